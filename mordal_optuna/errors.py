@@ -1,0 +1,145 @@
+"""Every error of this package. Each says in one sentence what was given and what is allowed."""
+
+from __future__ import annotations
+
+
+class MordalError(Exception):
+    """Base class: catch this to catch everything the package raises on purpose."""
+
+
+class ConfigError(MordalError):
+    """One or more keys of a study file cannot be used.
+
+    Attributes:
+        problems: one sentence per problem, each naming the key, the value and what is allowed.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class StudyMismatchError(MordalError):
+    """A study of this name exists with another configuration.
+
+    Attributes:
+        study: name of the study.
+        differences: one line per key that differs.
+    """
+
+    def __init__(self, study: str, differences: list[str]) -> None:
+        self.study = study
+        self.differences = differences
+        lines = "\n".join(f"  {line}" for line in differences)
+        super().__init__(
+            f"study {study!r} exists with another configuration; give this one another name "
+            f"or run it with the stored one:\n{lines}"
+        )
+
+
+class BusyError(MordalError):
+    """Another process works in the same folder.
+
+    Attributes:
+        folder: the folder that is in use.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        super().__init__(
+            f"another process works in {folder!r}; wait for it to end, or give this study "
+            "another workdir"
+        )
+
+
+class ModelError(MordalError):
+    """A model of the pool cannot be loaded, is not supported, or cannot be joined to its partner.
+
+    Attributes:
+        model: name or location of the model.
+    """
+
+    def __init__(self, model: str, reason: str) -> None:
+        self.model = model
+        super().__init__(f"model {model!r}: {reason}")
+
+
+class DataError(MordalError):
+    """Alignment data or task data is missing, broken, or cannot be trained on.
+
+    Attributes:
+        source: the file, folder or sample at fault.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source = source
+        super().__init__(f"data {source!r}: {reason}")
+
+
+class CheckpointError(MordalError):
+    """A checkpoint cannot be written or does not read back as it was written.
+
+    Attributes:
+        path: folder of the checkpoint.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"checkpoint {path!r}: {reason}")
+
+
+class TrainingError(MordalError):
+    """Training a candidate went wrong.
+
+    Attributes:
+        samples: number of alignment samples seen when it went wrong.
+    """
+
+    def __init__(self, samples: int, reason: str) -> None:
+        self.samples = samples
+        super().__init__(f"training after {samples} samples: {reason}")
+
+
+class TaskError(MordalError):
+    """An lmms-eval task cannot be built, or its declared metric is not among its results.
+
+    Attributes:
+        task: name of the task.
+    """
+
+    def __init__(self, task: str, reason: str) -> None:
+        self.task = task
+        super().__init__(f"task {task!r}: {reason}")
+
+
+class EvaluationError(MordalError):
+    """Scoring a candidate failed; there is no score.
+
+    Attributes:
+        task: name of the task.
+    """
+
+    def __init__(self, task: str, reason: str) -> None:
+        self.task = task
+        super().__init__(f"evaluation on {task!r}: {reason}")
+
+
+class SimilarityError(MordalError):
+    """A similarity cannot be computed or a similarity matrix cannot be clustered.
+
+    Attributes:
+        pair: names of the two models, where one pair is at fault.
+    """
+
+    def __init__(self, reason: str, pair: tuple[str, str] | None = None) -> None:
+        self.pair = pair
+        prefix = f"similarity of {pair[0]!r} and {pair[1]!r}: " if pair else "similarity: "
+        super().__init__(prefix + reason)
+
+
+class SearchError(MordalError):
+    """A plan, curve or history breaks the rules of the search."""
+
+
+class ZooError(MordalError):
+    """The embedded pool cannot be built, or an unknown part of it was asked for."""
