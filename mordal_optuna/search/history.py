@@ -1,0 +1,140 @@
+"""History: what the trials of a study say about each candidate, merged by candidate.
+
+The storage is the one source of truth. A promoted candidate has several trials; each repeats the
+scores known before it and adds its own, so merging takes the first report of every rung.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.curves import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optuna.trial import FrozenTrial
+
+VISION_ENCODER = "vision_encoder"
+LLM = "llm"
+
+# User attributes of a trial.
+RUNGS = "mordal:rungs"
+FAILURE = "mordal:failure"
+CONTINUES = "mordal:continues_trial"
+ESTIMATE = "mordal:estimate"
+
+
+@dataclass(frozen=True)
+class CandidateHistory:
+    """What is known of one candidate.
+
+    Attributes:
+        measurements: scores by ascending samples.
+        running: a trial of it is running.
+        failures: trials of it that ended in a failure of their own (not interrupted ones).
+        failure: reason of the newest such failure.
+        last_trial: number of the newest trial that reported a score; None without any.
+    """
+
+    measurements: tuple[Measurement, ...] = ()
+    running: bool = False
+    failures: int = 0
+    failure: str | None = None
+    last_trial: int | None = None
+
+    @property
+    def top(self) -> int:
+        """Samples at the highest rung scored; 0 before the first."""
+        return self.measurements[-1].samples if self.measurements else 0
+
+    def at(self, samples: int) -> Measurement | None:
+        """The score at a rung, if there is one."""
+        return next((m for m in self.measurements if m.samples == samples), None)
+
+    @property
+    def seconds(self) -> float:
+        """Device-seconds spent on it: training up to the highest rung, and every evaluation."""
+        training = max((m.train_seconds for m in self.measurements), default=0.0)
+        return training + sum(m.eval_seconds for m in self.measurements)
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything known, by candidate.
+
+    Attributes:
+        candidates: those with at least one trial.
+        overhead_seconds: device-seconds spent before the first trial (features, CKA, warm-up).
+    """
+
+    candidates: Mapping[Candidate, CandidateHistory] = field(default_factory=dict)
+    overhead_seconds: float = 0.0
+
+    def of(self, candidate: Candidate) -> CandidateHistory:
+        """What is known of a candidate; empty if it was never tried."""
+        return self.candidates.get(candidate, CandidateHistory())
+
+    @property
+    def seconds(self) -> float:
+        """Device-seconds spent so far on everything."""
+        return self.overhead_seconds + sum(h.seconds for h in self.candidates.values())
+
+
+def read_history(trials: Sequence[FrozenTrial], overhead_seconds: float = 0.0) -> History:
+    """Merge the trials of a study by candidate.
+
+    Trials without both parameters (other studies' parameters, or not sampled yet) are passed
+    over. A failed or pruned trial's scores count as well: they were measured.
+
+    Args:
+        trials: all trials of the study, in any order.
+        overhead_seconds: device-seconds spent before the first trial.
+    """
+    merged: dict[Candidate, list[FrozenTrial]] = {}
+    for trial in sorted(trials, key=lambda t: t.number):
+        candidate = candidate_of(trial)
+        if candidate is not None:
+            merged.setdefault(candidate, []).append(trial)
+    return History({c: _merge(own) for c, own in merged.items()}, overhead_seconds)
+
+
+def candidate_of(trial: FrozenTrial) -> Candidate | None:
+    """The candidate a trial tries; None until both parameters are set."""
+    if VISION_ENCODER not in trial.params or LLM not in trial.params:
+        return None
+    return Candidate(trial.params[VISION_ENCODER], trial.params[LLM])
+
+
+def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
+    """What a trial stores of a score beside Optuna's own intermediate value."""
+    return {
+        "stderr": measurement.stderr,
+        "documents": measurement.documents,
+        "train_seconds": measurement.train_seconds,
+        "eval_seconds": measurement.eval_seconds,
+    }
+
+
+def _merge(trials: Sequence[FrozenTrial]) -> CandidateHistory:
+    measured: dict[int, Measurement] = {}
+    last_trial = None
+    for trial in trials:
+        details = trial.user_attrs.get(RUNGS, {})
+        for samples, score in trial.intermediate_values.items():
+            last_trial = trial.number
+            if samples not in measured:
+                stored = details.get(str(samples), {})
+                measured[samples] = Measurement(samples=samples, score=float(score), **stored)
+    failures = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
+    return CandidateHistory(
+        measurements=tuple(measured[samples] for samples in sorted(measured)),
+        running=any(trial.state == TrialState.RUNNING for trial in trials),
+        failures=len(failures),
+        failure=failures[-1] if failures else None,
+        last_trial=last_trial,
+    )

@@ -1,0 +1,219 @@
+"""The result of a study, read from its storage alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mordal_optuna.errors import SearchError
+from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optuna.study import Study
+
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.curves import Fit, Measurement
+    from mordal_optuna.search.history import History
+    from mordal_optuna.search.plan import Plan
+    from mordal_optuna.search.ranking import Estimate
+
+# User attributes of a study.
+CONFIG = "mordal:config"
+REPRESENTATION = "mordal:representation"
+FURTHER_SCORES = "mordal:further_scores"
+
+
+@dataclass(frozen=True)
+class Representation:
+    """What was found out about the models before any was trained.
+
+    Attributes:
+        vision_similarity: encoders x encoders, in the pool's order.
+        llm_similarity: LLMs x LLMs, by the medoid encoder whose embeddings were fed.
+        tree: the clusters.
+        seconds: device-seconds, by part: features, similarity, warmup.
+    """
+
+    vision_similarity: tuple[tuple[float, ...], ...]
+    llm_similarity: Mapping[str, tuple[tuple[float, ...], ...]]
+    tree: ClusterTree
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, as stored with the study."""
+        return {
+            "vision_similarity": [list(row) for row in self.vision_similarity],
+            "llm_similarity": {k: [list(r) for r in v] for k, v in self.llm_similarity.items()},
+            "tree": self.tree.to_json(),
+            "seconds": dict(self.seconds),
+        }
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> Representation:
+        """Inverse of `to_json`."""
+        return Representation(
+            tuple(tuple(row) for row in stored["vision_similarity"]),
+            {k: tuple(tuple(r) for r in v) for k, v in stored["llm_similarity"].items()},
+            ClusterTree.from_json(stored["tree"]),
+            stored["seconds"],
+        )
+
+
+@dataclass(frozen=True)
+class FurtherScore:
+    """The winner's score on a task it was not chosen for.
+
+    Attributes:
+        task: lmms-eval name.
+        value: 0..1.
+        stderr: standard error of the value.
+        documents: documents scored.
+        samples: alignment samples of the checkpoint that was scored.
+    """
+
+    task: str
+    value: float
+    stderr: float
+    documents: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Device-seconds, by what they were spent on."""
+
+    features: float
+    similarity: float
+    warmup: float
+    training: float
+    evaluation: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.features + self.similarity + self.warmup + self.training + self.evaluation
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Everything a person is shown of a study.
+
+    Attributes:
+        study: its name.
+        task: the target task.
+        method: mordal or grid.
+        ranking: the whole pool, best first.
+        winner: the best of those that were trained far enough for a curve, or fully.
+        tie_set: those that cannot be told from the best of the ranking.
+        curves: scores by ascending samples, by candidate.
+        fits: fitted curves, where there are enough points.
+        full_samples: D.
+        costs: what the study spent.
+        full_run_seconds: mean device-seconds of one full alignment with one evaluation, over the
+            candidates trained so far, each scaled from its own highest rung.
+        stopped_because: why the search ended; None while it has not.
+        representation: similarities and clusters; None where the method needs none.
+        further_scores: the winner on other tasks.
+        failures: reason of the last failure, by candidate.
+        config: the resolved study file.
+    """
+
+    study: str
+    task: str
+    method: str
+    ranking: tuple[Estimate, ...]
+    winner: Estimate
+    tie_set: tuple[Candidate, ...]
+    curves: Mapping[Candidate, tuple[Measurement, ...]]
+    fits: Mapping[Candidate, Fit]
+    full_samples: int
+    costs: Costs
+    full_run_seconds: float
+    stopped_because: str | None
+    representation: Representation | None = None
+    further_scores: tuple[FurtherScore, ...] = ()
+    failures: Mapping[Candidate, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def full_runs(self) -> float:
+        """Cost of the study in full alignments."""
+        return self.costs.total / self.full_run_seconds
+
+    @property
+    def grid_runs(self) -> int:
+        """Cost of the grid in full alignments: one per candidate."""
+        return len(self.ranking)
+
+
+def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyResult:
+    """Put together what a study has found.
+
+    Args:
+        study: at least one candidate must have been scored.
+        plan: the plan it was run with.
+        method: name of that plan.
+        task: name of the target task.
+
+    Raises:
+        SearchError: if no candidate was scored.
+    """
+    history = study_history(study)
+    ranking = plan.ranking(history)
+    trained = [e for e in ranking if e.known != "inferred"] or [e for e in ranking if e.samples]
+    if not trained:
+        raise SearchError(
+            f"study {study.study_name!r} has no score yet; a result needs at least one"
+        )
+    stored = study.user_attrs.get(REPRESENTATION)
+    representation = Representation.from_json(stored) if stored else None
+    return StudyResult(
+        study=study.study_name,
+        task=task,
+        method=method,
+        ranking=ranking,
+        winner=trained[0],
+        tie_set=tuple(e.candidate for e in plan.ranker.tie_set(ranking)),
+        curves={c: h.measurements for c, h in history.candidates.items() if h.measurements},
+        fits=plan.ranker.fits(history),
+        full_samples=plan.rungs[-1],
+        costs=_costs(history, representation),
+        full_run_seconds=full_run_seconds(history, plan.rungs[-1]),
+        stopped_because=study.user_attrs.get(STOPPED_BECAUSE),
+        representation=representation,
+        further_scores=_further_scores(study.user_attrs.get(FURTHER_SCORES, [])),
+        failures={c: h.failure for c, h in history.candidates.items() if h.failure},
+        config=study.user_attrs.get(CONFIG, {}),
+    )
+
+
+def full_run_seconds(history: History, full_samples: int) -> float:
+    """Mean device-seconds of training one candidate on all samples and scoring it once."""
+    runs = []
+    for known in history.candidates.values():
+        if known.measurements:
+            top = known.measurements[-1]
+            evaluation = float(np.mean([m.eval_seconds for m in known.measurements]))
+            runs.append(top.train_seconds * full_samples / top.samples + evaluation)
+    return float(np.mean(runs))
+
+
+def _costs(history: History, representation: Representation | None) -> Costs:
+    before = representation.seconds if representation else {}
+    known = history.candidates.values()
+    return Costs(
+        features=float(before["features"]) if before else 0.0,
+        similarity=float(before["similarity"]) if before else 0.0,
+        warmup=float(before["warmup"]) if before else 0.0,
+        training=sum(max((m.train_seconds for m in h.measurements), default=0.0) for h in known),
+        evaluation=sum(m.eval_seconds for h in known for m in h.measurements),
+    )
+
+
+def _further_scores(stored: Sequence[Mapping[str, Any]]) -> tuple[FurtherScore, ...]:
+    return tuple(FurtherScore(**score) for score in stored)

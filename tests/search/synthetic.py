@@ -1,0 +1,79 @@
+"""A small grid of known curves, so that whole searches run in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import optuna
+
+from mordal_optuna.objective import Objective
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
+from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.plan import MordalPlan, Plan
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.sampler import CkaClusterSampler
+
+ENCODERS = ("clip", "siglip", "dino")
+LLMS = ("llama", "qwen", "mistral")
+RUNGS = (256, 512, 1024)
+FULL = 8192
+DOCUMENTS = 400
+
+
+def tree() -> ClusterTree:
+    """Two vision clusters (clip with siglip, dino alone), two LLM clusters in each."""
+    groups = [Group(("clip", "siglip")), Group(("dino",))]
+    llms = [Group(("llama", "qwen")), Group(("mistral",))]
+    return ClusterTree(ENCODERS, LLMS, tuple(CandidateCluster(v, m) for v in groups for m in llms))
+
+
+def plan(**options: int | float | None) -> MordalPlan:
+    """The paper's plan over that tree, K = 2, one finalist unless told otherwise."""
+    chosen = {"top_clusters": 2, "finalists": 1, **options}
+    return MordalPlan(tree(), RUNGS, FULL, **chosen)  # type: ignore[arg-type]
+
+
+@dataclass
+class Table:
+    """Log-linear curves: error = level * (samples / FULL) ** slope, by candidate.
+
+    Attributes:
+        runs: every (candidate, samples) that was measured, in order.
+    """
+
+    levels: dict[Candidate, float]
+    slope: float = -0.3
+    runs: list[tuple[Candidate, int]] = field(default_factory=list)
+
+    def score(self, candidate: Candidate, samples: int) -> float:
+        """The curve itself, without noise."""
+        return 1 - self.levels[candidate] * (samples / FULL) ** self.slope
+
+    def __call__(self, candidate: Candidate, samples: int) -> Measurement:
+        """Measure, as the objective asks for it."""
+        self.runs.append((candidate, samples))
+        score = self.score(candidate, samples)
+        noise = (score * (1 - score) / DOCUMENTS) ** 0.5
+        return Measurement(samples, score, noise, DOCUMENTS, samples / 100, 1.0)
+
+
+def table() -> Table:
+    """siglip + qwen is best; dino and mistral are worse than the others."""
+    encoder = {"clip": 1.1, "siglip": 1.0, "dino": 1.5}
+    llm = {"llama": 0.19, "qwen": 0.16, "mistral": 0.23}
+    return Table({Candidate(v, m): encoder[v] * llm[m] for v in ENCODERS for m in LLMS})
+
+
+def search(chosen: Plan, measure: Table, storage: str | None = None) -> optuna.Study:
+    """Run a plan to its own end."""
+    study = optuna.create_study(
+        study_name="synthetic",
+        storage=storage,
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen, seed=0),
+        pruner=LogLinearHalvingPruner(chosen),
+        load_if_exists=True,
+    )
+    study.optimize(Objective(chosen, measure), n_trials=200)
+    return study
