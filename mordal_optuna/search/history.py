@@ -69,11 +69,9 @@ class History:
 
     Attributes:
         candidates: those with at least one trial.
-        overhead_seconds: device-seconds spent before the first trial (features, CKA, warm-up).
     """
 
     candidates: Mapping[Candidate, CandidateHistory] = field(default_factory=dict)
-    overhead_seconds: float = 0.0
 
     def of(self, candidate: Candidate) -> CandidateHistory:
         """What is known of a candidate; empty if it was never tried."""
@@ -81,11 +79,11 @@ class History:
 
     @property
     def seconds(self) -> float:
-        """Device-seconds spent so far on everything."""
-        return self.overhead_seconds + sum(h.seconds for h in self.candidates.values())
+        """Device-seconds spent so far on all candidates."""
+        return sum(known.seconds for known in self.candidates.values())
 
 
-def read_history(trials: Sequence[FrozenTrial], overhead_seconds: float = 0.0) -> History:
+def read_history(trials: Sequence[FrozenTrial]) -> History:
     """Merge the trials of a study by candidate.
 
     Trials without both parameters (other studies' parameters, or not sampled yet) are passed
@@ -93,14 +91,13 @@ def read_history(trials: Sequence[FrozenTrial], overhead_seconds: float = 0.0) -
 
     Args:
         trials: all trials of the study, in any order.
-        overhead_seconds: device-seconds spent before the first trial.
     """
     merged: dict[Candidate, list[FrozenTrial]] = {}
     for trial in sorted(trials, key=lambda t: t.number):
         candidate = candidate_of(trial)
         if candidate is not None:
             merged.setdefault(candidate, []).append(trial)
-    return History({c: _merge(own) for c, own in merged.items()}, overhead_seconds)
+    return History({c: _merge(own) for c, own in merged.items()})
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate | None:

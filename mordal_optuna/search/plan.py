@@ -102,7 +102,12 @@ def next_job(plan: Plan, history: History) -> Job | Wait | Finished:
 
 
 def verdict(plan: Plan, history: History, candidate: Candidate, samples: int) -> bool:
-    """Whether a candidate scored at `samples` should go on: a job of its own lies further up."""
+    """Whether a candidate scored at `samples` should go on: a job of its own lies further up.
+
+    At the last rung it always may: there is nothing left to save, and its trial is complete.
+    """
+    if samples >= plan.rungs[-1]:
+        return True
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return False
@@ -212,6 +217,7 @@ class MordalPlan(_Pooled):
         finalists: int = 1,
         confidence: float = 0.95,
         device_hours: float | None = None,
+        spent_seconds: float = 0.0,
     ) -> None:
         """Plan a search.
 
@@ -224,7 +230,8 @@ class MordalPlan(_Pooled):
             fit_points: p, at least 2.
             finalists: candidates trained on all of D at the end; 0 trusts the curves.
             confidence: of all intervals, 0..1.
-            device_hours: stop once the history has cost this much; None sets no limit.
+            device_hours: stop once this much is spent; None sets no limit.
+            spent_seconds: device-seconds spent before the first trial (features, CKA, warm-up).
 
         Raises:
             SearchError: if the rungs do not ascend, exceed D, or are fewer than p.
@@ -243,10 +250,12 @@ class MordalPlan(_Pooled):
         self._fit_points = fit_points
         self._finalists = finalists
         self._device_hours = device_hours
+        self._spent_seconds = spent_seconds
 
     def jobs(self, history: History) -> Sequence[Job] | Finished:
         """The jobs of the first stage that still has some."""
-        if self._device_hours is not None and history.seconds >= self._device_hours * 3600:
+        spent = self._spent_seconds + history.seconds
+        if self._device_hours is not None and spent >= self._device_hours * 3600:
             return Finished(f"budget spent: {self._device_hours:g} device-hours")
         halving, survivors = self._halve(history)
         return halving or self._intra_jobs(history, survivors) or self._finish(history)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
 
 from mordal_optuna.search.history import LLM, VISION_ENCODER, read_history
 from mordal_optuna.search.plan import Finished, Job, Plan, next_job
@@ -13,14 +14,12 @@ from mordal_optuna.search.plan import Finished, Job, Plan, next_job
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from optuna.study import Study
     from optuna.trial import FrozenTrial, TrialState
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.history import History
 
 STOPPED_BECAUSE = "mordal:stopped_because"
-OVERHEAD_SECONDS = "mordal:overhead_seconds"
 
 
 class CkaClusterSampler(BaseSampler):
@@ -100,7 +99,7 @@ class CkaClusterSampler(BaseSampler):
         self._other.after_trial(study, trial, state, values)
         jobs = self._plan.jobs(study_history(study))
         if isinstance(jobs, Finished):
-            study.set_user_attr(STOPPED_BECAUSE, jobs.reason)
+            Study.set_user_attr(study, STOPPED_BECAUSE, jobs.reason)
             _stop(study)
 
     def _propose(self, history: History) -> Candidate:
@@ -126,8 +125,10 @@ def study_history(study: Study, *, exclude: int | None = None) -> History:
         study: any study.
         exclude: number of a trial to leave out, such as the one being sampled for.
     """
-    trials = [t for t in study.get_trials(deepcopy=False) if t.number != exclude]
-    return read_history(trials, float(study.user_attrs.get(OVERHEAD_SECONDS, 0.0)))
+    # Called on the class on purpose, as above: Hyperband hands samplers and pruners a subclass
+    # that shows one bracket's trials only and forbids user attributes. Plans need the whole.
+    trials = Study.get_trials(study, deepcopy=False)
+    return read_history([trial for trial in trials if trial.number != exclude])
 
 
 def _stop(study: Study) -> None:

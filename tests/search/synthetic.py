@@ -59,7 +59,7 @@ class Table:
 
 
 def table() -> Table:
-    """siglip + qwen is best; dino and mistral are worse than the others."""
+    """The best is siglip + qwen; dino and mistral are worse than the others."""
     encoder = {"clip": 1.1, "siglip": 1.0, "dino": 1.5}
     llm = {"llama": 0.19, "qwen": 0.16, "mistral": 0.23}
     return Table({Candidate(v, m): encoder[v] * llm[m] for v in ENCODERS for m in LLMS})

@@ -1,0 +1,148 @@
+"""`mordal`: the command line. Heavy imports happen inside the commands that need them."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mordal_optuna.errors import ConfigError, MordalError, StudyMismatchError
+
+if TYPE_CHECKING:
+    from mordal_optuna.config import StudySettings
+    from mordal_optuna.search.result import StudyResult
+
+app = typer.Typer(
+    name="mordal",
+    help="Find the best vision encoder and LLM pair for your task.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_REPORTED = (
+    "optuna",
+    "lmms-eval",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "sqlalchemy",
+)
+
+Method = Annotated[
+    str | None,
+    typer.Option(help="Search by another method (mordal or grid) as a study of its own."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find the best vision encoder and LLM pair for your task."""
+    if show_version:
+        typer.echo(f"mordal-optuna {version('mordal-optuna')}")
+        raise typer.Exit
+
+
+@app.command()
+def quickstart(*, method: Method = None) -> None:
+    """Build a small pool on this machine, search it, print the ranking, write a report.
+
+    The same as `mordal run` with the shipped study file quickstart.yaml. Everything is put under
+    ./runs; a second call continues or finds everything done.
+    """
+    from mordal_optuna.resources import shipped
+
+    _run(shipped("studies") / "quickstart.yaml", method)
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(help="A study file (YAML).")],
+    *,
+    method: Method = None,
+) -> None:
+    """Run a study file to its end, or continue it."""
+    _run(study_file, method)
+
+
+def main() -> None:
+    """Entry point: errors in one sentence; exit status 2 for a study file that cannot be run."""
+    try:
+        app()
+    except (ConfigError, StudyMismatchError) as error:
+        typer.echo(f"mordal: {error}", err=True)
+        raise SystemExit(2) from None
+    except MordalError as error:
+        typer.echo(f"mordal: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+def _run(study_file: Path, method: str | None) -> None:
+    try:
+        _run_to_end(study_file, method)
+    except KeyboardInterrupt:
+        typer.echo(
+            "\nmordal: interrupted; what was finished is kept; the same command goes on",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+
+
+def _run_to_end(study_file: Path, method: str | None) -> None:
+    from mordal_optuna.config import read_study
+    from mordal_optuna.driver import run_study, with_method
+    from mordal_optuna.reporting.console import ConsoleProgress
+
+    settings = read_study(study_file)
+    if method is not None:
+        settings = with_method(settings, method)
+    _quiet_libraries()
+    with ConsoleProgress() as progress:
+        result = run_study(settings, progress)
+    _present(settings, result)
+
+
+def _present(settings: StudySettings, result: StudyResult) -> None:
+    """Print the result, write the report, and put both into the dashboard."""
+    from rich.console import Console
+
+    from mordal_optuna.driver import open_study
+    from mordal_optuna.reporting.dashboard import dashboard_command, publish
+    from mordal_optuna.reporting.report import write_report
+    from mordal_optuna.reporting.tables import print_result
+
+    command = dashboard_command(settings.storage_url())
+    report = write_report(
+        result,
+        settings.workdir / f"{settings.study}.html",
+        dashboard_command=command,
+        versions={name: version(name) for name in _REPORTED},
+    )
+    published = publish(open_study(settings), result)
+    console = Console()
+    print_result(result, console)
+    console.print(f"report     {report}", soft_wrap=True, highlight=False)
+    shown = "figures and ranking are in it" if published else "without figures"
+    console.print(f"dashboard  {command}   ({shown})", soft_wrap=True, highlight=False)
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own chatter out of the terminal; the user's settings win."""
+    import optuna
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)

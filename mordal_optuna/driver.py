@@ -1,0 +1,293 @@
+"""A study file becomes an Optuna study with an objective, and runs to its own end.
+
+Stages: embedded pool (if the study file asks for one), checks, comparison of the models, search,
+further scores. What a stage has finished is found again in the storage or on disk, so an
+interrupted study goes on where it was; a finished one is read back without loading torch.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from mordal_optuna.config import SearchSettings, StudySettings, differences
+from mordal_optuna.errors import (
+    BusyError,
+    ConfigError,
+    EvaluationError,
+    ModelError,
+    StudyMismatchError,
+    TrainingError,
+)
+from mordal_optuna.objective import Objective
+from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.plan import GridPlan, MordalPlan, Plan
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.result import (
+    CONFIG,
+    FURTHER_SCORES,
+    REPRESENTATION,
+    Representation,
+    StudyResult,
+    read_result,
+)
+from mordal_optuna.search.rungs import build_rungs
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from optuna import Study
+
+    from mordal_optuna.progress import Progress
+    from mordal_optuna.work import Workbench
+
+FULL_SAMPLES = "mordal:full_samples"
+
+
+def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
+    """Run a study to its end, or go on with it; read it back if it has ended.
+
+    Args:
+        settings: the study.
+        progress: is told of stages, bars and notes.
+
+    Raises:
+        ConfigError: if the study file asks for what cannot be had.
+        StudyMismatchError: if a study of this name exists with another configuration.
+        BusyError: if another process works in the same folder.
+        MordalError: if a model, the data or a task cannot be used.
+    """
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    with _alone_in(settings.workdir):
+        study = open_study(settings)
+        if not is_finished(study, settings):
+            _work(study, settings, progress)
+        return stored_result(study, settings)
+
+
+def open_study(settings: StudySettings) -> Study:
+    """Create the study, or open it if it exists with the same configuration.
+
+    Raises:
+        ConfigError: if the database cannot be used; no password is shown.
+        StudyMismatchError: if the stored configuration is another one.
+    """
+    address = settings.storage_url()
+    try:
+        study = optuna.create_study(
+            study_name=settings.study,
+            storage=address,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        stored = study.user_attrs.get(CONFIG)
+        given = settings.fingerprint()
+        if stored is None:
+            study.set_user_attr(CONFIG, given)
+        elif stored != given:
+            raise StudyMismatchError(settings.study, differences(stored, given))
+    except (SQLAlchemyError, ImportError) as error:
+        shown = make_url(address).render_as_string(hide_password=True)
+        kind = type(getattr(error, "orig", None) or error).__name__
+        problem = (
+            f"storage: {shown!r} cannot be used ({kind}); it must be a database you may write to"
+        )
+        raise ConfigError([problem]) from None  # the cause's text can hold the password
+    return study
+
+
+def is_finished(study: Study, settings: StudySettings) -> bool:
+    """Whether nothing is left to do but to read the result."""
+    scored = study.user_attrs.get(FURTHER_SCORES)
+    wanted = bool(settings.also_score)
+    return STOPPED_BECAUSE in study.user_attrs and (scored is not None or not wanted)
+
+
+def stored_result(study: Study, settings: StudySettings) -> StudyResult:
+    """The result as far as the storage knows it.
+
+    Raises:
+        SearchError: if no candidate was scored yet.
+    """
+    plan = build_plan(settings, study.user_attrs[FULL_SAMPLES], _representation(study))
+    return read_result(study, plan, method=settings.search.method, task=settings.task.name)
+
+
+def build_plan(
+    settings: StudySettings, full_samples: int, representation: Representation | None
+) -> Plan:
+    """The plan a study file asks for.
+
+    Args:
+        settings: the study.
+        full_samples: D.
+        representation: the comparison of the models; None where the method needs none.
+
+    Raises:
+        ConfigError: if the ratios leave too few rungs.
+    """
+    search = settings.search
+    rungs = plan_rungs(settings, full_samples)
+    pool = settings.models()
+    tree = (
+        representation.tree
+        if representation
+        else ClusterTree.flat(pool.encoder_names, pool.llm_names)
+    )
+    if search.method == "grid":
+        every = rungs if rungs[-1] == full_samples else (*rungs, full_samples)
+        return GridPlan(tree, every, confidence=search.confidence)
+    return MordalPlan(
+        tree,
+        rungs,
+        full_samples,
+        eta=search.eta,
+        top_clusters=search.top_clusters,
+        fit_points=search.fit_points,
+        finalists=search.finalists,
+        confidence=search.confidence,
+        device_hours=search.device_hours,
+        spent_seconds=sum(representation.seconds.values()) if representation else 0.0,
+    )
+
+
+def plan_rungs(settings: StudySettings, full_samples: int) -> tuple[int, ...]:
+    """The rungs a study file asks for.
+
+    Raises:
+        ConfigError: if the ratios leave fewer than `fit_points` rungs.
+    """
+    search, batch = settings.search, settings.alignment.batch_size
+    rungs = build_rungs(
+        full_samples,
+        first_ratio=search.first_ratio,
+        max_ratio=search.max_ratio,
+        eta=search.eta,
+        multiple=batch,
+    )
+    if len(rungs) < search.fit_points:
+        raise ConfigError(
+            [
+                f"search: first_ratio {search.first_ratio} to max_ratio {search.max_ratio} of "
+                f"{full_samples} samples in batches of {batch} gives the rungs {list(rungs)}; "
+                f"fit_points {search.fit_points} needs at least as many"
+            ]
+        )
+    return rungs
+
+
+def with_method(settings: StudySettings, method: str) -> StudySettings:
+    """The same study searched by another method, under a name of its own.
+
+    Raises:
+        ConfigError: if there is no such method.
+    """
+    if method == settings.search.method:
+        return settings
+    allowed = SearchSettings.model_fields["method"].annotation.__args__  # type: ignore[union-attr]
+    if method not in allowed:
+        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(allowed)}"])
+    search = settings.search.model_copy(update={"method": method})
+    return settings.model_copy(update={"study": f"{settings.study}-{method}", "search": search})
+
+
+def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
+    if settings.zoo:
+        _build_zoo(settings, progress)
+    # Loads torch, transformers and lmms-eval: only now is it known that there is work to do.
+    progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
+    from mordal_optuna.work import open_workbench
+
+    bench = open_workbench(settings, progress)
+    plan_rungs(settings, bench.full_samples)  # refuses impossible rungs before anything is spent
+    study.set_user_attr(FULL_SAMPLES, bench.full_samples)
+    if settings.search.method == "mordal" and REPRESENTATION not in study.user_attrs:
+        progress.stage("comparing models: features, warm-up, CKA, clusters")
+        representation = bench.compare()
+        study.set_user_attr(REPRESENTATION, representation.to_json())
+    if STOPPED_BECAUSE not in study.user_attrs:
+        progress.stage("searching: align, score, extrapolate")
+        _search(settings, bench)
+    if settings.also_score:
+        progress.stage("scoring the winner on further tasks")
+        _score_further(study, settings, bench)
+
+
+def _search(settings: StudySettings, bench: Workbench) -> None:
+    study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
+    # This process is alone (see `_alone_in`), so whatever still runs was interrupted. Its scores
+    # were stored and count; without this its candidate would look busy for ever.
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    plan = build_plan(settings, bench.full_samples, _representation(study))
+    study.sampler = CkaClusterSampler(plan, seed=settings.seed)
+    study.pruner = LogLinearHalvingPruner(plan)
+    study.optimize(
+        Objective(plan, bench.measure),
+        catch=(ModelError, TrainingError, EvaluationError),  # stored with the trial; others go on
+    )
+
+
+def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> None:
+    winner = stored_result(study, settings).winner
+    scores: list[dict[str, Any]] = bench.score_further(winner.candidate, winner.samples)
+    study.set_user_attr(FURTHER_SCORES, scores)
+
+
+def _representation(study: Study) -> Representation | None:
+    stored = study.user_attrs.get(REPRESENTATION)
+    return Representation.from_json(stored) if stored else None
+
+
+def _build_zoo(settings: StudySettings, progress: Progress) -> None:
+    from mordal_optuna.zoo.build import build, missing
+    from mordal_optuna.zoo.recipe import recipe
+
+    assert settings.zoo is not None
+    chosen = recipe(settings.zoo.recipe)
+    _check_zoo_models(settings, {e.name for e in chosen.encoders}, {m.name for m in chosen.llms})
+    if missing(chosen, settings.zoo.folder):
+        progress.stage("building the embedded pool: tiny models pretrained on this machine")
+        build(chosen, settings.zoo.folder, progress, workers=settings.zoo.workers)
+
+
+def _check_zoo_models(settings: StudySettings, encoders: set[str], llms: set[str]) -> None:
+    assert settings.zoo is not None
+    problems = []
+    for kind, names, folder in (
+        ("vision_encoders", encoders, settings.zoo.folder / "encoders"),
+        ("llms", llms, settings.zoo.folder / "llms"),
+    ):
+        for model in getattr(settings.pool, kind):
+            place = Path(model.location)
+            if settings.zoo.folder in place.parents and (
+                place.parent != folder or place.name not in names
+            ):
+                problems.append(
+                    f"pool.{kind}.{model.name}.location: {model.location!r} is not made by the "
+                    f"zoo recipe {settings.zoo.recipe!r}; it makes "
+                    + ", ".join(repr(str(folder / name)) for name in sorted(names))
+                )
+    if problems:
+        raise ConfigError(problems)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BusyError(str(folder)) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,100 @@
+"""Measure a candidate for real: align it to a rung, then score it with lmms-eval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mordal_optuna.alignment.session import AlignmentSession
+from mordal_optuna.evaluation.score import score
+from mordal_optuna.search.curves import Measurement
+
+if TYPE_CHECKING:
+    import torch
+
+    from mordal_optuna.alignment.checkpoint import CheckpointStore
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.config import StudySettings
+    from mordal_optuna.evaluation.score import Score
+    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.progress import Progress
+
+
+class AlignAndScore:
+    """Trains candidates rung by rung and scores them; keeps only the latest one in memory."""
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        *,
+        data: AlignmentSet,
+        checkpoints: CheckpointStore,
+        task: Task,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        """Measure the candidates of a study.
+
+        Args:
+            settings: the study.
+            data: the alignment set.
+            checkpoints: where trained parts are kept and found again.
+            task: the target task.
+            device: where to train.
+            progress: is told of bars and scores.
+        """
+        self._settings = settings
+        self._pool = settings.models()
+        self._data = data
+        self._checkpoints = checkpoints
+        self._task = task
+        self._device = device
+        self._progress = progress
+        self._current: tuple[Candidate, AlignmentSession] | None = None
+
+    def __call__(self, candidate: Candidate, samples: int) -> Measurement:
+        """Align a candidate to `samples` and score it on the target task.
+
+        Raises:
+            MordalError: if it cannot be assembled, trained or scored.
+        """
+        found = self.score_on(self._task, self._settings.task.batch_size, candidate, samples)
+        session = self._session(candidate)
+        self._progress.note(
+            f"{candidate} at {samples} samples: {100 * found.value:.1f} "
+            f"± {100 * found.stderr:.1f} % on {found.task}"
+        )
+        return Measurement(
+            samples=samples,
+            score=found.value,
+            stderr=found.stderr,
+            documents=found.documents,
+            train_seconds=session.train_seconds,
+            eval_seconds=found.seconds,
+        )
+
+    def score_on(self, task: Task, batch_size: int, candidate: Candidate, samples: int) -> Score:
+        """Align a candidate to `samples` and score it on any task.
+
+        Raises:
+            MordalError: if it cannot be assembled, trained or scored.
+        """
+        session = self._session(candidate)
+        session.advance(samples, self._progress)
+        return score(session.vlm.model, session.vlm.processor, task, batch_size=batch_size)
+
+    def _session(self, candidate: Candidate) -> AlignmentSession:
+        if self._current is None or self._current[0] != candidate:
+            self._current = None  # free the last candidate before the next one is loaded
+            encoder, llm = self._pool.parts(candidate)
+            session = AlignmentSession(
+                encoder,
+                llm,
+                settings=self._settings.alignment,
+                seed=self._settings.seed,
+                data=self._data,
+                checkpoints=self._checkpoints,
+                device=self._device,
+            )
+            self._current = (candidate, session)
+        return self._current[1]

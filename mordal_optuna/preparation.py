@@ -1,0 +1,142 @@
+"""Before the first trial: compare the models of a pool on the target task's images."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from mordal_optuna.alignment.session import warm_up
+from mordal_optuna.representation.cka import cka_matrix
+from mordal_optuna.representation.features import llm_features, vision_features
+from mordal_optuna.search.clusters import Group, cluster_models, cluster_pool
+from mordal_optuna.search.result import Representation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import torch
+    from PIL.Image import Image
+
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.config import StudySettings
+    from mordal_optuna.progress import Progress
+
+
+class Comparison:
+    """Two-step comparison: encoders by their features, LLMs by what they make of a medoid's.
+
+    Device-seconds are counted by part as they are spent.
+    """
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        *,
+        data: AlignmentSet,
+        images: Sequence[Image],
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        """Compare the models of a study.
+
+        Args:
+            settings: the study.
+            data: warms up the projectors.
+            images: images of the target task, at least 4.
+            device: where to compute.
+            progress: is told of bars and clusters.
+        """
+        self._settings = settings
+        self._pool = settings.models()
+        self._data = data
+        self._images = images
+        self._device = device
+        self._progress = progress
+        self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
+
+    def run(self) -> Representation:
+        """Features, CKA and clusters of the whole pool.
+
+        Raises:
+            ModelError: if a model cannot be loaded or joined to its partner.
+            SimilarityError: if features cannot be compared.
+        """
+        names = self._pool.encoder_names
+        vision = self._similarity(self._vision_features())
+        search = self._settings.search
+        groups = cluster_models(
+            names, vision, threshold=search.vision_threshold, linkage=search.linkage
+        )
+        self._tell("vision encoders", groups)
+        similarities, llm_groups = {}, {}
+        for group in groups:
+            similarity = self._similarity(self._llm_features(group.medoid))
+            similarities[group.medoid] = _rows(similarity)
+            llm_groups[group.medoid] = cluster_models(
+                self._pool.llm_names,
+                similarity,
+                threshold=search.llm_threshold,
+                linkage=search.linkage,
+            )
+            self._tell(f"LLMs fed by {group.medoid}", llm_groups[group.medoid])
+        tree = cluster_pool(groups, llm_groups, vision_encoders=names, llms=self._pool.llm_names)
+        return Representation(_rows(vision), similarities, tree, dict(self._seconds))
+
+    def _vision_features(self) -> dict[str, np.ndarray]:
+        start = perf_counter()
+        features = {
+            source.name: vision_features(
+                source,
+                self._images,
+                batch_size=self._settings.representation.batch_size,
+                precision=self._settings.alignment.precision,
+                device=self._device,
+                progress=self._progress,
+            )
+            for source in self._pool.vision_encoders
+        }
+        self._seconds["features"] += perf_counter() - start
+        return features
+
+    def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
+        """Last hidden states of every LLM, fed with the medoid's embeddings."""
+        encoder = next(s for s in self._pool.vision_encoders if s.name == medoid)
+        features = {}
+        for llm in self._pool.llms:
+            start = perf_counter()
+            vlm = warm_up(
+                encoder,
+                llm,
+                settings=self._settings.alignment,
+                seed=self._settings.seed,
+                data=self._data,
+                samples=self._settings.representation.warmup_samples,
+                device=self._device,
+                progress=self._progress,
+            )
+            warm = perf_counter()
+            features[llm.name] = llm_features(
+                vlm,
+                self._images,
+                batch_size=self._settings.representation.batch_size,
+                device=self._device,
+                progress=self._progress,
+            )
+            self._seconds["warmup"] += warm - start
+            self._seconds["features"] += perf_counter() - warm
+        return features
+
+    def _similarity(self, features: dict[str, np.ndarray]) -> np.ndarray:
+        start = perf_counter()
+        matrix = cka_matrix(features, estimator=self._settings.representation.estimator)
+        self._seconds["similarity"] += perf_counter() - start
+        return matrix
+
+    def _tell(self, what: str, groups: Sequence[Group]) -> None:
+        shown = " | ".join(", ".join(group.members) for group in groups)
+        self._progress.note(f"{what}: {len(groups)} cluster(s), medoid first: {shown}")
+
+
+def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in matrix)

@@ -1,0 +1,144 @@
+"""Everything heavy a study works with: models, data, tasks, device. Importing it loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mordal_optuna.alignment.assemble import check_model
+from mordal_optuna.alignment.checkpoint import CheckpointStore
+from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.errors import ConfigError
+from mordal_optuna.evaluation.tasks import build_task, task_images
+from mordal_optuna.measure import AlignAndScore
+from mordal_optuna.preparation import Comparison
+from mordal_optuna.resources import shipped
+from mordal_optuna.search.result import FurtherScore
+
+if TYPE_CHECKING:
+    from mordal_optuna.config import StudySettings, TaskSettings
+    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.progress import Progress
+    from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.result import Representation
+
+
+class Workbench:
+    """What is opened once and used by every trial."""
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        *,
+        data: AlignmentSet,
+        tasks: list[Task],
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        """Hold the opened parts; see `open_workbench`.
+
+        Args:
+            settings: the study.
+            data: the alignment set.
+            tasks: the target task, then the further ones in the study file's order.
+            device: where to compute.
+            progress: is told of everything.
+        """
+        self._settings = settings
+        self._data = data
+        self._tasks = tasks
+        self._device = device
+        self._progress = progress
+        self._aligner = AlignAndScore(
+            settings,
+            data=data,
+            checkpoints=CheckpointStore(settings.workdir / "checkpoints"),
+            task=tasks[0],
+            device=device,
+            progress=progress,
+        )
+
+    @property
+    def full_samples(self) -> int:
+        """D, the size of one full alignment."""
+        return len(self._data)
+
+    def measure(self, candidate: Candidate, samples: int) -> Measurement:
+        """Align a candidate to a rung and score it on the target task."""
+        return self._aligner(candidate, samples)
+
+    def compare(self) -> Representation:
+        """Compare the models on the target task's images."""
+        count, seed = self._settings.representation.images, self._settings.seed
+        images = task_images(self._tasks[0], count, seed=seed)
+        return Comparison(
+            self._settings,
+            data=self._data,
+            images=images,
+            device=self._device,
+            progress=self._progress,
+        ).run()
+
+    def score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
+        """Score a candidate's checkpoint on the further tasks of the study file."""
+        scores = []
+        for task, wanted in zip(self._tasks[1:], self._settings.also_score, strict=True):
+            found = self._aligner.score_on(task, wanted.batch_size, candidate, samples)
+            self._progress.note(f"{candidate}: {100 * found.value:.1f} % on {task.name}")
+            score = FurtherScore(task.name, found.value, found.stderr, found.documents, samples)
+            scores.append(asdict(score))
+        return scores
+
+
+def open_workbench(settings: StudySettings, progress: Progress) -> Workbench:
+    """Open and check everything a study needs before device time is spent.
+
+    Raises:
+        ConfigError: if the device cannot be used.
+        ModelError: if a model is missing or not supported.
+        DataError: if the alignment set cannot be trained on.
+        TaskError: if a task cannot be built.
+    """
+    torch.set_num_threads(settings.runtime.threads)
+    device = find_device(settings.runtime.device)
+    pool = settings.models()
+    for source in pool.vision_encoders:
+        check_model(source, "vision_encoder")
+    for source in pool.llms:
+        check_model(source, "llm")
+    data = AlignmentSet.read(
+        settings.alignment.conversations,
+        settings.alignment.images,
+        seed=settings.seed,
+        samples=settings.alignment.samples,
+        batch_size=settings.alignment.batch_size,
+    )
+    tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
+    return Workbench(settings, data=data, tasks=tasks, device=device, progress=progress)
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device a study file names; `auto` takes the accelerator where there is one.
+
+    Raises:
+        ConfigError: if torch has no such device here.
+    """
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            [f"runtime.device: got {name!r}; torch cannot use it here ({reason}); try 'cpu'"]
+        ) from error
+    return device
+
+
+def _task(settings: StudySettings, task: TaskSettings) -> Task:
+    return build_task(task, [*settings.task_folders, shipped("tasks")], seed=settings.seed)

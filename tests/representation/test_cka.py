@@ -1,0 +1,77 @@
+"""Rules of CKA: invariances, the null of each estimator, and an independent evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mordal_optuna.errors import SimilarityError
+from mordal_optuna.representation.cka import Estimator, cka_matrix
+
+ESTIMATORS: tuple[Estimator, ...] = ("biased", "debiased")
+
+
+def pair(x: np.ndarray, y: np.ndarray, estimator: Estimator) -> float:
+    return float(cka_matrix({"x": x, "y": y}, estimator=estimator)[0, 1])
+
+
+def song_hsic(k: np.ndarray, level: np.ndarray) -> float:
+    """Unbiased HSIC, eq. 5 of Song et al. 2012, term by term."""
+    n = len(k)
+    k, level = k - np.diag(np.diag(k)), level - np.diag(np.diag(level))
+    one = np.ones(n)
+    cross = one @ k @ one * (one @ level @ one) / ((n - 1) * (n - 2))
+    total = np.trace(k @ level) + cross - 2 / (n - 2) * (one @ k @ level @ one)
+    return float(total / (n * (n - 3)))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_is_one_for_rotated_scaled_and_shifted_features(estimator: Estimator) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 6))
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    assert pair(x, 3.0 * x @ rotation + 7.0, estimator) == pytest.approx(1.0)
+
+
+def test_biased_null_is_d_over_n_plus_d_and_debiased_null_is_zero() -> None:
+    """Unrelated features: the biased estimate tends to d / (n + d), the debiased one to 0."""
+    rng = np.random.default_rng(1)
+    n, d = 200, 800
+    x, y = rng.normal(size=(n, d)), rng.normal(size=(n, d))
+    assert pair(x, y, "biased") == pytest.approx(d / (n + d), abs=0.02)
+    assert pair(x, y, "debiased") == pytest.approx(0.0, abs=0.02)
+
+
+def test_debiased_agrees_with_songs_formula() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(25, 5))
+    y = x @ rng.normal(size=(5, 7)) + rng.normal(size=(25, 7))
+    k, level = x @ x.T, y @ y.T
+    expected = song_hsic(k, level) / np.sqrt(song_hsic(k, k) * song_hsic(level, level))
+    assert pair(x, y, "debiased") == pytest.approx(expected)
+
+
+def test_biased_agrees_with_the_papers_formula() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(20, 4)), rng.normal(size=(20, 9))
+    h = np.eye(20) - 1 / 20
+    k, level = x @ x.T, y @ y.T
+
+    def hsic(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.trace(a @ h @ b @ h))
+
+    expected = hsic(k, level) / np.sqrt(hsic(k, k) * hsic(level, level))
+    assert pair(x, y, "biased") == pytest.approx(expected)
+
+
+def test_refuses_different_images_constant_features_and_nan() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(10, 3))
+    with pytest.raises(SimilarityError, match="10 and 9 images"):
+        cka_matrix({"a": x, "b": x[:9]}, estimator="debiased")
+    with pytest.raises(SimilarityError, match="'b'.*same for every image"):
+        cka_matrix({"a": x, "b": np.ones((10, 3))}, estimator="debiased")
+    broken = x.copy()
+    broken[0, 0] = np.nan
+    with pytest.raises(SimilarityError, match="'b'.*finite"):
+        cka_matrix({"a": x, "b": broken}, estimator="biased")

@@ -1,0 +1,72 @@
+"""History: trials are merged by candidate, and nothing measured is lost or counted twice."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.history import FAILURE, RUNGS, read_history
+
+PAIR = Candidate("clip", "llama")
+
+
+def trial(
+    scores: dict[int, float],
+    state: TrialState = TrialState.PRUNED,
+    *,
+    number: int = 0,
+    attributes: dict[str, object] | None = None,
+) -> FrozenTrial:
+    frozen = create_trial(
+        state=state,
+        value=1.0 if state == TrialState.COMPLETE else None,
+        params={"vision_encoder": "clip", "llm": "llama"},
+        distributions={
+            "vision_encoder": CategoricalDistribution(["clip", "dino"]),
+            "llm": CategoricalDistribution(["llama", "qwen"]),
+        },
+        intermediate_values=scores,
+        user_attrs=attributes or {},
+    )
+    frozen.number = number
+    return frozen
+
+
+def details(train: float, evaluation: float) -> dict[str, object]:
+    return {"stderr": 0.1, "documents": 9, "train_seconds": train, "eval_seconds": evaluation}
+
+
+def test_a_promoted_candidate_costs_each_rung_once() -> None:
+    """The second trial repeats rung 8 at no cost and adds rung 16."""
+    first = trial({8: 0.3}, number=0, attributes={RUNGS: {"8": details(10.0, 1.0)}})
+    second = trial({8: 0.3, 16: 0.5}, number=1, attributes={RUNGS: {"16": details(22.0, 1.0)}})
+    known = read_history([second, first]).of(PAIR)
+    assert [m.samples for m in known.measurements] == [8, 16]
+    assert known.measurements[0].stderr == 0.1
+    assert known.seconds == pytest.approx(22.0 + 2.0)
+    assert known.last_trial == 1
+
+
+def test_scores_of_failed_trials_count_and_interruptions_are_no_failures() -> None:
+    interrupted = trial({8: 0.3}, TrialState.FAIL)
+    broken = trial({}, TrialState.FAIL, number=1, attributes={FAILURE: "loss is nan"})
+    known = read_history([interrupted, broken]).of(PAIR)
+    assert known.top == 8
+    assert known.failures == 1
+    assert known.failure == "loss is nan"
+
+
+def test_running_trials_mark_their_candidate() -> None:
+    assert read_history([trial({}, TrialState.RUNNING)]).of(PAIR).running
+    assert not read_history([trial({})]).of(PAIR).running
+
+
+def test_other_trials_are_passed_over() -> None:
+    study = optuna.create_study()
+    study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=2)
+    history = read_history(study.trials)
+    assert not history.candidates
+    assert history.seconds == 0.0

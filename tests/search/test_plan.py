@@ -1,0 +1,174 @@
+"""The plan: stages in order, nobody dropped on curves, everything a function of the history."""
+
+from __future__ import annotations
+
+import pytest
+from optuna.trial import TrialState
+
+from mordal_optuna.errors import SearchError
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.history import CandidateHistory, History
+from mordal_optuna.search.plan import (
+    Finished,
+    GridPlan,
+    Job,
+    MordalPlan,
+    Wait,
+    next_job,
+    next_rung,
+    verdict,
+)
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+from tests.search.synthetic import FULL, RUNGS, Table, plan, search, table, tree
+
+MEDOIDS = [cluster.candidates[0] for cluster in tree().clusters]
+
+
+def measured(known: dict[Candidate, int], measure: Table) -> History:
+    """Every candidate scored on all rungs up to the given one."""
+    histories = {}
+    for candidate, top in known.items():
+        rungs = [rung for rung in (*RUNGS, FULL) if rung <= top]
+        histories[candidate] = CandidateHistory(tuple(measure(candidate, r) for r in rungs))
+    return History(histories)
+
+
+def test_the_search_starts_with_the_medoid_of_every_cluster_at_the_lowest_rung() -> None:
+    jobs = plan().jobs(History())
+    assert jobs == [Job(medoid, RUNGS[0], "inter-cluster") for medoid in MEDOIDS]
+
+
+def test_halving_waits_for_the_whole_rung_and_keeps_the_best() -> None:
+    """Of four clusters two survive: those of clip + llama and clip + mistral."""
+    some = measured(dict.fromkeys(MEDOIDS[:3], RUNGS[0]), table())
+    assert plan().jobs(some) == [Job(MEDOIDS[3], RUNGS[0], "inter-cluster")]
+    every = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
+    jobs = plan().jobs(every)
+    assert not isinstance(jobs, Finished)
+    survivors = {job.candidate for job in jobs}
+    assert survivors == {c for cl in tree().clusters[:2] for c in cl.candidates}
+
+
+def test_halving_goes_on_rung_by_rung_until_k_clusters_are_left() -> None:
+    """With K = 1 the two best of four medoids meet again at the second rung."""
+    narrow = plan(top_clusters=1)
+    every = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
+    assert narrow.jobs(every) == [
+        Job(MEDOIDS[0], RUNGS[1], "inter-cluster"),
+        Job(MEDOIDS[1], RUNGS[1], "inter-cluster"),
+    ]
+
+
+def test_with_few_clusters_halving_is_passed_over() -> None:
+    jobs = plan(top_clusters=4).jobs(History())
+    assert not isinstance(jobs, Finished)
+    assert {job.stage for job in jobs} == {"intra-cluster"}
+
+
+def test_nobody_is_stopped_inside_a_surviving_cluster() -> None:
+    """The worst survivor still goes on to its curve: late bloomers are not cut off."""
+    history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
+    worst = Candidate("clip", "mistral")
+    assert verdict(plan(), history, worst, RUNGS[0])
+    assert not verdict(plan(), history, MEDOIDS[3], RUNGS[0])
+
+
+def test_a_candidate_past_its_job_stops() -> None:
+    history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
+    assert not verdict(plan(), history, MEDOIDS[0], RUNGS[-1])
+
+
+def test_a_candidate_someone_works_on_is_not_given_out_twice() -> None:
+    busy = CandidateHistory(running=True)
+    first = next_job(plan(), History({MEDOIDS[0]: busy}))
+    assert isinstance(first, Job)
+    assert first.candidate == MEDOIDS[1]
+    assert next_job(plan(), History(dict.fromkeys(MEDOIDS, busy))) == Wait()
+
+
+def test_a_candidate_that_failed_twice_is_replaced_by_its_neighbour() -> None:
+    broken = History({MEDOIDS[0]: CandidateHistory(failures=2)})
+    jobs = plan().jobs(broken)
+    assert not isinstance(jobs, Finished)
+    assert jobs[0].candidate == Candidate("clip", "qwen")
+    passing = History({MEDOIDS[0]: CandidateHistory(failures=1)})
+    jobs = plan().jobs(passing)
+    assert not isinstance(jobs, Finished)
+    assert jobs[0].candidate == MEDOIDS[0]
+
+
+def test_a_pool_that_cannot_be_trained_ends_the_search() -> None:
+    broken = History(dict.fromkeys(tree().candidates, CandidateHistory(failures=2)))
+    assert plan().jobs(broken) == Finished("no candidate could be trained")
+
+
+def test_the_whole_search_finds_the_best_and_runs_every_rung_once() -> None:
+    measure = table()
+    study = search(plan(), measure)
+    assert len(measure.runs) == len(set(measure.runs))
+    best = max(measure.levels, key=lambda c: measure.score(c, FULL))
+    ranking = plan().ranking(study_history(study))
+    assert ranking[0].candidate == best == Candidate("siglip", "qwen")
+    assert ranking[0].known == "measured"
+    assert study.user_attrs[STOPPED_BECAUSE].startswith("pool exhausted")
+    assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in study.trials)
+
+
+def test_the_order_of_one_worker_is_deterministic() -> None:
+    first, second = table(), table()
+    search(plan(), first)
+    search(plan(), second)
+    assert first.runs == second.runs
+
+
+def test_no_finalists_trusts_the_curves() -> None:
+    measure = table()
+    search(plan(finalists=0), measure)
+    assert max(samples for _, samples in measure.runs) == RUNGS[-1]
+
+
+def test_a_clear_leader_ends_the_search_early() -> None:
+    """With one candidate far ahead, a second finalist is not trained."""
+    measure = table()
+    measure.levels[Candidate("siglip", "qwen")] = 0.01
+    study = search(plan(finalists=5), measure)
+    assert [c for c, samples in measure.runs if samples == FULL] == [Candidate("siglip", "qwen")]
+    assert study.user_attrs[STOPPED_BECAUSE].startswith("order settled")
+
+
+def test_the_budget_stops_the_search() -> None:
+    """What was spent before the first trial counts."""
+    for before in (0.0, 6.0):
+        study = search(plan(device_hours=10 / 3600, spent_seconds=before), table())
+        assert study.user_attrs[STOPPED_BECAUSE].startswith("budget spent")
+        assert 10 <= before + study_history(study).seconds < 20
+
+
+def test_the_grid_trains_everyone_fully() -> None:
+    measure = table()
+    grid = GridPlan(tree(), (*RUNGS, FULL))
+    search(grid, measure)
+    assert {c for c, samples in measure.runs if samples == FULL} == set(tree().candidates)
+    assert len(measure.runs) == len(set(measure.runs)) == 9 * 4
+
+
+def test_the_next_rung_is_the_plans_or_the_next_above() -> None:
+    """A finalist goes straight to D; a candidate nobody asked for climbs rung by rung."""
+    history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
+    assert next_rung(plan(), history, MEDOIDS[0], RUNGS[0]) == RUNGS[1]
+    assert next_rung(plan(), history, MEDOIDS[3], RUNGS[0]) == RUNGS[1]
+    survivors = [c for cluster in tree().clusters[:2] for c in cluster.candidates]
+    known = dict.fromkeys(MEDOIDS, RUNGS[0]) | dict.fromkeys(survivors, RUNGS[-1])
+    done = measured(known, table())
+    best = Candidate("siglip", "qwen")
+    assert next_rung(plan(), done, best, RUNGS[-1]) == FULL
+    assert next_rung(plan(), done, best, FULL) is None
+
+
+def test_impossible_rungs_are_refused() -> None:
+    with pytest.raises(SearchError, match="at least 3"):
+        MordalPlan(tree(), (256, 512), FULL)
+    with pytest.raises(SearchError, match="up to 512"):
+        MordalPlan(tree(), RUNGS, 512)
+    with pytest.raises(SearchError, match="strictly ascending"):
+        MordalPlan(tree(), (512, 256, 1024), FULL)

@@ -1,0 +1,90 @@
+"""The pruner: a query that follows the plan, with any sampler."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.samplers import TPESampler
+
+from mordal_optuna.objective import Objective
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.sampler import CkaClusterSampler
+from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, table
+
+
+def test_stops_at_the_first_rung_until_the_rung_is_whole() -> None:
+    chosen = plan()
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen),
+        pruner=LogLinearHalvingPruner(chosen),
+    )
+    trial = study.ask()
+    trial.suggest_categorical("vision_encoder", ENCODERS)
+    trial.suggest_categorical("llm", LLMS)
+    assert not trial.should_prune()  # nothing reported yet
+    trial.report(0.4, RUNGS[0])
+    assert trial.should_prune()
+
+
+def test_prune_writes_nothing() -> None:
+    chosen = plan()
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen),
+        pruner=LogLinearHalvingPruner(chosen),
+    )
+    trial = study.ask()
+    trial.suggest_categorical("vision_encoder", ENCODERS)
+    trial.suggest_categorical("llm", LLMS)
+    trial.report(0.4, RUNGS[0])
+    before = (study.user_attrs, repr(study.trials))
+    trial.should_prune()
+    assert (study.user_attrs, repr(study.trials)) == before
+
+
+def test_trials_without_the_pair_are_left_alone() -> None:
+    study = optuna.create_study(direction="maximize", pruner=LogLinearHalvingPruner(plan()))
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    trial.report(0.1, 1)
+    assert not trial.should_prune()
+
+
+def test_with_tpe_the_pruner_saves_and_the_best_still_wins() -> None:
+    """TPE proposes, our pruner stops: the best pair is found without training everyone fully."""
+    measure = table()
+    study = optuna.create_study(
+        direction="maximize", sampler=TPESampler(seed=0), pruner=LogLinearHalvingPruner(plan())
+    )
+    study.optimize(Objective(plan(), measure), n_trials=80)
+    assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")
+    assert sum(samples == FULL for _, samples in measure.runs) < len(ENCODERS) * len(LLMS)
+
+
+def test_ten_lines_of_plain_optuna() -> None:
+    """The objective of a user who reuses no checkpoints: every trial trains from the start."""
+    measure, chosen = table(), plan()
+
+    def objective(trial: optuna.Trial) -> float:
+        pair = Candidate(
+            trial.suggest_categorical("vision_encoder", ENCODERS),
+            trial.suggest_categorical("llm", LLMS),
+        )
+        score = 0.0
+        for samples in chosen.rungs:
+            score = measure.score(pair, samples)
+            trial.report(score, step=samples)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return score
+
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen),
+        pruner=LogLinearHalvingPruner(chosen),
+    )
+    study.optimize(objective, n_trials=100)
+    assert len(study.trials) < 100  # it stops by itself
+    assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")

@@ -1,0 +1,90 @@
+"""Ranking: the whole pool, with how each is known, and who cannot be told from the best."""
+
+from __future__ import annotations
+
+import pytest
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.history import CandidateHistory, History
+from mordal_optuna.search.ranking import Estimate, Ranker
+from tests.search.synthetic import FULL, RUNGS, table, tree
+
+
+def ranker() -> Ranker:
+    return Ranker(tree(), (*RUNGS, FULL), confidence=0.95, points=3)
+
+
+def history(tops: dict[tuple[str, str], int]) -> History:
+    measure, found = table(), {}
+    for (encoder, llm), top in tops.items():
+        candidate = Candidate(encoder, llm)
+        rungs = [rung for rung in (*RUNGS, FULL) if rung <= top]
+        found[candidate] = CandidateHistory(tuple(measure(candidate, r) for r in rungs))
+    return History(found)
+
+
+def by_pair(estimates: tuple[Estimate, ...]) -> dict[tuple[str, str], Estimate]:
+    return {(e.candidate.vision_encoder, e.candidate.llm): e for e in estimates}
+
+
+def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
+    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2], ("dino", "llama"): 256})
+    ranking = ranker().rank(known)
+    assert {e.candidate for e in ranking} == set(tree().candidates)
+    assert [e.value for e in ranking] == sorted((e.value for e in ranking), reverse=True)
+    found = by_pair(ranking)
+    assert found["clip", "llama"].known == "measured"
+    assert found["clip", "qwen"].known == "extrapolated"
+    assert found["dino", "llama"].known == "inferred"
+    assert found["siglip", "qwen"].known == "inferred"
+
+
+def test_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
+    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
+    found, measure = by_pair(ranker().rank(known)), table()
+    for pair in (("clip", "llama"), ("clip", "qwen")):
+        truth = measure.score(Candidate(*pair), FULL)
+        assert found[pair].value == pytest.approx(truth)
+        assert found[pair].low < truth < found[pair].high
+
+
+def test_what_is_known_less_has_a_wider_interval() -> None:
+    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
+    found = by_pair(ranker().rank(known))
+    widths = [
+        found[pair].high - found[pair].low
+        for pair in (("clip", "llama"), ("clip", "qwen"), ("siglip", "llama"))
+    ]
+    assert widths == sorted(widths)
+
+
+def test_a_never_trained_candidate_takes_its_clusters_estimate() -> None:
+    """Siglip + llama shares the cluster of clip + llama, dino + mistral has one of its own."""
+    known = history({("clip", "llama"): FULL, ("dino", "mistral"): FULL})
+    found = by_pair(ranker().rank(known))
+    assert found["siglip", "llama"].value == pytest.approx(found["clip", "llama"].value)
+    assert found["siglip", "llama"].value > found["dino", "mistral"].value
+
+
+def test_the_tie_set_holds_those_within_noise_of_the_best() -> None:
+    def estimate(name: str, value: float, reach: float) -> Estimate:
+        pair = Candidate("clip", name)
+        return Estimate(pair, value, value - reach, value + reach, "measured", 1, 1.0)
+
+    ranking = [estimate("a", 0.8, 0.03), estimate("b", 0.77, 0.03), estimate("c", 0.7, 0.03)]
+    assert [e.candidate.llm for e in ranker().tie_set(ranking)] == ["a", "b"]
+
+
+def test_before_anything_is_known_nobody_is_ahead() -> None:
+    ranking = ranker().rank(History())
+    assert len({e.value for e in ranking}) == 1
+    assert all(e.high - e.low > 0.8 for e in ranking)
+
+
+def test_a_rising_curve_is_marked() -> None:
+    rising = tuple(
+        Measurement(n, s, 0.01, 500) for n, s in zip(RUNGS, (0.6, 0.5, 0.4), strict=True)
+    )
+    known = History({Candidate("clip", "llama"): CandidateHistory(rising)})
+    assert by_pair(ranker().rank(known))["clip", "llama"].rising
