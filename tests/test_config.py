@@ -1,0 +1,131 @@
+"""The study file: every problem is one sentence that names key, value and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from mordal_optuna.config import differences, parse_study, read_study
+from mordal_optuna.errors import ConfigError
+from mordal_optuna.resources import shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> dict[str, Any]:
+    """A study file without mistakes."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "data.json").write_text("[]")
+    return {
+        "study": "mine",
+        "workdir": str(tmp_path / "run"),
+        "pool": {
+            "vision_encoders": [{"name": "clip", "location": "openai/clip-vit-base-patch32"}],
+            "llms": [{"name": "qwen", "location": "Qwen/Qwen2-0.5B", "revision": "main"}],
+        },
+        "alignment": {
+            "conversations": str(tmp_path / "data.json"),
+            "images": str(tmp_path / "images"),
+        },
+        "task": {"name": "gqa"},
+    }
+
+
+def test_a_minimal_study_file_gets_every_default(content: dict[str, Any]) -> None:
+    settings = parse_study(content)
+    assert settings.search.method == "mordal"
+    assert settings.storage_url().endswith("run/study.db")
+    assert settings.models().candidates[0].llm == "qwen"
+
+
+def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        section: Any = content
+        for part in parents:
+            section = (
+                section.setdefault(part, {}) if isinstance(section, dict) else section[int(part)]
+            )
+        section[last] = value
+
+    return change
+
+
+def _add_llm(**model: str) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["pool"]["llms"].append(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_set("sede", 1), r"^sede: unknown key \(value 1\); allowed here: alignment, also_score"),
+        (_set("search.etaa", 1), r"^search.etaa: unknown key .*allowed here: .*eta, "),
+        (_set("alignment.lora", {"rang": 8}), r"^alignment.lora.rang: unknown key .*rank"),
+        (_set("seed", "x"), r"^seed: got 'x'; input should be a valid integer"),
+        (_set("search.method", "magic"), r"^search.method: got 'magic'; .*'mordal' or 'grid'"),
+        (_set("search.eta", 1), r"^search.eta: got 1; .*greater than or equal to 2"),
+        (_set("search.first_ratio", 0.5), r"^search.first_ratio: 0.5 .* max_ratio 0.125"),
+        (_set("pool.llms", []), r"^pool.llms: empty; at least one"),
+        (_add_llm(name="qwen", location="a/b"), r"^pool.llms: 'qwen' at 'a/b' appears twice"),
+        (
+            _add_llm(name="two", location="Qwen/Qwen2-0.5B", revision="main"),
+            r"^pool.llms: 'two' at 'Qwen/Qwen2-0.5B' appears twice",
+        ),
+        (_add_llm(name="x", location="./none"), r"^pool.llms.x.location: './none' is no existing"),
+        (_set("alignment.samples", 100), r"^alignment.samples: 100 is not a whole .* 0 is"),
+        (_set("alignment.images", "nowhere"), r"^alignment.images: 'nowhere' does not exist"),
+        (_set("task.data", "nowhere"), r"^task.data: 'nowhere' does not exist"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    content: dict[str, Any], change: Callable[[dict[str, Any]], None], sentence: str
+) -> None:
+    change(content)
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        parse_study(content)
+    assert len(caught.value.problems) == 1
+
+
+def test_all_mistakes_are_shown_at_once(content: dict[str, Any]) -> None:
+    _set("seed", -1)(content)
+    del content["task"]
+    with pytest.raises(ConfigError) as caught:
+        parse_study(content)
+    assert len(caught.value.problems) == 2
+    assert "task: missing" in str(caught.value)
+
+
+def test_what_is_no_study_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_study(tmp_path / "none.yaml")
+    for text, sentence in (("a: [", "not valid YAML"), ("- 1", "must hold a mapping")):
+        (tmp_path / "study.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=sentence):
+            read_study(tmp_path / "study.yaml")
+
+
+def test_differences_name_nested_keys(content: dict[str, Any]) -> None:
+    other = copy.deepcopy(content)
+    _set("search.eta", 4)(other)
+    _set("seed", 7)(other)
+    lines = differences(parse_study(content).fingerprint(), parse_study(other).fingerprint())
+    assert lines == ["search.eta: stored 2, given 4", "seed: stored 0, given 7"]
+
+
+def test_the_machine_is_no_part_of_the_fingerprint(content: dict[str, Any]) -> None:
+    other = copy.deepcopy(content)
+    _set("runtime.threads", 8)(other)
+    assert parse_study(content).fingerprint() == parse_study(other).fingerprint()
+
+
+@pytest.mark.parametrize("path", sorted(shipped("studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_study_files_are_valid_and_round_trip(path: Path) -> None:
+    settings = read_study(path)
+    again = yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json")))
+    assert parse_study(again) == settings

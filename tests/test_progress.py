@@ -1,0 +1,14 @@
+"""The silent listener accepts everything."""
+
+from __future__ import annotations
+
+from mordal_optuna.progress import Silent
+
+
+def test_silent_accepts_stages_notes_and_amounts(capsys) -> None:  # noqa: ANN001
+    progress = Silent()
+    progress.stage("s")
+    progress.note("n")
+    with progress.track("t", 3) as advance:
+        advance(2)
+    assert capsys.readouterr().out == ""
