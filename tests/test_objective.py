@@ -11,7 +11,6 @@ from optuna.trial import TrialState
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
-
 from mordal_optuna.search.history import CONTINUES, ESTIMATE, FAILURE, RUNGS, candidate_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler

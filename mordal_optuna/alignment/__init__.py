@@ -1,0 +1,1 @@
+"""Alignment: training projector and LoRA of a candidate. Knows no Optuna and no lmms-eval."""

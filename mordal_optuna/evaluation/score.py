@@ -1,0 +1,146 @@
+"""Score a live model on a task, by lmms-eval's own evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tenacity import RetryError
+
+from mordal_optuna.errors import EvaluationError, TaskError
+from mordal_optuna.evaluation.guards import import_lmms_eval, quiet, random_states_kept
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from mordal_optuna.evaluation.tasks import Task
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one model on one task.
+
+    Attributes:
+        task: its name.
+        value: the main metric, 0..1.
+        stderr: standard error of the value, from the documents' spread.
+        documents: how many were scored.
+        per_document: their values, in the task's order.
+        seconds: what the evaluation took.
+    """
+
+    task: str
+    value: float
+    stderr: float
+    documents: int
+    per_document: tuple[float, ...]
+    seconds: float
+
+
+def score(
+    model: PreTrainedModel, processor: ProcessorMixin, task: Task, *, batch_size: int
+) -> Score:
+    """Score a live model; it and all random generators are left as they were.
+
+    Args:
+        model: has `generate`.
+        processor: carries tokenizer, image processor and chat template.
+        task: built by `build_task`.
+        batch_size: documents generated for at once.
+
+    Raises:
+        EvaluationError: if a document cannot be answered or scored; there is no score then.
+        TaskError: if the declared metric is not among the results.
+    """
+    start = perf_counter()
+    import_lmms_eval()
+    from mordal_optuna.evaluation.model import MordalVLM
+
+    wrapped = MordalVLM.from_live(model, processor, batch_size=batch_size)
+    results = _evaluate(wrapped, task)
+    value = _main_metric(results, task)
+    per_document = _per_document(results, task)
+    if abs(value - float(np.mean(per_document))) > 1e-6:
+        raise EvaluationError(
+            task.name,
+            f"lmms-eval reports {value} while its documents' mean is {np.mean(per_document)}; "
+            "a main metric must be the mean over documents",
+        )
+    return Score(
+        task=task.name,
+        value=value,
+        stderr=float(np.std(per_document, ddof=1)) / math.sqrt(len(per_document)),
+        documents=len(per_document),
+        per_document=tuple(per_document),
+        seconds=perf_counter() - start,
+    )
+
+
+def check_plugin() -> None:
+    """Whether lmms-eval finds our model under its entry point.
+
+    Raises:
+        EvaluationError: if it does not; another package's broken entry point may be in the way.
+    """
+    import_lmms_eval()
+    from lmms_eval.models import list_available_models
+
+    with quiet():
+        names = list_available_models()
+    if "mordal_vlm" not in names:
+        raise EvaluationError(
+            "mordal_vlm",
+            "lmms-eval does not find this plugin; reinstall mordal-optuna, or remove the package "
+            "whose entry point `lmms_eval.models` fails before it",
+        )
+
+
+def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:  # noqa: ANN401 - imported lazily
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
+
+    try:
+        with random_states_kept(), quiet():
+            results: dict[str, Any] = simple_evaluate(
+                model=wrapped,
+                tasks=[task.live],
+                task_manager=TaskManager(include_defaults=False),
+                bootstrap_iters=0,
+                log_samples=True,
+                process_docs_parallel=1,
+                distributed_executor_backend="torchrun",  # creates no Accelerator
+                cli_args=argparse.Namespace(process_with_media=False),
+            )
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        raise EvaluationError(task.name, f"scoring answers failed ({cause})") from cause
+    return results
+
+
+def _main_metric(results: dict[str, Any], task: Task) -> float:
+    found = results["results"][task.name]
+    if task.spec.metric not in found:
+        there = sorted(k for k, v in found.items() if "," in k and "stderr" not in k and v != [])
+        raise TaskError(
+            task.name,
+            f"declares the metric {task.spec.metric!r}; its results have {', '.join(there)}",
+        )
+    value = float(found[task.spec.metric])
+    if not 0.0 <= value <= 1.0:
+        raise TaskError(task.name, f"its metric is {value}; it must be between 0 and 1")
+    return value
+
+
+def _per_document(results: dict[str, Any], task: Task) -> list[float]:
+    samples = sorted(results["samples"][task.name], key=lambda sample: sample["doc_id"])
+    if len(samples) != len(task.documents) or len(samples) < 2:
+        raise EvaluationError(
+            task.name,
+            f"{len(samples)} of {len(task.documents)} documents were scored; all are needed, "
+            "and at least 2",
+        )
+    return [float(sample[task.spec.document_key]) for sample in samples]

@@ -1,0 +1,230 @@
+"""lmms-eval tasks: found by name, built once, with the metric that counts and a fixed subset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tenacity import RetryError
+
+from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation.guards import import_lmms_eval, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from mordal_optuna.config import TaskSettings
+
+
+class MetricSpec(BaseModel):
+    """What counts as a task's score.
+
+    Attributes:
+        metric: key in lmms-eval's results, `<metric>,<filter>`; 0..1, higher is better.
+        chance: score of a guesser.
+        cluster_key: document field whose values group documents that are not independent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    metric: str = Field(pattern=r"^[^,]+,[^,]+$")
+    chance: float = Field(default=0.0, ge=0, lt=1)
+    cluster_key: str | None = None
+
+    @property
+    def document_key(self) -> str:
+        """The same metric in the per-document samples, which do not name the filter."""
+        return self.metric.split(",")[0]
+
+
+@dataclass(frozen=True)
+class _Upstream:
+    yaml: str  # below lmms-eval's own tasks
+    spec: MetricSpec
+
+
+# Tasks of lmms-eval itself whose metric has been checked on local data in the hub's schema.
+_UPSTREAM = {
+    "scienceqa_img": _Upstream(
+        "scienceqa/scienceqa_img.yaml", MetricSpec(metric="exact_match,none", chance=0.25)
+    ),
+    "ai2d": _Upstream(
+        "ai2d/ai2d.yaml", MetricSpec(metric="exact_match,flexible-extract", chance=0.25)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task that is ready to be scored any number of times.
+
+    Attributes:
+        name: lmms-eval's name.
+        spec: what counts.
+        live: lmms-eval's task object.
+        split: the split that is scored.
+        documents: original indices of the documents, ascending.
+    """
+
+    name: str
+    spec: MetricSpec
+    live: Any
+    split: str
+    documents: tuple[int, ...]
+
+
+def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
+    """Find a task and build it.
+
+    A YAML in one of the folders wins over lmms-eval's own task of the same name.
+
+    Args:
+        settings: name, local data, number of documents.
+        folders: searched, with their subfolders, for YAMLs with `task: <name>`.
+        seed: of the subset of documents; a smaller subset lies inside a larger one.
+
+    Raises:
+        TaskError: if it is not found, found twice, or cannot be built.
+    """
+    import_lmms_eval()
+    path, spec = _find(settings.name, folders)
+    live = _build(settings, path)
+    if spec is None:
+        spec = _declared(settings.name, live.config.metadata)
+    split = live.config.test_split or live.config.validation_split
+    documents = _select(live, split, settings, seed)
+    return Task(settings.name, spec, live, split, documents)
+
+
+def task_images(task: Task, count: int, *, seed: int) -> list[Image]:
+    """The first image of documents of a task, drawn at random once.
+
+    Args:
+        task: any task with images.
+        count: how many documents; all if there are fewer.
+        seed: of the draw.
+
+    Raises:
+        TaskError: if a document has no image, or there are fewer than 4 documents.
+    """
+    docs = task.live.dataset[task.split]
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(docs))[:count])
+    if len(chosen) < 4:
+        raise TaskError(task.name, f"has {len(docs)} documents; comparing models needs 4 images")
+    images = []
+    for index in chosen.tolist():
+        visuals = task.live.doc_to_visual(docs[index])
+        if not visuals:
+            raise TaskError(
+                task.name, f"document {index} has no image; the target task must be visual"
+            )
+        images.append(visuals[0].convert("RGB"))
+    return images
+
+
+def _find(name: str, folders: Sequence[Path]) -> tuple[Path, MetricSpec | None]:
+    found = [path for folder in folders for path in _task_files(folder, name)]
+    if len(found) > 1:
+        places = " and ".join(repr(str(path)) for path in found[:2])
+        raise TaskError(name, f"is defined in {places}; one definition is allowed")
+    if found:
+        return found[0], None
+    if name in _UPSTREAM:
+        import lmms_eval.tasks
+
+        root = Path(lmms_eval.tasks.__path__[0])
+        return root / _UPSTREAM[name].yaml, _UPSTREAM[name].spec
+    searched = ", ".join(repr(str(folder)) for folder in folders) or "no folder"
+    raise TaskError(
+        name,
+        f"is in no YAML below {searched}, nor one of lmms-eval's tasks known here: "
+        + ", ".join(sorted(_UPSTREAM)),
+    )
+
+
+def _task_files(folder: Path, name: str) -> list[Path]:
+    from lmms_eval import utils
+
+    files = []
+    for path in sorted(folder.rglob("*.yaml")):
+        content = utils.load_yaml_config(str(path), mode="simple")
+        if content.get("task") == name:
+            files.append(path)
+    return files
+
+
+def _build(settings: TaskSettings, path: Path) -> Any:  # noqa: ANN401 - lmms-eval's task object
+    from lmms_eval import utils
+    from lmms_eval.api.task import ConfigurableMessagesTask
+
+    try:
+        config = utils.load_yaml_config(str(path), mode="full")
+    except (OSError, yaml.YAMLError, ImportError, AttributeError) as error:
+        raise TaskError(settings.name, f"{str(path)!r} cannot be read ({error})") from error
+    if settings.data is not None:
+        config["dataset_path"] = str(settings.data.absolute())
+    config["dataset_kwargs"] = {
+        k: v for k, v in (config.get("dataset_kwargs") or {}).items() if k != "token"
+    }
+    try:
+        with quiet():
+            # The name selects prompts written for certain models; "x" selects the default ones.
+            return ConfigurableMessagesTask(config=config, model_name="x")
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        raise TaskError(
+            settings.name, f"its data {config['dataset_path']!r} cannot be loaded ({cause})"
+        ) from cause
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TaskError(settings.name, f"cannot be built ({error})") from error
+
+
+def _declared(name: str, metadata: Any) -> MetricSpec:  # noqa: ANN401 - free form in lmms-eval
+    blocks = metadata if isinstance(metadata, list) else [metadata]
+    declared = [b["mordal"] for b in blocks if isinstance(b, dict) and "mordal" in b]
+    if not declared:
+        raise TaskError(
+            name,
+            "its YAML does not say which metric counts; add `metadata: {mordal: {metric: "
+            "'<metric>,<filter>'}}`",
+        )
+    try:
+        return MetricSpec.model_validate(declared[0])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise TaskError(
+            name,
+            f"metadata.mordal.{key}: got {problem['input']!r}; {problem['msg'].lower()}; allowed "
+            f"keys are {', '.join(sorted(MetricSpec.model_fields))}",
+        ) from error
+
+
+def _select(
+    live: Any,  # noqa: ANN401 - lmms-eval's task object
+    split: str,
+    settings: TaskSettings,
+    seed: int,
+) -> tuple[int, ...]:
+    """Keep a fixed random subset of the documents; the first n are no sample."""
+    total = len(live.dataset[split])
+    if settings.documents is None or settings.documents == total:
+        chosen = list(range(total))
+    elif settings.documents > total:
+        raise TaskError(
+            settings.name, f"documents: {settings.documents} asked for; the task has {total}"
+        )
+    else:
+        order = np.random.default_rng(seed).permutation(total)
+        chosen = np.sort(order[: settings.documents]).tolist()
+        live.dataset[split] = live.dataset[split].select(chosen)
+        live.dataset_no_image[split] = live.dataset_no_image[split].select(chosen)
+    # Without images: lmms-eval walks over these documents when it filters answers, and would
+    # decode every picture for nothing.
+    live.task_docs = live.dataset_no_image[split]
+    return tuple(chosen)

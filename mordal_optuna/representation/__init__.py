@@ -1,0 +1,1 @@
+"""How alike models are before any is trained: features and CKA."""

@@ -1,0 +1,142 @@
+"""Recipes: everything that shapes an embedded pool. Light to import."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from mordal_optuna.errors import ZooError
+
+
+@dataclass(frozen=True)
+class EncoderRecipe:
+    """One vision encoder.
+
+    Attributes:
+        name: its folder.
+        family: architecture and target: clip (contrastive), siglip (sigmoid), dinov2 (masked
+            patches, no language).
+        width: hidden size.
+        layers: transformer layers.
+        image_size: pixels a side.
+        patch_size: pixels a side of a patch.
+        steps: optimiser steps.
+        batch_size: scenes a step.
+        learning_rate: peak, linear warm-up and cosine decay.
+    """
+
+    name: str
+    family: Literal["clip", "siglip", "dinov2"]
+    width: int
+    layers: int
+    image_size: int
+    patch_size: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class LlmRecipe:
+    """One LLM.
+
+    Attributes:
+        name: its folder.
+        family: architecture.
+        corpus: `questions` (described scenes with questions and answers) or `captions` (mostly
+            descriptions, few questions).
+        width: hidden size.
+        layers: transformer layers.
+        vocabulary: size of its byte-level BPE.
+        steps: optimiser steps.
+        batch_size: texts a step.
+        learning_rate: peak, linear warm-up and cosine decay.
+    """
+
+    name: str
+    family: Literal["llama", "qwen2", "mistral"]
+    corpus: Literal["questions", "captions"]
+    width: int
+    layers: int
+    vocabulary: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class ZooRecipe:
+    """A whole pool with its alignment set and tasks.
+
+    Attributes:
+        name: how study files call it.
+        seed: of everything.
+        encoders: the vision encoders.
+        llms: the LLMs.
+        alignment_samples: size of the alignment set.
+        test_documents: documents of the target task.
+        scienceqa_documents: documents of the task in ScienceQA's form.
+    """
+
+    name: str
+    seed: int
+    encoders: tuple[EncoderRecipe, ...]
+    llms: tuple[LlmRecipe, ...]
+    alignment_samples: int
+    test_documents: int
+    scienceqa_documents: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as stored beside a built pool."""
+        content: dict[str, Any] = asdict(self)
+        content["encoders"] = list(content["encoders"])
+        content["llms"] = list(content["llms"])
+        return content
+
+
+QUICKSTART = ZooRecipe(
+    name="quickstart",
+    seed=20260,
+    encoders=(
+        EncoderRecipe("clip-s", "clip", 96, 4, 48, 8, 320, 64, 1e-3),
+        EncoderRecipe("siglip-s", "siglip", 96, 4, 48, 8, 320, 64, 1e-3),
+        EncoderRecipe("dinov2-xs", "dinov2", 64, 3, 48, 8, 160, 64, 1e-3),
+    ),
+    llms=(
+        LlmRecipe("llama-s", "llama", "questions", 128, 4, 384, 300, 64, 2e-3),
+        LlmRecipe("qwen2-s", "qwen2", "questions", 128, 4, 384, 300, 64, 2e-3),
+        LlmRecipe("mistral-xs", "mistral", "captions", 96, 3, 320, 200, 64, 2e-3),
+    ),
+    alignment_samples=4096,
+    test_documents=320,
+    scienceqa_documents=100,
+)
+
+# The same architectures, hardly trained: for tests of the whole product.
+TINY = ZooRecipe(
+    name="tiny",
+    seed=7,
+    encoders=(
+        EncoderRecipe("clip-t", "clip", 32, 2, 32, 8, 4, 8, 1e-3),
+        EncoderRecipe("dinov2-t", "dinov2", 32, 2, 32, 8, 4, 8, 1e-3),
+    ),
+    llms=(
+        LlmRecipe("llama-t", "llama", "questions", 32, 2, 320, 4, 8, 1e-3),
+        LlmRecipe("mistral-t", "mistral", "captions", 32, 2, 320, 4, 8, 1e-3),
+    ),
+    alignment_samples=64,
+    test_documents=16,
+    scienceqa_documents=8,
+)
+
+
+def recipe(name: str) -> ZooRecipe:
+    """A recipe by its name.
+
+    Raises:
+        ZooError: if there is none of this name.
+    """
+    for known in (QUICKSTART, TINY):
+        if known.name == name:
+            return known
+    raise ZooError(f"zoo recipe {name!r} is not known; known are 'quickstart' and 'tiny'")
