@@ -13,32 +13,24 @@ if TYPE_CHECKING:
 BOS, EOS, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
 
 # Share of texts with a multiple-choice question.
-CHOICE_SHARE = 0.15
-_TURNS = 4
+CHOICE_SHARE = 0.1
+_QUESTIONS = {"questions": 4, "captions": 1}
 
 
 def text(corpus: Literal["questions", "captions"], rng: np.random.Generator) -> list[str]:
     """One text, as alternating segments: context, answer, context, answer, ...
 
-    `questions` asks four short questions about a scene, or one multiple-choice question.
-    `captions` has the scene repeated, and asks one question.
+    A scene is told, repeated (copying is what teaches a small model to look things up), and
+    asked about: four times in `questions`, once in `captions`. A tenth of the texts is one
+    multiple-choice question instead.
     """
     scene = random_scene(rng)
     told = f"{BOS}USER: {scene.describe()}\n"
     if rng.random() < CHOICE_SHARE:
         choice = choose(scene, rng)
         return [f"{told}{choice.prompt()} ASSISTANT:", f" {LETTERS[choice.answer]}{EOS}"]
-    if corpus == "captions":
+    segments = [f"{told}Describe. ASSISTANT:", f" {scene.describe()}{EOS}"]
+    for _ in range(_QUESTIONS[corpus]):
         question = ask(scene, rng)
-        return [
-            f"{told}Describe. ASSISTANT:",
-            f" {scene.describe()}{EOS}",
-            f"USER: {question.text} ASSISTANT:",
-            f" {question.answer}{EOS}",
-        ]
-    segments = []
-    for turn in range(_TURNS):
-        question = ask(scene, rng)
-        start = "USER: " if turn else told
-        segments += [f"{start}{question.text} ASSISTANT:", f" {question.answer}{EOS}"]
+        segments += [f"USER: {question.text} ASSISTANT:", f" {question.answer}{EOS}"]
     return segments

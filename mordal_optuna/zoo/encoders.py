@@ -19,7 +19,7 @@ from transformers import (
     SiglipModel,
 )
 
-from mordal_optuna.zoo.llms import set_rate
+from mordal_optuna.zoo.optim import Optimizer
 from mordal_optuna.zoo.scenes import COLORS, PLACES, SHAPES, draw, random_scene
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # The text towers read captions as words: their tokenizer is not part of what is saved, since
 # only the vision tower is ever used.
-_WORDS = ("<pad>", "<s>", "</s>", *COLORS, *SHAPES, *(p.replace(" ", "-") for p in PLACES))
+_WORDS = ("<pad>", "<s>", "</s>", *COLORS, *SHAPES, *PLACES)
 _CAPTION_TOKENS = 12
 _TEXT_LAYERS = 2
 _EMBEDDING = 64
@@ -58,10 +58,9 @@ def pretrain_encoder(recipe: EncoderRecipe, folder: Path, *, seed: int, advance:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model, head = _build(recipe)
-    parameters = [*model.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.01)
-    for step in range(recipe.steps):
-        set_rate(optimizer, recipe.learning_rate, step, recipe.steps)
+    both = [*model.named_parameters(), *head.named_parameters(prefix="head")]
+    optimizer = Optimizer(both, rate=recipe.learning_rate, steps=recipe.steps)
+    for _ in range(recipe.steps):
         scenes = [random_scene(rng) for _ in range(recipe.batch_size)]
         pixels = _pixels([draw(scene, recipe.image_size, rng) for scene in scenes])
         if isinstance(model, Dinov2Model):
@@ -69,9 +68,7 @@ def pretrain_encoder(recipe: EncoderRecipe, folder: Path, *, seed: int, advance:
         else:
             loss = _language_loss(model, pixels, _captions(scenes))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         advance(1)
     model.save_pretrained(folder)
     _image_processor(recipe).save_pretrained(folder)
@@ -128,7 +125,7 @@ def _captions(scenes: list[Scene]) -> torch.Tensor:
     for row, scene in enumerate(scenes):
         words = ["<s>"]
         for thing in scene.things:
-            words += [thing.color, thing.shape, thing.place.replace(" ", "-")]
+            words += [thing.color, thing.shape, thing.place]
         words.append("</s>")
         ids[row, : len(words)] = torch.tensor([_WORDS.index(word) for word in words])
     return ids

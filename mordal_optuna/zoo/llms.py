@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,7 @@ from transformers import (
 )
 
 from mordal_optuna.zoo.corpus import BOS, EOS, PAD, UNKNOWN, text
+from mordal_optuna.zoo.optim import Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,30 +55,17 @@ def pretrain_llm(recipe: LlmRecipe, folder: Path, *, seed: int, advance: Advance
     tokenizer = train_tokenizer(recipe, np.random.default_rng(seed))
     model = _build(recipe, tokenizer)
     rng = np.random.default_rng(seed + 1)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    for step in range(recipe.steps):
-        set_rate(optimizer, recipe.learning_rate, step, recipe.steps)
+    optimizer = Optimizer(model.named_parameters(), rate=recipe.learning_rate, steps=recipe.steps)
+    for _ in range(recipe.steps):
         ids, mask, labels = _batch(recipe, tokenizer, rng)
         hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         wanted = labels[:, 1:] != _IGNORED
         logits = model.lm_head(hidden.last_hidden_state[:, :-1][wanted])
         cross_entropy(logits, labels[:, 1:][wanted]).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         advance(1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, peak: float, step: int, steps: int) -> None:
-    """Linear warm-up over the first tenth, cosine decay to a twentieth of the peak."""
-    warm = min(1.0, (step + 1) / max(1, steps // 10))
-    decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
-    for group in optimizer.param_groups:
-        group["lr"] = peak * warm * decay
 
 
 def train_tokenizer(recipe: LlmRecipe, rng: np.random.Generator) -> PreTrainedTokenizerFast:

@@ -57,7 +57,7 @@ def ask(scene: Scene, rng: np.random.Generator) -> Question:
     if kind < 6:
         return _question(f"Where is the {thing.shape}?", thing.place, PLACES)
     if kind < 8:
-        return _question(f"What color is at the {thing.place}?", thing.color, tuple(COLORS))
+        return _question(f"What color is {thing.place}?", thing.color, tuple(COLORS))
     count = len(scene.things)
     return _question("How many things are there?", NUMBERS[count], NUMBERS[1 : MOST_THINGS + 1])
 

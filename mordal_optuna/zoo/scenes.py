@@ -20,15 +20,15 @@ COLORS = {
 }
 SHAPES = ("circle", "square", "triangle", "cross")
 PLACES = (
-    "top left",
-    "top",
-    "top right",
-    "left",
+    "northwest",
+    "north",
+    "northeast",
+    "west",
     "center",
-    "right",
-    "bottom left",
-    "bottom",
-    "bottom right",
+    "east",
+    "southwest",
+    "south",
+    "southeast",
 )
 NUMBERS = ("zero", "one", "two", "three", "four")
 MOST_THINGS = 3

@@ -1,0 +1,100 @@
+"""Progress in the terminal: bars where there is one, plain lines where output goes to a file."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from mordal_optuna.progress import Advance
+
+# Shorter tasks leave no line in a log.
+_WORTH_A_LINE_SECONDS = 2.0
+
+
+class ConsoleProgress:
+    """Shows stages, notes and bars; a context manager, so that the terminal is always restored."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Show progress.
+
+        Args:
+            console: where; standard output by default.
+        """
+        self._console = console or Console(highlight=False)
+        self._stage = 0
+        self._start = perf_counter()
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop drawing, whatever happened."""
+        self._bars.stop()
+
+    def stage(self, title: str) -> None:
+        """Print the next stage with the time since the start."""
+        self._stage += 1
+        self._print(f"[{self._since()}] {self._stage}. {title}", style="bold")
+
+    def note(self, text: str) -> None:
+        """Print one fact."""
+        self._print(f"[{self._since()}]    {text}")
+
+    @contextmanager
+    def track(self, title: str, total: int) -> Iterator[Advance]:
+        """Draw a bar; where no terminal is, print a line once it is full."""
+        start = perf_counter()
+        bar = self._bars.add_task(title, total=total)
+
+        def advance(amount: int) -> None:
+            self._bars.advance(bar, amount)
+
+        try:
+            yield advance
+        finally:
+            self._bars.remove_task(bar)
+        seconds = perf_counter() - start
+        if not self._console.is_terminal and seconds >= _WORTH_A_LINE_SECONDS:
+            self.note(f"{title}: {total} done in {seconds:.1f} s")
+
+    def _since(self) -> str:
+        minutes, seconds = divmod(int(perf_counter() - self._start), 60)
+        return f"{minutes}:{seconds:02d}"
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, style=style, markup=False, soft_wrap=True)

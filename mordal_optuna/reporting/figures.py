@@ -1,0 +1,211 @@
+"""Figures, for the report and the dashboard. Colours are Okabe and Ito's, safe for all eyes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+
+from mordal_optuna.reporting.words import known
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.result import StudyResult
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+_KNOWN_COLORS = {"measured": "#009E73", "extrapolated": "#0072B2", "inferred": "#999999"}
+_PARTS = ("features", "similarity", "warmup", "training", "evaluation")
+
+
+def curves_figure(result: StudyResult) -> go.Figure:
+    """Error against samples, both logarithmic, with each fitted curve up to D."""
+    figure = go.Figure()
+    encoders, llms = _names(result)
+    for candidate, points in result.curves.items():
+        look = _look(candidate, encoders, llms)
+        figure.add_trace(
+            go.Scatter(
+                x=[point.samples for point in points],
+                y=[float(np.exp(point.log_error)) for point in points],
+                error_y={"type": "data", "array": [point.stderr or 0.0 for point in points]},
+                name=str(candidate),
+                legendgroup=str(candidate),
+                mode="lines+markers",
+                marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
+                line={
+                    "color": look["color"],
+                    "dash": look["dash"],
+                    "width": 4 if candidate == result.winner.candidate else 1.5,
+                },
+            )
+        )
+        _add_extrapolation(figure, result, candidate, look["color"])
+    ticks = sorted({point.samples for points in result.curves.values() for point in points})
+    figure.update_xaxes(
+        type="log",
+        title="alignment samples",
+        tickvals=sorted({*ticks, result.full_samples}),
+        ticktext=[f"{tick:,}" for tick in sorted({*ticks, result.full_samples})],
+    )
+    figure.update_yaxes(type="log", title="error (1 - score)")
+    return _finished(
+        figure, "Learning curves; dotted: extrapolated to the full alignment set", 520
+    )
+
+
+def ranking_figure(result: StudyResult) -> go.Figure:
+    """Estimates with their intervals, coloured by how they are known."""
+    figure = go.Figure()
+    for kind, color in _KNOWN_COLORS.items():
+        own = [estimate for estimate in result.ranking if estimate.known == kind]
+        if not own:
+            continue
+        figure.add_trace(
+            go.Scatter(
+                x=[100 * e.value for e in own],
+                y=[_marked(result, e.candidate) for e in own],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [100 * (e.high - e.value) for e in own],
+                    "arrayminus": [100 * (e.value - e.low) for e in own],
+                },
+                text=[known(e) for e in own],
+                name=kind,
+                mode="markers",
+                marker={"color": color, "size": 10},
+            )
+        )
+    order = [_marked(result, e.candidate) for e in reversed(result.ranking)]
+    figure.update_yaxes(categoryorder="array", categoryarray=order, title=None)
+    figure.update_xaxes(title=f"score on {result.task} after the full alignment, %")
+    height = 180 + 26 * len(result.ranking)
+    return _finished(figure, "Ranking of the pool; ~ cannot be told from the best", height)
+
+
+def similarity_figures(result: StudyResult) -> list[go.Figure]:
+    """Heatmaps of CKA, ordered by cluster: encoders, then LLMs under each medoid encoder."""
+    representation = result.representation
+    if representation is None:
+        return []
+    tree = representation.tree
+    order = list(dict.fromkeys(v for c in tree.clusters for v in c.vision.members))
+    matrix = np.asarray(representation.vision_similarity)
+    figures = [
+        _heatmap(
+            matrix, tree.vision_encoders, order, "CKA of vision encoders on the task's images"
+        )
+    ]
+    for medoid, similarity in representation.llm_similarity.items():
+        own = [c for c in tree.clusters if c.vision.medoid == medoid]
+        llm_order = [m for cluster in own for m in cluster.llm.members]
+        title = f"CKA of LLMs fed with embeddings of {medoid}"
+        figures.append(_heatmap(np.asarray(similarity), tree.llms, llm_order, title))
+    return figures
+
+
+def costs_figure(result: StudyResult) -> go.Figure:
+    """What the search spent, part by part, against the grid; in full-run equivalents."""
+    figure = go.Figure()
+    for part, color in zip(_PARTS, _COLORS, strict=False):
+        runs = getattr(result.costs, part) / result.full_run_seconds
+        figure.add_trace(
+            go.Bar(
+                x=[runs],
+                y=[result.method],
+                name=part.replace("warmup", "warm-up"),
+                orientation="h",
+                marker={"color": color},
+            )
+        )
+    if result.method != "grid":
+        figure.add_trace(
+            go.Bar(
+                x=[result.grid_runs],
+                y=["grid"],
+                name="grid",
+                orientation="h",
+                marker={"color": _COLORS[7]},
+            )
+        )
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(title="full-run equivalents")
+    return _finished(figure, "Cost", 260)
+
+
+def _names(result: StudyResult) -> tuple[list[str], list[str]]:
+    candidates = sorted(estimate.candidate for estimate in result.ranking)
+    encoders = list(dict.fromkeys(c.vision_encoder for c in candidates))
+    return encoders, list(dict.fromkeys(c.llm for c in candidates))
+
+
+def _look(candidate: Candidate, encoders: Sequence[str], llms: Sequence[str]) -> dict[str, str]:
+    encoder, llm = encoders.index(candidate.vision_encoder), llms.index(candidate.llm)
+    return {
+        "color": _COLORS[encoder % len(_COLORS)],
+        "symbol": _SYMBOLS[llm % len(_SYMBOLS)],
+        "dash": _DASHES[llm % len(_DASHES)],
+    }
+
+
+def _add_extrapolation(
+    figure: go.Figure, result: StudyResult, candidate: Candidate, color: str
+) -> None:
+    fit, points = result.fits.get(candidate), result.curves[candidate]
+    if fit is None or points[-1].samples >= result.full_samples:
+        return
+    ends = [points[-1].samples, result.full_samples]
+    figure.add_trace(
+        go.Scatter(
+            x=ends,
+            y=[float(np.exp(fit.log_error(samples)[0])) for samples in ends],
+            mode="lines",
+            line={"color": color, "dash": "dot", "width": 1.5},
+            legendgroup=str(candidate),
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    )
+
+
+def _marked(result: StudyResult, candidate: Candidate) -> str:
+    return f"{'~ ' if candidate in result.tie_set else ''}{candidate}"
+
+
+def _heatmap(
+    matrix: np.ndarray, names: Sequence[str], order: Sequence[str], title: str
+) -> go.Figure:
+    index = [list(names).index(name) for name in order]
+    values = matrix[np.ix_(index, index)]
+    figure = go.Figure(
+        go.Heatmap(
+            z=values,
+            x=list(order),
+            y=list(order),
+            text=[[f"{value:.2f}" for value in row] for row in values],
+            texttemplate="%{text}",
+            colorscale="Cividis",
+            zmin=0,
+            zmax=1,
+            colorbar={"title": "CKA"},
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    return _finished(figure, title, 180 + 44 * len(order))
+
+
+def _finished(figure: go.Figure, title: str, height: int) -> go.Figure:
+    figure.update_layout(
+        title={"text": title, "font": {"size": 16}},
+        template="plotly_white",
+        height=height,
+        margin={"l": 20, "r": 20, "t": 60, "b": 50},
+        font={"family": "system-ui, sans-serif", "size": 13},
+    )
+    figure.update_yaxes(automargin=True)
+    return figure

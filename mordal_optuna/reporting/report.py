@@ -1,0 +1,87 @@
+"""The HTML report: one file that needs nothing else."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from mordal_optuna.reporting import figures, words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import plotly.graph_objects as go
+
+    from mordal_optuna.search.result import StudyResult
+
+
+def write_report(
+    result: StudyResult,
+    path: Path,
+    *,
+    dashboard_command: str,
+    versions: Mapping[str, str],
+) -> Path:
+    """Write the report, replacing an older one in one step.
+
+    Args:
+        result: of any method, finished or not.
+        path: of the HTML file; its folder must exist.
+        dashboard_command: the line that opens optuna-dashboard on the study.
+        versions: of the libraries that were used.
+
+    Returns:
+        The path.
+    """
+    environment = Environment(
+        loader=PackageLoader("mordal_optuna.reporting"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("report.html.j2").render(
+        result=result,
+        words=words,
+        costs=_costs(result),
+        plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - the library itself
+        ranking=_html(figures.ranking_figure(result)),
+        curves=_html(figures.curves_figure(result)),
+        cost_figure=_html(figures.costs_figure(result)),
+        similarities=[_html(figure) for figure in figures.similarity_figures(result)],
+        settings=yaml.safe_dump(dict(result.config), sort_keys=False, allow_unicode=True),
+        dashboard_command=dashboard_command,
+        versions=versions,
+    )
+    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+    return path
+
+
+def _costs(result: StudyResult) -> list[tuple[str, float, float]]:
+    """Name, device-seconds and full-run equivalents of every part, the total last."""
+    costs = result.costs
+    parts = [
+        ("features", costs.features),
+        ("similarity (CKA)", costs.similarity),
+        ("warm-up", costs.warmup),
+        ("training", costs.training),
+        ("evaluation", costs.evaluation),
+        ("together", costs.total),
+    ]
+    return [(name, seconds, seconds / result.full_run_seconds) for name, seconds in parts]
+
+
+def _html(figure: go.Figure) -> Markup:
+    # plotly escapes what it is given inside a JSON string; `</script>` included.
+    html = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+    )
+    return Markup(html)  # noqa: S704

@@ -1,0 +1,109 @@
+"""The result in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from mordal_optuna.reporting.words import (
+    cost_sentence,
+    ending,
+    headline,
+    interval,
+    known,
+    percent,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mordal_optuna.search.result import Representation, StudyResult
+
+
+def print_result(result: StudyResult, console: Console) -> None:
+    """Print ranking, winner, cost, clusters and why the search ended.
+
+    Args:
+        result: of any method, finished or not.
+        console: where to print; 100 columns are enough.
+    """
+    console.print()
+    console.print(_ranking(result))
+    console.print("~ cannot be told from the best", style="dim", highlight=False)
+    lines = [
+        ("winner", headline(result)),
+        ("cost", cost_sentence(result)),
+        ("", _parts(result)),
+        ("ended", ending(result)),
+    ]
+    if result.representation:
+        lines += _clusters(result.representation)
+    lines += [
+        (
+            "also",
+            f"{score.task}: {percent(score.value)} ± {percent(score.stderr)} % for the winner at "
+            f"{score.samples:,} samples ({score.documents} documents)",
+        )
+        for score in result.further_scores
+    ]
+    lines += [("failed", f"{c}: {reason}") for c, reason in result.failures.items()]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", min_width=9)
+    grid.add_column()
+    for name, text in lines:
+        grid.add_row(name, text)
+    console.print(grid, highlight=False)
+
+
+def _ranking(result: StudyResult) -> Table:
+    table = Table(
+        title=f"{result.study}: score on {result.task} after {result.full_samples:,} samples, %",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1),
+        header_style="dim",
+    )
+    for name in ("rank", "", "vision encoder", "llm", "estimate", "interval", "known", "cost, s"):
+        right = name in ("rank", "estimate", "cost, s")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "known")
+    for rank, estimate in enumerate(result.ranking, start=1):
+        wins = estimate.candidate == result.winner.candidate
+        table.add_row(
+            str(rank),
+            "~" if estimate.candidate in result.tie_set else "",
+            estimate.candidate.vision_encoder,
+            estimate.candidate.llm,
+            percent(estimate.value),
+            interval(estimate),
+            known(estimate),
+            f"{estimate.seconds:.1f}",
+            style="bold" if wins else None,
+        )
+    return table
+
+
+def _parts(result: StudyResult) -> str:
+    costs = result.costs
+    parts = {
+        "features": costs.features,
+        "similarity": costs.similarity,
+        "warm-up": costs.warmup,
+        "training": costs.training,
+        "evaluation": costs.evaluation,
+    }
+    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
+
+
+def _clusters(representation: Representation) -> list[tuple[str, str]]:
+    vision = dict.fromkeys(cluster.vision.members for cluster in representation.tree.clusters)
+    lines = [("clusters", "vision encoders: " + " | ".join(", ".join(v) for v in vision))]
+    for members in vision:
+        llms = [
+            ", ".join(cluster.llm.members)
+            for cluster in representation.tree.clusters
+            if cluster.vision.members == members
+        ]
+        lines.append(("", f"LLMs fed by {members[0]}: " + " | ".join(llms)))
+    return lines

@@ -1,0 +1,63 @@
+"""How numbers and provenance are put into words, the same in terminal, report and dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mordal_optuna.search.ranking import Estimate
+    from mordal_optuna.search.result import StudyResult
+
+
+def percent(value: float) -> str:
+    """A score on 0..1 as percent points."""
+    return f"{100 * value:.1f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """The interval of an estimate."""
+    return f"{percent(estimate.low)} to {percent(estimate.high)}"
+
+
+def known(estimate: Estimate) -> str:
+    """How an estimate is known, and from how much training."""
+    if estimate.known == "measured":
+        return f"measured at {estimate.samples:,}"
+    if estimate.known == "extrapolated":
+        held = ", held flat" if estimate.rising else ""
+        return f"extrapolated from {estimate.samples:,}{held}"
+    if estimate.samples:
+        return f"inferred from {estimate.samples:,} and the pool's slope"
+    return "inferred from its cluster"
+
+
+def headline(result: StudyResult) -> str:
+    """The answer in one sentence, with how sure it is."""
+    winner = result.winner
+    others = len(result.tie_set) - (winner.candidate in result.tie_set)
+    certainty = (
+        "no other candidate comes within its noise"
+        if not others
+        else f"{others} other candidate{'s' if others > 1 else ''} cannot be told from the best"
+    )
+    return (
+        f"{winner.candidate}: {percent(winner.value)} % on {result.task} "
+        f"({interval(winner)}, {known(winner)} samples); {certainty}."
+    )
+
+
+def cost_sentence(result: StudyResult) -> str:
+    """The cost against the grid."""
+    gain = result.grid_runs / result.full_runs
+    return (
+        f"{result.full_runs:.2f} full-run equivalents ({result.costs.total:.0f} device-seconds), "
+        f"where the grid takes {result.grid_runs}: {gain:.1f} times less."
+        if result.method != "grid"
+        else f"{result.full_runs:.2f} full-run equivalents ({result.costs.total:.0f} "
+        f"device-seconds) for the {result.grid_runs} candidates of the grid, every rung scored."
+    )
+
+
+def ending(result: StudyResult) -> str:
+    """Why the search ended."""
+    return result.stopped_because or "it has not ended yet; this is what is known so far"
