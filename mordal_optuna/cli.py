@@ -35,6 +35,9 @@ _REPORTED = (
     "sqlalchemy",
 )
 
+# Columns of the tables where output goes to a file.
+_LOG_WIDTH = 100
+
 Method = Annotated[
     str | None,
     typer.Option(help="Search by another method (mordal or grid) as a study of its own."),
@@ -131,6 +134,8 @@ def _present(settings: StudySettings, result: StudyResult) -> None:
     )
     published = publish(open_study(settings), result)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_LOG_WIDTH)
     print_result(result, console)
     console.print(f"report     {report}", soft_wrap=True, highlight=False)
     shown = "figures and ranking are in it" if published else "without figures"

@@ -187,12 +187,15 @@ def assemble(
     targets = llm_family(llm.name, load_config(llm)).lora_targets
     tokenizer = load_tokenizer(llm)
     language_model = _load_weights(llm, AutoModelForCausalLM, precision, device)
-    image_id = _add_image_token(llm.name, tokenizer, language_model)
-    model = _transplant(encoder, language_model, image_id, device)
+    # Building, resizing and initialising all draw from the global generator: fork it.
     with torch.random.fork_rng(devices=[device] if device.type != "cpu" else []):
         torch.manual_seed(seed)
-        for layer in (model.model.multi_modal_projector.linear_1, _last(model)):
-            layer.reset_parameters()
+        image_id = _add_image_token(llm.name, tokenizer, language_model)
+        model = _transplant(encoder, language_model, image_id, device)
+        torch.manual_seed(seed)  # the same start whatever was drawn above
+        projector = model.model.multi_modal_projector
+        projector.linear_1.reset_parameters()
+        projector.linear_2.reset_parameters()
         if lora is not None:
             model = _with_lora(model, lora, targets)
     _keep_projector_in_fp32(model)
@@ -283,10 +286,6 @@ def _transplant(
     return model
 
 
-def _last(model: LlavaForConditionalGeneration) -> torch.nn.Linear:
-    return model.model.multi_modal_projector.linear_2
-
-
 def _with_lora(
     model: LlavaForConditionalGeneration, lora: LoraSettings, targets: tuple[str, ...]
 ) -> LlavaForConditionalGeneration:
@@ -297,7 +296,11 @@ def _with_lora(
         # Only inside the LLM: CLIP's layers have the same names.
         target_modules=rf".*language_model\..*\.({'|'.join(targets)})",
     )
-    return inject_adapter_in_model(config, model)  # type: ignore[no-any-return]
+    model = inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+    return model
 
 
 def _keep_projector_in_fp32(model: LlavaForConditionalGeneration) -> None:

@@ -72,6 +72,21 @@ class Sample:
     messages: tuple[Message, ...]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A sample as one candidate reads it.
+
+    Attributes:
+        ids: token ids, every image expanded to its placeholders.
+        labels: the same ids where they are trained, IGNORED elsewhere.
+        image: its picture; None for a text-only sample.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    image: Path | None
+
+
 class AlignmentSet:
     """Samples in the order of one fixed permutation.
 
@@ -164,23 +179,21 @@ class Collator:
         self._image_tokens = vlm.image_tokens
         self._max_length = max_length
 
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
+    def __call__(self, samples: Sequence[Encoded]) -> Batch:
         """Build a batch.
 
         Raises:
-            DataError: for a sample that is too long, has nothing to train on, or whose image
-                cannot be decoded.
+            DataError: for an image that cannot be decoded.
         """
-        encoded = [self.encode(sample) for sample in samples]
-        length = max(len(ids) for ids, _ in encoded)
-        shape = (len(samples), length)
+        shape = (len(samples), max(len(sample.ids) for sample in samples))
         input_ids = torch.full(shape, self._tokenizer.pad_token_id)
         attention_mask = torch.zeros(shape, dtype=torch.long)
         labels = torch.full(shape, IGNORED)
-        for row, (ids, targets) in enumerate(encoded):
-            input_ids[row, : len(ids)] = torch.tensor(ids)
-            attention_mask[row, : len(ids)] = 1
-            labels[row, : len(ids)] = torch.tensor(targets)
+        for row, sample in enumerate(samples):
+            length = len(sample.ids)
+            input_ids[row, :length] = torch.tensor(sample.ids)
+            attention_mask[row, :length] = 1
+            labels[row, :length] = torch.tensor(sample.labels)
         batch = Batch(input_ids=input_ids, attention_mask=attention_mask, labels=labels)
         images = [open_image(sample.image) for sample in samples if sample.image]
         if images:
@@ -188,11 +201,14 @@ class Collator:
             batch["pixel_values"] = processed["pixel_values"]
         return batch
 
-    def encode(self, sample: Sample) -> tuple[list[int], list[int]]:
+    def encode(self, sample: Sample) -> Encoded:
         """Token ids and labels of a sample; exactly the answers and what ends them are trained.
 
         Every turn is tokenised by itself, as generation meets it: the prompt ends where the
         answer begins.
+
+        Raises:
+            DataError: for a sample that is too long or has nothing to train on.
         """
         ids: list[int] = []
         labels: list[int] = []
@@ -212,7 +228,7 @@ class Collator:
             labels += [IGNORED] * len(context) + answer
             done = whole
         self._check(sample, ids, labels)
-        return ids, labels
+        return Encoded(tuple(ids), tuple(labels), sample.image)
 
     def _check(self, sample: Sample, ids: list[int], labels: list[int]) -> None:
         if all(label == IGNORED for label in labels):

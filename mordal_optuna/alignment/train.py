@@ -153,13 +153,18 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
 
     def _micro_batches(self) -> list[Batch]:
-        """This process's share of the next global batch."""
+        """This process's share of the next global batch, alike lengths together.
+
+        Sorting inside a global batch changes what is padded, not what is learned: the loss is a
+        sum over all its target tokens.
+        """
         rank, world = self._accelerator.process_index, self._accelerator.num_processes
-        size = self._settings.micro_batch_size
         share = range(self.samples + rank, self.samples + self._settings.batch_size, world)
+        encoded = [self._collate.encode(self._data.sample(index)) for index in share]
+        encoded.sort(key=lambda sample: len(sample.ids))
+        size = self._settings.micro_batch_size
         return [
-            self._collate([self._data.sample(index) for index in share[start : start + size]])
-            for start in range(0, len(share), size)
+            self._collate(encoded[start : start + size]) for start in range(0, len(encoded), size)
         ]
 
     def _set_rate(self) -> None:

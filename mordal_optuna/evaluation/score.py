@@ -99,7 +99,7 @@ def check_plugin() -> None:
         )
 
 
-def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:  # noqa: ANN401 - imported lazily
+def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def _task_files(folder: Path, name: str) -> list[Path]:
     return files
 
 
-def _build(settings: TaskSettings, path: Path) -> Any:  # noqa: ANN401 - lmms-eval's task object
+def _build(settings: TaskSettings, path: Path) -> Any:
     from lmms_eval import utils
     from lmms_eval.api.task import ConfigurableMessagesTask
 
@@ -166,11 +167,12 @@ def _build(settings: TaskSettings, path: Path) -> Any:  # noqa: ANN401 - lmms-ev
         config = utils.load_yaml_config(str(path), mode="full")
     except (OSError, yaml.YAMLError, ImportError, AttributeError) as error:
         raise TaskError(settings.name, f"{str(path)!r} cannot be read ({error})") from error
+    # `token: True` means "must be logged in"; the data sets are public.
+    options = {k: v for k, v in (config.get("dataset_kwargs") or {}).items() if k != "token"}
     if settings.data is not None:
         config["dataset_path"] = str(settings.data.absolute())
-    config["dataset_kwargs"] = {
-        k: v for k, v in (config.get("dataset_kwargs") or {}).items() if k != "token"
-    }
+        options["cache_dir"] = str(_cache_folder(settings.data))
+    config["dataset_kwargs"] = options
     try:
         with quiet():
             # The name selects prompts written for certain models; "x" selects the default ones.
@@ -184,7 +186,23 @@ def _build(settings: TaskSettings, path: Path) -> Any:  # noqa: ANN401 - lmms-ev
         raise TaskError(settings.name, f"cannot be built ({error})") from error
 
 
-def _declared(name: str, metadata: Any) -> MetricSpec:  # noqa: ANN401 - free form in lmms-eval
+def _cache_folder(data: Path) -> Path:
+    """A cache of its own for every state of a local data folder.
+
+    `datasets` tells local folders apart by their last name and configuration alone: two folders
+    called `scenes`, or one whose files have changed, would give the documents of the first.
+    """
+    from datasets.config import HF_DATASETS_CACHE
+
+    state = hashlib.sha256(str(data.absolute()).encode())
+    for path in sorted(data.rglob("*")):
+        if path.is_file():
+            found = path.stat()
+            state.update(f"{path}:{found.st_size}:{found.st_mtime_ns}".encode())
+    return Path(HF_DATASETS_CACHE) / "mordal" / state.hexdigest()[:24]
+
+
+def _declared(name: str, metadata: Any) -> MetricSpec:
     blocks = metadata if isinstance(metadata, list) else [metadata]
     declared = [b["mordal"] for b in blocks if isinstance(b, dict) and "mordal" in b]
     if not declared:
@@ -206,7 +224,7 @@ def _declared(name: str, metadata: Any) -> MetricSpec:  # noqa: ANN401 - free fo
 
 
 def _select(
-    live: Any,  # noqa: ANN401 - lmms-eval's task object
+    live: Any,
     split: str,
     settings: TaskSettings,
     seed: int,

@@ -24,10 +24,10 @@ def known(estimate: Estimate) -> str:
     if estimate.known == "measured":
         return f"measured at {estimate.samples:,}"
     if estimate.known == "extrapolated":
-        held = ", held flat" if estimate.rising else ""
-        return f"extrapolated from {estimate.samples:,}{held}"
+        flat = " (flat)" if estimate.rising else ""
+        return f"extrapolated from {estimate.samples:,}{flat}"
     if estimate.samples:
-        return f"inferred from {estimate.samples:,} and the pool's slope"
+        return f"inferred from {estimate.samples:,}"
     return "inferred from its cluster"
 
 

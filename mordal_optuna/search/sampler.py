@@ -80,7 +80,7 @@ class CkaClusterSampler(BaseSampler):
         trial: FrozenTrial,
         param_name: str,
         param_distribution: BaseDistribution,
-    ) -> Any:  # noqa: ANN401 - Optuna's own signature
+    ) -> Any:
         """Every parameter other than the pair, by the other sampler."""
         return self._other.sample_independent(study, trial, param_name, param_distribution)
 

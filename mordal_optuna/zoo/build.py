@@ -67,12 +67,10 @@ def build(recipe: ZooRecipe, folder: Path, progress: Progress, *, workers: int =
     parts = [part for part in _parts(recipe) if part.path in left]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=2), encoding="utf-8")
-    with ExitStack() as bars:
-        advance = {p.path: bars.enter_context(progress.track(p.path, p.units)) for p in parts}
-        if workers:
-            _build_in_processes(recipe, folder, parts, advance, workers)
-        else:
-            _build_here(recipe, folder, parts, advance)
+    if workers:
+        _build_in_processes(recipe, folder, parts, progress, workers)
+    else:
+        _build_here(recipe, folder, parts, progress)
 
 
 def _parts(recipe: ZooRecipe) -> list[_Part]:
@@ -102,20 +100,21 @@ def _check_recipe(recipe: ZooRecipe, folder: Path) -> None:
 
 
 def _build_here(
-    recipe: ZooRecipe, folder: Path, parts: Sequence[_Part], advance: dict[str, Advance]
+    recipe: ZooRecipe, folder: Path, parts: Sequence[_Part], progress: Progress
 ) -> None:
     import torch
 
     with torch.random.fork_rng(devices=[]):
         for part in parts:
-            _build_part(recipe, folder, part, advance[part.path])
+            with progress.track(part.path, part.units) as advance:
+                _build_part(recipe, folder, part, advance)
 
 
 def _build_in_processes(
     recipe: ZooRecipe,
     folder: Path,
     parts: Sequence[_Part],
-    advance: dict[str, Advance],
+    progress: Progress,
     workers: int,
 ) -> None:
     # Spawned, not forked: torch's thread pools do not survive a fork. Daemons, so that they end
@@ -132,7 +131,7 @@ def _build_in_processes(
     for process in processes:
         process.start()
     try:
-        _follow(len(parts), news, advance, processes)
+        _follow(parts, news, progress, processes)
     finally:
         for process in processes:
             process.terminate()
@@ -140,14 +139,28 @@ def _build_in_processes(
 
 
 def _follow(
-    parts: int,
-    news: Any,
-    advance: dict[str, Advance],
-    processes: Sequence[SpawnProcess],  # noqa: ANN401
+    parts: Sequence[_Part], news: Any, progress: Progress, processes: Sequence[SpawnProcess]
 ) -> None:
     """Pass on what the processes tell, until all parts are built."""
+    units = {part.path: part.units for part in parts}
+    bars: dict[str, tuple[ExitStack, Advance]] = {}
     done = 0
-    while done < parts:
+    with ExitStack() as every:
+        while done < len(parts):
+            path, amount = _next_news(news, processes)
+            if path not in bars:
+                bar = every.enter_context(ExitStack())
+                bars[path] = (bar, bar.enter_context(progress.track(path, units[path])))
+            if amount is None:
+                bars[path][0].close()
+                done += 1
+            else:
+                bars[path][1](amount)
+
+
+def _next_news(news: Any, processes: Sequence[SpawnProcess]) -> tuple[str, int | None]:
+    """The path of a part and the units done now; None units once it is whole."""
+    while True:
         try:
             path, amount, error = news.get(timeout=_POLL_SECONDS)
         except queue.Empty:
@@ -159,13 +172,10 @@ def _follow(
             continue
         if error is not None:
             raise ZooError(f"{path} cannot be built: {error}")
-        if amount is None:
-            done += 1
-        else:
-            advance[path](amount)
+        return path, amount
 
 
-def _work(recipe: ZooRecipe, folder: Path, waiting: Any, news: Any) -> None:  # noqa: ANN401
+def _work(recipe: ZooRecipe, folder: Path, waiting: Any, news: Any) -> None:
     """What a process does: build parts until none is left."""
     import torch
 
@@ -179,6 +189,7 @@ def _work(recipe: ZooRecipe, folder: Path, waiting: Any, news: Any) -> None:  # 
         def tell(amount: int, path: str = part.path) -> None:
             news.put((path, amount, None))
 
+        tell(0)
         try:
             _build_part(recipe, folder, part, tell)
         except (OSError, RuntimeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,9 +104,11 @@ def _build(recipe: EncoderRecipe) -> tuple[PreTrainedModel, torch.nn.Module]:
         return CLIPModel(config), torch.nn.Identity()
     if recipe.family == "siglip":
         text["projection_size"] = recipe.width
-        return SiglipModel(SiglipConfig(vision_config=vision, text_config=text)), (
-            torch.nn.Identity()
-        )
+        model = SiglipModel(SiglipConfig(vision_config=vision, text_config=text))
+        with torch.no_grad():  # the paper's start: t = 10, b = -10
+            model.logit_scale.fill_(math.log(10))
+            model.logit_bias.fill_(-10.0)
+        return model, torch.nn.Identity()
     dino = Dinov2Config(
         **sizes, mlp_ratio=4, image_size=recipe.image_size, patch_size=recipe.patch_size
     )

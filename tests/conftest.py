@@ -1,0 +1,78 @@
+"""What several test modules share: a tiny embedded pool, and a machine without a network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.config import AlignmentSettings
+
+
+def pytest_configure() -> None:
+    """Before any test module loads a library: no hub, no shared cache, no chatter."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="mordal-tests-")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the embedded pool `tiny`: two encoders, two LLMs, data and tasks."""
+    import torch
+
+    from mordal_optuna.progress import Silent
+    from mordal_optuna.zoo.build import build
+    from mordal_optuna.zoo.recipe import TINY
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("zoo")
+    build(TINY, folder, Silent(), workers=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def settings(zoo: Path) -> AlignmentSettings:
+    """A recipe for the tiny pool, with dropout, so that resuming has something to get wrong."""
+    from mordal_optuna.config import AlignmentSettings, LoraSettings
+
+    return AlignmentSettings(
+        conversations=zoo / "alignment" / "alignment.json",
+        images=zoo / "alignment" / "images",
+        samples=64,
+        batch_size=8,
+        micro_batch_size=4,
+        learning_rate=1e-3,
+        warmup_samples=16,
+        lora=LoraSettings(rank=4, alpha=8, dropout=0.05),
+        precision="fp32",
+        max_length=200,
+    )
+
+
+@pytest.fixture(scope="session")
+def data(settings: AlignmentSettings) -> AlignmentSet:
+    """The tiny pool's alignment set."""
+    from mordal_optuna.alignment.data import AlignmentSet
+
+    return AlignmentSet.read(
+        settings.conversations, settings.images, seed=0, samples=64, batch_size=8
+    )
