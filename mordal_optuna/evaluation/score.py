@@ -124,7 +124,7 @@ def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:
 def _main_metric(results: dict[str, Any], task: Task) -> float:
     found = results["results"][task.name]
     if task.spec.metric not in found:
-        there = sorted(k for k, v in found.items() if "," in k and "stderr" not in k and v != [])
+        there = sorted(k for k in found if "," in k and "stderr" not in k)
         raise TaskError(
             task.name,
             f"declares the metric {task.spec.metric!r}; its results have {', '.join(there)}",

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from mordal_optuna.zoo.optim import Optimizer
-from mordal_optuna.zoo.scenes import COLORS, PLACES, SHAPES, draw, random_scene
+from mordal_optuna.zoo.scenes import COLORS, PLACES, SHAPES, draw, random_scene, rearranged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,7 @@ _TEXT_LAYERS = 2
 _EMBEDDING = 64
 _HEAD_WIDTH = 32
 _MASKED_SHARE = 0.4
+_GROUP = 4
 # CLIP's normalisation, used for all families here.
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -62,7 +63,7 @@ def pretrain_encoder(recipe: EncoderRecipe, folder: Path, *, seed: int, advance:
     both = [*model.named_parameters(), *head.named_parameters(prefix="head")]
     optimizer = Optimizer(both, rate=recipe.learning_rate, steps=recipe.steps)
     for _ in range(recipe.steps):
-        scenes = [random_scene(rng) for _ in range(recipe.batch_size)]
+        scenes = _scenes(recipe.batch_size, rng)
         pixels = _pixels([draw(scene, recipe.image_size, rng) for scene in scenes])
         if isinstance(model, Dinov2Model):
             loss = _masked_loss(model, head, pixels, recipe.patch_size)
@@ -73,6 +74,15 @@ def pretrain_encoder(recipe: EncoderRecipe, folder: Path, *, seed: int, advance:
         advance(1)
     model.save_pretrained(folder)
     _image_processor(recipe).save_pretrained(folder)
+
+
+def _scenes(count: int, rng: np.random.Generator) -> list[Scene]:
+    """Scenes in groups of one set of colours, which a caption's colours cannot tell apart."""
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        first = random_scene(rng)
+        scenes += [first, *(rearranged(first, rng) for _ in range(_GROUP - 1))]
+    return scenes[:count]
 
 
 def _build(recipe: EncoderRecipe) -> tuple[PreTrainedModel, torch.nn.Module]:

@@ -1,0 +1,118 @@
+"""The model plugin: batches equal one by one, stop strings, and lmms-eval's own command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from PIL import Image
+
+from mordal_optuna.errors import EvaluationError, ModelError
+from mordal_optuna.evaluation.guards import import_lmms_eval
+from mordal_optuna.resources import shipped
+
+import_lmms_eval()
+
+from mordal_optuna.evaluation.model import MordalVLM  # noqa: E402 - after the guarded import
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mordal_optuna.alignment.assemble import Vlm
+
+QUESTIONS = ("What color is the circle?", "Where?", "How many things are there in all, I wonder?")
+COLORS = ("red", "green", "blue")
+
+
+def requests(options: list[dict[str, Any]], *, images: bool = True) -> tuple[list[Any], dict]:  # type: ignore[type-arg]
+    """One request a question, as lmms-eval builds them, and the documents they point to."""
+
+    def to_messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = [{"type": "text", "text": doc["question"]}]
+        if images:
+            picture = Image.new("RGB", (32, 32), doc["color"])
+            parts.insert(0, {"type": "image", "url": picture})
+        return [{"role": "user", "content": parts}]
+
+    documents = [{"question": q, "color": c} for q, c in zip(QUESTIONS, COLORS, strict=True)]
+    made = [
+        SimpleNamespace(args=("", to_messages, chosen, n, "t", "test"), task_name="t")
+        for n, chosen in enumerate(options)
+    ]
+    return made, {"t": {"test": documents}}
+
+
+def answers(vlm: Vlm, batch_size: int, options: list[dict[str, Any]], **kind: bool) -> list[str]:
+    model = MordalVLM.from_live(vlm.model, vlm.processor, batch_size=batch_size)
+    made, model.task_dict = requests(options, **kind)
+    return [result.text for result in model.generate_until(made)]
+
+
+def test_a_batch_answers_as_one_by_one(vlm: Vlm) -> None:
+    """Prompts of different lengths: padding on the right, or no mask, would change them."""
+    options = [{"max_new_tokens": 12}] * 3
+    together, alone = answers(vlm, 3, options), answers(vlm, 1, options)
+    assert together == alone
+    assert len(set(alone)) > 1 or len(alone[0]) > 0
+
+
+def test_each_request_gets_its_own_arguments_and_keeps_its_place(vlm: Vlm) -> None:
+    short, long = {"max_new_tokens": 1}, {"max_new_tokens": 12}
+    mixed = answers(vlm, 3, [short, long, short])
+    alone = [answers(vlm, 1, [o] * 3)[n] for n, o in enumerate([short, long, short])]
+    assert mixed == alone
+
+
+def test_stop_strings_cut_the_answer(vlm: Vlm) -> None:
+    whole = answers(vlm, 1, [{"max_new_tokens": 12}] * 3)[0]
+    assert len(whole) > 2
+    stop = whole[2]
+    cut = answers(vlm, 1, [{"max_new_tokens": 12, "until": [stop]}] * 3)[0]
+    assert cut == whole.split(stop)[0].strip()
+
+
+def test_documents_without_pictures_are_answered(vlm: Vlm) -> None:
+    options = [{"max_new_tokens": 4}] * 3
+    assert answers(vlm, 3, options, images=False) == answers(vlm, 1, options, images=False)
+
+
+def test_what_is_not_offered_is_refused(vlm: Vlm) -> None:
+    model = MordalVLM.from_live(vlm.model, vlm.processor, batch_size=1)
+    made, _ = requests([{}] * 3)
+    with pytest.raises(EvaluationError, match="asks for loglikelihood"):
+        model.loglikelihood(made)
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded.*LLaVA-style"):
+        MordalVLM(pretrained=str(tmp_path / "none"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_lmms_evals_own_command_line_finds_and_runs_the_model(
+    vlm: Vlm, zoo: Path, tmp_path: Path
+) -> None:
+    vlm.model.save_pretrained(tmp_path / "model")
+    vlm.processor.save_pretrained(tmp_path / "model")
+    # The YAML's default data folder is relative to the current directory.
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "zoo").symlink_to(zoo)
+    command = [
+        *(sys.executable, "-m", "lmms_eval", "--model", "mordal_vlm"),
+        *("--model_args", f"pretrained={tmp_path / 'model'},device=cpu"),
+        *("--tasks", "mordal_scenes", "--include_path", str(shipped("tasks"))),
+        *("--batch_size", "4", "--output_path", str(tmp_path / "out")),
+    ]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=170)
+    # It exits with 0 on failure too: only its results count.
+    (file,) = (tmp_path / "out").rglob("*_results.json")
+    found = json.loads(file.read_text())["results"]["mordal_scenes"]
+    model = MordalVLM.from_live(vlm.model, vlm.processor, batch_size=4)
+    assert model.device == torch.device("cpu")
+    assert 0.0 <= found["exact_match,none"] <= 1.0

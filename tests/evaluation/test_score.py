@@ -1,0 +1,159 @@
+"""Scores: upstream's own code, per-document values, and no traces left in the process."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from loguru import logger
+
+from mordal_optuna.config import TaskSettings
+from mordal_optuna.errors import EvaluationError, TaskError
+from mordal_optuna.evaluation import score as module
+from mordal_optuna.evaluation.guards import import_lmms_eval
+from mordal_optuna.evaluation.score import Score, check_plugin, score
+from mordal_optuna.evaluation.tasks import MetricSpec, Task, build_task
+from tests.evaluation.test_tasks import write_ai2d
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mordal_optuna.alignment.assemble import Vlm
+
+
+def told(task: Task, answer: Callable[[dict[str, Any]], str]) -> Score:
+    """Score answers that are looked up instead of generated, by lmms-eval's own task code."""
+    from lmms_eval.api.model import lmms
+
+    class Oracle(lmms):
+        is_simple = False
+        device = torch.device("cpu")
+
+        def generate_until(self, requests: list[Any]) -> list[str]:
+            docs = [self.task_dict[r.args[4]][r.args[5]][r.args[3]] for r in requests]
+            return [answer(doc) for doc in docs]
+
+        loglikelihood = generate_until
+        generate_until_multi_round = generate_until
+
+    results = module._evaluate(Oracle(), task)
+    per_document = module._per_document(results, task)
+    return Score(task.name, module._main_metric(results, task), 0.0, 0, tuple(per_document), 0.0)
+
+
+def test_upstreams_scienceqa_gives_gold_one_and_wrong_zero(scienceqa: Task) -> None:
+    gold = told(scienceqa, lambda doc: "ABCD"[doc["answer"]])
+    assert gold.value == 1.0
+    assert set(gold.per_document) == {1.0}
+    wrong = told(scienceqa, lambda doc: "ABCD"[(doc["answer"] + 1) % 4])
+    assert wrong.value == 0.0
+    # upstream's parsing: a letter with its text counts, a bracketed letter does not
+    assert told(scienceqa, lambda doc: "ABCD"[doc["answer"]] + ". text").value == 1.0
+    assert told(scienceqa, lambda doc: f"({'ABCD'[doc['answer']]})").value == 0.0
+
+
+def test_upstreams_ai2d_gives_gold_one_and_wrong_zero(tmp_path: Path) -> None:
+    write_ai2d(tmp_path / "ai2d")
+    task = build_task(TaskSettings(name="ai2d", data=tmp_path / "ai2d"), [], seed=0)
+    assert told(task, lambda doc: "ABCD"[int(doc["answer"])]).value == 1.0
+    assert told(task, lambda doc: f"({'ABCD'[int(doc['answer'])]})").value == 1.0
+    assert told(task, lambda doc: "ABCD"[int(doc["answer"]) - 1]).value == 0.0
+
+
+def test_our_own_task_ignores_case_alone(scenes: Task) -> None:
+    assert told(scenes, lambda doc: doc["answer"].upper()).value == 1.0
+    assert told(scenes, lambda doc: f"a {doc['answer']}").value == 0.0
+
+
+def test_values_belong_to_their_documents(scenes: Task) -> None:
+    """Exactly the first three documents answered right."""
+    right = {scenes.live.dataset["test"][n]["id"] for n in range(3)}
+    found = told(scenes, lambda doc: doc["answer"] if doc["id"] in right else "?")
+    assert found.per_document == (1.0,) * 3 + (0.0,) * 13
+
+
+def test_a_live_model_is_scored_with_its_standard_error(vlm: Vlm, scenes: Task) -> None:
+    found = score(vlm.model, vlm.processor, scenes, batch_size=4)
+    assert found.documents == len(found.per_document) == 16
+    assert found.value == pytest.approx(np.mean(found.per_document))
+    expected = np.std(found.per_document, ddof=1) / math.sqrt(16)
+    assert found.stderr == pytest.approx(expected)
+    assert found.seconds > 0
+
+
+def test_nothing_is_left_behind(
+    vlm: Vlm, scenes: Task, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Random states, modes, warnings filters, sinks, process-group timeout; no Accelerator."""
+    from accelerate.state import AcceleratorState
+
+    sink: list[str] = []
+    handle = logger.add(sink.append)
+    vlm.model.train()
+    vlm.model.model.vision_tower.eval()
+    before = (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+        torch.random.get_rng_state().tolist(),
+        warnings.filters[:],
+        torch.distributed.distributed_c10d.default_pg_timeout,
+        dict(AcceleratorState._shared_state),
+        [module.training for module in vlm.model.modules()],
+    )
+    score(vlm.model, vlm.processor, scenes, batch_size=4)
+    after = (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+        torch.random.get_rng_state().tolist(),
+        warnings.filters[:],
+        torch.distributed.distributed_c10d.default_pg_timeout,
+        dict(AcceleratorState._shared_state),
+        [module.training for module in vlm.model.modules()],
+    )
+    assert before == after
+    assert vlm.model.lm_head is not None  # lmms-eval deletes a model's modules unless told not to
+    assert capsys.readouterr().out == ""
+    logger.info("still here")
+    assert any("still here" in line for line in sink)
+    logger.remove(handle)
+    vlm.model.eval()
+
+
+def test_the_import_lets_loguru_sinks_live() -> None:
+    sink: list[str] = []
+    handle = logger.add(sink.append)
+    import_lmms_eval()
+    logger.info("heard")
+    logger.remove(handle)
+    assert any("heard" in line for line in sink)
+
+
+def test_a_metric_that_is_not_there_is_refused_with_those_that_are(vlm: Vlm, scenes: Task) -> None:
+    wrong = Task(
+        scenes.name, MetricSpec(metric="anls,none"), scenes.live, scenes.split, scenes.documents
+    )
+    with pytest.raises(TaskError, match="'anls,none'; its results have exact_match,none"):
+        score(vlm.model, vlm.processor, wrong, batch_size=8)
+
+
+def test_a_model_that_fails_gives_no_score(
+    vlm: Vlm, scenes: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The documents are named; nothing becomes an empty answer."""
+
+    def broken(**_: object) -> None:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(vlm.model, "generate", broken)
+    with pytest.raises(EvaluationError, match=r"documents \[0, 1, 2, 3\] .*device lost"):
+        score(vlm.model, vlm.processor, scenes, batch_size=4)
+
+
+def test_the_plugin_is_found_by_lmms_eval() -> None:
+    check_plugin()

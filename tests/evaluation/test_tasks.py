@@ -1,0 +1,168 @@
+"""Tasks: found by name, declared metric, fixed nested subsets, defects named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from datasets import Dataset, Features, Image, Sequence, Value
+from PIL import Image as PilImage
+
+from mordal_optuna.config import TaskSettings
+from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation.tasks import Task, build_task, task_images
+from mordal_optuna.resources import shipped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OWN = """
+task: my_task
+dataset_path: {data}
+output_type: generate_until
+test_split: test
+doc_to_text: "{{{{question}}}}"
+doc_to_target: answer
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
+metadata: {metadata}
+"""
+
+
+def own_task(folder: Path, data: Path, metadata: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "my_task.yaml").write_text(OWN.format(data=data, metadata=metadata))
+    return folder
+
+
+def test_the_shipped_task_declares_its_metric(scenes: Task) -> None:
+    assert scenes.spec.metric == "exact_match,none"
+    assert scenes.documents == tuple(range(16))
+
+
+def test_subsets_are_random_fixed_and_nested(zoo: Path) -> None:
+    def subset(documents: int, seed: int = 0) -> tuple[int, ...]:
+        data = zoo / "tasks" / "scenes"
+        chosen = TaskSettings(name="mordal_scenes", data=data, documents=documents)
+        return build_task(chosen, [shipped("tasks")], seed=seed).documents
+
+    small, large = subset(4), subset(10)
+    assert set(small) < set(large)
+    assert small == subset(4)
+    assert small != (0, 1, 2, 3)
+    assert small != subset(4, seed=5)
+
+
+def test_a_subset_scores_the_documents_it_names(zoo: Path, scenes: Task) -> None:
+    data = zoo / "tasks" / "scenes"
+    chosen = TaskSettings(name="mordal_scenes", data=data, documents=5)
+    part = build_task(chosen, [shipped("tasks")], seed=0)
+    whole = scenes.live.dataset["test"]
+    ids = [whole[index]["id"] for index in part.documents]
+    assert [document["id"] for document in part.live.dataset["test"]] == ids
+
+
+def test_too_many_documents_are_refused(zoo: Path) -> None:
+    chosen = TaskSettings(name="mordal_scenes", data=zoo / "tasks" / "scenes", documents=99)
+    with pytest.raises(TaskError, match="99 asked for; the task has 16"):
+        build_task(chosen, [shipped("tasks")], seed=0)
+
+
+def test_an_unknown_task_says_where_it_was_sought(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=rf"'nope'.*{tmp_path}.*ai2d, scienceqa_img"):
+        build_task(TaskSettings(name="nope"), [tmp_path], seed=0)
+
+
+def test_a_task_defined_twice_is_refused(tmp_path: Path, zoo: Path) -> None:
+    for name in ("a", "b"):
+        own_task(tmp_path / name, zoo / "tasks" / "scenes", "{mordal: {metric: 'm,none'}}")
+    with pytest.raises(TaskError, match="one definition is allowed"):
+        build_task(TaskSettings(name="my_task"), [tmp_path], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "sentence"),
+    [
+        ("{version: 1}", "does not say which metric counts"),
+        ("{mordal: {metric: 'm,none', chanse: 1}}", "metadata.mordal.chanse.*allowed keys are"),
+        ("{mordal: {metric: accuracy}}", "metadata.mordal.metric: got 'accuracy'"),
+    ],
+)
+def test_a_task_must_declare_what_counts(
+    tmp_path: Path, zoo: Path, metadata: str, sentence: str
+) -> None:
+    folder = own_task(tmp_path, zoo / "tasks" / "scenes", metadata)
+    with pytest.raises(TaskError, match=sentence):
+        build_task(TaskSettings(name="my_task"), [folder], seed=0)
+
+
+@pytest.mark.slow
+def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """lmms-eval tries five times and hides the reason; it is dug out."""
+    folder = own_task(tmp_path, tmp_path / "none", "{mordal: {metric: 'exact_match,none'}}")
+    with pytest.raises(TaskError, match=r"its data '.*none' cannot be loaded"):
+        build_task(TaskSettings(name="my_task"), [folder], seed=0)
+
+
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """The cache of `datasets` would give the second folder the first one's documents."""
+    found = []
+    for count in (5, 7):
+        data = tmp_path / str(count) / "scenes"
+        _write_documents(data, count)
+        chosen = TaskSettings(name="mordal_scenes", data=data)
+        found.append(len(build_task(chosen, [shipped("tasks")], seed=0).documents))
+    assert found == [5, 7]
+
+
+def test_images_are_those_of_random_documents(scenes: Task) -> None:
+    images = task_images(scenes, 6, seed=0)
+    assert len(images) == 6
+    assert all(image.mode == "RGB" for image in images)
+    again = task_images(scenes, 6, seed=0)
+    assert [i.tobytes() for i in images] == [i.tobytes() for i in again]
+    first = [doc["image"].convert("RGB").tobytes() for doc in scenes.live.dataset["test"]][:6]
+    assert [i.tobytes() for i in images] != first
+
+
+def _write_documents(folder: Path, count: int) -> None:
+    rows = [
+        {"id": str(n), "image": PilImage.new("RGB", (8, 8)), "question": "What?", "answer": "red"}
+        for n in range(count)
+    ]
+    features = Features(
+        id=Value("string"), image=Image(), question=Value("string"), answer=Value("string")
+    )
+    folder.mkdir(parents=True)
+    Dataset.from_list(rows, features=features).to_parquet(folder / "test.parquet")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n"
+        "    path: test.parquet\n---\n"
+    )
+
+
+def write_ai2d(folder: Path) -> None:
+    """AI2D in the hub's schema, four documents."""
+    rows = [
+        {
+            "question": f"What is part {n}?",
+            "options": ["root", "leaf", "stem", "seed"],
+            "answer": str(n),
+            "image": PilImage.new("RGB", (8, 8)),
+        }
+        for n in range(4)
+    ]
+    features = Features(
+        question=Value("string"),
+        options=Sequence(Value("string")),
+        answer=Value("string"),
+        image=Image(),
+    )
+    folder.mkdir(parents=True)
+    Dataset.from_list(rows, features=features).to_parquet(folder / "test.parquet")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n"
+        "    path: test.parquet\n---\n"
+    )

@@ -1,0 +1,58 @@
+"""Features: one vector an image, whatever the batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mordal_optuna.alignment.assemble import assemble
+from mordal_optuna.progress import Silent
+from mordal_optuna.representation.features import llm_features, vision_features
+from tests import tiny
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+IMAGES = [Image.new("RGB", (40, 30), (20 * n, 100, 200 - 20 * n)) for n in range(7)]
+
+
+@pytest.mark.parametrize("family", tiny.ENCODERS)
+def test_vision_features_do_not_depend_on_the_batch(
+    tmp_path: Path, family: str, cpu: torch.device
+) -> None:
+    source = tiny.encoder(tmp_path, family)
+    found = [
+        vision_features(
+            source, IMAGES, batch_size=size, precision="fp32", device=cpu, progress=Silent()
+        )
+        for size in (1, 4)
+    ]
+    assert found[0].shape == (7, 32)
+    assert found[0].dtype == np.float64
+    assert np.allclose(*found, atol=1e-6)
+    assert np.ptp(found[0], axis=0).max() > 1e-3  # images differ
+
+
+@pytest.mark.parametrize("family", tiny.LLMS)
+def test_llm_features_do_not_depend_on_the_batch(
+    tmp_path: Path, family: str, cpu: torch.device
+) -> None:
+    vlm = assemble(
+        tiny.encoder(tmp_path, "clip"),
+        tiny.llm(tmp_path, family),
+        lora=None,
+        precision="fp32",
+        seed=0,
+        device=cpu,
+    )
+    found = [
+        llm_features(vlm, IMAGES, batch_size=size, device=cpu, progress=Silent())
+        for size in (1, 4)
+    ]
+    assert found[0].shape == (7, 32)
+    assert np.allclose(*found, atol=1e-5)

@@ -1,0 +1,215 @@
+"""Whole studies: a tiny search with real models end to end, interruptions, refusals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+from filelock import FileLock
+from optuna.trial import TrialState
+
+from mordal_optuna import driver
+from mordal_optuna.config import parse_study
+from mordal_optuna.driver import open_study, plan_rungs, run_study, with_method
+from mordal_optuna.errors import BusyError, ConfigError, ModelError, StudyMismatchError, TaskError
+from mordal_optuna.progress import Silent
+from mordal_optuna.search.history import read_history
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mordal_optuna.config import StudySettings
+
+
+@pytest.fixture
+def content(zoo: Path, tmp_path: Path) -> dict[str, Any]:
+    """A study over the tiny pool that ends in seconds."""
+    return {
+        "study": "tiny",
+        "workdir": str(tmp_path / "run"),
+        "pool": {
+            "vision_encoders": [
+                {"name": name, "location": str(zoo / "encoders" / name)}
+                for name in ("clip-t", "dinov2-t")
+            ],
+            "llms": [
+                {"name": name, "location": str(zoo / "llms" / name)}
+                for name in ("llama-t", "mistral-t")
+            ],
+        },
+        "alignment": {
+            "conversations": str(zoo / "alignment" / "alignment.json"),
+            "images": str(zoo / "alignment" / "images"),
+            "samples": 64,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "warmup_samples": 8,
+            "lora": {"rank": 4, "alpha": 8},
+            "precision": "fp32",
+            "max_length": 200,
+        },
+        "task": {"name": "mordal_scenes", "data": str(zoo / "tasks" / "scenes")},
+        "also_score": [{"name": "scienceqa_img", "data": str(zoo / "tasks" / "ScienceQA")}],
+        "representation": {"images": 16, "warmup_samples": 16},
+        "search": {"first_ratio": 0.125, "max_ratio": 0.5, "top_clusters": 1, "finalists": 1},
+        "runtime": {"device": "cpu"},
+    }
+
+
+def scored(settings: StudySettings) -> list[tuple[str, int]]:
+    """Every score that was paid for: a rung stored with its details, by trial."""
+    study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
+    return [
+        (f"{t.params['vision_encoder']}+{t.params['llm']}", int(samples))
+        for t in study.trials
+        for samples in t.user_attrs.get("mordal:rungs", {})
+    ]
+
+
+@pytest.mark.slow
+def test_a_whole_search_with_real_models(content: dict[str, Any]) -> None:
+    """Comparison, halving, curves, a finalist, the upstream task; every rung once; then a grid."""
+    settings = parse_study(content)
+    result = run_study(settings, Silent())
+    assert {e.candidate for e in result.ranking} == set(settings.models().candidates)
+    assert result.stopped_because
+    assert result.representation
+    assert result.costs.warmup > 0
+    assert result.costs.training > 0
+    assert [score.task for score in result.further_scores] == ["scienceqa_img"]
+    assert len(scored(settings)) == len(set(scored(settings)))
+    assert max(len(points) for points in result.curves.values()) >= 3
+
+    grid = with_method(settings, "grid")
+    truth = run_study(grid, Silent())
+    assert {e.known for e in truth.ranking} == {"measured"}
+    shared = {
+        (candidate, point.samples): point.score
+        for candidate, points in result.curves.items()
+        for point in points
+    }
+    for (candidate, samples), value in shared.items():
+        found = next(p for p in truth.curves[candidate] if p.samples == samples)
+        assert found.score == value  # the same checkpoint, scored again
+
+
+@pytest.mark.slow
+def test_a_study_killed_anywhere_goes_on_without_repeating_a_rung(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Interrupted at the comparison, in a trial, and between trials; the ranking is the same."""
+    whole = run_study(parse_study(content), Silent())
+    content["workdir"] = str(tmp_path / "interrupted")
+    settings = parse_study(content)
+
+    class Interrupting(Silent):
+        def __init__(self, notes: int) -> None:
+            self.left = notes
+
+        def note(self, text: str) -> None:  # noqa: ARG002
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    result = None
+    for notes in (1, 4, 2, 3, 2):
+        try:
+            result = run_study(settings, Interrupting(notes))
+        except KeyboardInterrupt:
+            # What a killed process leaves behind, besides: a trial that looks alive.
+            study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
+            study.ask()
+    result = result or run_study(settings, Silent())
+    assert len(scored(settings)) == len(set(scored(settings)))
+    assert [(e.candidate, e.value) for e in result.ranking] == [
+        (e.candidate, e.value) for e in whole.ranking
+    ]
+    study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+
+    def heavy(*_: object) -> None:
+        raise AssertionError("a finished study must not load models")
+
+    monkeypatch.setattr(driver, "_work", heavy)
+    assert run_study(settings, Silent()).ranking == result.ranking
+
+
+def test_another_configuration_is_refused_and_nothing_overwritten(
+    content: dict[str, Any],
+) -> None:
+    open_study(prepared(content))
+    content["search"]["top_clusters"] = 4
+    content["seed"] = 3
+    with pytest.raises(StudyMismatchError) as caught:
+        open_study(prepared(content))
+    assert caught.value.differences == [
+        "search.top_clusters: stored 1, given 4",
+        "seed: stored 0, given 3",
+    ]
+    content["search"]["top_clusters"], content["seed"] = 1, 0
+    open_study(prepared(content))
+
+
+def test_a_second_process_in_the_same_folder_is_refused(content: dict[str, Any]) -> None:
+    settings = prepared(content)
+    with FileLock(settings.workdir / ".lock"), pytest.raises(BusyError, match="another process"):
+        run_study(settings, Silent())
+
+
+def test_a_password_is_in_no_error(content: dict[str, Any]) -> None:
+    content["storage"] = "postgresql+nosuchdriver://me:secret@localhost/db"
+    with pytest.raises(ConfigError, match=r"storage: .*\*\*\*") as caught:
+        open_study(prepared(content))
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_impossible_rungs_are_refused(content: dict[str, Any]) -> None:
+    content["search"]["first_ratio"] = 0.25
+    with pytest.raises(ConfigError, match=r"gives the rungs \[16, 32\]; fit_points 3 needs"):
+        plan_rungs(prepared(content), 64)
+
+
+def test_an_unknown_method_is_refused(content: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--method: got 'magic'; allowed are mordal, grid"):
+        with_method(prepared(content), "magic")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        ({"task": {"name": "nope"}}, TaskError, "'nope': is in no YAML"),
+        (
+            {"pool": {"vision_encoders": [{"name": "x", "location": "no/such"}]}},
+            ModelError,
+            "'x': cannot be loaded from 'no/such'",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_spent(
+    content: dict[str, Any], change: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    for key, value in change.items():
+        content[key] = {**content[key], **value} if key == "pool" else value
+    settings = prepared(content)
+    with pytest.raises(error, match=sentence):
+        run_study(settings, Silent())
+    study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
+    assert not read_history(study.trials).candidates
+    assert not (settings.workdir / "checkpoints").exists()
+
+
+def test_a_model_the_zoo_does_not_make_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "pool"
+    content["zoo"] = {"recipe": "tiny", "folder": str(folder)}
+    content["pool"]["llms"][0]["location"] = str(folder / "llms" / "gpt")
+    with pytest.raises(ConfigError, match="'tiny'; it makes .*llama-t.*mistral-t"):
+        run_study(prepared(content), Silent())
+    assert not folder.exists()
+
+
+def prepared(content: dict[str, Any]) -> StudySettings:
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    return settings
