@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def call(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Exit status and standard error of `mordal ...`."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["mordal", *arguments])
-        cli.main()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
     return int(caught.value.code or 0), capsys.readouterr().err
 
 
@@ -40,7 +41,7 @@ def test_starting_loads_nothing_heavy() -> None:
 
 
 def test_a_bad_study_file_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "s.yaml").write_text("study: a\nworkdr: b\n")
+    (tmp_path / "s.yaml").write_text("workdr: b\n")
     status, shown = call("run", str(tmp_path / "s.yaml"), capsys=capsys)
     assert status == 2
     assert "mordal: workdr: unknown key (value 'b'); allowed here: " in shown

@@ -98,9 +98,9 @@ QUICKSTART = ZooRecipe(
     name="quickstart",
     seed=20260,
     encoders=(
-        EncoderRecipe("clip-s", "clip", 96, 4, 48, 8, 200, 64, 1e-3),
-        EncoderRecipe("siglip-s", "siglip", 96, 3, 48, 8, 200, 64, 1e-3),
-        EncoderRecipe("dinov2-xs", "dinov2", 64, 3, 48, 8, 100, 64, 1e-3),
+        EncoderRecipe("clip-s", "clip", 96, 4, 48, 8, 320, 32, 3e-3),
+        EncoderRecipe("siglip-s", "siglip", 96, 3, 48, 8, 260, 32, 3e-3),
+        EncoderRecipe("dinov2-xs", "dinov2", 64, 3, 48, 8, 200, 32, 3e-3),
     ),
     llms=(
         LlmRecipe("llama-s", "llama", "questions", 128, 3, 384, 260, 16, 3e-3),

@@ -23,9 +23,11 @@ PLACES = ("northwest", "northeast", "southwest", "southeast")
 NUMBERS = ("zero", "one", "two", "three")
 MOST_THINGS = 3
 
+# A side of the board.
+CELLS = 2
+
 # Drawn four times as large and scaled down, so that edges are smooth.
 _OVERSAMPLING = 4
-_CELLS = 2
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ def draw(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
     big = size * _OVERSAMPLING
     image = Image.new("RGB", (big, big), (scene.background,) * 3)
     pen = ImageDraw.Draw(image)
-    cell = big / _CELLS
+    cell = big / CELLS
     for thing in scene.things:
-        row, column = divmod(PLACES.index(thing.place), _CELLS)
-        radius = cell * rng.uniform(0.32, 0.46)
+        row, column = divmod(PLACES.index(thing.place), CELLS)
+        radius = cell * rng.uniform(0.38, 0.46)
         slack = cell / 2 - radius
         x = (column + 0.5) * cell + rng.uniform(-slack, slack)
         y = (row + 0.5) * cell + rng.uniform(-slack, slack)

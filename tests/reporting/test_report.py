@@ -1,0 +1,196 @@
+"""What people see holds every candidate, says how it is known, and leaks nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from rich.console import Console
+from sqlalchemy import create_engine, text
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.reporting import figures, words
+from mordal_optuna.reporting.console import ConsoleProgress
+from mordal_optuna.reporting.dashboard import dashboard_command, publish
+from mordal_optuna.reporting.report import write_report
+from mordal_optuna.reporting.tables import print_result
+from mordal_optuna.search.plan import GridPlan
+from mordal_optuna.search.result import FurtherScore, Representation, StudyResult, read_result
+from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, search, table, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIMILARITY = ((1.0, 0.9, 0.2), (0.9, 1.0, 0.1), (0.2, 0.1, 1.0))
+
+
+@pytest.fixture(scope="module")
+def result() -> StudyResult:
+    """A finished synthetic search with everything a real one has."""
+    chosen = plan()
+    found = read_result(search(chosen, table()), chosen, method="mordal", task="gqa")
+    representation = Representation(
+        SIMILARITY,
+        {"clip": SIMILARITY, "dino": SIMILARITY},
+        tree(),
+        {"features": 1.0, "similarity": 0.5, "warmup": 2.0},
+    )
+    return replace(
+        found,
+        representation=representation,
+        further_scores=(FurtherScore("scienceqa_img", 0.5, 0.05, 100, FULL),),
+        failures={Candidate("dino", "mistral"): "model 'dino': too large"},
+        config={"study": "synthetic", "seed": 0},
+    )
+
+
+@pytest.fixture(scope="module")
+def grid() -> StudyResult:
+    chosen = GridPlan(tree(), (*RUNGS, FULL))
+    return read_result(search(chosen, table()), chosen, method="grid", task="gqa")
+
+
+def printed(result: StudyResult) -> str:
+    stream = io.StringIO()
+    print_result(result, Console(file=stream, width=100))
+    return stream.getvalue()
+
+
+def test_the_table_holds_every_candidate_once_and_says_how_it_is_known(
+    result: StudyResult,
+) -> None:
+    shown = printed(result)
+    for encoder in ENCODERS:
+        for llm in LLMS:
+            assert len(re.findall(rf"{encoder} +{llm} ", shown)) == 1
+    assert "measured at 8,192" in shown
+    assert "extrapolated from 1,024" in shown
+    assert "inferred from its cluster" in shown
+    assert "~" in shown
+    assert "too large" in shown
+    assert "scienceqa_img: 50.0 ± 5.0 %" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_a_grid_reads_well_too(grid: StudyResult) -> None:
+    shown = printed(grid)
+    assert shown.count("measured at 8,192") == 9 + 1  # the rows, and the winner's sentence
+    assert "clusters" not in shown
+    assert "times less" not in shown
+
+
+def test_the_headline_says_how_sure_it_is(result: StudyResult) -> None:
+    alone = replace(result, tie_set=(result.winner.candidate,))
+    assert "no other candidate comes within its noise" in words.headline(alone)
+    others = len(result.tie_set) - 1
+    assert others > 0
+    assert f"{others} other candidate" in words.headline(result)
+
+
+def test_figures_hold_every_point_and_every_pair(result: StudyResult) -> None:
+    curves = figures.curves_figure(result)
+    points = {
+        (trace.name, samples)
+        for trace in curves.data
+        if trace.name and trace.mode == "lines+markers"
+        for samples in trace.x
+    }
+    expected = {(str(c), p.samples) for c, measured in result.curves.items() for p in measured}
+    assert points == expected
+    ranked = [name for trace in figures.ranking_figure(result).data for name in trace.y]
+    assert sorted(name.removeprefix("~ ") for name in ranked) == sorted(
+        f"{encoder} + {llm}" for encoder in ENCODERS for llm in LLMS
+    )
+    assert len(figures.similarity_figures(result)) == 3
+
+
+def test_heatmaps_are_ordered_by_cluster_with_their_values(result: StudyResult) -> None:
+    heatmap = figures.similarity_figures(result)[0].data[0]
+    assert list(heatmap.x) == ["clip", "siglip", "dino"]
+    assert heatmap.z[0][1] == 0.9
+
+
+def test_the_report_needs_nothing_else_and_holds_the_ranking(
+    result: StudyResult, tmp_path: Path
+) -> None:
+    path = write_report(
+        result, tmp_path / "r.html", dashboard_command="open it", versions={"optuna": "5"}
+    )
+    html = path.read_text()
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", html)
+    assert html.count("Plotly.newPlot") >= 6
+    for estimate in result.ranking:
+        assert f"<td>{estimate.candidate.vision_encoder}</td>" in html
+        assert f">{words.percent(estimate.value)}<" in html
+    assert "open it" in html
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_the_report_escapes_names(result: StudyResult, tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    first = result.ranking[0]
+    renamed = replace(first, candidate=Candidate(hostile, "x"))
+    bad = replace(result, ranking=(renamed, *result.ranking[1:]), winner=renamed)
+    path = write_report(bad, tmp_path / "r.html", dashboard_command="", versions={})
+    assert hostile not in path.read_text()
+
+
+def test_publishing_twice_replaces(result: StudyResult, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(storage=storage)
+    assert publish(study, result)
+    first = _stored(storage)
+    assert publish(study, result)
+    assert _stored(storage) == first > 0
+
+
+def _stored(storage: str) -> int:
+    """Rows of everything that hangs on the study."""
+    with create_engine(storage).connect() as connection:
+        count = connection.execute(text("select count(*) from study_system_attributes"))
+        return int(count.scalar_one())
+
+
+def test_a_password_is_not_shown() -> None:
+    shown = dashboard_command("postgresql+psycopg://me:secret@host/db")
+    assert "secret" not in shown
+    assert "me:***@host/db" in shown
+
+
+def test_progress_in_a_file_is_plain_lines() -> None:
+    stream = io.StringIO()
+    with ConsoleProgress(Console(file=stream, width=80)) as progress:
+        progress.stage("first")
+        with progress.track("short", 10) as advance, progress.track("inner", 5):
+            advance(10)
+        progress.note("a fact [with brackets]")
+    lines = stream.getvalue().splitlines()
+    assert [line[7:] for line in lines] == ["1. first", "   a fact [with brackets]"]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_long_task_leaves_a_line_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mordal_optuna.reporting.console._WORTH_A_LINE_SECONDS", 0.0)
+    stream = io.StringIO()
+    with (
+        ConsoleProgress(Console(file=stream)) as progress,
+        progress.track("align a + b", 10) as advance,
+    ):
+        advance(10)
+    assert "align a + b: 10 done in" in stream.getvalue()
+
+
+def test_the_terminal_is_restored_after_an_error() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        ConsoleProgress(console) as progress,
+        progress.track("t", 2),
+    ):
+        raise KeyboardInterrupt
+    assert stream.getvalue().rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in stream.getvalue()
