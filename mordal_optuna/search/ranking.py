@@ -164,10 +164,16 @@ class Ranker:
 
 
 def _pooled_slope(fits: Mapping[Candidate, Fit]) -> tuple[float, float]:
-    if len(fits) < 2:
-        return _SLOPE_PRIOR
-    slopes = [fit.slope for fit in fits.values()]
-    return float(np.mean(slopes)), float(np.std(slopes, ddof=1))
+    """Mean and spread of the slopes.
+
+    The prior counts as two curves, so that a few curves that happen to agree do not pass for
+    certainty.
+    """
+    mean, spread = _SLOPE_PRIOR
+    slopes = np.array([mean, mean, *(fit.slope for fit in fits.values())])
+    pooled = float(slopes.mean())
+    squares = 2 * spread**2 + float(((slopes[2:] - pooled) ** 2).sum())
+    return pooled, float(np.sqrt(squares / len(slopes)))
 
 
 def _score(log_error: float) -> float:

@@ -103,8 +103,8 @@ QUICKSTART = ZooRecipe(
         EncoderRecipe("dinov2-xs", "dinov2", 64, 3, 48, 8, 200, 32, 3e-3),
     ),
     llms=(
-        LlmRecipe("llama-s", "llama", "questions", 128, 3, 384, 260, 16, 3e-3),
-        LlmRecipe("qwen2-s", "qwen2", "questions", 96, 3, 384, 300, 16, 3e-3),
+        LlmRecipe("llama-s", "llama", "questions", 128, 3, 384, 240, 16, 3e-3),
+        LlmRecipe("qwen2-s", "qwen2", "questions", 96, 3, 384, 260, 16, 3e-3),
         LlmRecipe("mistral-xs", "mistral", "captions", 64, 2, 320, 200, 16, 3e-3),
     ),
     alignment_samples=4096,

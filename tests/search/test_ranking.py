@@ -88,3 +88,14 @@ def test_a_rising_curve_is_marked() -> None:
     )
     known = History({Candidate("clip", "llama"): CandidateHistory(rising)})
     assert by_pair(ranker().rank(known))["clip", "llama"].rising
+
+
+def test_few_points_of_a_candidate_borrow_the_slope_and_keep_its_doubt() -> None:
+    """Two exactly agreeing curves do not make the extrapolation of a third one certain."""
+    known = history(
+        {("clip", "llama"): RUNGS[2], ("clip", "qwen"): RUNGS[2], ("dino", "llama"): RUNGS[0]}
+    )
+    found = by_pair(ranker().rank(known))["dino", "llama"]
+    first = table().score(Candidate("dino", "llama"), RUNGS[0])
+    assert found.value > first + 0.2  # the slope of the others is followed
+    assert found.high - found.low > 0.3
