@@ -72,7 +72,7 @@ class Encoder:
     def pixels(self, images: list[Image]) -> torch.Tensor:
         """Images as the encoder wants them: images x channels x height x width."""
         values = self.image_processor(images=images, return_tensors="pt")["pixel_values"]
-        return values.to(dtype=self.tower.dtype)  # type: ignore[no-any-return]
+        return values.to(dtype=self.tower.dtype)
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Patch features of the layer that alignment feeds on: images x patches x width."""
@@ -227,7 +227,7 @@ def _load_weights(
             f"its checkpoint lacks {len(missing)} weights, such as {missing[0]!r}; "
             "they would be random",
         )
-    return model.to(device)  # type: ignore[no-any-return]
+    return model.to(device)
 
 
 def _add_image_token(

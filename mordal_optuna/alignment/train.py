@@ -144,7 +144,7 @@ class Trainer:
             for number, batch in enumerate(batches):
                 last = number == len(batches) - 1
                 with nullcontext() if last else self._accelerator.no_sync(self._loss):
-                    summed = self._loss({k: v.to(self._device) for k, v in batch.items()})
+                    summed = self._loss(_moved(batch, self._device))
                     self._accelerator.backward(summed * scale)
                 loss += float(summed.detach())
         self._check_loss(loss)
@@ -192,6 +192,17 @@ class Trainer:
 
     def _generators(self) -> list[torch.device]:
         return [] if self._device.type == "cpu" else [self._device]
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    moved = Batch(
+        input_ids=batch["input_ids"].to(device),
+        attention_mask=batch["attention_mask"].to(device),
+        labels=batch["labels"].to(device),
+    )
+    if "pixel_values" in batch:
+        moved["pixel_values"] = batch["pixel_values"].to(device)
+    return moved
 
 
 class _SummedLoss(torch.nn.Module):

@@ -58,12 +58,10 @@ def import_lmms_eval() -> None:
 
     Takes 10 to 20 seconds the first time.
     """
-    filters = warnings.filters[:]
     timeout = torch.distributed.distributed_c10d.default_pg_timeout
-    with _sinks_kept():
+    with warnings.catch_warnings(), _sinks_kept():
         import lmms_eval.evaluator  # noqa: F401
     torch.distributed.distributed_c10d.default_pg_timeout = timeout
-    warnings.filters[:] = filters
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def _build(recipe: EncoderRecipe) -> tuple[PreTrainedModel, torch.nn.Module]:
     return Dinov2Model(dino), torch.nn.Linear(recipe.width, 3 * recipe.patch_size**2)
 
 
-def _pixels(images: list) -> torch.Tensor:  # type: ignore[type-arg]
+def _pixels(images: list) -> torch.Tensor:
     values = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     scaled = values.permute(0, 3, 1, 2).float() / 255
     mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
