@@ -107,7 +107,7 @@ QUICKSTART = ZooRecipe(
         LlmRecipe("qwen2-s", "qwen2", "questions", 96, 3, 384, 260, 16, 3e-3),
         LlmRecipe("mistral-xs", "mistral", "captions", 64, 2, 320, 200, 16, 3e-3),
     ),
-    alignment_samples=4096,
+    alignment_samples=3072,
     test_documents=320,
     scienceqa_documents=100,
 )
