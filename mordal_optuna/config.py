@@ -309,7 +309,9 @@ def parse_study(content: dict[str, Any]) -> StudySettings:
     try:
         settings = StudySettings.model_validate(content)
     except ValidationError as error:
-        raise ConfigError([_sentence(problem) for problem in error.errors()]) from error
+        # A misspelt key first: it is often why another one is missing.
+        found = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise ConfigError([_sentence(problem) for problem in found]) from error
     problems = _missing_folders(settings)
     if problems:
         raise ConfigError(problems)

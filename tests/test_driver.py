@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
-from filelock import FileLock
 from optuna.trial import TrialState
 
 from mordal_optuna import driver
@@ -152,9 +153,21 @@ def test_another_configuration_is_refused_and_nothing_overwritten(
 
 
 def test_a_second_process_in_the_same_folder_is_refused(content: dict[str, Any]) -> None:
+    """A real one: lmms-eval makes file locks re-entrant within a process."""
     settings = prepared(content)
-    with FileLock(settings.workdir / ".lock"), pytest.raises(BusyError, match="another process"):
-        run_study(settings, Silent())
+    holding = (
+        "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); "
+        "lock.acquire(); print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", holding, str(settings.workdir / ".lock")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="another process"):
+            run_study(settings, Silent())
+        other.communicate("\n")
 
 
 def test_a_password_is_in_no_error(content: dict[str, Any]) -> None:

@@ -49,12 +49,12 @@ class ConsoleProgress:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
         )
 
     def __enter__(self) -> Self:
-        """Start drawing."""
-        self._bars.start()
+        """Start drawing, where there is a terminal to draw on."""
+        if self._console.is_terminal:
+            self._bars.start()
         return self
 
     def __exit__(
@@ -64,7 +64,8 @@ class ConsoleProgress:
         trace: TracebackType | None,
     ) -> None:
         """Stop drawing, whatever happened."""
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def stage(self, title: str) -> None:
         """Print the next stage with the time since the start."""
