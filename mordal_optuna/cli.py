@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated
@@ -95,6 +96,8 @@ def _run(study_file: Path, method: str | None) -> None:
     try:
         _run_to_end(study_file, method)
     except KeyboardInterrupt:
+        # A launcher may pass the same Ctrl-C on once more; leaving must not be interrupted.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         typer.echo(
             "\nmordal: interrupted; what was finished is kept; the same command goes on",
             err=True,
@@ -138,8 +141,12 @@ def _present(settings: StudySettings, result: StudyResult) -> None:
         console = Console(width=_LOG_WIDTH)
     print_result(result, console)
     console.print(f"report     {report}", soft_wrap=True, highlight=False)
-    shown = "figures and ranking are in it" if published else "without figures"
-    console.print(f"dashboard  {command}   ({shown})", soft_wrap=True, highlight=False)
+    console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)
+    if not published:
+        console.print(
+            "           for figures in it, first repeat this command with `--extra dashboard`",
+            highlight=False,
+        )
 
 
 def _quiet_libraries() -> None:

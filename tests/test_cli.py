@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -69,6 +70,12 @@ def test_an_interruption_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_run_to_end", interrupted)
-    status, shown = call("quickstart", capsys=capsys)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        status, shown = call("quickstart", capsys=capsys)
+        ignored = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == 130
     assert "the same command goes on" in shown
+    assert ignored == signal.SIG_IGN, "a second Ctrl-C must not interrupt the leaving"

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import queue
 import shutil
+import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,8 @@ def _work(recipe: ZooRecipe, folder: Path, waiting: Any, news: Any) -> None:
     """What a process does: build parts until none is left."""
     import torch
 
+    # Ctrl-C reaches every process of the terminal; the parent ends this one, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     while True:
         try:
