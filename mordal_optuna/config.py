@@ -21,6 +21,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
 
 # "name" or "owner/name", as the hub allows; anything else can only be a folder.
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
@@ -163,13 +164,16 @@ class RepresentationSettings(_Section):
 
     Attributes:
         images: how many of the target task's images the models are compared on.
-        estimator: `debiased` CKA, or the `biased` one of the paper.
+        similarity: `cka-debiased`; `cka-biased`, the paper's; `cka-minibatch`, debiased over
+            minibatches of 256 images; or `mutual-knn`, shared nearest neighbours.
         batch_size: images encoded at once.
         warmup_samples: alignment samples that warm up the projector before LLMs are compared.
     """
 
     images: Annotated[int, Field(ge=4)] = 512
-    estimator: Literal["biased", "debiased"] = "debiased"
+    similarity: Literal["cka-debiased", "cka-biased", "cka-minibatch", "mutual-knn"] = (
+        "cka-debiased"
+    )
     batch_size: Positive = 32
     warmup_samples: Positive = 1280
 
@@ -193,8 +197,8 @@ class SearchSettings(_Section):
     """
 
     method: Literal["mordal", "grid"] = "mordal"
-    vision_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.7
-    llm_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.8
+    vision_threshold: Threshold = "auto"
+    llm_threshold: Threshold = "auto"
     linkage: Literal["average", "complete", "single"] = "average"
     first_ratio: Ratio = 0.03
     max_ratio: Ratio = 0.125

@@ -6,9 +6,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.session import warm_up
-from mordal_optuna.representation.cka import cka_matrix
 from mordal_optuna.representation.features import llm_features, vision_features
-from mordal_optuna.search.clusters import Group, cluster_models, cluster_pool
+from mordal_optuna.representation.similarity import Cka, MutualKnn
+from mordal_optuna.search.clusters import cluster_pool
 from mordal_optuna.search.result import Representation
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.config import StudySettings
+    from mordal_optuna.config import RepresentationSettings, StudySettings
     from mordal_optuna.progress import Progress
+    from mordal_optuna.representation.similarity import SimilarityMeasure
 
 
 class Comparison:
@@ -53,6 +54,7 @@ class Comparison:
         self._images = images
         self._device = device
         self._progress = progress
+        self._measure = similarity_measure(settings.representation, device)
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
 
     def run(self) -> Representation:
@@ -62,26 +64,25 @@ class Comparison:
             ModelError: if a model cannot be loaded or joined to its partner.
             SimilarityError: if features cannot be compared.
         """
-        names = self._pool.encoder_names
-        vision = self._similarity(self._vision_features())
         search = self._settings.search
-        groups = cluster_models(
-            names, vision, threshold=search.vision_threshold, linkage=search.linkage
+        vision = self._similarity(self._vision_features())
+        similarities: dict[str, np.ndarray] = {}
+
+        def llm_similarity(medoid: str) -> np.ndarray:
+            similarities[medoid] = self._similarity(self._llm_features(medoid))
+            return similarities[medoid]
+
+        tree = cluster_pool(
+            self._pool.encoder_names,
+            self._pool.llm_names,
+            vision,
+            llm_similarity,
+            vision_threshold=search.vision_threshold,
+            llm_threshold=search.llm_threshold,
+            linkage=search.linkage,
         )
-        self._tell("vision encoders", groups)
-        similarities, llm_groups = {}, {}
-        for group in groups:
-            similarity = self._similarity(self._llm_features(group.medoid))
-            similarities[group.medoid] = _rows(similarity)
-            llm_groups[group.medoid] = cluster_models(
-                self._pool.llm_names,
-                similarity,
-                threshold=search.llm_threshold,
-                linkage=search.linkage,
-            )
-            self._tell(f"LLMs fed by {group.medoid}", llm_groups[group.medoid])
-        tree = cluster_pool(groups, llm_groups, vision_encoders=names, llms=self._pool.llm_names)
-        return Representation(_rows(vision), similarities, tree, dict(self._seconds))
+        rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
+        return Representation(_rows(vision), rows, tree, dict(self._seconds))
 
     def _vision_features(self) -> dict[str, np.ndarray]:
         start = perf_counter()
@@ -129,13 +130,24 @@ class Comparison:
 
     def _similarity(self, features: dict[str, np.ndarray]) -> np.ndarray:
         start = perf_counter()
-        matrix = cka_matrix(features, estimator=self._settings.representation.estimator)
+        matrix = self._measure(features)
         self._seconds["similarity"] += perf_counter() - start
         return matrix
 
-    def _tell(self, what: str, groups: Sequence[Group]) -> None:
-        shown = " | ".join(", ".join(group.members) for group in groups)
-        self._progress.note(f"{what}: {len(groups)} cluster(s), medoid first: {shown}")
+
+def similarity_measure(
+    settings: RepresentationSettings, device: torch.device
+) -> SimilarityMeasure:
+    """The measure a study file names."""
+    match settings.similarity:
+        case "mutual-knn":
+            return MutualKnn(device=device)
+        case "cka-biased":
+            return Cka("biased", device=device)
+        case "cka-minibatch":
+            return Cka("minibatch", device=device)
+        case "cka-debiased":
+            return Cka("debiased", device=device)
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:

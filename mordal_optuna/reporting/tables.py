@@ -97,13 +97,16 @@ def _parts(result: StudyResult) -> str:
 
 
 def _clusters(representation: Representation) -> list[tuple[str, str]]:
-    vision = dict.fromkeys(cluster.vision.members for cluster in representation.tree.clusters)
-    lines = [("clusters", "vision encoders: " + " | ".join(", ".join(v) for v in vision))]
+    tree = representation.tree
+    vision = dict.fromkeys(cluster.vision.members for cluster in tree.clusters)
+    cut = f" (cut at {tree.thresholds.vision:.2f})" if tree.thresholds else ""
+    lines = [("clusters", "vision encoders: " + " | ".join(", ".join(v) for v in vision) + cut)]
     for members in vision:
         llms = [
             ", ".join(cluster.llm.members)
-            for cluster in representation.tree.clusters
+            for cluster in tree.clusters
             if cluster.vision.members == members
         ]
-        lines.append(("", f"LLMs fed by {members[0]}: " + " | ".join(llms)))
+        cut = f" (cut at {tree.thresholds.llms[members[0]]:.2f})" if tree.thresholds else ""
+        lines.append(("", f"LLMs fed by {members[0]}: " + " | ".join(llms) + cut))
     return lines

@@ -4,11 +4,16 @@ Symbols:
     s_ij  similarity of models i and j (CKA; debiased CKA may be slightly negative)
     d_ij  distance 1 - s_ij, at least 0
     t     similarity threshold; the dendrogram is cut at 1 - t, so a higher t gives more clusters
+    a_i   mean distance of model i to the other members of its cluster
+    b_i   smallest mean distance of model i to the members of another cluster
+    w_i   silhouette (b_i - a_i) / max(a_i, b_i), 0 for a singleton; W is their mean
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,11 +24,18 @@ from mordal_optuna.errors import SimilarityError
 from mordal_optuna.pool import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
 Linkage = Literal["average", "complete", "single"]
+
+# Mean silhouette below which a grouping is "no substantial structure" (Kaufman and Rousseeuw
+# 1990, table 2.4).
+NO_STRUCTURE = 0.25
+# Models at least this alike are one group whatever the rest looks like: the finest threshold
+# that the paper's ablation tried.
+ALIKE = 0.9
 
 
 @dataclass(frozen=True)
@@ -49,10 +61,23 @@ class CandidateCluster:
     vision: Group
     llm: Group
 
-    @property
+    @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """All pairs, the pair of medoids first."""
         return tuple(Candidate(v, m) for v in self.vision.members for m in self.llm.members)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Similarity thresholds that a pool was cut at.
+
+    Attributes:
+        vision: t of the vision encoders.
+        llms: t of the LLMs, by the medoid encoder whose embeddings they were fed.
+    """
+
+    vision: float
+    llms: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -63,11 +88,13 @@ class ClusterTree:
         vision_encoders: names in the pool's order.
         llms: names in the pool's order.
         clusters: in order of their vision cluster, then their LLM cluster.
+        thresholds: where the pool was cut; None where it was not clustered.
     """
 
     vision_encoders: tuple[str, ...]
     llms: tuple[str, ...]
     clusters: tuple[CandidateCluster, ...]
+    thresholds: Thresholds | None = None
 
     @staticmethod
     def flat(vision_encoders: Sequence[str], llms: Sequence[str]) -> ClusterTree:
@@ -77,14 +104,18 @@ class ClusterTree:
         )
         return ClusterTree(tuple(vision_encoders), tuple(llms), tuple(clusters))
 
-    @property
+    @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """The whole pool, encoder by encoder."""
         return tuple(Candidate(v, m) for v in self.vision_encoders for m in self.llms)
 
     def cluster_of(self, candidate: Candidate) -> CandidateCluster:
         """The cluster that holds a candidate of this pool."""
-        return next(cluster for cluster in self.clusters if candidate in cluster.candidates)
+        return self._cluster_of[candidate]
+
+    @cached_property
+    def _cluster_of(self) -> dict[Candidate, CandidateCluster]:
+        return {candidate: own for own in self.clusters for candidate in own.candidates}
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, as stored with the study."""
@@ -95,6 +126,7 @@ class ClusterTree:
                 {"vision": list(c.vision.members), "llm": list(c.llm.members)}
                 for c in self.clusters
             ],
+            "thresholds": asdict(self.thresholds) if self.thresholds else None,
         }
 
     @staticmethod
@@ -107,6 +139,7 @@ class ClusterTree:
                 CandidateCluster(Group(tuple(c["vision"])), Group(tuple(c["llm"])))
                 for c in stored["clusters"]
             ),
+            Thresholds(**stored["thresholds"]) if stored["thresholds"] else None,
         )
 
 
@@ -137,43 +170,117 @@ def cluster_models(
         return (Group((names[0],)),)
     distances = np.clip(1.0 - matrix, 0.0, None)
     np.fill_diagonal(distances, 0.0)
-    condensed = spatial.squareform(distances, checks=False)
-    dendrogram = hierarchy.linkage(condensed, method=linkage)
-    labels = hierarchy.fcluster(dendrogram, t=1.0 - threshold, criterion="distance")
+    labels = _cut(_dendrogram(distances, linkage), threshold)
     order = dict.fromkeys(labels.tolist())
     return tuple(_group(names, matrix, np.flatnonzero(labels == label)) for label in order)
 
 
-def cluster_pool(
-    vision_groups: Sequence[Group],
-    llm_groups: Mapping[str, Sequence[Group]],
-    *,
-    vision_encoders: Sequence[str],
-    llms: Sequence[str],
-) -> ClusterTree:
-    """Cross every vision cluster with the LLM clusters found under its medoid.
+def choose_threshold(
+    names: Sequence[str], similarity: ArrayLike, *, linkage: Linkage = "average"
+) -> float:
+    """The threshold whose clusters are the most clearly apart.
+
+    Of all cuts of the dendrogram that give between 2 and M - 1 clusters, the one with the largest
+    mean silhouette W (Rousseeuw 1987). A medoid stands in for its whole cluster, so models are
+    joined only where the data show groups: if the best W is below .25 (no substantial
+    structure), every model stays alone; if all pairs are at least .9 alike, all are one cluster.
+    Works on any similarity that is 1 between equals; it does not rely on where 0 lies.
 
     Args:
-        vision_groups: clusters of all encoders.
-        llm_groups: clusters of all LLMs, by the medoid of each vision cluster.
-        vision_encoders: names in the pool's order.
-        llms: names in the pool's order.
+        names: M names.
+        similarity: M x M, symmetric, finite, 1 on the diagonal.
+        linkage: how the distance of two clusters is measured.
+
+    Returns:
+        t, half way between the two merges that the cut lies between.
 
     Raises:
-        SimilarityError: if the LLM clusters of a medoid are missing.
+        SimilarityError: as `cluster_models`.
     """
-    for group in vision_groups:
-        if group.medoid not in llm_groups:
-            raise SimilarityError(
-                f"LLM clusters are given for {sorted(llm_groups)}; the medoid {group.medoid!r} "
-                "needs its own"
-            )
-    clusters = tuple(
-        CandidateCluster(vision, llm)
-        for vision in vision_groups
-        for llm in llm_groups[vision.medoid]
+    matrix = _checked(names, similarity)
+    if len(names) == 1 or matrix.min() >= ALIKE:
+        return ALIKE
+    distances = np.clip(1.0 - matrix, 0.0, None)
+    np.fill_diagonal(distances, 0.0)
+    dendrogram = _dendrogram(distances, linkage)
+    levels = 1.0 - np.concatenate([[0.0], dendrogram[:, 2]])  # similarity at each merge, from 1
+    apart = float(levels[0] + levels[1]) / 2
+    cuts = [float(high + low) / 2 for high, low in pairwise(levels[1:]) if high > low]
+    scored = [(_silhouette(distances, _cut(dendrogram, cut)), cut) for cut in cuts]
+    best, cut = max(scored, default=(0.0, apart))  # of equals the finer one
+    return cut if best >= NO_STRUCTURE else apart
+
+
+def cluster_pool(
+    vision_encoders: Sequence[str],
+    llms: Sequence[str],
+    vision_similarity: ArrayLike,
+    llm_similarity: Callable[[str], ArrayLike],
+    *,
+    vision_threshold: float | Literal["auto"] = "auto",
+    llm_threshold: float | Literal["auto"] = "auto",
+    linkage: Linkage = "average",
+) -> ClusterTree:
+    """Two steps: vision encoders, then under each medoid the LLMs.
+
+    Args:
+        vision_encoders: names in the pool's order.
+        llms: names in the pool's order.
+        vision_similarity: encoders x encoders.
+        llm_similarity: LLMs x LLMs, of the LLMs fed with the embeddings of a given encoder; asked
+            for the medoids only.
+        vision_threshold: t of the encoders; `auto` takes `choose_threshold`.
+        llm_threshold: t of the LLMs, the same for all medoids; `auto` chooses for each.
+        linkage: how the distance of two clusters is measured.
+
+    Raises:
+        SimilarityError: as `cluster_models`.
+    """
+    vision_cut = (
+        choose_threshold(vision_encoders, vision_similarity, linkage=linkage)
+        if vision_threshold == "auto"
+        else vision_threshold
     )
-    return ClusterTree(tuple(vision_encoders), tuple(llms), clusters)
+    clusters, cuts = [], {}
+    for group in cluster_models(
+        vision_encoders, vision_similarity, threshold=vision_cut, linkage=linkage
+    ):
+        similarity = llm_similarity(group.medoid)
+        cut = (
+            choose_threshold(llms, similarity, linkage=linkage)
+            if llm_threshold == "auto"
+            else llm_threshold
+        )
+        cuts[group.medoid] = cut
+        own = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
+        clusters += [CandidateCluster(group, llm) for llm in own]
+    return ClusterTree(
+        tuple(vision_encoders), tuple(llms), tuple(clusters), Thresholds(vision_cut, cuts)
+    )
+
+
+def _dendrogram(distances: np.ndarray, linkage: Linkage) -> np.ndarray:
+    return hierarchy.linkage(spatial.squareform(distances, checks=False), method=linkage)
+
+
+def _cut(dendrogram: np.ndarray, threshold: float) -> np.ndarray:
+    return hierarchy.fcluster(dendrogram, t=1.0 - threshold, criterion="distance")
+
+
+def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
+    """Mean silhouette W of a grouping with at least two clusters."""
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    widths = np.zeros(len(labels))
+    for own in groups:
+        if len(own) == 1:
+            continue
+        inside = distances[np.ix_(own, own)].sum(axis=1) / (len(own) - 1)
+        others = [
+            distances[np.ix_(own, group)].mean(axis=1) for group in groups if group is not own
+        ]
+        outside = np.min(others, axis=0)
+        widths[own] = (outside - inside) / np.maximum(np.maximum(inside, outside), 1e-12)
+    return float(widths.mean())
 
 
 def _checked(names: Sequence[str], similarity: ArrayLike) -> np.ndarray:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mordal_optuna.errors import SimilarityError
-from mordal_optuna.representation.cka import Estimator, cka_matrix
+from mordal_optuna.representation.cka import Estimator, Form, cheaper_form, cka_matrix
 
-ESTIMATORS: tuple[Estimator, ...] = ("biased", "debiased")
+ESTIMATORS: tuple[Estimator, ...] = ("biased", "debiased", "minibatch")
+FORMS: tuple[Form, ...] = ("gram", "feature")
 
 
 def pair(x: np.ndarray, y: np.ndarray, estimator: Estimator) -> float:
@@ -40,6 +41,8 @@ def test_biased_null_is_d_over_n_plus_d_and_debiased_null_is_zero() -> None:
     x, y = rng.normal(size=(n, d)), rng.normal(size=(n, d))
     assert pair(x, y, "biased") == pytest.approx(d / (n + d), abs=0.02)
     assert pair(x, y, "debiased") == pytest.approx(0.0, abs=0.02)
+    halves = cka_matrix({"x": x, "y": y}, estimator="minibatch", minibatch=50)[0, 1]
+    assert halves == pytest.approx(0.0, abs=0.05)
 
 
 def test_debiased_agrees_with_songs_formula() -> None:
@@ -75,3 +78,48 @@ def test_refuses_different_images_constant_features_and_nan() -> None:
     broken[0, 0] = np.nan
     with pytest.raises(SimilarityError, match="'b'.*finite"):
         cka_matrix({"a": x, "b": broken}, estimator="biased")
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("widths", [(3, 5, 4), (60, 3, 80)])
+def test_both_forms_and_any_blocks_agree(
+    estimator: Estimator, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gram and feature form are the same number, however many rows are streamed at once."""
+    rng = np.random.default_rng(5)
+    features = {f"m{d}": rng.normal(size=(31, d)) + 5 for d in widths}
+    whole = [cka_matrix(features, estimator=estimator, minibatch=10, form=f) for f in FORMS]
+    monkeypatch.setattr("mordal_optuna.representation.cka._BLOCK_ENTRIES", 31 * 3 * 7)
+    blocks = cka_matrix(features, estimator=estimator, minibatch=10, form="gram")
+    np.testing.assert_allclose(whole[0], whole[1], atol=1e-10)
+    np.testing.assert_allclose(whole[0], blocks, atol=1e-10)
+
+
+def test_minibatches_are_averaged_before_the_ratio() -> None:
+    """Mean of unbiased HSIC over whole minibatches, then the ratio; a rest is left out."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(26, 4))
+    y = x @ rng.normal(size=(4, 6)) + rng.normal(size=(26, 6))
+    parts = [(x[i : i + 8], y[i : i + 8]) for i in (0, 8, 16)]
+    cross = np.mean([song_hsic(a @ a.T, b @ b.T) for a, b in parts])
+    own = [np.mean([song_hsic(p[k] @ p[k].T, p[k] @ p[k].T) for p in parts]) for k in (0, 1)]
+    found = cka_matrix({"x": x, "y": y}, estimator="minibatch", minibatch=8)[0, 1]
+    assert found == pytest.approx(cross / np.sqrt(own[0] * own[1]))
+
+
+def test_the_cheaper_form_has_fewer_multiplications() -> None:
+    assert cheaper_form(10_000, [64, 64]) == "feature"
+    assert cheaper_form(256, [4096, 4096]) == "gram"
+    assert cheaper_form(2048, [2048] * 49) == "gram"
+
+
+def test_single_precision_is_close_even_with_a_large_offset() -> None:
+    import torch
+
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(60, 8))
+    y = x @ rng.normal(size=(8, 8)) + 0.5 * rng.normal(size=(60, 8))
+    exact = pair(x, y, "debiased")
+    offset = {"x": x + 1e6, "y": y + 1e6}
+    single = cka_matrix(offset, estimator="debiased", dtype=torch.float32)
+    assert single[0, 1] == pytest.approx(exact, abs=1e-5)

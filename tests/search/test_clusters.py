@@ -7,7 +7,13 @@ import pytest
 
 from mordal_optuna.errors import SimilarityError
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.clusters import ClusterTree, Group, cluster_models, cluster_pool
+from mordal_optuna.search.clusters import (
+    ClusterTree,
+    Group,
+    choose_threshold,
+    cluster_models,
+    cluster_pool,
+)
 
 NAMES = ("a", "b", "c", "d")
 # a, b, c alike with b in the middle; d apart.
@@ -64,16 +70,87 @@ def test_asymmetry_and_wrong_shape_are_refused() -> None:
         cluster_models(NAMES[:3], SIMILARITY, threshold=0.7)
 
 
+LLM_SIMILARITY = {"v1": [[1.0, 0.2], [0.2, 1.0]], "v3": [[1.0, 0.9], [0.9, 1.0]]}
+VISION = [[1.0, 0.8, 0.1], [0.8, 1.0, 0.1], [0.1, 0.1, 1.0]]
+
+
 def test_the_tree_holds_every_candidate_once_and_survives_storage() -> None:
-    vision = [Group(("v1", "v2")), Group(("v3",))]
-    llm = {"v1": [Group(("m1",)), Group(("m2",))], "v3": [Group(("m2", "m1"))]}
-    tree = cluster_pool(vision, llm, vision_encoders=("v1", "v2", "v3"), llms=("m1", "m2"))
+    """LLMs are clustered inside each vision cluster, by its own medoid's similarities."""
+    tree = cluster_pool(
+        ("v1", "v2", "v3"),
+        ("m1", "m2"),
+        VISION,
+        LLM_SIMILARITY.__getitem__,
+        vision_threshold=0.7,
+        llm_threshold=0.7,
+    )
+    assert [(c.vision.members, c.llm.members) for c in tree.clusters] == [
+        (("v1", "v2"), ("m1",)),
+        (("v1", "v2"), ("m2",)),
+        (("v3",), ("m1", "m2")),
+    ]
     inside = [c for cluster in tree.clusters for c in cluster.candidates]
     assert sorted(inside) == sorted(tree.candidates)
-    assert tree.cluster_of(Candidate("v3", "m1")).candidates[0] == Candidate("v3", "m2")
+    assert tree.cluster_of(Candidate("v3", "m2")).candidates[0] == Candidate("v3", "m1")
     assert ClusterTree.from_json(tree.to_json()) == tree
 
 
-def test_a_medoid_without_llm_clusters_is_refused() -> None:
-    with pytest.raises(SimilarityError, match="'v3' needs its own"):
-        cluster_pool([Group(("v3",))], {}, vision_encoders=("v3",), llms=("m",))
+def test_only_medoids_are_asked_for_llm_similarities() -> None:
+    asked: list[str] = []
+
+    def similarity(medoid: str) -> list[list[float]]:
+        asked.append(medoid)
+        return LLM_SIMILARITY[medoid]
+
+    tree = cluster_pool(("v1", "v2", "v3"), ("m1", "m2"), VISION, similarity)
+    assert asked == ["v1", "v3"]
+    assert tree.thresholds is not None
+    assert set(tree.thresholds.llms) == {"v1", "v3"}
+
+
+def blocks(*sizes: int, inside: float, outside: float) -> np.ndarray:
+    """Groups of models, alike inside and less so outside."""
+    label = np.repeat(np.arange(len(sizes)), sizes)
+    matrix = np.where(label[:, None] == label[None, :], inside, outside)
+    np.fill_diagonal(matrix, 1.0)
+    return matrix
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (2, 4, 1), (2, 2, 2, 2)])
+@pytest.mark.parametrize(("inside", "outside"), [(0.8, 0.1), (0.95, 0.7), (0.5, -0.02)])
+def test_a_chosen_threshold_finds_groups_whatever_the_scale(
+    sizes: tuple[int, ...], inside: float, outside: float
+) -> None:
+    """Planted groups with noise are found, though no fixed threshold would fit all scales."""
+    noise = np.random.default_rng(0).normal(scale=0.02, size=(sum(sizes),) * 2)
+    similarity = blocks(*sizes, inside=inside, outside=outside) + (noise + noise.T) / 2
+    np.fill_diagonal(similarity, 1.0)
+    names = tuple(f"m{i}" for i in range(sum(sizes)))
+    threshold = choose_threshold(names, similarity)
+    found = cluster_models(names, similarity, threshold=threshold)
+    assert sorted(len(g.members) for g in found) == sorted(sizes)
+
+
+def test_without_structure_nobody_stands_for_another() -> None:
+    """Evenly unlike models stay alone; a medoid would be no better than any other model."""
+    noise = np.random.default_rng(1).normal(scale=0.05, size=(7, 7))
+    similarity = 0.4 + (noise + noise.T) / 2
+    np.fill_diagonal(similarity, 1.0)
+    names = tuple("abcdefg")
+    found = cluster_models(names, similarity, threshold=choose_threshold(names, similarity))
+    assert len(found) == 7
+
+
+def test_models_that_are_all_alike_are_one_group() -> None:
+    similarity = blocks(5, inside=0.93, outside=0)
+    names = tuple("abcde")
+    found = cluster_models(names, similarity, threshold=choose_threshold(names, similarity))
+    assert len(found) == 1
+    assert choose_threshold(("a",), [[1.0]]) == 0.9
+
+
+def test_two_models_join_only_when_alike() -> None:
+    for similarity, clusters in ((0.95, 1), (0.8, 2), (-0.02, 2)):
+        matrix = [[1.0, similarity], [similarity, 1.0]]
+        cut = choose_threshold(("a", "b"), matrix)
+        assert len(cluster_models(("a", "b"), matrix, threshold=cut)) == clusters
