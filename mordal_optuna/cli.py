@@ -41,7 +41,7 @@ _LOG_WIDTH = 100
 
 Method = Annotated[
     str | None,
-    typer.Option(help="Search by another method (mordal or grid) as a study of its own."),
+    typer.Option(help="Search by another method, such as grid, as a study of its own."),
 ]
 
 
@@ -107,12 +107,10 @@ def _run(study_file: Path, method: str | None) -> None:
 
 def _run_to_end(study_file: Path, method: str | None) -> None:
     from mordal_optuna.config import read_study
-    from mordal_optuna.driver import run_study, with_method
+    from mordal_optuna.driver import run_study
     from mordal_optuna.reporting.console import ConsoleProgress
 
-    settings = read_study(study_file)
-    if method is not None:
-        settings = with_method(settings, method)
+    settings = read_study(study_file, method=method)
     _quiet_libraries()
     with ConsoleProgress() as progress:
         result = run_study(settings, progress)

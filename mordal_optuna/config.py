@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.pool import ModelSource, Pool
@@ -21,7 +29,32 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
-Threshold = Annotated[float, Field(ge=-1, le=1)] | Literal["auto"]
+
+
+def _threshold(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "auto" or (number and -1 <= value <= 1):
+        return value
+    raise PydanticCustomError("threshold", "allowed are 'auto' and similarities from -1 to 1")
+
+
+Threshold = Annotated[float | Literal["auto"], BeforeValidator(_threshold)]
+
+Method = Literal["mordal", "mordal-faithful", "grid", "all-at-ratio", "cross", "random"]
+
+# What `method: mordal-faithful` sets where the study file says nothing: the paper's settings.
+FAITHFUL = {
+    "vision_threshold": 0.7,
+    "llm_threshold": 0.8,
+    "first_ratio": 0.03,
+    "max_ratio": 0.125,
+    "eta": 2,
+    "top_clusters": 3,
+    "fit_points": 3,
+    "max_fit_loss": 5e-5,
+    "finalists": 0,
+}
+FAITHFUL_SIMILARITY = "cka-biased"
 
 # "name" or "owner/name", as the hub allows; anything else can only be a folder.
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
@@ -182,21 +215,26 @@ class SearchSettings(_Section):
     """How the pool is searched.
 
     Attributes:
-        method: `mordal`, or `grid`, which trains every candidate fully.
-        vision_threshold: similarity above which vision encoders share a cluster.
-        llm_threshold: similarity above which LLMs share a cluster.
+        method: `mordal`; `mordal-faithful`, the paper's own settings; `grid`, every candidate
+            fully; `all-at-ratio`, every candidate at `max_ratio`; `cross`, one row and one column
+            of the grid, completed additively; `random`, candidates fully in random order.
+        vision_threshold: similarity above which vision encoders share a cluster; `auto` chooses
+            the cut with the clearest groups.
+        llm_threshold: the same for LLMs, chosen for each vision cluster.
         linkage: how the distance between two clusters is measured.
         first_ratio: b, the smallest share of the alignment set that a candidate is scored at.
         max_ratio: R, the largest share before the finish.
         eta: factor between rungs, and how many clusters compete for one place.
         top_clusters: K, clusters that survive the halving.
         fit_points: p, rungs a curve is fitted to.
+        max_fit_loss: delta, the paper's rule: a fit counts if its mean squared residual of ln
+            error is below; None judges fits by the known noise and drops nobody.
         finalists: candidates trained on the full alignment set at the end; 0 trusts the curves.
         confidence: of all intervals, 0..1.
         device_hours: stop once this much device time is spent; None sets no limit.
     """
 
-    method: Literal["mordal", "grid"] = "mordal"
+    method: Method = "mordal"
     vision_threshold: Threshold = "auto"
     llm_threshold: Threshold = "auto"
     linkage: Literal["average", "complete", "single"] = "average"
@@ -205,9 +243,17 @@ class SearchSettings(_Section):
     eta: Annotated[int, Field(ge=2)] = 2
     top_clusters: Positive = 3
     fit_points: Annotated[int, Field(ge=2)] = 3
+    max_fit_loss: Annotated[float, Field(gt=0)] | None = None
     finalists: NonNegative = 1
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     device_hours: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("method") == "mordal-faithful":
+            return {**FAITHFUL, **given}
+        return given
 
     @model_validator(mode="after")
     def _ratios_ascend(self) -> SearchSettings:
@@ -262,6 +308,17 @@ class StudySettings(_Section):
     runtime: RuntimeSettings = RuntimeSettings()
     zoo: ZooSettings | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        search = given.get("search") if isinstance(given, dict) else None
+        if not isinstance(search, dict) or search.get("method") != "mordal-faithful":
+            return given
+        representation = given.get("representation") or {}
+        if not isinstance(representation, dict):
+            return given
+        return {**given, "representation": {"similarity": FAITHFUL_SIMILARITY, **representation}}
+
     def models(self) -> Pool:
         """The pool as plain values."""
         return Pool(
@@ -278,11 +335,12 @@ class StudySettings(_Section):
         return self.model_dump(mode="json", exclude={"runtime", "workdir", "storage", "zoo"})
 
 
-def read_study(path: Path) -> StudySettings:
+def read_study(path: Path, *, method: str | None = None) -> StudySettings:
     """Read and check a study file.
 
     Args:
         path: a YAML file.
+        method: search by this method instead of the file's, as a study of its own.
 
     Returns:
         The settings, every default filled in.
@@ -301,7 +359,24 @@ def read_study(path: Path) -> StudySettings:
         raise ConfigError(
             [f"study file {str(path)!r} must hold a mapping of keys, such as `study:`"]
         )
-    return parse_study(content)
+    return parse_study(with_method(content, method) if method else content)
+
+
+def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
+    """A study file's content with another method, under a name of its own.
+
+    Raises:
+        ConfigError: if there is no such method.
+    """
+    if method not in get_args(Method):
+        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(get_args(Method))}"])
+    search = content.get("search") or {}
+    if not isinstance(search, dict) or search.get("method", "mordal") == method:
+        return content
+    changed = {**content, "search": {**search, "method": method}}
+    if isinstance(content.get("study"), str):
+        changed["study"] = f"{content['study']}-{method}"
+    return changed
 
 
 def parse_study(content: dict[str, Any]) -> StudySettings:

@@ -17,18 +17,19 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from mordal_optuna.config import SearchSettings, StudySettings, differences
+from mordal_optuna.config import StudySettings, differences
 from mordal_optuna.errors import (
     BusyError,
     ConfigError,
     EvaluationError,
     ModelError,
+    SearchError,
     StudyMismatchError,
     TrainingError,
 )
 from mordal_optuna.objective import Objective
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.plan import GridPlan, MordalPlan, Plan
+from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.result import (
     CONFIG,
@@ -38,7 +39,6 @@ from mordal_optuna.search.result import (
     StudyResult,
     read_result,
 )
-from mordal_optuna.search.rungs import build_rungs
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from mordal_optuna.progress import Progress
+    from mordal_optuna.search.plan import Plan
     from mordal_optuna.work import Workbench
 
 FULL_SAMPLES = "mordal:full_samples"
@@ -117,11 +118,11 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     Raises:
         SearchError: if no candidate was scored yet.
     """
-    plan = build_plan(settings, study.user_attrs[FULL_SAMPLES], _representation(study))
+    plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], _representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
 
 
-def build_plan(
+def study_plan(
     settings: StudySettings, full_samples: int, representation: Representation | None
 ) -> Plan:
     """The plan a study file asks for.
@@ -134,69 +135,23 @@ def build_plan(
     Raises:
         ConfigError: if the ratios leave too few rungs.
     """
-    search = settings.search
-    rungs = plan_rungs(settings, full_samples)
     pool = settings.models()
     tree = (
         representation.tree
         if representation
         else ClusterTree.flat(pool.encoder_names, pool.llm_names)
     )
-    if search.method == "grid":
-        every = rungs if rungs[-1] == full_samples else (*rungs, full_samples)
-        return GridPlan(tree, every, confidence=search.confidence)
-    return MordalPlan(
-        tree,
-        rungs,
-        full_samples,
-        eta=search.eta,
-        top_clusters=search.top_clusters,
-        fit_points=search.fit_points,
-        finalists=search.finalists,
-        confidence=search.confidence,
-        device_hours=search.device_hours,
-        spent_seconds=sum(representation.seconds.values()) if representation else 0.0,
-    )
-
-
-def plan_rungs(settings: StudySettings, full_samples: int) -> tuple[int, ...]:
-    """The rungs a study file asks for.
-
-    Raises:
-        ConfigError: if the ratios leave fewer than `fit_points` rungs.
-    """
-    search, batch = settings.search, settings.alignment.batch_size
-    rungs = build_rungs(
-        full_samples,
-        first_ratio=search.first_ratio,
-        max_ratio=search.max_ratio,
-        eta=search.eta,
-        multiple=batch,
-    )
-    if len(rungs) < search.fit_points:
-        raise ConfigError(
-            [
-                f"search: first_ratio {search.first_ratio} to max_ratio {search.max_ratio} of "
-                f"{full_samples} samples in batches of {batch} gives the rungs {list(rungs)}; "
-                f"fit_points {search.fit_points} needs at least as many"
-            ]
+    try:
+        return build_plan(
+            settings.search,
+            tree,
+            full_samples,
+            batch_size=settings.alignment.batch_size,
+            seed=settings.seed,
+            spent_seconds=sum(representation.seconds.values()) if representation else 0.0,
         )
-    return rungs
-
-
-def with_method(settings: StudySettings, method: str) -> StudySettings:
-    """The same study searched by another method, under a name of its own.
-
-    Raises:
-        ConfigError: if there is no such method.
-    """
-    if method == settings.search.method:
-        return settings
-    allowed = SearchSettings.model_fields["method"].annotation.__args__  # type: ignore[union-attr]
-    if method not in allowed:
-        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(allowed)}"])
-    search = settings.search.model_copy(update={"method": method})
-    return settings.model_copy(update={"study": f"{settings.study}-{method}", "search": search})
+    except SearchError as error:
+        raise ConfigError([f"search: {error}"]) from error
 
 
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
@@ -207,9 +162,9 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     from mordal_optuna.work import open_workbench
 
     bench = open_workbench(settings, progress)
-    plan_rungs(settings, bench.full_samples)  # refuses impossible rungs before anything is spent
+    study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
-    if settings.search.method == "mordal" and REPRESENTATION not in study.user_attrs:
+    if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         representation = bench.compare()
         study.set_user_attr(REPRESENTATION, representation.to_json())
@@ -227,7 +182,7 @@ def _search(settings: StudySettings, bench: Workbench) -> None:
     # were stored and count; without this its candidate would look busy for ever.
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-    plan = build_plan(settings, bench.full_samples, _representation(study))
+    plan = study_plan(settings, bench.full_samples, _representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
     study.optimize(

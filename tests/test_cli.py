@@ -60,7 +60,7 @@ def test_an_unknown_method_exits_with_2(
     monkeypatch.chdir(tmp_path)
     status, shown = call("quickstart", "--method", "magic", capsys=capsys)
     assert status == 2
-    assert "allowed are mordal, grid" in shown
+    assert "allowed are mordal, mordal-faithful, grid" in shown
 
 
 def test_an_interruption_says_how_to_go_on(

@@ -68,7 +68,11 @@ def _add_llm(**model: str) -> Callable[[dict[str, Any]], None]:
         (_set("search.etaa", 1), r"^search.etaa: unknown key .*allowed here: .*eta, "),
         (_set("alignment.lora", {"rang": 8}), r"^alignment.lora.rang: unknown key .*rank"),
         (_set("seed", "x"), r"^seed: got 'x'; input should be a valid integer"),
-        (_set("search.method", "magic"), r"^search.method: got 'magic'; .*'mordal' or 'grid'"),
+        (_set("search.method", "magic"), r"^search.method: got 'magic'; .*'grid', .*or 'random'"),
+        (
+            _set("search.vision_threshold", 3),
+            r"^search.vision_threshold: got 3; allowed are 'auto'",
+        ),
         (_set("search.eta", 1), r"^search.eta: got 1; .*greater than or equal to 2"),
         (_set("search.first_ratio", 0.5), r"^search.first_ratio: 0.5 .* max_ratio 0.125"),
         (_set("pool.llms", []), r"^pool.llms: empty; at least one"),
@@ -129,3 +133,16 @@ def test_shipped_study_files_are_valid_and_round_trip(path: Path) -> None:
     settings = read_study(path)
     again = yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json")))
     assert parse_study(again) == settings
+
+
+def test_the_faithful_preset_sets_the_papers_values_where_nothing_is_said(
+    content: dict[str, Any],
+) -> None:
+    content["search"] = {"method": "mordal-faithful", "top_clusters": 5}
+    settings = parse_study(content)
+    assert settings.search.max_fit_loss == 5e-5
+    assert settings.search.vision_threshold == 0.7
+    assert settings.search.top_clusters == 5
+    assert settings.representation.similarity == "cka-biased"
+    content["representation"] = {"similarity": "mutual-knn"}
+    assert parse_study(content).representation.similarity == "mutual-knn"

@@ -87,7 +87,7 @@ class MutualKnn:
         return matrix.double().cpu().numpy()
 
     def _mask(self, name: str, features: np.ndarray) -> torch.Tensor:
-        """n x n, 1 where an image is among the neighbours of another."""
+        """Neighbours as n x n, 1 where an image is among the neighbours of another."""
         n = len(features)
         if features.ndim != 2 or not 1 <= self.neighbours < n or not np.isfinite(features).all():
             raise SimilarityError(

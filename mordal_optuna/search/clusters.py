@@ -61,6 +61,11 @@ class CandidateCluster:
     vision: Group
     llm: Group
 
+    @property
+    def medoid(self) -> Candidate:
+        """The pair of medoids."""
+        return Candidate(self.vision.medoid, self.llm.medoid)
+
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """All pairs, the pair of medoids first."""
@@ -111,11 +116,16 @@ class ClusterTree:
 
     def cluster_of(self, candidate: Candidate) -> CandidateCluster:
         """The cluster that holds a candidate of this pool."""
-        return self._cluster_of[candidate]
+        return self._by_parts[self._medoid_of[candidate.vision_encoder], candidate.llm]
 
     @cached_property
-    def _cluster_of(self) -> dict[Candidate, CandidateCluster]:
-        return {candidate: own for own in self.clusters for candidate in own.candidates}
+    def _medoid_of(self) -> dict[str, str]:
+        return {v: own.vision.medoid for own in self.clusters for v in own.vision.members}
+
+    @cached_property
+    def _by_parts(self) -> dict[tuple[str, str], CandidateCluster]:
+        # By parts, not by candidate: a pool of 1,000 x 1,000 has a million of those.
+        return {(own.vision.medoid, m): own for own in self.clusters for m in own.llm.members}
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, as stored with the study."""

@@ -10,6 +10,8 @@ Symbols:
     C         covariance of (a, b), inverse of X' W X with W = diag(1 / sigma_i^2)
     chi2      sum of ((y_i - a - b x_i) / sigma_i)^2
     D         samples of a full alignment; f(1) is the fitted error there
+    m, t      mean and spread of the slopes of a pool of candidates
+    delta     the paper's largest mean squared residual of an accepted fit
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 UNKNOWN_NOISE = 0.06
 # Smallest error where the number of documents is unknown.
 UNKNOWN_FLOOR = 1e-3
+# A window is taken as log-linear while its misfit is no rarer than this under the known noise.
+STABLE_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,23 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class SlopePrior:
+    """What a pool says of a candidate's slope before its own points are looked at.
+
+    Attributes:
+        mean: m.
+        spread: t, above 0.
+    """
+
+    mean: float
+    spread: float
+
+
+# Before any curve is known: between flat, and an error that halves with four times the data.
+VAGUE_SLOPE = SlopePrior(-0.25, 0.25)
+
+
+@dataclass(frozen=True)
 class Fit:
     """A fitted curve.
 
@@ -91,9 +112,11 @@ class Fit:
         intercept: a, ln error at one sample.
         slope: b, at most 0.
         covariance: C, 2 x 2.
-        chi_square: misfit against the known noise.
-        freedom: points minus parameters.
+        chi_square: misfit of the points against the known noise.
+        freedom: points minus parameters that the points themselves determine.
         rising: the data asked for a rising error; the slope was held at 0 instead.
+        first: samples of the first point used.
+        loss: mean squared residual in ln error.
     """
 
     intercept: float
@@ -102,6 +125,8 @@ class Fit:
     chi_square: float
     freedom: int
     rising: bool
+    first: int
+    loss: float
 
     @property
     def goodness(self) -> float:
@@ -123,41 +148,128 @@ class Fit:
         return float(self.intercept + self.slope * at[1]), float(np.sqrt(variance))
 
 
-def fit_log_linear(points: Sequence[Measurement]) -> Fit:
-    """Weighted least squares of ln error on ln samples.
+def fit_log_linear(points: Sequence[Measurement], prior: SlopePrior | None = None) -> Fit:
+    """Weighted least squares of ln error on ln samples, the slope shrunk toward a prior.
 
     Args:
-        points: at least two measurements at different samples.
+        points: measurements at different samples; at least two, or one with a prior.
+        prior: normal prior of the slope (the posterior mode of the Bayesian linear model, Gelman
+            et al. 2013, section 14.8: one more observation b = m with noise t).
 
     Returns:
         The fit. A slope that would be positive (error growing with data) is held at 0 and said
         so in `rising`: more data is not extrapolated to make things worse.
 
     Raises:
-        SearchError: with fewer than two different sample counts.
+        SearchError: with fewer different sample counts than that.
     """
-    if len({point.samples for point in points}) < 2:
+    needed = 1 if prior else 2
+    if len({point.samples for point in points}) < needed:
         raise SearchError(
-            f"a curve through {len(points)} point(s) was asked for; at least two different "
+            f"a curve through {len(points)} point(s) was asked for; at least {needed} different "
             "sample counts are needed"
         )
     x = np.log([point.samples for point in points])
     y = np.array([point.log_error for point in points])
     weight = np.array([point.log_noise for point in points]) ** -2.0
     design = np.stack([np.ones_like(x), x], axis=1)
-    covariance = np.linalg.inv(design.T @ (weight[:, None] * design))
-    intercept, slope = covariance @ (design.T @ (weight * y))
+    precision = design.T @ (weight[:, None] * design)
+    target = design.T @ (weight * y)
+    if prior:
+        precision[1, 1] += prior.spread**-2
+        target[1] += prior.mean * prior.spread**-2
+    covariance = np.linalg.inv(precision)
+    intercept, slope = covariance @ target
     rising = bool(slope > 0)
     if rising:
         intercept, slope = np.average(y, weights=weight), 0.0
     residual = y - intercept - slope * x
+    parameters = 1 if rising or len(points) == 1 else 2
     return Fit(
         intercept=float(intercept),
         slope=float(slope),
         covariance=_as_rows(covariance),
         chi_square=float(np.sum(weight * residual**2)),
-        freedom=len(points) - (1 if rising else 2),
+        freedom=len(points) - parameters,
         rising=rising,
+        first=min(point.samples for point in points),
+        loss=float(np.mean(residual**2)),
+    )
+
+
+def stable_window(points: Sequence[Measurement], *, least: int) -> tuple[Measurement, ...]:
+    """The longest run of the last points that agrees with one log-linear curve.
+
+    The regime starts late: below some number of samples the error sits near chance. Points are
+    left out from the front while the fit of the rest is rejected at the 5 % level by its
+    chi-square against the known noise, never going below `least` points.
+
+    Args:
+        points: by ascending samples.
+        least: p, at least 2; fewer points are returned as they are.
+    """
+    kept = tuple(points)
+    while len(kept) > least and fit_log_linear(kept).goodness < STABLE_LEVEL:
+        kept = kept[1:]
+    return kept
+
+
+def pooled_slope(fits: Sequence[Fit]) -> SlopePrior:
+    """Mean and spread of the slopes of a pool, by the method of moments.
+
+    Curves are weighted by 1 / (s^2 + t^2), s the standard error of a slope, t^2 what their
+    variance exceeds the mean s^2 by (random effects; DerSimonian and Laird 1986). The vague prior
+    counts as two curves, so that a few that happen to agree do not pass for certainty.
+    """
+    slopes = np.array([fit.slope for fit in fits])
+    noise = np.array([fit.covariance[1][1] for fit in fits])
+    vague_mean, vague_spread = VAGUE_SLOPE.mean, VAGUE_SLOPE.spread
+    mean, spread = vague_mean, vague_spread
+    for _ in range(20):  # a fixed point; far fewer are needed
+        weight = 1 / (noise + spread**2)
+        vague = 2 / (vague_spread**2 + spread**2)
+        mean = float((vague * vague_mean + weight @ slopes) / (vague + weight.sum()))
+        excess = float(((slopes - mean) ** 2 - noise).sum())
+        spread = float(np.sqrt((2 * vague_spread**2 + max(excess, 0.0)) / (2 + len(slopes))))
+    return SlopePrior(mean, spread)
+
+
+def fit_as_in_paper(
+    points: Sequence[Measurement], *, points_needed: int, delta: float
+) -> Fit | None:
+    """The paper's rule: a plain line through the last p points, accepted if its loss < delta.
+
+    Args:
+        points: by ascending samples.
+        points_needed: p, at least 2.
+        delta: largest mean squared residual of ln error.
+
+    Returns:
+        The fit, its covariance that of least squares under the known noise; None if there are
+        fewer than p points or the loss is too large.
+    """
+    if len(points) < points_needed:
+        return None
+    last = points[-points_needed:]
+    x = np.log([point.samples for point in last])
+    y = np.array([point.log_error for point in last])
+    noise = np.array([point.log_noise for point in last])
+    design = np.stack([np.ones_like(x), x], axis=1)
+    solve = np.linalg.pinv(design)
+    intercept, slope = solve @ y
+    residual = y - design @ np.array([intercept, slope])
+    loss = float(np.mean(residual**2))
+    if loss >= delta:
+        return None
+    return Fit(
+        intercept=float(intercept),
+        slope=float(slope),
+        covariance=_as_rows((solve * noise**2) @ solve.T),
+        chi_square=float(np.sum((residual / noise) ** 2)),
+        freedom=len(last) - 2,
+        rising=bool(slope > 0),
+        first=last[0].samples,
+        loss=loss,
     )
 
 

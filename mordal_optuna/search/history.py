@@ -6,7 +6,7 @@ scores known before it and adds its own, so merging takes the first report of ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
@@ -77,13 +77,23 @@ class History:
         """What is known of a candidate; empty if it was never tried."""
         return self.candidates.get(candidate, CandidateHistory())
 
+    def below(self, samples: int) -> History:
+        """What would be known without any score at `samples` or above."""
+        cut = {
+            candidate: replace(
+                known, measurements=tuple(m for m in known.measurements if m.samples < samples)
+            )
+            for candidate, known in self.candidates.items()
+        }
+        return History(cut)
+
     @property
     def seconds(self) -> float:
         """Device-seconds spent so far on all candidates."""
         return sum(known.seconds for known in self.candidates.values())
 
 
-def read_history(trials: Sequence[FrozenTrial]) -> History:
+def read_history(trials: Sequence[FrozenTrial], *, minimize: bool = False) -> History:
     """Merge the trials of a study by candidate.
 
     Trials without both parameters (other studies' parameters, or not sampled yet) are passed
@@ -91,13 +101,17 @@ def read_history(trials: Sequence[FrozenTrial]) -> History:
 
     Args:
         trials: all trials of the study, in any order.
+        minimize: whether the study reports errors, 1 - score, instead of scores.
+
+    Raises:
+        SearchError: if a reported value is not in 0..1.
     """
     merged: dict[Candidate, list[FrozenTrial]] = {}
     for trial in sorted(trials, key=lambda t: t.number):
         candidate = candidate_of(trial)
         if candidate is not None:
             merged.setdefault(candidate, []).append(trial)
-    return History({c: _merge(own) for c, own in merged.items()})
+    return History({c: _merge(own, minimize=minimize) for c, own in merged.items()})
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate | None:
@@ -117,16 +131,17 @@ def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _merge(trials: Sequence[FrozenTrial]) -> CandidateHistory:
+def _merge(trials: Sequence[FrozenTrial], *, minimize: bool) -> CandidateHistory:
     measured: dict[int, Measurement] = {}
     last_trial = None
     for trial in trials:
         details = trial.user_attrs.get(RUNGS, {})
-        for samples, score in trial.intermediate_values.items():
+        for samples, value in trial.intermediate_values.items():
             last_trial = trial.number
             if samples not in measured:
+                score = 1.0 - value if minimize else float(value)
                 stored = details.get(str(samples), {})
-                measured[samples] = Measurement(samples=samples, score=float(score), **stored)
+                measured[samples] = Measurement(samples=samples, score=score, **stored)
     failures = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
     return CandidateHistory(
         measurements=tuple(measured[samples] for samples in sorted(measured)),

@@ -4,29 +4,28 @@ A plan lists the jobs it wants done now. Sampler and pruner ask the same questio
 takes the first job nobody works on, the pruner lets a candidate go on while a job of its own is
 listed. So any number of workers, restarts and stock partners see the same search.
 
+Only jobs that the undisturbed search of one worker runs as well are ever listed: any number of
+workers ends in the same ranking, and a worker waits only when nothing is certain to be needed.
+
 Symbols:
-    b, R, eta  smallest ratio, largest ratio before the finish, factor between rungs
-    K          clusters that survive the halving
-    p          rungs a curve is fitted to
-    D          samples of a full alignment
+    R   largest share of the alignment set before the finish
+    D   samples of a full alignment
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
+    from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.history import History
-    from mordal_optuna.search.ranking import Estimate
+    from mordal_optuna.search.ranking import Estimate, Ranker
 
 # A failure may be passing (a full disk, a lost device); a second one is taken as the candidate's.
 ATTEMPTS = 2
@@ -51,6 +50,26 @@ class Finished:
     """Nothing is left to do."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may be spent.
+
+    Attributes:
+        device_hours: stop once this much is spent; None sets no limit.
+        spent_seconds: device-seconds spent before the first trial (features, CKA, warm-up).
+    """
+
+    device_hours: float | None = None
+    spent_seconds: float = 0.0
+
+    def over(self, history: History) -> Finished | None:
+        """The reason to stop once it is spent."""
+        spent = self.spent_seconds + history.seconds
+        if self.device_hours is None or spent < self.device_hours * 3600:
+            return None
+        return Finished(f"budget spent: {self.device_hours:g} device-hours")
 
 
 class Plan(Protocol):
@@ -86,6 +105,10 @@ class Plan(Protocol):
 
     def ranking(self, history: History) -> tuple[Estimate, ...]:
         """What is believed of every candidate of the pool at r = 1, best first."""
+        ...
+
+    def winner(self, history: History) -> Estimate | None:
+        """The best of those the search has looked at closely; None before any score."""
         ...
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:
@@ -126,200 +149,133 @@ def next_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> i
     return min(above, default=next((rung for rung in plan.rungs if rung > top), None))
 
 
-class _Pooled:
-    """What all plans over a fixed pool share."""
-
-    def __init__(self, tree: ClusterTree, rungs: Sequence[int], ranker: Ranker) -> None:
-        if not rungs or list(rungs) != sorted(set(rungs)) or rungs[0] < 1:
-            raise SearchError(
-                f"rungs {list(rungs)} were given; they must be strictly ascending sample counts"
-            )
-        self._tree = tree
-        self._rungs = tuple(rungs)
-        self._ranker = ranker
-
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        return self._rungs
-
-    @property
-    def vision_encoders(self) -> tuple[str, ...]:
-        return self._tree.vision_encoders
-
-    @property
-    def llms(self) -> tuple[str, ...]:
-        return self._tree.llms
-
-    @property
-    def ranker(self) -> Ranker:
-        return self._ranker
-
-    def ranking(self, history: History) -> tuple[Estimate, ...]:
-        return self._ranker.rank(history)
-
-    def _usable(self, history: History, candidate: Candidate) -> bool:
-        return history.of(candidate).failures < ATTEMPTS
-
-
-class GridPlan(_Pooled):
-    """Every candidate on every rung up to the full alignment set: the ground truth."""
-
-    def __init__(
-        self, tree: ClusterTree, rungs: Sequence[int], *, confidence: float = 0.95
-    ) -> None:
-        """Plan a grid.
-
-        Args:
-            tree: the pool; its clusters are not used to decide anything.
-            rungs: ascending sample counts, the last being the full alignment set.
-            confidence: of the intervals in the ranking, 0..1.
-
-        Raises:
-            SearchError: if the rungs do not ascend.
-        """
-        super().__init__(tree, rungs, Ranker(tree, rungs[-1:], confidence=confidence, points=2))
-
-    def jobs(self, history: History) -> Sequence[Job] | Finished:
-        """The next rung of every candidate that is not fully trained."""
-        wanted = [
-            Job(candidate, rung, "grid")
-            for candidate in self._tree.candidates
-            if self._usable(history, candidate)
-            and (rung := _first_missing(history, candidate, self._rungs))
-        ]
-        return wanted or Finished("every candidate is trained on the full alignment set")
-
-    def is_settled(self, history: History, candidate: Candidate) -> bool:
-        """Whether the candidate is fully trained."""
-        return history.of(candidate).at(self._rungs[-1]) is not None
-
-
-class MordalPlan(_Pooled):
-    """The paper's search: halving over cluster medoids, curves inside the best, a finish.
-
-    1. Inter-cluster: the medoid candidate of every cluster is scored at the lowest rung; the best
-       1/eta (never fewer than K) go on to the next rung, until K clusters are left.
-    2. Intra-cluster: every candidate of those clusters is scored on the p highest rungs up to R;
-       its curve gives f(1). Nobody is stopped early here, which would cut off late bloomers.
-    3. Finish: while fewer than `finalists` candidates are fully trained and the leader cannot be
-       told from a candidate known by its curve only, the best such candidate is trained fully.
-    """
+class PooledPlan:
+    """What all plans over a fixed pool share: checks, the budget, the finish, the winner."""
 
     def __init__(
         self,
         tree: ClusterTree,
         rungs: Sequence[int],
         full_samples: int,
+        ranker: Ranker,
         *,
-        eta: int = 2,
-        top_clusters: int = 3,
-        fit_points: int = 3,
-        finalists: int = 1,
-        confidence: float = 0.95,
-        device_hours: float | None = None,
-        spent_seconds: float = 0.0,
+        finalists: int = 0,
+        budget: Budget | None = None,
     ) -> None:
-        """Plan a search.
+        """Plan over a pool.
 
         Args:
             tree: the pool and its clusters.
-            rungs: ascending sample counts from b * D to R * D, see `build_rungs`.
-            full_samples: D, at least the highest rung.
-            eta: clusters that compete for one place, at least 2.
-            top_clusters: K, at least 1.
-            fit_points: p, at least 2.
-            finalists: candidates trained on all of D at the end; 0 trusts the curves.
-            confidence: of all intervals, 0..1.
-            device_hours: stop once this much is spent; None sets no limit.
-            spent_seconds: device-seconds spent before the first trial (features, CKA, warm-up).
+            rungs: ascending sample counts before the finish, at most D.
+            full_samples: D.
+            ranker: estimates.
+            finalists: candidates trained on all of D at the end.
+            budget: when to stop in any case.
 
         Raises:
-            SearchError: if the rungs do not ascend, exceed D, or are fewer than p.
+            SearchError: if the rungs do not ascend or exceed D.
         """
-        if len(rungs) < fit_points or (rungs and rungs[-1] > full_samples):
+        if not rungs or list(rungs) != sorted(set(rungs)) or rungs[0] < 1:
             raise SearchError(
-                f"rungs {list(rungs)} were given; at least {fit_points} (fit_points) up to "
-                f"{full_samples} (the full alignment set) are needed"
+                f"rungs {list(rungs)} were given; they must be strictly ascending sample counts"
             )
-        every = tuple(rungs) if rungs[-1] == full_samples else (*rungs, full_samples)
-        ranker = Ranker(tree, every, confidence=confidence, points=fit_points)
-        super().__init__(tree, every, ranker)
+        if rungs[-1] > full_samples:
+            raise SearchError(
+                f"rungs {list(rungs)} were given; the last must be at most {full_samples} (the "
+                "full alignment set)"
+            )
+        self._tree = tree
         self._search_rungs = tuple(rungs)
-        self._eta = eta
-        self._top_clusters = top_clusters
-        self._fit_points = fit_points
+        self._rungs = tuple(dict.fromkeys((*rungs, full_samples)))
+        self._ranker = ranker
         self._finalists = finalists
-        self._device_hours = device_hours
-        self._spent_seconds = spent_seconds
+        self._budget = budget or Budget()
 
-    def jobs(self, history: History) -> Sequence[Job] | Finished:
-        """The jobs of the first stage that still has some."""
-        spent = self._spent_seconds + history.seconds
-        if self._device_hours is not None and spent >= self._device_hours * 3600:
-            return Finished(f"budget spent: {self._device_hours:g} device-hours")
-        halving, survivors = self._halve(history)
-        return halving or self._intra_jobs(history, survivors) or self._finish(history)
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """All rungs, ascending; the last is D."""
+        return self._rungs
+
+    @property
+    def vision_encoders(self) -> tuple[str, ...]:
+        """Names of the pool's encoders, in its order."""
+        return self._tree.vision_encoders
+
+    @property
+    def llms(self) -> tuple[str, ...]:
+        """Names of the pool's LLMs, in its order."""
+        return self._tree.llms
+
+    @property
+    def ranker(self) -> Ranker:
+        """Turns a history into curves, a ranking and a tie set."""
+        return self._ranker
+
+    def ranking(self, history: History) -> tuple[Estimate, ...]:
+        """What is believed of every candidate of the pool at r = 1, best first."""
+        return self._ranker.rank(history)
+
+    def winner(self, history: History) -> Estimate | None:
+        """The best of those scored at R or above, or else of those with any score."""
+        ranking = self._ranker.rank_trained(history)
+        close = [e for e in ranking if e.samples >= self._search_rungs[-1]]
+        return next(iter(close or ranking), None)
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:
-        """Whether the candidate has its p points for a curve, or is fully trained."""
-        known = history.of(candidate)
-        curve = self._search_rungs[-self._fit_points :]
-        return known.top == self._rungs[-1] or all(known.at(rung) for rung in curve)
+        """Whether the candidate is scored at R or above."""
+        return history.of(candidate).top >= self._search_rungs[-1]
 
-    def _halve(self, history: History) -> tuple[list[Job], list[CandidateCluster]]:
-        survivors = [c for c in self._tree.clusters if self._stand_in(history, c)]
-        for rung in self._search_rungs:
-            if len(survivors) <= self._top_clusters:
-                break
-            medoids = [self._stand_in(history, cluster) for cluster in survivors]
-            lacking = [m for m in medoids if m and not history.of(m).at(rung)]
-            if lacking:
-                return [Job(medoid, rung, "inter-cluster") for medoid in lacking], survivors
-            keep = max(self._top_clusters, math.ceil(len(survivors) / self._eta))
-            survivors = self._best(history, survivors, rung)[:keep]
-        return [], survivors[: self._top_clusters]
+    def jobs(self, history: History) -> Sequence[Job] | Finished:
+        """What is wanted now, best first, running or not; or why nothing is."""
+        over = self._budget.over(history)
+        return over or self._search_jobs(history) or self._finish(history)
 
-    def _best(
-        self, history: History, clusters: Sequence[CandidateCluster], rung: int
-    ) -> list[CandidateCluster]:
-        def score(cluster: CandidateCluster) -> float:
-            medoid = self._stand_in(history, cluster)
-            known = history.of(medoid).at(rung) if medoid else None
-            return known.score if known else -math.inf
+    def _search_jobs(self, history: History) -> list[Job]:
+        """The jobs before the finish; none once it may begin."""
+        raise NotImplementedError
 
-        return sorted(clusters, key=score, reverse=True)  # stable: ties keep the pool's order
+    def _usable(self, history: History, candidate: Candidate) -> bool:
+        return history.of(candidate).failures < ATTEMPTS
 
-    def _stand_in(self, history: History, cluster: CandidateCluster) -> Candidate | None:
-        """The medoid, or where it cannot be trained the next candidate of its cluster."""
-        return next((c for c in cluster.candidates if self._usable(history, c)), None)
+    def _contenders(self, searched: History) -> list[Estimate]:
+        """Who may become a finalist, best first."""
+        top = self._search_rungs[-1]
+        return [e for e in self._ranker.rank_trained(searched) if e.samples >= top]
 
-    def _intra_jobs(self, history: History, clusters: Sequence[CandidateCluster]) -> list[Job]:
-        curve = self._search_rungs[-self._fit_points :]
-        return [
-            Job(candidate, rung, "intra-cluster")
-            for cluster in clusters
-            for candidate in cluster.candidates
-            if self._usable(history, candidate)
-            and (rung := _first_missing(history, candidate, curve))
-        ]
+    def _finish(self, history: History) -> list[Job] | Finished:
+        """Train the leaders fully, as they stand before anyone is.
 
-    def _finish(self, history: History) -> Sequence[Job] | Finished:
+        They are chosen from the scores below D alone, so that workers that finish in another
+        order choose the same.
+        """
         full = self._rungs[-1]
-        ranking = [e for e in self.ranking(history) if self._usable(history, e.candidate)]
-        trained = sum(e.known == "measured" for e in ranking)
+        searched = history.below(full)
+        ranking = [e for e in self._contenders(searched) if self._usable(history, e.candidate)]
         if not ranking:
             return Finished("no candidate could be trained")
         rivals = self._ranker.tie_set(ranking)
-        open_rivals = [e for e in rivals if e.known == "extrapolated"]
-        if not open_rivals:
-            return Finished("order settled: no candidate known by its curve rivals the leader")
-        if trained >= self._finalists:
+        finalists = [e.candidate for e in rivals[: self._finalists]]
+        jobs = [Job(c, full, "finish") for c in finalists if not history.of(c).at(full)]
+        if jobs:
+            return jobs
+        if len(rivals) == 1 and self._led_before(searched, ranking[0].candidate):
             return Finished(
-                f"pool exhausted: all curves known, {trained} candidates fully trained"
+                "order settled: the leader is the same at the last two rungs and has no rival "
+                "within the noise"
             )
-        return [Job(open_rivals[0].candidate, full, "finish")]
+        return Finished(f"pool exhausted: {len(finalists)} finalists fully trained")
+
+    def _led_before(self, searched: History, leader: Candidate) -> bool:
+        before = self._contenders_below(searched, self._search_rungs[-1])
+        return bool(before) and before[0].candidate == leader
+
+    def _contenders_below(self, searched: History, rung: int) -> list[Estimate]:
+        same = {e.candidate for e in self._contenders(searched)}
+        ranking = self._ranker.rank_trained(searched.below(rung))
+        return [e for e in ranking if e.candidate in same]
 
 
-def _first_missing(history: History, candidate: Candidate, rungs: Sequence[int]) -> int | None:
+def first_missing(history: History, candidate: Candidate, rungs: Sequence[int]) -> int | None:
+    """The lowest of the rungs a candidate was not scored at."""
     known = history.of(candidate)
     return next((rung for rung in rungs if known.at(rung) is None), None)

@@ -2,7 +2,8 @@
 
 Symbols:
     y, s   predicted ln error of a candidate at r = 1, and its standard error
-    b, w   mean slope of the fitted curves, and their spread
+    n, D   samples of a candidate's highest rung, and of a full alignment
+    d_k    how much the ln error of candidate k falls from n to D
     z      normal quantile of the confidence level
     g      spread of the candidates of one cluster around their mean, in ln error
 """
@@ -15,22 +16,29 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mordal_optuna.search.curves import Fit, fit_log_linear
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.curves import (
+    VAGUE_SLOPE,
+    Fit,
+    fit_as_in_paper,
+    fit_log_linear,
+    pooled_slope,
+    stable_window,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
-    from mordal_optuna.search.history import History
+    from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.history import CandidateHistory, History
 
 Known = Literal["measured", "extrapolated", "inferred"]
 
-# Mean and spread of the slope before any curve of the pool is known: between a flat curve and an
-# error that halves with four times the data.
-_SLOPE_PRIOR = (-0.25, 0.25)
 # Spread of ln error inside a cluster before two of its candidates are known.
 _SPREAD_PRIOR = 0.3
+# Spread of the interaction of encoder and LLM in ln error, assumed where additivity is.
+_INTERACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,10 @@ class Estimate:
         low: lower end of the interval.
         high: upper end of the interval.
         known: measured (fully trained), extrapolated (from its own curve), inferred (from its
-            cluster, or from fewer points than a curve needs and the pool's mean slope).
+            cluster, or from fewer points than a curve needs and how the pool's errors fell).
         samples: highest rung it was scored at; 0 if never trained.
         seconds: device-seconds spent on it.
-        rising: its own points asked for an error that grows with data, which was not followed.
+        rising: its own points asked for an error that grows with data.
     """
 
     candidate: Candidate
@@ -60,49 +68,81 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class _Belief:
+class Belief:
+    """An estimate on the scale it is computed on: ln error."""
+
     y: float
     s: float
     known: Known
     rising: bool = False
 
 
+Beliefs = dict[Candidate, Belief]
+
+
 class Ranker:
-    """Turns a history into a ranking of the whole pool."""
+    """Turns a history into a ranking of the whole pool.
+
+    Fully trained candidates count as measured; those with p points or more by their own curve,
+    over the stable window, its slope shrunk toward the pool's; those with fewer by how much the
+    errors of the others fell over the same samples; those never trained by their cluster.
+    """
 
     def __init__(
-        self, tree: ClusterTree, rungs: Sequence[int], *, confidence: float, points: int
+        self, tree: ClusterTree, full_samples: int, *, confidence: float = 0.95, points: int = 3
     ) -> None:
         """Rank a pool.
 
         Args:
             tree: the pool and its clusters.
-            rungs: ascending sample counts; the last is the full alignment set.
+            full_samples: D.
             confidence: of the intervals, 0..1.
-            points: p, the highest rungs that a curve is fitted to.
+            points: p, scores below D that make a curve, at least 2.
         """
         self._tree = tree
-        self._full = rungs[-1]
+        self._full = full_samples
         self._points = points
         self._z = NormalDist().inv_cdf(0.5 + confidence / 2)
 
     def fits(self, history: History) -> dict[Candidate, Fit]:
         """The curves of all candidates with at least p points below the full alignment set."""
-        fits = {}
-        for candidate in self._tree.candidates:
-            below = [m for m in history.of(candidate).measurements if m.samples < self._full]
-            if len(below) >= self._points:
-                fits[candidate] = fit_log_linear(below[-self._points :])
-        return fits
+        windows = {
+            candidate: stable_window(below, least=self._points)
+            for candidate, known in history.candidates.items()
+            if len(below := self._below(known)) >= self._points
+        }
+        slopes = pooled_slope([fit_log_linear(window) for window in windows.values()])
+        return {c: fit_log_linear(window, slopes) for c, window in windows.items()}
+
+    def beliefs(self, history: History) -> Beliefs:
+        """What the scores say of the candidates that have any."""
+        fits = self.fits(history)
+        found: Beliefs = {}
+        for candidate, known in history.candidates.items():
+            full = known.at(self._full)
+            if full:
+                found[candidate] = Belief(full.log_error, full.log_noise, "measured")
+            elif candidate in fits:
+                y, s = fits[candidate].log_error(self._full)
+                found[candidate] = Belief(y, s, "extrapolated", fits[candidate].rising)
+        deep = dict(found)
+        for candidate, known in history.candidates.items():
+            if candidate not in found and known.measurements:
+                found[candidate] = self._from_others(history, known, deep)
+        return found
 
     def rank(self, history: History) -> tuple[Estimate, ...]:
         """All candidates of the pool, best estimate first; ties in the pool's order."""
-        beliefs = self._from_scores(history)
-        for candidate in self._tree.candidates:
-            if candidate not in beliefs:
-                beliefs[candidate] = self._from_cluster(candidate, self._from_scores(history))
-        estimates = [self._estimate(history, c, beliefs[c]) for c in self._tree.candidates]
-        return tuple(sorted(estimates, key=lambda e: -e.value))
+        beliefs = self.beliefs(history)
+        whole = {
+            candidate: beliefs.get(candidate) or self._untrained(candidate, beliefs)
+            for candidate in self._tree.candidates
+        }
+        return self._sorted(history, whole)
+
+    def rank_trained(self, history: History) -> tuple[Estimate, ...]:
+        """The same of the candidates with a score only; quick for large pools."""
+        return self._sorted(history, self.beliefs(history))
 
     def tie_set(self, ranking: Sequence[Estimate]) -> tuple[Estimate, ...]:
         """Those that cannot be told from the best, the best first.
@@ -117,38 +157,51 @@ class Ranker:
             e for e in ranking if leader.value - e.value <= np.sqrt(down + (e.high - e.value) ** 2)
         )
 
-    def _from_scores(self, history: History) -> dict[Candidate, _Belief]:
-        fits = self.fits(history)
-        slope, spread = _pooled_slope(fits)
-        beliefs = {}
-        for candidate in self._tree.candidates:
-            known = history.of(candidate)
-            full = known.at(self._full)
-            if full:
-                beliefs[candidate] = _Belief(full.log_error, full.log_noise, "measured")
-            elif candidate in fits:
-                y, s = fits[candidate].log_error(self._full)
-                beliefs[candidate] = _Belief(y, s, "extrapolated", fits[candidate].rising)
-            elif known.measurements:
-                last = known.measurements[-1]
-                distance = float(np.log(self._full / last.samples))
-                y = last.log_error + slope * distance
-                s = float(np.hypot(last.log_noise, spread * distance))
-                beliefs[candidate] = _Belief(y, s, "inferred")
-        return beliefs
+    def _below(self, known: CandidateHistory) -> tuple[Measurement, ...]:
+        return tuple(m for m in known.measurements if m.samples < self._full)
 
-    def _from_cluster(self, candidate: Candidate, beliefs: Mapping[Candidate, _Belief]) -> _Belief:
+    def _from_others(
+        self, history: History, known: CandidateHistory, deep: Mapping[Candidate, Belief]
+    ) -> Belief:
+        """From the last score n, by the mean fall d_k of those scored at n and known deeper.
+
+        The vague slope counts as two of them, so that a few that agree do not pass for certainty.
+        """
+        last = known.measurements[-1]
+        distance = float(np.log(self._full / last.samples))
+        falls = [
+            belief.y - at.log_error
+            for candidate, belief in deep.items()
+            if (at := history.of(candidate).at(last.samples))
+        ]
+        vague, spread = VAGUE_SLOPE.mean * distance, VAGUE_SLOPE.spread * distance
+        mean = float(np.mean([vague, vague, *falls]))
+        squares = 2 * spread**2 + sum((fall - mean) ** 2 for fall in falls)
+        doubt = float(np.sqrt(squares / (2 + len(falls))))
+        return Belief(last.log_error + mean, float(np.hypot(last.log_noise, doubt)), "inferred")
+
+    def _untrained(self, candidate: Candidate, beliefs: Mapping[Candidate, Belief]) -> Belief:
+        """From its cluster: weighted mean of its members, or of the pool if none has scores."""
         own = self._tree.cluster_of(candidate).candidates
         members = [beliefs[c] for c in own if c in beliefs] or list(beliefs.values())
         if not members:  # nothing is known of anyone: half right, give or take everything
-            return _Belief(float(np.log(0.5)), 1.0, "inferred")
+            return Belief(float(np.log(0.5)), 1.0, "inferred")
         weight = np.array([m.s for m in members]) ** -2.0
         ys = np.array([m.y for m in members])
         mean = float(np.average(ys, weights=weight))
         spread = max(float(np.std(ys, ddof=1)) if len(ys) > 1 else 0.0, _SPREAD_PRIOR)
-        return _Belief(mean, float(np.hypot(spread, weight.sum() ** -0.5)), "inferred")
+        return Belief(mean, float(np.hypot(spread, weight.sum() ** -0.5)), "inferred")
 
-    def _estimate(self, history: History, candidate: Candidate, belief: _Belief) -> Estimate:
+    def _sorted(
+        self, history: History, beliefs: Mapping[Candidate, Belief]
+    ) -> tuple[Estimate, ...]:
+        estimates = [self._estimate(history, c, belief) for c, belief in beliefs.items()]
+        encoder = {name: n for n, name in enumerate(self._tree.vision_encoders)}
+        llm = {name: n for n, name in enumerate(self._tree.llms)}
+        estimates.sort(key=lambda e: (encoder[e.candidate.vision_encoder], llm[e.candidate.llm]))
+        return tuple(sorted(estimates, key=lambda e: -e.value))  # stable
+
+    def _estimate(self, history: History, candidate: Candidate, belief: Belief) -> Estimate:
         known = history.of(candidate)
         reach = self._z * belief.s
         return Estimate(
@@ -163,17 +216,93 @@ class Ranker:
         )
 
 
-def _pooled_slope(fits: Mapping[Candidate, Fit]) -> tuple[float, float]:
-    """Mean and spread of the slopes.
+class PaperRanker(Ranker):
+    """The paper's estimates: an accepted line is extrapolated, else the last score is taken.
 
-    The prior counts as two curves, so that a few curves that happen to agree do not pass for
-    certainty.
+    What the paper leaves open, and how it is read here: a candidate without p points or whose fit
+    is rejected keeps its last score as its estimate; one never trained takes its cluster medoid's.
+    Intervals are ours.
     """
-    mean, spread = _SLOPE_PRIOR
-    slopes = np.array([mean, mean, *(fit.slope for fit in fits.values())])
-    pooled = float(slopes.mean())
-    squares = 2 * spread**2 + float(((slopes[2:] - pooled) ** 2).sum())
-    return pooled, float(np.sqrt(squares / len(slopes)))
+
+    def __init__(
+        self,
+        tree: ClusterTree,
+        full_samples: int,
+        *,
+        delta: float,
+        confidence: float = 0.95,
+        points: int = 3,
+    ) -> None:
+        """Rank as in the paper.
+
+        Args:
+            tree: the pool and its clusters.
+            full_samples: D.
+            delta: largest mean squared residual of an accepted fit.
+            confidence: of the intervals, 0..1.
+            points: p.
+        """
+        super().__init__(tree, full_samples, confidence=confidence, points=points)
+        self._delta = delta
+
+    def fits(self, history: History) -> dict[Candidate, Fit]:
+        """The accepted fits."""
+        fits = {
+            c: fit_as_in_paper(self._below(known), points_needed=self._points, delta=self._delta)
+            for c, known in history.candidates.items()
+        }
+        return {c: fit for c, fit in fits.items() if fit}
+
+    def _from_others(
+        self,
+        history: History,  # noqa: ARG002 - the paper looks at nobody else
+        known: CandidateHistory,
+        deep: Mapping[Candidate, Belief],  # noqa: ARG002
+    ) -> Belief:
+        last = known.measurements[-1]
+        return Belief(last.log_error, last.log_noise, "inferred")
+
+    def _untrained(self, candidate: Candidate, beliefs: Mapping[Candidate, Belief]) -> Belief:
+        own = self._tree.cluster_of(candidate).candidates
+        known = next((beliefs[c] for c in own if c in beliefs), None)
+        if known is None:
+            return super()._untrained(candidate, beliefs)
+        return Belief(known.y, float(np.hypot(known.s, _SPREAD_PRIOR)), "inferred")
+
+
+class AdditiveRanker(Ranker):
+    """Completes a cross of one row and one column: y_ij = y_i0 + y_0j - y_00 in ln error."""
+
+    def __init__(
+        self,
+        tree: ClusterTree,
+        full_samples: int,
+        *,
+        centre: Candidate,
+        confidence: float = 0.95,
+        points: int = 3,
+    ) -> None:
+        """Rank from a cross.
+
+        Args:
+            tree: the pool.
+            full_samples: D.
+            centre: the pair whose row and column are trained.
+            confidence: of the intervals, 0..1.
+            points: p.
+        """
+        super().__init__(tree, full_samples, confidence=confidence, points=points)
+        self._centre = centre
+
+    def _untrained(self, candidate: Candidate, beliefs: Mapping[Candidate, Belief]) -> Belief:
+        """Standard errors add in squares, with the spread of an interaction."""
+        row = beliefs.get(Candidate(self._centre.vision_encoder, candidate.llm))
+        column = beliefs.get(Candidate(candidate.vision_encoder, self._centre.llm))
+        centre = beliefs.get(self._centre)
+        if not (row and column and centre):
+            return super()._untrained(candidate, beliefs)
+        s = float(np.sqrt(row.s**2 + column.s**2 + centre.s**2 + _INTERACTION**2))
+        return Belief(row.y + column.y - centre.y, s, "inferred")
 
 
 def _score(log_error: float) -> float:

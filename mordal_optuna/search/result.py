@@ -106,9 +106,9 @@ class StudyResult:
     Attributes:
         study: its name.
         task: the target task.
-        method: mordal or grid.
+        method: how it was searched.
         ranking: the whole pool, best first.
-        winner: the best of those that were trained far enough for a curve, or fully.
+        winner: the best of those that the search has looked at closely.
         tie_set: those that cannot be told from the best of the ranking.
         curves: scores by ascending samples, by candidate.
         fits: fitted curves, where there are enough points.
@@ -165,8 +165,8 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
     """
     history = study_history(study)
     ranking = plan.ranking(history)
-    trained = [e for e in ranking if e.known != "inferred"] or [e for e in ranking if e.samples]
-    if not trained:
+    winner = plan.winner(history)
+    if winner is None:
         raise SearchError(
             f"study {study.study_name!r} has no score yet; a result needs at least one"
         )
@@ -177,7 +177,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         task=task,
         method=method,
         ranking=ranking,
-        winner=trained[0],
+        winner=winner,
         tie_set=tuple(e.candidate for e in plan.ranker.tie_set(ranking)),
         curves={c: h.measurements for c, h in history.candidates.items() if h.measurements},
         fits=plan.ranker.fits(history),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 
+from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import LLM, VISION_ENCODER, read_history
 from mordal_optuna.search.plan import Finished, Job, Plan, next_job
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial, TrialState
 
-    from mordal_optuna.pool import Candidate
     from mordal_optuna.search.history import History
 
 STOPPED_BECAUSE = "mordal:stopped_because"
@@ -107,9 +107,12 @@ class CkaClusterSampler(BaseSampler):
         if isinstance(job, Job):
             return job.candidate
         jobs = self._plan.jobs(history)
-        if isinstance(jobs, Finished):
-            return self._plan.ranking(history)[0].candidate
-        return jobs[0].candidate  # others work on all of them: help with the most wanted one
+        if not isinstance(jobs, Finished):
+            return jobs[0].candidate  # others work on all of them: help with the most wanted one
+        winner = self._plan.winner(history)
+        if winner is None:
+            return Candidate(self._plan.vision_encoders[0], self._plan.llms[0])
+        return winner.candidate
 
     def _pair_space(self) -> dict[str, BaseDistribution]:
         return {
@@ -128,7 +131,8 @@ def study_history(study: Study, *, exclude: int | None = None) -> History:
     # Called on the class on purpose, as above: Hyperband hands samplers and pruners a subclass
     # that shows one bracket's trials only and forbids user attributes. Plans need the whole.
     trials = Study.get_trials(study, deepcopy=False)
-    return read_history([trial for trial in trials if trial.number != exclude])
+    others = [trial for trial in trials if trial.number != exclude]
+    return read_history(others, minimize=study.direction == StudyDirection.MINIMIZE)
 
 
 def _stop(study: Study) -> None:

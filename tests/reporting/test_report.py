@@ -18,7 +18,7 @@ from mordal_optuna.reporting.console import ConsoleProgress
 from mordal_optuna.reporting.dashboard import dashboard_command, publish
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
-from mordal_optuna.search.plan import GridPlan
+from mordal_optuna.search.methods import grid_plan
 from mordal_optuna.search.result import FurtherScore, Representation, StudyResult, read_result
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, search, table, tree
 
@@ -50,7 +50,7 @@ def result() -> StudyResult:
 
 @pytest.fixture(scope="module")
 def grid() -> StudyResult:
-    chosen = GridPlan(tree(), (*RUNGS, FULL))
+    chosen = grid_plan(tree(), (*RUNGS, FULL))
     return read_result(search(chosen, table()), chosen, method="grid", task="gqa")
 
 

@@ -12,7 +12,7 @@ from mordal_optuna.representation.similarity import MutualKnn
 
 
 def test_neighbours_in_common_by_hand() -> None:
-    """Four images at angles; of the nearest neighbours (k = 1) swapping two images leaves none in common."""
+    """Four images in two close pairs; exchanging one of each pair leaves nothing in common."""
     angles = np.deg2rad([0, 10, 180, 190])
     x = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     swapped = x[[0, 2, 1, 3]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import optuna
 
@@ -10,9 +11,12 @@ from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.plan import MordalPlan, Plan
+from mordal_optuna.search.methods import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
+
+if TYPE_CHECKING:
+    from mordal_optuna.search.plan import Budget, Plan
 
 ENCODERS = ("clip", "siglip", "dino")
 LLMS = ("llama", "qwen", "mistral")
@@ -28,7 +32,7 @@ def tree() -> ClusterTree:
     return ClusterTree(ENCODERS, LLMS, tuple(CandidateCluster(v, m) for v in groups for m in llms))
 
 
-def plan(**options: int | float | None) -> MordalPlan:
+def plan(**options: int | Budget | None) -> MordalPlan:
     """The paper's plan over that tree, K = 2, one finalist unless told otherwise."""
     chosen = {"top_clusters": 2, "finalists": 1, **options}
     return MordalPlan(tree(), RUNGS, FULL, **chosen)  # type: ignore[arg-type]

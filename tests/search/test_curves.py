@@ -81,5 +81,5 @@ def test_what_is_no_score_is_refused(score: float) -> None:
 
 
 def test_one_point_makes_no_curve() -> None:
-    with pytest.raises(SearchError, match="at least two different"):
+    with pytest.raises(SearchError, match="at least 2 different"):
         fit_log_linear(curve(-0.3, (512,)))

@@ -8,11 +8,11 @@ from optuna.trial import TrialState
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import CandidateHistory, History
+from mordal_optuna.search.methods import MordalPlan, grid_plan
 from mordal_optuna.search.plan import (
+    Budget,
     Finished,
-    GridPlan,
     Job,
-    MordalPlan,
     Wait,
     next_job,
     next_rung,
@@ -40,13 +40,23 @@ def test_the_search_starts_with_the_medoid_of_every_cluster_at_the_lowest_rung()
 
 def test_halving_waits_for_the_whole_rung_and_keeps_the_best() -> None:
     """Of four clusters two survive: those of clip + llama and clip + mistral."""
-    some = measured(dict.fromkeys(MEDOIDS[:3], RUNGS[0]), table())
-    assert plan().jobs(some) == [Job(MEDOIDS[3], RUNGS[0], "inter-cluster")]
+    some = measured(dict.fromkeys(MEDOIDS[:2], RUNGS[0]), table())
+    assert plan().jobs(some) == [Job(c, RUNGS[0], "inter-cluster") for c in MEDOIDS[2:]]
     every = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
     jobs = plan().jobs(every)
     assert not isinstance(jobs, Finished)
     survivors = {job.candidate for job in jobs}
     assert survivors == {c for cl in tree().clusters[:2] for c in cl.candidates}
+
+
+def test_who_is_certain_to_survive_need_not_wait() -> None:
+    """One score is missing, two clusters survive: the best so far does whatever it turns out."""
+    some = measured(dict.fromkeys(MEDOIDS[:3], RUNGS[0]), table())
+    jobs = plan().jobs(some)
+    assert not isinstance(jobs, Finished)
+    assert jobs[0] == Job(MEDOIDS[3], RUNGS[0], "inter-cluster")
+    assert {job.candidate for job in jobs[1:]} == set(tree().clusters[0].candidates)
+    assert {job.stage for job in jobs[1:]} == {"intra-cluster"}
 
 
 def test_halving_goes_on_rung_by_rung_until_k_clusters_are_left() -> None:
@@ -139,14 +149,14 @@ def test_a_clear_leader_ends_the_search_early() -> None:
 def test_the_budget_stops_the_search() -> None:
     """What was spent before the first trial counts."""
     for before in (0.0, 6.0):
-        study = search(plan(device_hours=10 / 3600, spent_seconds=before), table())
+        study = search(plan(budget=Budget(10 / 3600, before)), table())
         assert study.user_attrs[STOPPED_BECAUSE].startswith("budget spent")
         assert 10 <= before + study_history(study).seconds < 20
 
 
 def test_the_grid_trains_everyone_fully() -> None:
     measure = table()
-    grid = GridPlan(tree(), (*RUNGS, FULL))
+    grid = grid_plan(tree(), (*RUNGS, FULL))
     search(grid, measure)
     assert {c for c, samples in measure.runs if samples == FULL} == set(tree().candidates)
     assert len(measure.runs) == len(set(measure.runs)) == 9 * 4
@@ -168,7 +178,7 @@ def test_the_next_rung_is_the_plans_or_the_next_above() -> None:
 def test_impossible_rungs_are_refused() -> None:
     with pytest.raises(SearchError, match="at least 3"):
         MordalPlan(tree(), (256, 512), FULL)
-    with pytest.raises(SearchError, match="up to 512"):
+    with pytest.raises(SearchError, match="at most 512"):
         MordalPlan(tree(), RUNGS, 512)
     with pytest.raises(SearchError, match="strictly ascending"):
         MordalPlan(tree(), (512, 256, 1024), FULL)

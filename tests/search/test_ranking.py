@@ -12,7 +12,7 @@ from tests.search.synthetic import FULL, RUNGS, table, tree
 
 
 def ranker() -> Ranker:
-    return Ranker(tree(), (*RUNGS, FULL), confidence=0.95, points=3)
+    return Ranker(tree(), FULL, confidence=0.95, points=3)
 
 
 def history(tops: dict[tuple[str, str], int]) -> History:
@@ -43,9 +43,12 @@ def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
 def test_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
     known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
     found, measure = by_pair(ranker().rank(known)), table()
+    assert found["clip", "llama"].value == pytest.approx(
+        measure.score(Candidate("clip", "llama"), FULL)
+    )
     for pair in (("clip", "llama"), ("clip", "qwen")):
         truth = measure.score(Candidate(*pair), FULL)
-        assert found[pair].value == pytest.approx(truth)
+        assert found[pair].value == pytest.approx(truth, abs=0.02)  # its slope is shrunk a little
         assert found[pair].low < truth < found[pair].high
 
 

@@ -1,0 +1,335 @@
+"""The search methods, each a plan: the paper's, its preset with the holes closed, and plain ones.
+
+Symbols:
+    b, R, eta  smallest ratio, largest ratio before the finish, factor between rungs
+    K          clusters that survive the halving
+    p          rungs a curve is fitted to
+    D          samples of a full alignment
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mordal_optuna.errors import SearchError
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.plan import Budget, Job, Plan, PooledPlan, first_missing
+from mordal_optuna.search.ranking import AdditiveRanker, PaperRanker, Ranker
+from mordal_optuna.search.rungs import build_rungs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mordal_optuna.config import SearchSettings
+    from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
+    from mordal_optuna.search.history import History
+    from mordal_optuna.search.ranking import Estimate
+
+# Methods that ask which models are alike before anything is trained.
+COMPARING = ("mordal", "mordal-faithful", "cross")
+
+
+class MordalPlan(PooledPlan):
+    """The paper's search: halving over cluster medoids, curves inside the best, a finish.
+
+    1. Inter-cluster: the medoid candidate of every cluster is scored at the lowest rung; the best
+       1/eta (never fewer than K) go on to the next rung, until K clusters are left. Whoever is
+       certain to go on does so before the rung is complete.
+    2. Intra-cluster: every candidate of those clusters is scored on the p highest rungs up to R;
+       its curve gives f(1). Nobody is stopped early here, which would cut off late bloomers.
+    3. Finish: of those that cannot be told from the leader, the best few are trained fully.
+    """
+
+    def __init__(
+        self,
+        tree: ClusterTree,
+        rungs: Sequence[int],
+        full_samples: int,
+        *,
+        eta: int = 2,
+        top_clusters: int = 3,
+        fit_points: int = 3,
+        finalists: int = 1,
+        budget: Budget | None = None,
+        ranker: Ranker | None = None,
+    ) -> None:
+        """Plan a search.
+
+        Args:
+            tree: the pool and its clusters.
+            rungs: ascending sample counts from b * D to R * D, see `build_rungs`.
+            full_samples: D, at least the highest rung.
+            eta: clusters that compete for one place, at least 2.
+            top_clusters: K, at least 1.
+            fit_points: p, at least 2.
+            finalists: candidates trained on all of D at the end; 0 trusts the curves.
+            budget: when to stop in any case.
+            ranker: estimates; a `Ranker` with p points by default, `PaperRanker` for the paper's.
+
+        Raises:
+            SearchError: if the rungs do not ascend, exceed D, or are fewer than p.
+        """
+        if len(rungs) < fit_points:
+            raise SearchError(
+                f"rungs {list(rungs)} were given; at least {fit_points} (fit_points) up to "
+                f"{full_samples} (the full alignment set) are needed"
+            )
+        chosen = ranker or Ranker(tree, full_samples, points=fit_points)
+        super().__init__(tree, rungs, full_samples, chosen, finalists=finalists, budget=budget)
+        self._eta = eta
+        self._top_clusters = top_clusters
+        self._curve = self._search_rungs[-fit_points:]
+
+    def is_settled(self, history: History, candidate: Candidate) -> bool:
+        """Whether the candidate has its p points for a curve, or is fully trained."""
+        known = history.of(candidate)
+        return known.top == self._rungs[-1] or all(known.at(rung) for rung in self._curve)
+
+    def _search_jobs(self, history: History) -> list[Job]:
+        survivors = [c for c in self._tree.clusters if self._stand_in(history, c)]
+        for number, rung in enumerate(self._search_rungs):
+            if len(survivors) <= self._top_clusters:
+                break
+            keep = max(self._top_clusters, math.ceil(len(survivors) / self._eta))
+            scored, lacking = self._split(history, survivors, rung)
+            if lacking:
+                jobs = [Job(medoid, rung, "inter-cluster") for medoid in lacking]
+                return jobs + self._certain(history, scored[: keep - len(lacking)], keep, number)
+            survivors = scored[:keep]
+        return self._intra_jobs(history, survivors[: self._top_clusters])
+
+    def _split(
+        self, history: History, clusters: Sequence[CandidateCluster], rung: int
+    ) -> tuple[list[CandidateCluster], list[Candidate]]:
+        """Clusters whose medoid is scored at a rung, best first, and the medoids that are not."""
+        scored, lacking = [], []
+        for cluster in clusters:
+            medoid = self._stand_in(history, cluster)
+            known = history.of(medoid).at(rung) if medoid else None
+            if known:
+                scored.append((known.score, cluster))
+            elif medoid:
+                lacking.append(medoid)
+        scored.sort(key=lambda pair: -pair[0])  # stable: ties keep the pool's order
+        return [cluster for _, cluster in scored], lacking
+
+    def _certain(
+        self, history: History, clusters: Sequence[CandidateCluster], keep: int, number: int
+    ) -> list[Job]:
+        """Jobs of clusters that survive this rung however the missing scores turn out."""
+        if keep <= self._top_clusters or number + 1 == len(self._search_rungs):
+            return self._intra_jobs(history, clusters) if keep == self._top_clusters else []
+        rung = self._search_rungs[number + 1]
+        _, lacking = self._split(history, clusters, rung)
+        return [Job(medoid, rung, "inter-cluster") for medoid in lacking]
+
+    def _stand_in(self, history: History, cluster: CandidateCluster) -> Candidate | None:
+        """The medoid, or where it cannot be trained the next candidate of its cluster."""
+        if self._usable(history, cluster.medoid):
+            return cluster.medoid
+        return next((c for c in cluster.candidates if self._usable(history, c)), None)
+
+    def _intra_jobs(self, history: History, clusters: Sequence[CandidateCluster]) -> list[Job]:
+        return [
+            Job(candidate, rung, "intra-cluster")
+            for cluster in clusters
+            for candidate in cluster.candidates
+            if self._usable(history, candidate)
+            and (rung := first_missing(history, candidate, self._curve))
+        ]
+
+
+class ListPlan(PooledPlan):
+    """A fixed list of candidates, each scored on a fixed list of rungs; then the finish.
+
+    All methods that decide nothing on the way are of this kind: the whole grid, everyone at one
+    ratio, candidates in random order, a cross.
+    """
+
+    def __init__(
+        self,
+        tree: ClusterTree,
+        candidates: Sequence[Candidate],
+        rungs: Sequence[int],
+        full_samples: int,
+        ranker: Ranker,
+        *,
+        stage: str,
+        finalists: int = 0,
+        untrained_finalists: bool = False,
+        budget: Budget | None = None,
+    ) -> None:
+        """Plan a list.
+
+        Args:
+            tree: the pool; its clusters serve estimates only.
+            candidates: whom to train, in this order.
+            rungs: ascending sample counts at which each is scored.
+            full_samples: D.
+            ranker: estimates.
+            stage: name of the jobs' stage.
+            finalists: candidates trained on all of D at the end.
+            untrained_finalists: whether candidates that were not on the list may be finalists.
+            budget: when to stop in any case.
+
+        Raises:
+            SearchError: if the rungs do not ascend or exceed D.
+        """
+        super().__init__(tree, rungs, full_samples, ranker, finalists=finalists, budget=budget)
+        self._candidates = tuple(candidates)
+        self._stage = stage
+        self._untrained_finalists = untrained_finalists
+
+    def limited(self, finalists: int, budget: Budget) -> ListPlan:
+        """The same plan with a finish and a budget."""
+        return ListPlan(
+            self._tree,
+            self._candidates,
+            self._search_rungs,
+            self._rungs[-1],
+            self._ranker,
+            stage=self._stage,
+            finalists=finalists,
+            untrained_finalists=self._untrained_finalists,
+            budget=budget,
+        )
+
+    def winner(self, history: History) -> Estimate | None:
+        """As for every plan; or the best of all where the untrained count as looked at."""
+        if self._untrained_finalists and history.seconds:
+            return self.ranking(history)[0]
+        return super().winner(history)
+
+    def _search_jobs(self, history: History) -> list[Job]:
+        return [
+            Job(candidate, rung, self._stage)
+            for candidate in self._candidates
+            if self._usable(history, candidate)
+            and (rung := first_missing(history, candidate, self._search_rungs))
+        ]
+
+    def _contenders(self, searched: History) -> list[Estimate]:
+        if self._untrained_finalists:
+            return list(self._ranker.rank(searched))
+        return super()._contenders(searched)
+
+
+def build_plan(
+    settings: SearchSettings,
+    tree: ClusterTree,
+    full_samples: int,
+    *,
+    batch_size: int = 1,
+    seed: int = 0,
+    spent_seconds: float = 0.0,
+) -> Plan:
+    """The plan that a study file's `search` section asks for.
+
+    Args:
+        settings: that section.
+        tree: the pool, clustered where the method compares models.
+        full_samples: D.
+        batch_size: every rung is a whole number of these.
+        seed: of the order of `random`.
+        spent_seconds: device-seconds spent before the first trial.
+
+    Raises:
+        SearchError: if the ratios leave too few rungs.
+    """
+    rungs = build_rungs(
+        full_samples,
+        first_ratio=settings.first_ratio,
+        max_ratio=settings.max_ratio,
+        eta=settings.eta,
+        multiple=batch_size,
+    )
+    budget = Budget(settings.device_hours, spent_seconds)
+    ranker = _ranker(settings, tree, full_samples)
+    match settings.method:
+        case "mordal" | "mordal-faithful":
+            return _mordal(settings, tree, rungs, full_samples, ranker, budget)
+        case "grid":
+            every = tuple(dict.fromkeys((*rungs, full_samples)))
+            plan = ListPlan(tree, tree.candidates, every, full_samples, ranker, stage="grid")
+        case "all-at-ratio":
+            plan = ListPlan(
+                tree, tree.candidates, rungs[-1:], full_samples, ranker, stage="all-at-ratio"
+            )
+        case "random":
+            plan = random_plan(tree, full_samples, ranker, seed=seed)
+        case "cross":
+            plan = cross_plan(tree, rungs[-settings.fit_points :], full_samples, ranker)
+    finalists = settings.finalists if settings.method in ("all-at-ratio", "cross") else 0
+    return plan.limited(finalists, budget)
+
+
+def _ranker(settings: SearchSettings, tree: ClusterTree, full_samples: int) -> Ranker:
+    confidence, points = settings.confidence, settings.fit_points
+    if settings.max_fit_loss is not None:
+        return PaperRanker(
+            tree,
+            full_samples,
+            delta=settings.max_fit_loss,
+            confidence=confidence,
+            points=points,
+        )
+    if settings.method == "cross":
+        return AdditiveRanker(
+            tree, full_samples, centre=cross_centre(tree), confidence=confidence, points=points
+        )
+    return Ranker(tree, full_samples, confidence=confidence, points=points)
+
+
+def _mordal(
+    settings: SearchSettings,
+    tree: ClusterTree,
+    rungs: Sequence[int],
+    full_samples: int,
+    ranker: Ranker,
+    budget: Budget,
+) -> MordalPlan:
+    return MordalPlan(
+        tree,
+        rungs,
+        full_samples,
+        eta=settings.eta,
+        top_clusters=settings.top_clusters,
+        fit_points=settings.fit_points,
+        finalists=settings.finalists,
+        budget=budget,
+        ranker=ranker,
+    )
+
+
+def grid_plan(tree: ClusterTree, rungs: Sequence[int]) -> ListPlan:
+    """Every candidate on every rung: the ground truth; the last rung is D."""
+    ranker = Ranker(tree, rungs[-1])
+    return ListPlan(tree, tree.candidates, rungs, rungs[-1], ranker, stage="grid")
+
+
+def random_plan(tree: ClusterTree, full_samples: int, ranker: Ranker, *, seed: int) -> ListPlan:
+    """Candidates in random order, each trained fully, until the budget is spent."""
+    order = np.random.default_rng(seed).permutation(len(tree.candidates))
+    shuffled = [tree.candidates[n] for n in order]
+    return ListPlan(tree, shuffled, (full_samples,), full_samples, ranker, stage="random")
+
+
+def cross_centre(tree: ClusterTree) -> Candidate:
+    """The medoid pair of the largest cluster, by encoders, then by LLMs."""
+    return max(tree.clusters, key=lambda c: (len(c.vision.members), len(c.llm.members))).medoid
+
+
+def cross_plan(
+    tree: ClusterTree, rungs: Sequence[int], full_samples: int, ranker: Ranker
+) -> ListPlan:
+    """The row and the column of the centre; give an `AdditiveRanker` of the same centre."""
+    centre = cross_centre(tree)
+    row = [Candidate(centre.vision_encoder, llm) for llm in tree.llms]
+    column = [Candidate(encoder, centre.llm) for encoder in tree.vision_encoders]
+    candidates = tuple(dict.fromkeys((centre, *row, *column)))
+    return ListPlan(
+        tree, candidates, rungs, full_samples, ranker, stage="cross", untrained_finalists=True
+    )
