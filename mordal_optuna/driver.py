@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,11 +20,8 @@ from mordal_optuna.config import StudySettings, differences
 from mordal_optuna.errors import (
     BusyError,
     ConfigError,
-    EvaluationError,
-    ModelError,
     SearchError,
     StudyMismatchError,
-    TrainingError,
 )
 from mordal_optuna.objective import Objective
 from mordal_optuna.search.clusters import ClusterTree
@@ -40,6 +36,8 @@ from mordal_optuna.search.result import (
     read_result,
 )
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.store import ClaimStore
+from mordal_optuna.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,17 +176,14 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
 
 def _search(settings: StudySettings, bench: Workbench) -> None:
     study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
-    # This process is alone (see `_alone_in`), so whatever still runs was interrupted. Its scores
-    # were stored and count; without this its candidate would look busy for ever.
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
     plan = study_plan(settings, bench.full_samples, _representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
-    study.optimize(
-        Objective(plan, bench.measure),
-        catch=(ModelError, TrainingError, EvaluationError),  # stored with the trial; others go on
-    )
+    claims = ClaimStore(settings.storage_url(), settings.study)
+    objective = Objective(plan, bench.measure, claims=claims)
+    # This process is alone in its workdir (see `_alone_in`): what runs without a claim was
+    # interrupted, and need not be waited for.
+    Worker(study, plan, objective, claims, patience_seconds=0.0).run()
 
 
 def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> None:

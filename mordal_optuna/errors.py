@@ -143,3 +143,33 @@ class SearchError(MordalError):
 
 class ZooError(MordalError):
     """The embedded pool cannot be built, or an unknown part of it was asked for."""
+
+
+class StoreError(MordalError):
+    """The study's database cannot be used for claims.
+
+    Attributes:
+        address: its address, without the password.
+    """
+
+    def __init__(self, address: str, kind: str) -> None:
+        self.address = address
+        super().__init__(
+            f"database {address!r} cannot be used ({kind}); it must be the study's own, which "
+            "this worker may write to"
+        )
+
+
+class LeaseLostError(MordalError):
+    """A worker was thought dead, and another one goes on with its candidate.
+
+    Attributes:
+        candidate: the pair.
+    """
+
+    def __init__(self, candidate: str) -> None:
+        self.candidate = candidate
+        super().__init__(
+            f"{candidate}: this worker was silent for longer than its lease, and another goes on "
+            "with it; what this one did since its last report is left out"
+        )

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from optuna import TrialPruned
+from optuna.study import StudyDirection
 
-from mordal_optuna.errors import MordalError
+from mordal_optuna.errors import LeaseLostError, MordalError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import (
     CONTINUES,
@@ -18,15 +19,19 @@ from mordal_optuna.search.history import (
     VISION_ENCODER,
     measurement_attributes,
 )
-from mordal_optuna.search.plan import next_rung
+from mordal_optuna.search.plan import Job, next_rung
 from mordal_optuna.search.sampler import study_history
+from mordal_optuna.store import LocalClaims
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from optuna import Trial
 
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory
     from mordal_optuna.search.plan import Plan
+    from mordal_optuna.store import Claims
 
 
 class Measure(Protocol):
@@ -48,39 +53,64 @@ class Objective:
     every trial and in the dashboard.
     """
 
-    def __init__(self, plan: Plan, measure: Measure) -> None:
+    def __init__(self, plan: Plan, measure: Measure, *, claims: Claims | None = None) -> None:
         """Measure candidates along a plan's rungs.
 
         Args:
             plan: gives the rungs, and says when a candidate is estimated finely enough.
             measure: trains and scores.
+            claims: who may train what; `LocalClaims` (one process) by default.
         """
         self._plan = plan
         self._measure = measure
+        self._claims = claims or LocalClaims()
 
     def __call__(self, trial: Trial) -> float:
         """Run one trial.
 
         Returns:
-            The estimate at r = 1, once it is as fine as the plan asks for.
+            The estimate at r = 1, once it is as fine as the plan asks for; 1 minus it where the
+            study minimises.
 
         Raises:
             TrialPruned: if the candidate is stopped before that; it may be promoted later.
             MordalError: if it could not be trained or scored.
         """
+        steps = self.steps(trial)
+        try:
+            job = next(steps)
+            while True:
+                job = steps.send(self._measure(job.candidate, job.samples))
+        except StopIteration as end:
+            return float(end.value)
+        except MordalError as error:
+            if not isinstance(error, LeaseLostError):
+                trial.set_user_attr(FAILURE, str(error))
+            raise
+        finally:
+            steps.close()
+
+    def steps(self, trial: Trial) -> Generator[Job, Measurement, float]:
+        """The same, measured by whoever drives it: yields jobs, is sent their measurements."""
         candidate = Candidate(
             trial.suggest_categorical(VISION_ENCODER, self._plan.vision_encoders),
             trial.suggest_categorical(LLM, self._plan.llms),
         )
-        known = study_history(trial.study, exclude=trial.number).of(candidate)
-        self._repeat(trial, known)
-        top = known.top
-        while not (top and trial.should_prune()):
-            samples = next_rung(self._plan, study_history(trial.study), candidate, top)
-            if samples is None:
-                break
-            self._run(trial, candidate, samples)
-            top = samples
+        with self._claims.hold(candidate, trial.number) as held:
+            # Read only now: what another worker has reported before it let go is in it.
+            known = study_history(trial.study, exclude=trial.number).of(candidate)
+            self._repeat(trial, known)
+            if held is None:
+                raise TrialPruned("another worker trains it")
+            top = known.top
+            while not (top and trial.should_prune()):
+                samples = next_rung(self._plan, study_history(trial.study), candidate, top)
+                if samples is None:
+                    break
+                measurement = yield Job(candidate, samples, "trial")
+                held.check()
+                self._report(trial, measurement)
+                top = samples
         return self._end(trial, candidate)
 
     def _repeat(self, trial: Trial, known: CandidateHistory) -> None:
@@ -88,26 +118,26 @@ class Objective:
             return
         trial.set_user_attr(CONTINUES, known.last_trial)
         for measurement in known.measurements:
-            trial.report(measurement.score, step=measurement.samples)
+            trial.report(self._told(trial, measurement.score), step=measurement.samples)
 
-    def _run(self, trial: Trial, candidate: Candidate, samples: int) -> None:
-        try:
-            measurement = self._measure(candidate, samples)
-        except MordalError as error:
-            trial.set_user_attr(FAILURE, str(error))
-            raise
+    def _report(self, trial: Trial, measurement: Measurement) -> None:
         details = dict(trial.user_attrs.get(RUNGS, {}))
-        details[str(samples)] = measurement_attributes(measurement)
+        details[str(measurement.samples)] = measurement_attributes(measurement)
         # First the details, then the report: a process killed in between leaves no score that
         # lacks its noise.
         trial.set_user_attr(RUNGS, details)
-        trial.report(measurement.score, step=samples)
+        trial.report(self._told(trial, measurement.score), step=measurement.samples)
+
+    def _told(self, trial: Trial, score: float) -> float:
+        """What the study is told of a score: an error where it minimises."""
+        return 1.0 - score if trial.study.direction == StudyDirection.MINIMIZE else score
 
     def _end(self, trial: Trial, candidate: Candidate) -> float:
         history = study_history(trial.study)
-        estimate = next(e for e in self._plan.ranking(history) if e.candidate == candidate)
+        ranking = self._plan.ranker.rank_trained(history)
+        estimate = next(e for e in ranking if e.candidate == candidate)
         stored = {k: v for k, v in asdict(estimate).items() if k != "candidate"}
         trial.set_user_attr(ESTIMATE, stored)
         if not self._plan.is_settled(history, candidate):
             raise TrialPruned(f"stopped at {estimate.samples} samples; may be promoted later")
-        return estimate.value
+        return self._told(trial, estimate.value)
