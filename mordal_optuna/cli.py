@@ -80,6 +80,51 @@ def run(
     _run(study_file, method)
 
 
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Grid files (JSON); --method takes one.")],
+    *,
+    method: Annotated[
+        str, typer.Option(help="mordal, grid, random, optuna-tpe-hyperband, ...")
+    ] = "mordal",
+    preset: Annotated[
+        str, typer.Option(help="default, or faithful: the paper's settings.")
+    ] = "default",
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Methods, separated by commas: one table over files and seeds."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is random in the method.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of a comparison.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Workers on the simulated clock.")] = 1,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop once so many full runs are spent. By default random and stock Optuna "
+            "get what mordal spends, the others have no limit."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Replay a search against a grid file: what it would have found, and at what cost."""
+    from mordal_optuna.replay.command import replay_many, replay_one
+
+    _quiet_libraries()
+    if compare is None:
+        replay_one(
+            files, method, preset, seed=seed, workers=workers, budget=budget, as_json=as_json
+        )
+    else:
+        replay_many(
+            files,
+            compare.split(","),
+            seeds=seeds,
+            workers=workers,
+            budget=budget,
+            as_json=as_json,
+        )
+
+
 def main() -> None:
     """Entry point: errors in one sentence; exit status 2 for a study file that cannot be run."""
     try:

@@ -141,6 +141,10 @@ class SearchError(MordalError):
     """A plan, curve or history breaks the rules of the search."""
 
 
+class GridError(MordalError):
+    """A grid file breaks its format, or lacks what a replayed search asks for."""
+
+
 class ZooError(MordalError):
     """The embedded pool cannot be built, or an unknown part of it was asked for."""
 

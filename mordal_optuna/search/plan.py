@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # A failure may be passing (a full disk, a lost device); a second one is taken as the candidate's.
 ATTEMPTS = 2
 
+_NOBODY = "no candidate could be trained"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -249,10 +251,15 @@ class PooledPlan:
         order choose the same.
         """
         full = self._rungs[-1]
+        if self._search_rungs[-1] == full:
+            done = any(known.at(full) for known in history.candidates.values())
+            return Finished(
+                "pool exhausted: all that were to be trained fully are" if done else _NOBODY
+            )
         searched = history.below(full)
         ranking = [e for e in self._contenders(searched) if self._usable(history, e.candidate)]
         if not ranking:
-            return Finished("no candidate could be trained")
+            return Finished(_NOBODY)
         rivals = self._ranker.tie_set(ranking)
         finalists = [e.candidate for e in rivals[: self._finalists]]
         jobs = [Job(c, full, "finish") for c in finalists if not history.of(c).at(full)]

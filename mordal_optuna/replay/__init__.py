@@ -1,0 +1,1 @@
+"""Replay: whole searches against grid files, without a GPU."""

@@ -1,0 +1,130 @@
+"""Several methods on several grid files and seeds, as one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from mordal_optuna.replay.run import replay
+from mordal_optuna.search.metrics import interval_of_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+    from mordal_optuna.replay.run import Replay
+    from mordal_optuna.search.grid import Grid
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a comparison.
+
+    Attributes:
+        key: its name in JSON.
+        title: of the table's column.
+        value: how it is read from a replay.
+        digits: decimals shown.
+    """
+
+    key: str
+    title: str
+    value: Callable[[Replay], float]
+    digits: int
+
+
+COLUMNS = (
+    Column("full_runs", "full runs", lambda r: r.full_runs, 2),
+    Column("gain", "gain", lambda r: r.gain, 1),
+    Column("gain_projected", "projected", lambda r: r.gain_projected, 1),
+    Column("regret", "regret, points", lambda r: 100 * r.regret, 2),
+    Column("tau", "tau", lambda r: r.tau, 3),
+    Column("tau_random_ties", "random ties", lambda r: r.tau_random_ties, 3),
+    Column("tau_top10", "top 10", lambda r: r.tau_top10, 3),
+    Column("best_rejected", "best rejected, %", lambda r: 100.0 * r.best_rejected, 0),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One method's figures over files and seeds.
+
+    Attributes:
+        method: its name.
+        figures: mean and half the width of its 95 % interval, by column key.
+        replays: how many replays are behind them.
+    """
+
+    method: str
+    figures: dict[str, tuple[float, float]]
+    replays: int
+
+
+def compare(
+    grids: Sequence[Grid],
+    methods: Sequence[str],
+    *,
+    seeds: int = 10,
+    workers: int = 1,
+    budget: float | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[Comparison, ...]:
+    """Replay every method on every grid with every seed.
+
+    Several grids: a method's seeds are averaged inside each grid first and the interval is that
+    of the mean over grids, since seeds on the same grid are no independent evidence. One grid:
+    the interval is over seeds, and 0 wide for a method in which nothing is random.
+
+    Args:
+        grids: the truths.
+        methods: names, see `mordal_optuna.replay.run.METHODS`.
+        seeds: 0 to seeds - 1.
+        workers: on the simulated clock.
+        budget: full runs for every method; by default as in `replay`.
+        advance: is told of each replay that is done.
+
+    Raises:
+        MordalError: as `replay`.
+    """
+    found = []
+    for method in methods:
+        by_grid = []
+        for grid in grids:
+            runs = []
+            for seed in range(seeds):
+                runs.append(replay(grid, method, seed=seed, workers=workers, budget=budget))
+                advance(1)
+            by_grid.append(runs)
+        found.append(summary(method, by_grid))
+    return tuple(found)
+
+
+def summary(method: str, by_grid: Sequence[Sequence[Replay]]) -> Comparison:
+    """Mean and interval of every column, over grids, or over seeds where there is one grid."""
+    figures = {}
+    for column in COLUMNS:
+        values = [[column.value(run) for run in runs] for runs in by_grid]
+        means = [float(np.mean(own)) for own in values]
+        figures[column.key] = interval_of_mean(means if len(means) > 1 else values[0])
+    return Comparison(method, figures, sum(len(runs) for runs in by_grid))
+
+
+def print_comparison(comparisons: Sequence[Comparison], console: Console, *, title: str) -> None:
+    """The table, one row a method."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("method")
+    for column in COLUMNS:
+        table.add_column(column.title, justify="right")
+    for row in comparisons:
+        table.add_row(row.method, *(_cell(row, column) for column in COLUMNS))
+    console.print(table)
+
+
+def _cell(row: Comparison, column: Column) -> str:
+    mean, half = row.figures[column.key]
+    text = f"{mean:.{column.digits}f}"
+    return f"{text} ±{half:.{column.digits}f}" if half else text

@@ -1,0 +1,324 @@
+"""One replayed search: set up as a study file would, simulated, judged against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import optuna
+
+from mordal_optuna.config import FAITHFUL, Method, SearchSettings
+from mordal_optuna.errors import ConfigError
+from mordal_optuna.objective import Objective
+from mordal_optuna.replay.simulate import PlanSteering, Simulation
+from mordal_optuna.replay.stock import (
+    STOCK,
+    StockPlan,
+    StockSteering,
+    stock_pruner,
+    stock_sampler,
+)
+from mordal_optuna.search.clusters import ClusterTree, cluster_pool
+from mordal_optuna.search.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE, PartCosts
+from mordal_optuna.search.methods import COMPARING, build_plan
+from mordal_optuna.search.metrics import weighted_tau, weighted_tau_random_ties
+from mordal_optuna.search.plan import Budget
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.ranking import Ranker
+from mordal_optuna.search.rungs import build_rungs
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mordal_optuna.replay.simulate import Simulated, Steering
+    from mordal_optuna.search.grid import Grid
+    from mordal_optuna.search.history import History
+    from mordal_optuna.search.plan import Plan
+    from mordal_optuna.search.ranking import Estimate
+
+Preset = Literal["default", "faithful"]
+METHODS = (*get_args(Method), *STOCK)
+# Methods that would go on to the whole grid: without a budget of their own they get what `mordal`
+# spends on the same file.
+BUDGETED = ("random", *STOCK)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A replayed search and how good its answer is.
+
+    Attributes:
+        task: the grid file's task.
+        method: name of the method.
+        seed: of what is random in it.
+        ranking: the whole pool, best first.
+        picked: the answer.
+        regret: score points on 0..1 that the answer loses against the best at r = 1.
+        tau: weighted tau of the whole pool, ties as they are.
+        tau_random_ties: mean over random orders of the tied.
+        tau_top10: weighted tau among the ten that are truly best.
+        best_rejected: whether no truly best candidate was looked at as closely as the answer.
+        gain: cost of the grid over cost of the search.
+        gain_projected: the same with costs projected to 7B models.
+        full_runs: cost of the search in full runs.
+        cost: its parts, device-seconds.
+        cost_projected: its parts, projected.
+        rungs_run: scores measured.
+        workers: how many worked at the same time.
+        elapsed_seconds: simulated seconds of the trials, from the first start to the last end.
+        stopped_because: why it ended.
+    """
+
+    task: str
+    method: str
+    seed: int
+    ranking: tuple[Estimate, ...]
+    picked: tuple[str, str]
+    regret: float
+    tau: float
+    tau_random_ties: float
+    tau_top10: float
+    best_rejected: bool
+    gain: float
+    gain_projected: float
+    full_runs: float
+    cost: PartCosts
+    cost_projected: PartCosts
+    rungs_run: int
+    workers: int
+    elapsed_seconds: float
+    stopped_because: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain = asdict(self)
+        plain["ranking"] = [
+            {
+                "encoder": e.candidate.vision_encoder,
+                "llm": e.candidate.llm,
+                "estimate": e.value,
+                "low": e.low,
+                "high": e.high,
+                "known": e.known,
+            }
+            for e in self.ranking
+        ]
+        return plain
+
+
+def replay(
+    grid: Grid,
+    method: str,
+    *,
+    settings: SearchSettings | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    budget: float | None = None,
+) -> Replay:
+    """Replay one search.
+
+    Args:
+        grid: the truth.
+        method: one of `METHODS`.
+        settings: options of the search; its own `method` is not looked at. The method's defaults
+            otherwise.
+        seed: of what is random in the method, and of the random orders of the tied.
+        workers: how many work at the same time on the simulated clock.
+        budget: stop once so many full runs are spent. `BUDGETED` methods get by default what
+            `mordal` spends on the same file with the same workers.
+
+    Raises:
+        ConfigError: for a method or a setting that is not allowed.
+        GridError: if the search asks for what the file lacks.
+        SearchError: if the ratios leave too few rungs.
+    """
+    if method not in METHODS:
+        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(METHODS)}"])
+    if budget is not None and budget <= 0:
+        raise ConfigError([f"--budget: got {budget!r}; it must be above 0 full runs"])
+    if budget is None and method in BUDGETED:
+        budget = replay(grid, "mordal", seed=seed, workers=workers).full_runs
+    setup = _set_up(grid, method, settings or method_settings(method), seed, budget)
+    study = optuna.create_study(
+        direction="maximize", sampler=setup.sampler, pruner=setup.pruner, study_name=method
+    )
+    simulated = Simulation(
+        study,
+        Objective(setup.plan, grid.measurement),
+        grid.measurement,
+        setup.steering,
+        workers=workers,
+    ).run()
+    return _judge(grid, method, seed, workers, setup, study_history(study), simulated)
+
+
+def method_settings(method: str, preset: Preset = "default") -> SearchSettings:
+    """A method's default options, with which the tables are made.
+
+    Stock Optuna takes the rungs of `mordal`. The grid scores every pair once, at r = 1.
+
+    Args:
+        method: one of `METHODS`.
+        preset: `faithful` gives the paper's settings to whatever the method shares with it.
+    """
+    name = method if method in get_args(Method) else "mordal"
+    ends = {"first_ratio": 1.0, "max_ratio": 1.0} if name == "grid" else {}
+    if preset == "default":
+        return SearchSettings.model_validate({"method": name, **ends})
+    own = "mordal-faithful" if name == "mordal" else name
+    return SearchSettings.model_validate({**FAITHFUL, "method": own, **ends})
+
+
+@dataclass(frozen=True)
+class _SetUp:
+    plan: Plan
+    sampler: optuna.samplers.BaseSampler
+    pruner: optuna.pruners.BasePruner
+    steering: Steering
+    before: PartCosts
+    before_projected: PartCosts
+
+
+def _set_up(
+    grid: Grid, method: str, settings: SearchSettings, seed: int, budget: float | None
+) -> _SetUp:
+    hours = None if budget is None else budget * grid.full_run_seconds / 3600
+    if method in STOCK:
+        return _stock(grid, method, settings, seed, Budget(hours))
+    comparing = settings.method in COMPARING
+    tree = _tree(grid, settings) if comparing else ClusterTree.flat(grid.encoders, grid.llms)
+    before, projected = _comparison_costs(grid, tree) if comparing else (PartCosts(), PartCosts())
+    plan = build_plan(
+        settings.model_copy(update={"device_hours": hours}),
+        tree,
+        grid.full_samples,
+        seed=seed,
+        spent_seconds=before.total,
+    )
+    return _SetUp(
+        plan,
+        CkaClusterSampler(plan, seed=seed),
+        LogLinearHalvingPruner(plan),
+        PlanSteering(plan),
+        before,
+        projected,
+    )
+
+
+def _stock(grid: Grid, method: str, settings: SearchSettings, seed: int, budget: Budget) -> _SetUp:
+    """Rungs from the same lowest ratio up to D."""
+    tree = ClusterTree.flat(grid.encoders, grid.llms)
+    rungs = build_rungs(
+        grid.full_samples, first_ratio=settings.first_ratio, max_ratio=1.0, eta=settings.eta
+    )
+    ranker = Ranker(
+        tree, grid.full_samples, confidence=settings.confidence, points=settings.fit_points
+    )
+    plan = StockPlan(tree, rungs, ranker, budget)
+    return _SetUp(
+        plan,
+        stock_sampler(method, plan, seed=seed),
+        stock_pruner(method, plan, eta=settings.eta),
+        StockSteering(plan),
+        PartCosts(),
+        PartCosts(),
+    )
+
+
+def _tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
+    return cluster_pool(
+        grid.encoders,
+        grid.llms,
+        grid.vision_similarity,
+        grid.similarity_of_llms,
+        vision_threshold=settings.vision_threshold,
+        llm_threshold=settings.llm_threshold,
+        linkage=settings.linkage,
+    )
+
+
+def _comparison_costs(grid: Grid, tree: ClusterTree) -> tuple[PartCosts, PartCosts]:
+    """Of features and warm-ups: every LLM is fed by the medoid of every vision cluster."""
+    medoids = dict.fromkeys(cluster.vision.medoid for cluster in tree.clusters)
+    fed = [c for c in tree.candidates if c.vision_encoder in medoids]
+    seconds = {candidate: grid.warmup(candidate) for candidate in fed}
+    equal_samples = sum(s / grid.seconds_per_sample(c) for c, s in seconds.items())
+    pictures = len(grid.encoders) * grid.test_documents
+    measured = PartCosts(features=grid.feature_seconds, warmup=sum(seconds.values()))
+    projected = PartCosts(features=pictures * PICTURE, warmup=equal_samples * TRAIN_SAMPLE)
+    return measured, projected
+
+
+def _judge(
+    grid: Grid,
+    method: str,
+    seed: int,
+    workers: int,
+    setup: _SetUp,
+    history: History,
+    simulated: Simulated,
+) -> Replay:
+    ranking = setup.plan.ranking(history)
+    winner = setup.plan.winner(history) or ranking[0]
+    truth = {candidate: grid.truth(candidate) for candidate in grid.candidates}
+    best = max(truth.values())
+    estimates = [e.value for e in ranking]
+    truths = [truth[e.candidate] for e in ranking]
+    cost, projected = _costs(grid, history, setup)
+    return Replay(
+        task=grid.task,
+        method=method,
+        seed=seed,
+        ranking=ranking,
+        picked=(winner.candidate.vision_encoder, winner.candidate.llm),
+        regret=best - truth[winner.candidate],
+        tau=weighted_tau(estimates, truths),
+        tau_random_ties=weighted_tau_random_ties(estimates, truths, seed=seed),
+        tau_top10=_top(estimates, truths),
+        best_rejected=not any(
+            score == best and setup.plan.is_settled(history, candidate)
+            for candidate, score in truth.items()
+        ),
+        gain=grid.grid_seconds / cost.total,
+        gain_projected=_projected_grid(grid) / projected.total,
+        full_runs=cost.total / grid.full_run_seconds,
+        cost=cost,
+        cost_projected=projected,
+        rungs_run=len(simulated.jobs),
+        workers=workers,
+        elapsed_seconds=simulated.seconds,
+        stopped_because=simulated.reason,
+    )
+
+
+def _top(estimates: Sequence[float], truths: Sequence[float], count: int = 10) -> float:
+    """Weighted tau among the truly best; 0 in a pool of one."""
+    best = np.argsort(truths, kind="stable")[::-1][:count]
+    if len(best) < 2:
+        return 0.0
+    return weighted_tau([estimates[i] for i in best], [truths[i] for i in best])
+
+
+def _costs(grid: Grid, history: History, setup: _SetUp) -> tuple[PartCosts, PartCosts]:
+    known = history.candidates.values()
+    measured = PartCosts(
+        features=setup.before.features,
+        warmup=setup.before.warmup,
+        training=sum(h.measurements[-1].train_seconds for h in known if h.measurements),
+        evaluation=sum(m.eval_seconds for h in known for m in h.measurements),
+    )
+    scored = sum(len(h.measurements) for h in known) * grid.test_documents
+    projected = PartCosts(
+        features=setup.before_projected.features,
+        warmup=setup.before_projected.warmup,
+        training=sum(h.top for h in known) * TRAIN_SAMPLE,
+        evaluation=scored * SCORED_DOCUMENT,
+    )
+    return measured, projected
+
+
+def _projected_grid(grid: Grid) -> float:
+    each = grid.full_samples * TRAIN_SAMPLE + grid.test_documents * SCORED_DOCUMENT
+    return len(grid.candidates) * each
