@@ -16,23 +16,22 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
 
 from mordal_optuna.search.history import LLM, VISION_ENCODER
 from mordal_optuna.search.methods import ListPlan
 from mordal_optuna.search.plan import Budget, Finished, Job
-from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.sampler import study_history
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.history import History
+    from mordal_optuna.search.ranking import Ranker
 
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("hyperband", "halving", "median", "none")
