@@ -1,0 +1,230 @@
+"""Any interleaving of workers, deaths, stalls and retries ends as the undisturbed search does.
+
+The workers here are steered by hand, one step at a time, on a clock of their own; the study, the
+sampler, the pruner, the objective, the claims and the clearing away are the real ones.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from optuna import TrialPruned
+from optuna.trial import TrialState
+
+from mordal_optuna.errors import LeaseLostError, TrainingError
+from mordal_optuna.objective import Objective
+from mordal_optuna.search.history import FAILURE, RUNGS, candidate_of
+from mordal_optuna.search.plan import Finished, Job, next_job
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.store import ClaimStore
+from mordal_optuna.worker import Worker
+from tests.search.synthetic import plan, search, table
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.plan import Plan
+
+LEASE = 10.0
+WORKERS = 3
+
+
+class Never(Exception):  # noqa: N818 - stands for a process that is no more
+    """A worker was used after its death."""
+
+
+@dataclass
+class Busy:
+    """A trial under way."""
+
+    trial: optuna.Trial
+    steps: Generator[Job, Measurement, float]
+    job: Job
+    store: ClaimStore
+
+
+@dataclass
+class Hand:
+    """One worker, moved by hand."""
+
+    store: ClaimStore
+    worker: Worker
+    objective: Objective
+    busy: Busy | None = None
+
+
+@dataclass
+class Crew:
+    """Workers on one study and one clock."""
+
+    chosen: Plan
+    address: str
+    now: float = 1000.0
+    hands: list[Hand] = field(default_factory=list)
+    silent: list[Busy] = field(default_factory=list)
+    failed: set[Candidate] = field(default_factory=set)
+    finished: bool = False
+
+    def __post_init__(self) -> None:
+        """All start at once."""
+        self.study = optuna.create_study(
+            direction="maximize",
+            sampler=CkaClusterSampler(self.chosen),
+            pruner=LogLinearHalvingPruner(self.chosen),
+        )
+        self.table = table()
+        self.hands = [self._hand() for _ in range(WORKERS)]
+
+    def _hand(self) -> Hand:
+        store = ClaimStore(self.address, "s", lease_seconds=LEASE, clock=lambda: self.now)
+        objective = Objective(self.chosen, self.table, claims=store)
+        worker = Worker(
+            self.study,
+            self.chosen,
+            objective,
+            store,
+            patience_seconds=LEASE,
+            clock=lambda: self.now,
+        )
+        return Hand(store, worker, objective)
+
+    def step(self, number: int) -> None:
+        """One worker starts a trial, or ends its job and goes on."""
+        hand = self.hands[number]
+        if hand.busy:
+            busy, hand.busy = hand.busy, None
+            self._advance(hand, busy.trial, busy.steps, self._measured(busy.job))
+            return
+        hand.worker.clear_away()
+        job = next_job(self.chosen, study_history(self.study))
+        self.finished = isinstance(job, Finished)
+        if isinstance(job, Job):
+            trial = self.study.ask()
+            self._advance(hand, trial, hand.objective.steps(trial), None)
+
+    def fail(self, number: int) -> None:
+        """A worker's training fails, once a candidate at most."""
+        busy = self.hands[number].busy
+        if busy is None or busy.job.candidate in self.failed:
+            return
+        self.failed.add(busy.job.candidate)
+        self.hands[number].busy = None
+        try:
+            busy.steps.throw(TrainingError(busy.job.samples, "no memory"))
+        except TrainingError as error:
+            busy.trial.set_user_attr(FAILURE, str(error))
+            self.study.tell(busy.trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def silence(self, number: int) -> None:
+        """A worker dies or stalls: it renews no more; a new one takes its place.
+
+        The others' leases are renewed while its own runs out, as their threads do.
+        """
+        busy = self.hands[number].busy
+        if busy:
+            self.silent.append(busy)
+        self.hands[number] = self._hand()
+        for _ in range(3):
+            self.now += LEASE / 2
+            for hand in self.hands:
+                if hand.busy:
+                    hand.store.renew(hand.busy.job.candidate)
+
+    def wake(self) -> None:
+        """A stalled worker ends its job after all, and is told that its lease is lost."""
+        if not self.silent:
+            return
+        busy = self.silent.pop()
+        held = busy.store.renew(busy.job.candidate)
+        try:
+            busy.steps.send(self._measured(busy.job))
+        except (LeaseLostError, StopIteration, TrialPruned) as end:
+            # If nobody has buried it yet, its lease was renewed just now and it may go on.
+            assert isinstance(end, LeaseLostError) != held
+            state = TrialState.FAIL if isinstance(end, LeaseLostError) else TrialState.PRUNED
+            self.study.tell(busy.trial, state=state, skip_if_finished=True)
+        else:
+            assert held
+            busy.steps.close()
+            self.study.tell(busy.trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def run_to_the_end(self) -> None:
+        """Everyone works, in turn, until the search is over."""
+        for turn in range(1000):
+            self.step(turn % WORKERS)
+            if self.finished and not any(hand.busy for hand in self.hands):
+                return
+            if not any(hand.busy for hand in self.hands):
+                self.now += LEASE + 1  # what the silent have left is cleared away
+        raise AssertionError("the search does not end")
+
+    def _measured(self, job: Job) -> Measurement:
+        return self.table(job.candidate, job.samples)
+
+    def _advance(
+        self,
+        hand: Hand,
+        trial: optuna.Trial,
+        steps: Generator[Job, Measurement, float],
+        measurement: Measurement | None,
+    ) -> None:
+        try:
+            job = next(steps) if measurement is None else steps.send(measurement)
+        except StopIteration as end:
+            self.study.tell(trial, end.value)
+        except TrialPruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            hand.busy = Busy(trial, steps, job, hand.store)
+
+    def paid(self) -> Counter[tuple[Candidate, int]]:
+        """How often each rung of each candidate was measured and reported."""
+        return Counter(
+            (candidate_of(trial), int(samples))
+            for trial in self.study.trials
+            for samples in trial.user_attrs.get(RUNGS, {})
+            if int(samples) in trial.intermediate_values
+        )
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["step"] * 8 + ["fail", "silence", "wake"]),
+        st.integers(0, WORKERS - 1),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(actions=ACTIONS, finalists=st.integers(0, 2), top_clusters=st.integers(1, 4))
+def test_every_rung_once_and_the_ranking_of_the_undisturbed_search(
+    actions: list[tuple[str, int]], finalists: int, top_clusters: int
+) -> None:
+    chosen = plan(finalists=finalists, top_clusters=top_clusters)
+    undisturbed = table()
+    expected = chosen.ranking(study_history(search(chosen, undisturbed)))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        crew = Crew(chosen, f"sqlite:///{Path(folder) / 'claims.db'}")
+        for action, number in actions:
+            if action == "wake":
+                crew.wake()
+            else:
+                getattr(crew, action)(number)
+        crew.run_to_the_end()
+        for busy in crew.silent:
+            stack.callback(busy.steps.close)
+    assert crew.paid() == Counter(dict.fromkeys(undisturbed.runs, 1))
+    assert chosen.ranking(study_history(crew.study)) == expected
+    assert not any(t.state == TrialState.RUNNING for t in crew.study.trials)
