@@ -40,10 +40,6 @@ LEASE = 10.0
 WORKERS = 3
 
 
-class Never(Exception):  # noqa: N818 - stands for a process that is no more
-    """A worker was used after its death."""
-
-
 @dataclass
 class Busy:
     """A trial under way."""
@@ -61,7 +57,13 @@ class Hand:
     store: ClaimStore
     worker: Worker
     objective: Objective
+    asked: optuna.Trial | None = None
     busy: Busy | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no trial."""
+        return self.asked is None and self.busy is None
 
 
 @dataclass
@@ -100,8 +102,15 @@ class Crew:
         return Hand(store, worker, objective)
 
     def step(self, number: int) -> None:
-        """One worker starts a trial, or ends its job and goes on."""
+        """One worker asks for a trial, starts it, or ends its job and goes on.
+
+        Between asking and starting, others may be given the same candidate.
+        """
         hand = self.hands[number]
+        if hand.asked:
+            trial, hand.asked = hand.asked, None
+            self._advance(hand, trial, hand.objective.steps(trial), None)
+            return
         if hand.busy:
             busy, hand.busy = hand.busy, None
             self._advance(hand, busy.trial, busy.steps, self._measured(busy.job))
@@ -110,8 +119,7 @@ class Crew:
         job = next_job(self.chosen, study_history(self.study))
         self.finished = isinstance(job, Finished)
         if isinstance(job, Job):
-            trial = self.study.ask()
-            self._advance(hand, trial, hand.objective.steps(trial), None)
+            hand.asked = self.study.ask()
 
     def fail(self, number: int) -> None:
         """A worker's training fails, once a candidate at most."""
@@ -146,26 +154,28 @@ class Crew:
         if not self.silent:
             return
         busy = self.silent.pop()
+        # If nobody has buried it yet, its lease is renewed just now and it may go on.
         held = busy.store.renew(busy.job.candidate)
+        state, lost = TrialState.FAIL, False
         try:
             busy.steps.send(self._measured(busy.job))
-        except (LeaseLostError, StopIteration, TrialPruned) as end:
-            # If nobody has buried it yet, its lease was renewed just now and it may go on.
-            assert isinstance(end, LeaseLostError) != held
-            state = TrialState.FAIL if isinstance(end, LeaseLostError) else TrialState.PRUNED
-            self.study.tell(busy.trial, state=state, skip_if_finished=True)
+        except LeaseLostError:
+            lost = True
+        except (StopIteration, TrialPruned):
+            state = TrialState.PRUNED
         else:
-            assert held
             busy.steps.close()
-            self.study.tell(busy.trial, state=TrialState.FAIL, skip_if_finished=True)
+        assert lost != held
+        self.study.tell(busy.trial, state=state, skip_if_finished=True)
 
     def run_to_the_end(self) -> None:
         """Everyone works, in turn, until the search is over."""
         for turn in range(1000):
             self.step(turn % WORKERS)
-            if self.finished and not any(hand.busy for hand in self.hands):
+            idle = all(hand.idle for hand in self.hands)
+            if idle and self.finished:
                 return
-            if not any(hand.busy for hand in self.hands):
+            if idle:
                 self.now += LEASE + 1  # what the silent have left is cleared away
         raise AssertionError("the search does not end")
 

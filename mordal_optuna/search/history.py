@@ -133,15 +133,17 @@ def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
 
 def _merge(trials: Sequence[FrozenTrial], *, minimize: bool) -> CandidateHistory:
     measured: dict[int, Measurement] = {}
-    last_trial = None
-    for trial in trials:
-        details = trial.user_attrs.get(RUNGS, {})
-        for samples, value in trial.intermediate_values.items():
-            last_trial = trial.number
-            if samples not in measured:
-                score = 1.0 - value if minimize else float(value)
-                stored = details.get(str(samples), {})
-                measured[samples] = Measurement(samples=samples, score=score, **stored)
+    # The reports of those who measured, before those who repeated: a trial that was asked for
+    # earlier may have begun later, and repeats carry no details.
+    for repeated in (False, True):
+        for trial in trials:
+            details = trial.user_attrs.get(RUNGS, {})
+            for samples, value in trial.intermediate_values.items():
+                if samples not in measured and (repeated or str(samples) in details):
+                    score = 1.0 - value if minimize else float(value)
+                    stored = details.get(str(samples), {})
+                    measured[samples] = Measurement(samples=samples, score=score, **stored)
+    last_trial = max((t.number for t in trials if t.intermediate_values), default=None)
     failures = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
     return CandidateHistory(
         measurements=tuple(measured[samples] for samples in sorted(measured)),

@@ -50,6 +50,15 @@ def test_a_promoted_candidate_costs_each_rung_once() -> None:
     assert known.last_trial == 1
 
 
+def test_details_come_from_the_trial_that_measured_not_from_one_that_repeats() -> None:
+    """Trial 0 was asked for first but began after trial 1 and repeated its score."""
+    repeats = trial({8: 0.3}, number=0)
+    measures = trial({8: 0.3}, number=1, attributes={RUNGS: {"8": details(10.0, 1.0)}})
+    known = read_history([repeats, measures]).of(PAIR)
+    assert known.measurements[0].stderr == 0.1
+    assert known.seconds == pytest.approx(11.0)
+
+
 def test_scores_of_failed_trials_count_and_interruptions_are_no_failures() -> None:
     interrupted = trial({8: 0.3}, TrialState.FAIL)
     broken = trial({}, TrialState.FAIL, number=1, attributes={FAILURE: "loss is nan"})
