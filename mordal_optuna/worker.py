@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from optuna import TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import EvaluationError, LeaseLostError, ModelError, TrainingError
@@ -94,8 +95,9 @@ class Worker:
             state = TrialState.COMPLETE
         except TrialPruned:
             state = TrialState.PRUNED
-        except (*FAILURES, LeaseLostError):
-            state = TrialState.FAIL  # the objective has stored why
+        except (*FAILURES, LeaseLostError, UpdateFinishedTrialError):
+            # The objective has stored why; or others thought this worker dead and went on.
+            state = TrialState.FAIL
         finally:
             # Another worker may have ended the trial if it thought this one dead.
             self._study.tell(trial, value, state=state, skip_if_finished=True)

@@ -17,6 +17,7 @@ import optuna
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna import TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import LeaseLostError, TrainingError
@@ -192,9 +193,11 @@ class Crew:
         try:
             job = next(steps) if measurement is None else steps.send(measurement)
         except StopIteration as end:
-            self.study.tell(trial, end.value)
+            self.study.tell(trial, end.value, skip_if_finished=True)
         except TrialPruned:
-            self.study.tell(trial, state=TrialState.PRUNED)
+            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            steps.close()  # asked for too long ago: others have cleared it away
         else:
             hand.busy = Busy(trial, steps, job, hand.store)
 
