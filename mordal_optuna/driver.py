@@ -36,7 +36,7 @@ from mordal_optuna.search.result import (
     read_result,
 )
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
-from mordal_optuna.store import ClaimStore
+from mordal_optuna.store import ClaimStore, study_storage
 from mordal_optuna.worker import Worker
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def open_study(settings: StudySettings) -> Study:
     try:
         study = optuna.create_study(
             study_name=settings.study,
-            storage=address,
+            storage=study_storage(address),
             direction="maximize",
             load_if_exists=True,
         )
@@ -175,7 +175,8 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
 
 
 def _search(settings: StudySettings, bench: Workbench) -> None:
-    study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
+    storage = study_storage(settings.storage_url())
+    study = optuna.load_study(study_name=settings.study, storage=storage)
     plan = study_plan(settings, bench.full_samples, _representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
+from optuna.storages import RDBStorage
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 60.0
 # Renewals within one lease: some may be lost or late without losing the claim.
 _RENEWALS = 6
+
+# SQLite lets one process write at a time; the others wait for it this long.
+_SQLITE_WAIT = 60.0
 
 _metadata = sa.MetaData()
 _claims = sa.Table(
@@ -158,8 +162,7 @@ class ClaimStore:
         Raises:
             StoreError: if the database cannot be used.
         """
-        timeout = {"timeout": 60} if sa.make_url(address).get_backend_name() == "sqlite" else {}
-        self._engine = sa.create_engine(address, connect_args=timeout, pool_pre_ping=True)
+        self._engine = sa.create_engine(address, **_engine_options(address))
         self._study = study
         self._lease = lease_seconds
         self._clock = clock
@@ -309,6 +312,21 @@ class _Lease:
             except StoreError:
                 # The database may be back before the lease is over; if not, `check` says so.
                 continue
+
+
+def study_storage(address: str) -> RDBStorage:
+    """Optuna's own storage, set up for many processes.
+
+    Raises:
+        SQLAlchemyError: if the database cannot be used.
+    """
+    return RDBStorage(address, engine_kwargs=_engine_options(address))
+
+
+def _engine_options(address: str) -> dict[str, Any]:
+    sqlite = sa.make_url(address).get_backend_name() == "sqlite"
+    wait = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {}
+    return {"pool_pre_ping": True, **wait}
 
 
 def _machine() -> str:

@@ -111,7 +111,9 @@ def read_history(trials: Sequence[FrozenTrial], *, minimize: bool = False) -> Hi
         candidate = candidate_of(trial)
         if candidate is not None:
             merged.setdefault(candidate, []).append(trial)
-    return History({c: _merge(own, minimize=minimize) for c, own in merged.items()})
+    # In order of their names, not of their trials: sums over candidates come out the same to the
+    # last bit however many workers there were.
+    return History({c: _merge(merged[c], minimize=minimize) for c in sorted(merged)})
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate | None:

@@ -1,0 +1,116 @@
+"""Synthetic grids, to try a search where no real grid is at hand.
+
+Symbols:
+    e_i, l_j     effects of encoder i and LLM j on ln error at r = 1: the family's plus its own
+    g_ij         their interaction, 5 % of the variance of the effects
+    b_ij         slope of ln error on ln samples in the log-linear regime
+    n0_ij        where the regime begins; a late bloomer's lies about at D/8, others' about at D/64
+    err(n)       exp(m + e_i + l_j + g_ij) ((n + n0_ij) / (D + n0_ij)) ** b_ij, at most `CHANCE`
+
+Late bloomers fall more steeply, so their curves cross those of others. Scores, the one at r = 1
+included, are shares of a finite number of documents. Models of a family are alike: their effects
+share three quarters of their variance, and their similarity is high. The numbers were set before
+any method was run on the grids and stand for nothing but themselves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mordal_optuna.search.grid import Grid
+
+RATIOS = (32, 16, 8, 4, 2, 1)
+CHANCE = 0.95
+
+
+def synthetic_grid(
+    seed: int,
+    *,
+    encoders: int = 7,
+    llms: int = 7,
+    full_samples: int = 16384,
+    documents: int = 500,
+) -> Grid:
+    """A grid drawn from the model above.
+
+    Args:
+        seed: of everything.
+        encoders: M.
+        llms: L.
+        full_samples: D; a whole multiple of 32.
+        documents: behind each score.
+    """
+    rng = np.random.default_rng(seed)
+    vision, text = _Side(rng, encoders, 3), _Side(rng, llms, 3)
+    samples = np.array([full_samples // ratio for ratio in RATIOS])
+    errors = _errors(rng, vision, text, samples)
+    scores = 1 - rng.binomial(documents, errors) / documents
+    names = [f"encoder-{i}" for i in range(encoders)], [f"llm-{j}" for j in range(llms)]
+    curves = []
+    for i, encoder in enumerate(names[0]):
+        for j, llm in enumerate(names[1]):
+            sample_seconds = 0.01 * (0.2 * vision.sizes[i] + 0.8 * text.sizes[j])
+            curves.append(
+                {
+                    "encoder": encoder,
+                    "llm": llm,
+                    "samples": samples.tolist(),
+                    "score": scores[i, j].tolist(),
+                    "train_seconds": (samples * sample_seconds).tolist(),
+                    # a document costs about half a training sample, as at 7B
+                    "eval_seconds": [documents * sample_seconds / 2] * len(samples),
+                }
+            )
+    return Grid.model_validate(
+        {
+            "task": f"synthetic-{seed}",
+            "full_samples": full_samples,
+            "test_documents": documents,
+            "encoders": names[0],
+            "llms": names[1],
+            "vision_similarity": vision.similarity(rng).tolist(),
+            "llm_similarity": {name: text.similarity(rng).tolist() for name in names[0]},
+            # the warm-up and the LLM's features take what 1 % of a full alignment takes
+            "warmup_seconds": {
+                f"{c['encoder']}|{c['llm']}": 0.01 * c["train_seconds"][-1] for c in curves
+            },
+            "curves": curves,
+            "feature_seconds": encoders * documents * 0.001,
+        }
+    )
+
+
+class _Side:
+    """The encoders, or the LLMs."""
+
+    def __init__(self, rng: np.random.Generator, count: int, families: int) -> None:
+        self.families = rng.integers(0, families, count)
+        shared = rng.normal(0, 0.15 * 0.75**0.5, families)[self.families]
+        self.effects = shared + rng.normal(0, 0.15 * 0.25**0.5, count)
+        self.late = rng.random(count) < 0.15
+        self.slopes = rng.normal(0, 0.03, count) - 0.1 * self.late
+        self.sizes = rng.lognormal(0, 0.3, count)
+
+    def similarity(self, rng: np.random.Generator) -> np.ndarray:
+        """About .85 inside a family and .45 between families."""
+        same = self.families[:, None] == self.families[None]
+        matrix = np.where(same, 0.85, 0.45) + rng.normal(0, 0.05, same.shape)
+        matrix = np.clip((matrix + matrix.T) / 2, -1, 0.999)
+        np.fill_diagonal(matrix, 1.0)
+        return matrix
+
+
+def _errors(
+    rng: np.random.Generator, vision: _Side, text: _Side, samples: np.ndarray
+) -> np.ndarray:
+    """M x L x rungs."""
+    effects = vision.effects[:, None] + text.effects[None]
+    interaction = rng.normal(0, (0.05 * 2) ** 0.5 * 0.15, effects.shape)
+    slopes = -0.2 + vision.slopes[:, None] + text.slopes[None]
+    full = samples[-1]
+    late = vision.late[:, None] | text.late[None]
+    begins = np.where(late, full / 8, full / 64) * rng.lognormal(0, 0.3, effects.shape)
+    level = np.exp(np.log(0.35) + effects + interaction)
+    n0 = begins[..., None]
+    curve = level[..., None] * ((samples + n0) / (full + n0)) ** slopes[..., None]
+    return np.clip(curve, 0.01, CHANCE)

