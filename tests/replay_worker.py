@@ -60,7 +60,7 @@ def main(address: str, folder: Path, number: str) -> None:
 
     claims = ClaimStore(address, STUDY)
     objective = Objective(plan, measure, claims=claims)
-    Worker(study, plan, objective, claims, patience_seconds=20.0, poll_seconds=0.1).run()
+    Worker(study, plan, objective, claims, patience_seconds=20.0, poll_seconds=0.5).run()
 
 
 if __name__ == "__main__":

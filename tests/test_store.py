@@ -101,6 +101,26 @@ def test_a_killed_process_of_this_machine_is_found_at_once(address: str) -> None
         assert held is not None
 
 
+def test_a_process_that_ended_and_was_not_waited_for_is_gone(address: str) -> None:
+    """A zombie still has its number, as the children of a container's first process often do."""
+    code = (
+        "from mordal_optuna.store import ClaimStore; from mordal_optuna.pool import Candidate; "
+        f"store = ClaimStore({address!r}, 's', lease_seconds=3600); "
+        "store.acquire(Candidate('clip', 'llama'), 4); print(flush=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()  # until it has ended
+    store = ClaimStore(address, "s")
+    for _ in range(100):
+        found = store.bury()
+        if found:
+            break
+        time.sleep(0.05)
+    assert [dead.trial for dead in found] == [4]
+    process.wait()
+
+
 def test_threads_of_one_process_share_local_claims() -> None:
     claims = LocalClaims()
     with claims.hold(PAIR, 0) as mine, claims.hold(PAIR, 1) as other:
