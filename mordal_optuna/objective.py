@@ -19,7 +19,7 @@ from mordal_optuna.search.history import (
     VISION_ENCODER,
     measurement_attributes,
 )
-from mordal_optuna.search.plan import Job, next_rung
+from mordal_optuna.search.plan import Job, next_rung, wanted_rung
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.store import LocalClaims
 
@@ -102,9 +102,14 @@ class Objective:
             self._repeat(trial, known)
             if held is None:
                 raise TrialPruned("another worker trains it")
-            top = known.top
-            while not (top and trial.should_prune()):
-                samples = next_rung(self._plan, study_history(trial.study), candidate, top)
+            first = top = known.top
+            while True:
+                wanted = wanted_rung(self._plan, study_history(trial.study), candidate, top)
+                # To be proposed is to be wanted one rung further: with another pruner a
+                # candidate would otherwise be proposed and stopped where it stands for ever.
+                if top and (top > first or not wanted) and trial.should_prune():
+                    break
+                samples = wanted or next_rung(self._plan, top)
                 if samples is None:
                     break
                 measurement = yield Job(candidate, samples, "trial")

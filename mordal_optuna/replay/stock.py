@@ -58,6 +58,10 @@ class StockPlan(ListPlan):
         """The whole pool."""
         return self._candidates
 
+    def jobs(self, history: History) -> Sequence[Job]:  # noqa: ARG002
+        """None: it wants nobody in particular."""
+        return ()
+
     def over(self, history: History) -> Finished | None:
         """Why the search ends: the budget, or everyone is fully trained."""
         if all(history.of(candidate).at(self.rungs[-1]) for candidate in self._candidates):

@@ -102,6 +102,8 @@ class SlopePrior:
 
 # Before any curve is known: between flat, and an error that halves with four times the data.
 VAGUE_SLOPE = SlopePrior(-0.25, 0.25)
+# Spread of the slopes of one pool around their mean before two curves are known.
+_SPREAD_GUESS = 0.1
 
 
 @dataclass(frozen=True)
@@ -215,23 +217,25 @@ def stable_window(points: Sequence[Measurement], *, least: int) -> tuple[Measure
 
 
 def pooled_slope(fits: Sequence[Fit]) -> SlopePrior:
-    """Mean and spread of the slopes of a pool, by the method of moments.
+    """What a pool's curves say of the slope of another one, by the method of moments.
 
-    Curves are weighted by 1 / (s^2 + t^2), s the standard error of a slope, t^2 what their
-    variance exceeds the mean s^2 by (random effects; DerSimonian and Laird 1986). The vague prior
-    counts as two curves, so that a few that happen to agree do not pass for certainty.
+    Random effects (DerSimonian and Laird 1986): curves are weighted by 1 / (s^2 + t^2), s the
+    standard error of a slope, t^2 what the slopes' squared deviations exceed s^2 by on average.
+    The vague slope is one more observation of the mean, and a spread of .1 counts as two curves,
+    so that a few that happen to agree do not pass for certainty. The spread returned includes
+    the doubt of the mean.
     """
     slopes = np.array([fit.slope for fit in fits])
     noise = np.array([fit.covariance[1][1] for fit in fits])
-    vague_mean, vague_spread = VAGUE_SLOPE.mean, VAGUE_SLOPE.spread
-    mean, spread = vague_mean, vague_spread
+    vague = VAGUE_SLOPE.spread**-2
+    mean, between = VAGUE_SLOPE.mean, _SPREAD_GUESS**2
     for _ in range(20):  # a fixed point; far fewer are needed
-        weight = 1 / (noise + spread**2)
-        vague = 2 / (vague_spread**2 + spread**2)
-        mean = float((vague * vague_mean + weight @ slopes) / (vague + weight.sum()))
-        excess = float(((slopes - mean) ** 2 - noise).sum())
-        spread = float(np.sqrt((2 * vague_spread**2 + max(excess, 0.0)) / (2 + len(slopes))))
-    return SlopePrior(mean, spread)
+        weight = 1 / (noise + between)
+        mean = float((vague * VAGUE_SLOPE.mean + weight @ slopes) / (vague + weight.sum()))
+        excess = max(float(((slopes - mean) ** 2 - noise).sum()), 0.0)
+        between = (2 * _SPREAD_GUESS**2 + excess) / (2 + len(slopes))
+    doubt = 1 / (vague + (1 / (noise + between)).sum())
+    return SlopePrior(mean, float(np.sqrt(between + doubt)))
 
 
 def fit_as_in_paper(

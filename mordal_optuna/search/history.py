@@ -38,6 +38,8 @@ class CandidateHistory:
         running: a trial of it is running.
         failures: trials of it that ended in a failure of their own (not interrupted ones).
         failure: reason of the newest such failure.
+        overruled: trials, since its last new score, that some other pruner stopped before they
+            had one. Counted for plain objectives, which retrain from the start each time.
         last_trial: number of the newest trial that reported a score; None without any.
     """
 
@@ -45,6 +47,7 @@ class CandidateHistory:
     running: bool = False
     failures: int = 0
     failure: str | None = None
+    overruled: int = 0
     last_trial: int | None = None
 
     @property
@@ -152,5 +155,17 @@ def _merge(trials: Sequence[FrozenTrial], *, minimize: bool) -> CandidateHistory
         running=any(trial.state == TrialState.RUNNING for trial in trials),
         failures=len(failures),
         failure=failures[-1] if failures else None,
+        overruled=_overruled(trials),
         last_trial=last_trial,
     )
+
+
+def _overruled(trials: Sequence[FrozenTrial]) -> int:
+    top, count = 0, 0
+    for trial in trials:
+        last = max(trial.intermediate_values, default=0)
+        if last > top:
+            top, count = last, 0
+        elif last and trial.state == TrialState.PRUNED and CONTINUES not in trial.user_attrs:
+            count += 1
+    return count

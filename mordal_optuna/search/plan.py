@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.ranking import Estimate, Ranker
 
 # A failure may be passing (a full disk, a lost device); a second one is taken as the candidate's.
+# A second time that another pruner stops a candidate where it stood is taken as its last word.
 ATTEMPTS = 2
 
 _NOBODY = "no candidate could be trained"
@@ -139,16 +140,16 @@ def verdict(plan: Plan, history: History, candidate: Candidate, samples: int) ->
     return any(job.candidate == candidate and job.samples > samples for job in jobs)
 
 
-def next_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
-    """Where to score a candidate next, above `top` samples; None beyond the last rung.
-
-    The plan's own job where it has one; the next rung where some other sampler or pruner chose
-    to go on.
-    """
+def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
+    """Where the plan wants a candidate scored next, above `top` samples; None if nowhere now."""
     jobs = plan.jobs(history)
     wanted = [] if isinstance(jobs, Finished) else [j for j in jobs if j.candidate == candidate]
-    above = [job.samples for job in wanted if job.samples > top]
-    return min(above, default=next((rung for rung in plan.rungs if rung > top), None))
+    return min((job.samples for job in wanted if job.samples > top), default=None)
+
+
+def next_rung(plan: Plan, top: int) -> int | None:
+    """The next rung above `top` samples, where some other sampler or pruner chose to go on."""
+    return next((rung for rung in plan.rungs if rung > top), None)
 
 
 class PooledPlan:
@@ -237,7 +238,8 @@ class PooledPlan:
         raise NotImplementedError
 
     def _usable(self, history: History, candidate: Candidate) -> bool:
-        return history.of(candidate).failures < ATTEMPTS
+        known = history.of(candidate)
+        return max(known.failures, known.overruled) < ATTEMPTS
 
     def _contenders(self, searched: History) -> list[Estimate]:
         """Who may become a finalist, best first."""

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.search.curves import Measurement, fit_log_linear
+from mordal_optuna.search.curves import (
+    VAGUE_SLOPE,
+    Measurement,
+    SlopePrior,
+    fit_as_in_paper,
+    fit_log_linear,
+    pooled_slope,
+    stable_window,
+)
 
 
 def curve(slope: float, samples: tuple[int, ...], level: float = 0.6) -> list[Measurement]:
@@ -83,3 +91,96 @@ def test_what_is_no_score_is_refused(score: float) -> None:
 def test_one_point_makes_no_curve() -> None:
     with pytest.raises(SearchError, match="at least 2 different"):
         fit_log_linear(curve(-0.3, (512,)))
+
+
+def test_a_prior_pulls_a_noisy_slope_and_leaves_a_precise_one() -> None:
+    prior = SlopePrior(-0.1, 0.02)
+    precise = [Measurement(n, 1 - 0.6 * (n / 512) ** -0.3, 1e-5, 10**8) for n in (512, 1024, 2048)]
+    noisy = [Measurement(n, 1 - 0.6 * (n / 512) ** -0.3, 0.2, 100) for n in (512, 1024, 2048)]
+    assert fit_log_linear(precise, prior).slope == pytest.approx(-0.3, abs=1e-3)
+    assert fit_log_linear(noisy, prior).slope == pytest.approx(-0.1, abs=0.01)
+
+
+def test_one_point_and_a_prior_make_a_curve_along_the_prior() -> None:
+    point = Measurement(512, 0.4, 0.01, 1000)
+    fit = fit_log_linear([point], SlopePrior(-0.25, 0.1))
+    y, s = fit.log_error(512 * 16)
+    assert fit.slope == pytest.approx(-0.25)
+    assert y == pytest.approx(np.log(0.6) - 0.25 * np.log(16))
+    assert s == pytest.approx(np.hypot(point.log_noise, 0.1 * np.log(16)))
+
+
+def test_the_window_leaves_out_the_flat_start() -> None:
+    """Near chance up to 1,024 samples, log-linear from there on."""
+    errors = (0.9, 0.9, 0.9, 0.7, 0.55, 0.43)
+    points = [Measurement(256 * 2**k, 1 - error, 0.01, 1000) for k, error in enumerate(errors)]
+    assert stable_window(points, least=3) == tuple(points[2:])
+    assert fit_log_linear(stable_window(points, least=3)).goodness > 0.05
+
+
+def test_the_window_keeps_all_points_of_one_line_and_never_fewer_than_asked() -> None:
+    straight = curve(-0.3, (256, 512, 1024, 2048))
+    assert stable_window(straight, least=3) == tuple(straight)
+    wild = [
+        Measurement(n, score, 1e-4, 10**6)
+        for n, score in ((256, 0.1), (512, 0.5), (1024, 0.2), (2048, 0.6))
+    ]
+    assert stable_window(wild, least=3) == tuple(wild[1:])
+    assert stable_window(straight[:2], least=3) == tuple(straight[:2])
+
+
+def test_the_pools_slope_is_vague_without_curves_and_learns_from_many() -> None:
+    nothing = pooled_slope([])
+    assert nothing.mean == VAGUE_SLOPE.mean
+    assert nothing.spread >= VAGUE_SLOPE.spread
+    rng = np.random.default_rng(0)
+    fits = [
+        fit_log_linear(curve(slope, (512, 1024, 2048, 4096)))
+        for slope in rng.normal(-0.4, 0.05, 200)
+    ]
+    prior = pooled_slope(fits)
+    assert prior.mean == pytest.approx(-0.4, abs=0.01)
+    assert prior.spread == pytest.approx(0.05, abs=0.015)
+
+
+def test_shrinking_predicts_better_than_single_fits_when_points_are_few() -> None:
+    """100 noisy pools of 12 curves with three points each: mean squared error at D."""
+    rng = np.random.default_rng(1)
+    single, shrunk = [], []
+    for _ in range(100):
+        truth, fits, curves = [], [], []
+        for slope in rng.normal(-0.25, 0.04, 12):
+            errors = 0.7 * np.array([1, 2, 4, 32]) ** slope
+            truth.append(np.log(errors[-1]))
+            scores = 1 - rng.binomial(400, errors[:3]) / 400
+            points = [
+                Measurement(512 * 2**k, s, (s * (1 - s) / 400) ** 0.5, 400)
+                for k, s in enumerate(scores)
+            ]
+            curves.append(points)
+            fits.append(fit_log_linear(points))
+        prior = pooled_slope(fits)
+        for points, fit, y in zip(curves, fits, truth, strict=True):
+            single.append((fit.log_error(16384)[0] - y) ** 2)
+            shrunk.append((fit_log_linear(points, prior).log_error(16384)[0] - y) ** 2)
+    assert np.mean(shrunk) < 0.7 * np.mean(single)
+
+
+def test_the_papers_rule_takes_the_last_p_points_and_the_loss_decides() -> None:
+    points = curve(-0.3, (256, 512, 1024, 2048))
+    points[0] = Measurement(256, 0.01)  # outside the last three
+    fit = fit_as_in_paper(points, points_needed=3, delta=5e-5)
+    assert fit is not None
+    assert fit.slope == pytest.approx(-0.3)
+    assert fit.first == 512
+    bent = [*points[:2], Measurement(1024, points[2].score - 0.02), points[3]]
+    assert fit_as_in_paper(bent, points_needed=3, delta=5e-5) is None
+    assert fit_as_in_paper(bent, points_needed=3, delta=1.0) is not None
+    assert fit_as_in_paper(points[:2], points_needed=3, delta=1.0) is None
+
+
+def test_the_papers_rule_extrapolates_upward_but_says_so() -> None:
+    fit = fit_as_in_paper(curve(+0.1, (512, 1024, 2048), 0.3), points_needed=3, delta=1.0)
+    assert fit is not None
+    assert fit.rising
+    assert fit.slope == pytest.approx(0.1)

@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import FAILURE, RUNGS, read_history
+from mordal_optuna.search.history import CONTINUES, FAILURE, RUNGS, read_history
 
 PAIR = Candidate("clip", "llama")
 
@@ -66,6 +66,15 @@ def test_scores_of_failed_trials_count_and_interruptions_are_no_failures() -> No
     assert known.top == 8
     assert known.failures == 1
     assert known.failure == "loss is nan"
+
+
+def test_stops_without_a_new_score_are_counted_until_the_next_new_score() -> None:
+    stops = [trial({8: 0.3}, number=number) for number in range(3)]
+    assert read_history(stops).of(PAIR).overruled == 2
+    further = trial({8: 0.3, 16: 0.5}, number=3)
+    assert read_history([*stops, further]).of(PAIR).overruled == 0
+    repeats = trial({8: 0.3}, number=4, attributes={CONTINUES: 0})
+    assert read_history([stops[0], repeats, repeats]).of(PAIR).overruled == 0
 
 
 def test_running_trials_mark_their_candidate() -> None:

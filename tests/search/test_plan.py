@@ -17,6 +17,7 @@ from mordal_optuna.search.plan import (
     next_job,
     next_rung,
     verdict,
+    wanted_rung,
 )
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
 from tests.search.synthetic import FULL, RUNGS, Table, plan, search, table, tree
@@ -162,17 +163,25 @@ def test_the_grid_trains_everyone_fully() -> None:
     assert len(measure.runs) == len(set(measure.runs)) == 9 * 4
 
 
-def test_the_next_rung_is_the_plans_or_the_next_above() -> None:
-    """A finalist goes straight to D; a candidate nobody asked for climbs rung by rung."""
+def test_the_wanted_rung_is_the_plans_and_others_climb_rung_by_rung() -> None:
+    """A finalist goes straight to D; a candidate nobody asked for has the next rung above."""
     history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
-    assert next_rung(plan(), history, MEDOIDS[0], RUNGS[0]) == RUNGS[1]
-    assert next_rung(plan(), history, MEDOIDS[3], RUNGS[0]) == RUNGS[1]
+    assert wanted_rung(plan(), history, MEDOIDS[0], RUNGS[0]) == RUNGS[1]
+    assert wanted_rung(plan(), history, MEDOIDS[3], RUNGS[0]) is None
+    assert next_rung(plan(), RUNGS[0]) == RUNGS[1]
     survivors = [c for cluster in tree().clusters[:2] for c in cluster.candidates]
     known = dict.fromkeys(MEDOIDS, RUNGS[0]) | dict.fromkeys(survivors, RUNGS[-1])
     done = measured(known, table())
     best = Candidate("siglip", "qwen")
-    assert next_rung(plan(), done, best, RUNGS[-1]) == FULL
-    assert next_rung(plan(), done, best, FULL) is None
+    assert wanted_rung(plan(), done, best, RUNGS[-1]) == FULL
+    assert next_rung(plan(), FULL) is None
+
+
+def test_a_candidate_that_another_pruner_stops_twice_where_it_stands_is_left_alone() -> None:
+    stopped = CandidateHistory(overruled=2)
+    jobs = plan().jobs(History({MEDOIDS[0]: stopped}))
+    assert not isinstance(jobs, Finished)
+    assert jobs[0].candidate == Candidate("clip", "qwen")
 
 
 def test_impossible_rungs_are_refused() -> None:

@@ -102,3 +102,22 @@ def test_few_points_of_a_candidate_borrow_the_slope_and_keep_its_doubt() -> None
     first = table().score(Candidate("dino", "llama"), RUNGS[0])
     assert found.value > first + 0.2  # the slope of the others is followed
     assert found.high - found.low > 0.3
+
+
+def test_a_bad_fit_drops_nobody() -> None:
+    """A bent curve is believed less; it stays in the ranking, as extrapolated."""
+    bent = tuple(
+        Measurement(n, s, 0.001, 10**5) for n, s in zip(RUNGS, (0.2, 0.6, 0.4), strict=True)
+    )
+    straight = history({("clip", "llama"): RUNGS[2]}).of(Candidate("clip", "llama"))
+    known = History(
+        {
+            Candidate("clip", "llama"): straight,
+            Candidate("clip", "qwen"): CandidateHistory(bent),
+        }
+    )
+    found = by_pair(ranker().rank(known))
+    assert found["clip", "qwen"].known == "extrapolated"
+    assert len(found) == len(tree().candidates)
+    widths = {pair: found[pair].high - found[pair].low for pair in found}
+    assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]

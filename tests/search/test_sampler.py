@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
-from optuna.pruners import HyperbandPruner, NopPruner
+from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase
+from optuna.trial import TrialState
 
 from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, search, table, tree
 
 if TYPE_CHECKING:
@@ -119,3 +122,107 @@ def test_an_interrupted_study_goes_on_without_repeating_a_rung(tmp_path) -> None
         if STOPPED_BECAUSE in study.user_attrs:
             break
     assert pieces.runs == whole.runs
+
+
+def run_minimizing(sampler: BaseSampler, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    study = optuna.create_study(direction="minimize", sampler=sampler, pruner=pruner)
+    study.optimize(Objective(plan(), table()), n_trials=100)
+    return study
+
+
+def test_minimising_errors_is_the_same_search() -> None:
+    """The values are 1 - score; the trials, their order and the winner are the same."""
+    up = search(plan(), table())
+    down = run_minimizing(CkaClusterSampler(plan()), LogLinearHalvingPruner(plan()))
+    assert [candidate_of(t) for t in down.trials] == [candidate_of(t) for t in up.trials]
+    for low, high in zip(down.trials, up.trials, strict=True):
+        assert low.state == high.state
+        assert {s: 1 - v for s, v in low.intermediate_values.items()} == pytest.approx(
+            high.intermediate_values
+        )
+    assert candidate_of(down.best_trial) == Candidate("siglip", "qwen")
+    assert down.best_value == pytest.approx(1 - up.best_value)
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(
+    "pruner", [HyperbandPruner(RUNGS[0], FULL, 2), SuccessiveHalvingPruner(), MedianPruner()]
+)
+def test_stock_pruners_in_both_directions(
+    direction: str, pruner: optuna.pruners.BasePruner
+) -> None:
+    """Pruned by another pruner, a candidate is proposed again until its rungs are known."""
+    study = optuna.create_study(
+        direction=direction, sampler=CkaClusterSampler(plan()), pruner=pruner
+    )
+    measure = table()
+    study.optimize(Objective(plan(), measure), n_trials=100)
+    assert len(measure.runs) == len(set(measure.runs))
+    assert STOPPED_BECAUSE in study.user_attrs
+    winner = plan().winner(study_history(study))
+    assert winner is not None
+    assert winner.candidate == Candidate("siglip", "qwen")
+
+
+def test_a_plain_objective_with_a_stock_pruner_ends() -> None:
+    """It retrains from the start each time; a stock pruner stops candidates the plan promotes."""
+    chosen, measure = plan(), table()
+
+    def objective(trial: optuna.Trial) -> float:
+        pair = Candidate(
+            trial.suggest_categorical("vision_encoder", ENCODERS),
+            trial.suggest_categorical("llm", LLMS),
+        )
+        for samples in chosen.rungs:
+            trial.report(measure.score(pair, samples), step=samples)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return measure.score(pair, FULL)
+
+    pruner = MedianPruner(n_startup_trials=2)
+    study = optuna.create_study(
+        direction="maximize", sampler=CkaClusterSampler(chosen), pruner=pruner
+    )
+    study.optimize(objective, n_trials=200)
+    assert STOPPED_BECAUSE in study.user_attrs
+
+
+def test_retried_trials_do_not_confuse_the_search(tmp_path) -> None:  # noqa: ANN001
+    """A trial whose process died is retried by Optuna itself, with its pair and attributes."""
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{tmp_path / 'study.db'}",
+        heartbeat_interval=1,
+        grace_period=1,
+        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+    )
+    study = optuna.create_study(
+        storage=storage,
+        direction="maximize",
+        sampler=CkaClusterSampler(plan()),
+        pruner=LogLinearHalvingPruner(plan()),
+    )
+    dead = study.ask()
+    dead.suggest_categorical("vision_encoder", ENCODERS)
+    dead.suggest_categorical("llm", LLMS)
+    storage.record_heartbeat(dead._trial_id)
+    time.sleep(2.1)
+    measure = table()
+    study.optimize(Objective(plan(), measure), n_trials=60)
+    assert study.trials[dead.number].state == TrialState.FAIL
+    assert any("failed_trial" in t.system_attrs for t in study.trials)
+    assert len(measure.runs) == len(set(measure.runs))
+    assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")
+
+
+def test_a_learning_rate_is_searched_beside_the_pair_by_tpe() -> None:
+    sampler = CkaClusterSampler(plan(), independent_sampler=TPESampler(seed=0))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for _ in range(15):
+        trial = study.ask()
+        trial.suggest_categorical("vision_encoder", ENCODERS)
+        trial.suggest_categorical("llm", LLMS)
+        rate = trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)
+        trial.report(1e-5 / rate, RUNGS[0])
+        study.tell(trial, 1e-5 / rate)
+    rates = [t.params["learning_rate"] for t in study.trials]
+    assert min(rates[10:]) < min(rates[:10]) * 3  # TPE has learned which end is good

@@ -1,0 +1,255 @@
+"""The methods: the paper's, step by step, by an example computed by hand; and the plain ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+
+from mordal_optuna.config import SearchSettings
+from mordal_optuna.objective import Objective
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.clusters import cluster_pool
+from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.methods import build_plan, cross_centre, grid_plan
+from mordal_optuna.search.plan import Budget
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.ranking import AdditiveRanker
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from tests.search.synthetic import FULL, RUNGS, search, table, tree
+
+ENCODERS, LLMS = ("A", "B", "C", "D"), ("x", "y", "z")
+# A and B join at .7; C and D, at .65, do not.
+VISION = [[1, 0.8, 0.3, 0.3], [0.8, 1, 0.3, 0.3], [0.3, 0.3, 1, 0.65], [0.3, 0.3, 0.65, 1]]
+# Fed by A, x and y join at .8; by C, y and z do (y first of two equals); by D, at .75, nobody.
+FED = {
+    "A": [[1, 0.85, 0.5], [0.85, 1, 0.5], [0.5, 0.5, 1]],
+    "C": [[1, 0.5, 0.5], [0.5, 1, 0.85], [0.5, 0.85, 1]],
+    "D": [[1, 0.75, 0.75], [0.75, 1, 0.75], [0.75, 0.75, 1]],
+}
+SAMPLES = (100, 200, 400)  # 1/32, 1/16 and 1/8 of 3,200
+
+
+def bent(first: float, factor: float, d: float) -> tuple[float, ...]:
+    """Errors that fall by a factor a rung, off their line by d, -2 d, d: their loss is 2 d^2."""
+    return tuple(first * factor**k * math.exp(off) for k, off in enumerate((d, -2 * d, d)))
+
+
+# Errors at 100, 200 and 400 samples.
+ERRORS = {
+    ("A", "x"): (0.50, 0.45, 0.405),
+    ("A", "y"): (0.60, 0.57, 0.5415),
+    ("A", "z"): (0.60, 0.40, 0.60 * 4 / 9),
+    ("B", "x"): bent(0.7, 0.9, 0.0049),  # loss 4.8e-5, accepted
+    ("B", "y"): bent(0.7, 0.9, 0.0051),  # loss 5.2e-5, rejected
+    ("B", "z"): (0.64, 0.48, 0.36),
+    ("C", "x"): (0.70,),
+    ("C", "y"): (0.55, 0.54),
+    ("D", "x"): (0.65, 0.52, 0.416),
+    ("D", "y"): (0.80,),
+    ("D", "z"): (0.90,),
+}
+
+
+def faithful_study() -> tuple[optuna.Study, list[tuple[str, int]]]:
+    settings = SearchSettings.model_validate({"method": "mordal-faithful"})
+    pool = cluster_pool(
+        ENCODERS,
+        LLMS,
+        VISION,
+        lambda encoder: FED[encoder],
+        vision_threshold=settings.vision_threshold,
+        llm_threshold=settings.llm_threshold,
+        linkage=settings.linkage,
+    )
+    plan = build_plan(settings, pool, 3200)
+    runs: list[tuple[str, int]] = []
+
+    def measure(candidate: Candidate, samples: int) -> Measurement:
+        runs.append((candidate.vision_encoder + candidate.llm, samples))
+        errors = ERRORS[candidate.vision_encoder, candidate.llm]
+        return Measurement(samples, 1 - errors[SAMPLES.index(samples)])
+
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(plan),
+        pruner=LogLinearHalvingPruner(plan),
+    )
+    study.optimize(Objective(plan, measure))
+    return study, runs
+
+
+def test_the_faithful_settings_are_the_papers() -> None:
+    settings = SearchSettings.model_validate({"method": "mordal-faithful"})
+    assert (settings.vision_threshold, settings.llm_threshold) == (0.7, 0.8)
+    assert (settings.max_ratio, settings.first_ratio, settings.eta) == (0.125, 0.03, 2)
+    assert (settings.top_clusters, settings.fit_points) == (3, 3)
+    assert settings.max_fit_loss == 5e-5
+
+
+def test_step_one_two_step_clustering() -> None:
+    pool = cluster_pool(
+        ENCODERS, LLMS, VISION, FED.__getitem__, vision_threshold=0.7, llm_threshold=0.8
+    )
+    named = [("".join(c.vision.members), "".join(c.llm.members)) for c in pool.clusters]
+    assert named == [
+        ("AB", "xy"),
+        ("AB", "z"),
+        ("C", "x"),
+        ("C", "yz"),
+        ("D", "x"),
+        ("D", "y"),
+        ("D", "z"),
+    ]
+
+
+def test_step_two_halving_from_b_until_k_clusters_are_left() -> None:
+    """Of seven medoids four go on (7 / eta, rounded up), of four the best K = 3."""
+    _, runs = faithful_study()
+    medoids = ["Ax", "Az", "Cx", "Cy", "Dx", "Dy", "Dz"]
+    assert runs[:7] == [(name, 100) for name in medoids]
+    # .50, .45, .40 and .35 go on; .30, .20 and .10 do not
+    second = [name for name, samples in runs if samples == 200 and name in medoids]
+    assert second == ["Ax", "Cy", "Az", "Dx"]
+    # .60, .55 and .48 remain; Cy's .46 does not
+    assert ("Cy", 400) not in runs
+    assert {name for name, _ in runs} == {*medoids, "Ay", "Bx", "By", "Bz"}
+
+
+def test_step_three_all_candidates_of_the_survivors_at_three_ratios_reusing_checkpoints() -> None:
+    _, runs = faithful_study()
+    survivors = ["Ax", "Ay", "Bx", "By", "Az", "Bz", "Dx"]
+    expected = {(name, samples) for name in survivors for samples in SAMPLES}
+    losers = {("Cx", 100), ("Cy", 100), ("Cy", 200), ("Dy", 100), ("Dz", 100)}
+    assert set(runs) == expected | losers
+    assert len(runs) == len(set(runs))
+
+
+def test_step_four_accepted_lines_are_extrapolated_and_the_best_prediction_wins() -> None:
+    """Three more doublings: error at 400 samples times the factor cubed."""
+    study, _ = faithful_study()
+    settings = SearchSettings.model_validate({"method": "mordal-faithful"})
+    pool = cluster_pool(
+        ENCODERS, LLMS, VISION, FED.__getitem__, vision_threshold=0.7, llm_threshold=0.8
+    )
+    plan = build_plan(settings, pool, 3200)
+    history = study_history(study)
+    found = {
+        e.candidate.vision_encoder + e.candidate.llm: (e.known, round(1 - e.value, 6))
+        for e in plan.ranking(history)
+    }
+    assert found == {
+        "Az": ("extrapolated", round(0.60 * 4 / 9 * 8 / 27, 6)),
+        "Bz": ("extrapolated", round(0.36 * 0.75**3, 6)),
+        "Dx": ("extrapolated", round(0.416 * 0.8**3, 6)),
+        "Ax": ("extrapolated", round(0.405 * 0.9**3, 6)),
+        "Ay": ("extrapolated", round(0.5415 * 0.95**3, 6)),
+        # the bend of .0049 does not move the line: .7 at 100, .9 a doubling, five doublings
+        "Bx": ("extrapolated", round(0.7 * 0.9**5, 6)),
+        # rejected: keeps its last score
+        "By": ("inferred", round(0.7 * 0.81 * math.exp(0.0051), 6)),
+        "Cy": ("inferred", 0.54),
+        "Cx": ("inferred", 0.70),
+        "Dy": ("inferred", 0.80),
+        "Dz": ("inferred", 0.90),
+        # never trained: its medoid's
+        "Cz": ("inferred", 0.54),
+    }
+    winner = plan.winner(history)
+    assert winner is not None
+    assert winner.candidate == Candidate("A", "z")
+    assert STOPPED_BECAUSE in study.user_attrs
+
+
+def settings(method: str, **options: object) -> SearchSettings:
+    return SearchSettings.model_validate(
+        {"method": method, "first_ratio": 0.03, "max_ratio": 0.125, **options}
+    )
+
+
+def test_all_at_ratio_scores_everyone_once_at_r_and_trains_the_leader() -> None:
+    measure = table()
+    search(build_plan(settings("all-at-ratio"), tree(), FULL), measure)
+    at_ratio = [(c, s) for c, s in measure.runs if s == FULL // 8]
+    assert [c for c, _ in at_ratio] == list(tree().candidates)
+    assert [(c, s) for c, s in measure.runs if s != FULL // 8] == [
+        (Candidate("siglip", "qwen"), FULL)
+    ]
+
+
+def test_random_trains_fully_in_an_order_of_its_seed_until_the_budget_is_spent() -> None:
+    orders = []
+    for seed in (0, 0, 1):
+        measure = table()
+        study = search(build_plan(settings("random"), tree(), FULL, seed=seed), measure)
+        assert {samples for _, samples in measure.runs} == {FULL}
+        assert {c for c, _ in measure.runs} == set(tree().candidates)
+        assert study.user_attrs[STOPPED_BECAUSE].startswith("pool exhausted")
+        orders.append([c for c, _ in measure.runs])
+    assert orders[0] == orders[1] != orders[2]
+    measure = table()
+    hours = 2.5 * FULL / 100 / 3600
+    search(build_plan(settings("random", device_hours=hours), tree(), FULL), measure)
+    assert len(measure.runs) == 3
+
+
+def test_cross_trains_a_row_and_a_column_and_adds_up_the_rest() -> None:
+    """In ln error the synthetic curves are additive, so the untrained are predicted exactly."""
+    measure = table()
+    plan = build_plan(settings("cross", finalists=0), tree(), FULL)
+    study = search(plan, measure)
+    centre = cross_centre(tree())
+    assert centre == Candidate("clip", "llama")
+    trained = {c for c, _ in measure.runs}
+    assert trained == {
+        c
+        for c in tree().candidates
+        if c.vision_encoder == centre.vision_encoder or c.llm == centre.llm
+    }
+    assert isinstance(plan.ranker, AdditiveRanker)
+    found = {e.candidate: e for e in plan.ranking(study_history(study))}
+    beliefs = {c: np.log(1 - found[c].value) for c in tree().candidates}
+    for c in set(tree().candidates) - trained:
+        row = beliefs[Candidate(centre.vision_encoder, c.llm)]
+        column = beliefs[Candidate(c.vision_encoder, centre.llm)]
+        assert beliefs[c] == pytest.approx(row + column - beliefs[centre])
+        assert found[c].known == "inferred"
+        assert found[c].low < measure.score(c, FULL) < found[c].high
+
+
+def test_cross_may_train_a_finalist_that_was_not_on_the_cross() -> None:
+    measure = table()
+    search(build_plan(settings("cross", finalists=1), tree(), FULL), measure)
+    assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
+
+
+def test_every_method_keeps_to_its_budget() -> None:
+    """It may go over by the job that is under way."""
+    seconds = 3 * FULL / 100
+    for method in ("mordal", "mordal-faithful", "grid", "all-at-ratio", "cross", "random"):
+        chosen = settings(method, device_hours=seconds / 3600, top_clusters=4)
+        plan = build_plan(chosen, tree(), FULL, spent_seconds=5.0)
+        study = search(plan, table())
+        spent = 5.0 + study_history(study).seconds
+        assert spent < seconds + FULL / 100 + 1, method
+        if method in ("grid", "random"):
+            assert study.user_attrs[STOPPED_BECAUSE].startswith("budget spent")
+
+
+def test_the_grid_says_when_it_is_done() -> None:
+    study = search(grid_plan(tree(), (*RUNGS, FULL)), table())
+    assert study.user_attrs[STOPPED_BECAUSE] == (
+        "pool exhausted: all that were to be trained fully are"
+    )
+
+
+def test_a_budget_of_nothing_stops_before_the_first_trial() -> None:
+    chosen = settings("mordal", device_hours=1.0)
+    plan = build_plan(chosen, tree(), FULL, spent_seconds=3600.0)
+    assert Budget(1.0, 3600.0).over(study_history(optuna.create_study())) is not None
+    measure = table()
+    study = search(plan, measure)
+    assert len(measure.runs) <= 1
+    assert study.user_attrs[STOPPED_BECAUSE] == "budget spent: 1 device-hours"
