@@ -11,6 +11,7 @@ Symbols:
     chi2      sum of ((y_i - a - b x_i) / sigma_i)^2
     D         samples of a full alignment; f(1) is the fitted error there
     m, t      mean and spread of the slopes of a pool of candidates
+    c         how much a slope may change beyond the last point
     delta     the paper's largest mean squared residual of an accepted fit
 """
 
@@ -102,6 +103,8 @@ class SlopePrior:
 
 # Before any curve is known: between flat, and an error that halves with four times the data.
 VAGUE_SLOPE = SlopePrior(-0.25, 0.25)
+# c. Curves are straight only in part: the regime starts late, and ends where the data say no more.
+_SLOPE_DRIFT = 0.05
 # Spread of the slopes of one pool around their mean before two curves are known.
 _SPREAD_GUESS = 0.1
 
@@ -118,6 +121,7 @@ class Fit:
         freedom: points minus parameters that the points themselves determine.
         rising: the data asked for a rising error; the slope was held at 0 instead.
         first: samples of the first point used.
+        last: samples of the last point used.
         loss: mean squared residual in ln error.
     """
 
@@ -128,6 +132,7 @@ class Fit:
     freedom: int
     rising: bool
     first: int
+    last: int
     loss: float
 
     @property
@@ -141,13 +146,15 @@ class Fit:
         """Predicted ln error at `samples`, and its standard error.
 
         The standard error grows by sqrt(chi2 / freedom) where the misfit exceeds the known noise
-        (Birge ratio), so that a bent curve is not trusted more than it deserves.
+        (Birge ratio), so that a bent curve is not trusted more than it deserves. Beyond the last
+        point n the slope itself may change by c: c ln(samples / n) is added in squares.
         """
         at = np.array([1.0, np.log(samples)])
         variance = float(at @ np.asarray(self.covariance) @ at)
         if self.freedom > 0:
             variance *= max(1.0, self.chi_square / self.freedom)
-        return float(self.intercept + self.slope * at[1]), float(np.sqrt(variance))
+        drift = _SLOPE_DRIFT * max(0.0, float(np.log(samples / self.last)))
+        return float(self.intercept + self.slope * at[1]), float(np.sqrt(variance + drift**2))
 
 
 def fit_log_linear(points: Sequence[Measurement], prior: SlopePrior | None = None) -> Fit:
@@ -195,6 +202,7 @@ def fit_log_linear(points: Sequence[Measurement], prior: SlopePrior | None = Non
         freedom=len(points) - parameters,
         rising=rising,
         first=min(point.samples for point in points),
+        last=max(point.samples for point in points),
         loss=float(np.mean(residual**2)),
     )
 
@@ -273,6 +281,7 @@ def fit_as_in_paper(
         freedom=len(last) - 2,
         rising=bool(slope > 0),
         first=last[0].samples,
+        last=last[-1].samples,
         loss=loss,
     )
 

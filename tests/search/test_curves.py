@@ -107,7 +107,8 @@ def test_one_point_and_a_prior_make_a_curve_along_the_prior() -> None:
     y, s = fit.log_error(512 * 16)
     assert fit.slope == pytest.approx(-0.25)
     assert y == pytest.approx(np.log(0.6) - 0.25 * np.log(16))
-    assert s == pytest.approx(np.hypot(point.log_noise, 0.1 * np.log(16)))
+    # its own noise, the prior's spread, and the drift of slopes beyond the last point
+    assert s**2 == pytest.approx(point.log_noise**2 + (0.1**2 + 0.05**2) * np.log(16) ** 2)
 
 
 def test_the_window_leaves_out_the_flat_start() -> None:
