@@ -1,0 +1,42 @@
+"""Comparisons: intervals from independent evidence only."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mordal_optuna.replay.compare import COLUMNS, compare, print_comparison
+from mordal_optuna.replay.run import replay
+from mordal_optuna.replay.synthetic import synthetic_grid
+from mordal_optuna.search.metrics import interval_of_mean
+
+
+def test_over_files_seeds_are_averaged_first() -> None:
+    grids = [synthetic_grid(seed, encoders=3, llms=3) for seed in range(3)]
+    (row,) = compare(grids, ["random"], seeds=2, budget=3)
+    means = [
+        np.mean([100 * replay(grid, "random", seed=s, budget=3).regret for s in range(2)])
+        for grid in grids
+    ]
+    assert row.figures["regret"] == pytest.approx(interval_of_mean(means))
+    assert row.replays == 6
+
+
+def test_on_one_file_the_interval_is_over_seeds() -> None:
+    grid = synthetic_grid(0, encoders=3, llms=3)
+    plain, chance = compare([grid], ["mordal", "random"], seeds=4, budget=3)
+    assert plain.figures["full_runs"][1] == 0  # nothing in it is random
+    assert chance.figures["full_runs"][1] > 0
+
+
+def test_the_table_has_a_row_a_method_and_every_column() -> None:
+    found = compare([synthetic_grid(0, encoders=3, llms=3)], ["mordal", "grid"], seeds=1)
+    out = io.StringIO()
+    print_comparison(found, Console(file=out, width=200), title="one table")
+    text = out.getvalue()
+    assert "one table" in text
+    for word in ("mordal", "grid", *(column.title for column in COLUMNS)):
+        assert word in text

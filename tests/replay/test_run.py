@@ -1,0 +1,148 @@
+"""Replays: the real search against a known grid, judged against its truth."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from scipy import stats
+
+from mordal_optuna.config import SearchSettings
+from mordal_optuna.errors import ConfigError, GridError
+from mordal_optuna.pool import Candidate
+from mordal_optuna.replay.run import METHODS, method_settings, replay
+from mordal_optuna.replay.synthetic import synthetic_grid
+from mordal_optuna.search.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE
+from mordal_optuna.search.grid import Grid
+
+
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    return synthetic_grid(0, encoders=4, llms=4)
+
+
+def test_the_grid_is_the_truth_and_costs_one(grid: Grid) -> None:
+    found = replay(grid, "grid")
+    assert found.regret == 0
+    assert found.tau == pytest.approx(1.0)
+    assert found.gain == pytest.approx(1.0)
+    assert found.gain_projected == pytest.approx(1.0)
+    assert found.full_runs == pytest.approx(16)
+    assert found.rungs_run == 16
+    assert {e.known for e in found.ranking} == {"measured"}
+    best = max(grid.candidates, key=grid.truth)
+    assert grid.truth(Candidate(*found.picked)) == grid.truth(best)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_ranks_the_whole_pool_and_adds_up(grid: Grid, method: str) -> None:
+    found = replay(grid, method, seed=1)
+    assert {e.candidate for e in found.ranking} == set(grid.candidates)
+    truths = [grid.truth(e.candidate) for e in found.ranking]
+    values = [e.value for e in found.ranking]
+    assert found.regret == pytest.approx(max(truths) - grid.truth(Candidate(*found.picked)))
+    assert found.tau == pytest.approx(stats.weightedtau(values, truths).statistic)
+    assert found.gain == pytest.approx(grid.grid_seconds / found.cost.total)
+    assert found.full_runs == pytest.approx(16 / found.gain)
+    assert found.stopped_because
+
+
+def test_the_same_seed_gives_the_same_bytes(grid: Grid) -> None:
+    for method in ("mordal", "random", "optuna-tpe-hyperband"):
+        first, second = (replay(grid, method, seed=3, workers=3) for _ in range(2))
+        assert json.dumps(first.to_json()) == json.dumps(second.to_json())
+
+
+def test_json_has_the_agreed_keys(grid: Grid) -> None:
+    found = json.loads(json.dumps(replay(grid, "mordal").to_json()))
+    agreed = {"task", "method", "seed", "picked", "regret", "tau", "tau_random_ties", "gain"}
+    agreed |= {"gain_projected", "full_runs", "cost", "rungs_run", "stopped_because", "ranking"}
+    assert agreed <= set(found)
+    assert set(found["cost"]) == {"features", "warmup", "training", "evaluation"}
+    assert set(found["ranking"][0]) == {"encoder", "llm", "estimate", "low", "high", "known"}
+    assert isinstance(found["picked"], list)
+
+
+def test_any_number_of_workers_finds_the_same_and_faster(grid: Grid) -> None:
+    alone, many = replay(grid, "mordal"), replay(grid, "mordal", workers=4)
+    assert many.ranking == alone.ranking
+    assert many.cost.total == pytest.approx(alone.cost.total)
+    assert many.rungs_run == alone.rungs_run
+    assert many.elapsed_seconds < 0.6 * alone.elapsed_seconds
+    assert alone.elapsed_seconds == pytest.approx(alone.cost.training + alone.cost.evaluation)
+
+
+def test_costs_of_comparing_are_the_files(grid: Grid) -> None:
+    """One vision cluster: the warm-ups of its medoid alone are paid."""
+    settings = SearchSettings.model_validate({"method": "mordal", "vision_threshold": -1})
+    found = replay(grid, "mordal", settings=settings)
+    rows = [
+        sum(grid.warmup(Candidate(encoder, llm)) for llm in grid.llms) for encoder in grid.encoders
+    ]
+    assert any(found.cost.warmup == pytest.approx(row) for row in rows)
+    assert found.cost.features == grid.feature_seconds
+    assert replay(grid, "all-at-ratio").cost.warmup == 0
+
+
+def test_projected_costs_weigh_every_unit_as_at_7b(grid: Grid) -> None:
+    """All at R = 1/8: sixteen times D / 8 samples, then the rest of D for the finalist."""
+    found = replay(grid, "all-at-ratio")
+    full = grid.full_samples
+    training = (15 * full / 8 + full) * TRAIN_SAMPLE
+    evaluation = 17 * grid.test_documents * SCORED_DOCUMENT
+    assert found.cost_projected.training == pytest.approx(training)
+    assert found.cost_projected.evaluation == pytest.approx(evaluation)
+    # a warm-up of 1 % of a full alignment equals so many samples
+    compared = replay(grid, "mordal").cost_projected
+    assert compared.warmup == pytest.approx(
+        round(compared.warmup / (0.01 * full * TRAIN_SAMPLE)) * 0.01 * full * TRAIN_SAMPLE
+    )
+    assert compared.features == pytest.approx(4 * grid.test_documents * PICTURE)
+
+
+def test_a_budget_in_full_runs_is_kept_but_for_the_job_under_way(grid: Grid) -> None:
+    found = replay(grid, "random", budget=2.5)
+    assert 2.5 <= found.full_runs < 2.5 + 2
+    assert found.stopped_because.startswith("budget spent")
+
+
+def test_rivals_without_a_budget_get_what_mordal_spends(grid: Grid) -> None:
+    ours = replay(grid, "mordal")
+    stock = replay(grid, "optuna-random-none")
+    assert ours.full_runs <= stock.full_runs < ours.full_runs + 2
+
+
+def test_the_faithful_preset_is_the_faithful_method(grid: Grid) -> None:
+    preset = method_settings("mordal", "faithful")
+    assert preset == method_settings("mordal-faithful")
+    assert (
+        replay(grid, "mordal", settings=preset).ranking == replay(grid, "mordal-faithful").ranking
+    )
+    assert replay(grid, "mordal").ranking != replay(grid, "mordal-faithful").ranking
+
+
+def test_unknown_methods_and_impossible_budgets_are_refused(grid: Grid) -> None:
+    with pytest.raises(ConfigError, match="--method: got 'best'; allowed are mordal,"):
+        replay(grid, "best")
+    with pytest.raises(ConfigError, match="--budget: got 0"):
+        replay(grid, "mordal", budget=0)
+
+
+def test_a_rung_that_the_file_lacks_is_named(grid: Grid) -> None:
+    settings = SearchSettings.model_validate({"method": "mordal", "first_ratio": 0.01})
+    with pytest.raises(GridError, match="at 256 samples was asked for; the file has 512"):
+        replay(grid, "mordal", settings=settings)
+
+
+def test_picking_without_the_best_in_sight_is_a_rejection() -> None:
+    """The best candidate is worst at the lowest rung: halving loses it, all-at-ratio does not."""
+    grid = synthetic_grid(0, encoders=4, llms=4)
+    curves = [curve.model_dump() for curve in grid.curves]
+    best = max(range(len(curves)), key=lambda n: curves[n]["score"][-1])
+    curves[best]["score"] = [0.01, 0.02, 0.03, 0.5, 0.8, 0.99]
+    bloomer = Grid.model_validate({**grid.model_dump(), "curves": curves})
+    settings = SearchSettings.model_validate(
+        {"method": "mordal", "vision_threshold": 1, "llm_threshold": 1, "top_clusters": 2}
+    )
+    assert replay(bloomer, "mordal", settings=settings).best_rejected
+    assert not replay(bloomer, "all-at-ratio").best_rejected

@@ -1,0 +1,56 @@
+"""The simulated clock: workers overlap as their jobs' lengths say."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from mordal_optuna.errors import SearchError
+from mordal_optuna.objective import Objective
+from mordal_optuna.replay.simulate import PlanSteering, Simulated, Simulation
+from mordal_optuna.search.plan import Wait
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.sampler import CkaClusterSampler
+from tests.search.synthetic import FULL, plan, search, table
+
+
+def simulate(workers: int, **options: int) -> Simulated:
+    chosen, measure = plan(**options), table()
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen),
+        pruner=LogLinearHalvingPruner(chosen),
+    )
+    objective = Objective(chosen, measure)
+    return Simulation(study, objective, measure, PlanSteering(chosen), workers=workers).run()
+
+
+def test_one_worker_does_what_optimize_does_one_job_after_the_other() -> None:
+    measure = table()
+    search(plan(), measure)
+    found = simulate(1)
+    assert list(found.jobs) == measure.runs
+    # each candidate's training up to its highest rung, at 100 samples a second, and 1 s a score
+    tops = dict(measure.runs)
+    assert found.seconds == pytest.approx(sum(tops.values()) / 100 + len(measure.runs))
+
+
+def test_two_finalists_overlap_with_two_workers() -> None:
+    alone, both = simulate(1, finalists=2), simulate(2, finalists=2)
+    assert set(both.jobs) == set(alone.jobs)
+    finish = (FULL - 1024) / 100 + 1
+    assert alone.seconds - both.seconds > 0.9 * finish
+
+
+def test_who_waits_for_nobody_is_an_error() -> None:
+    study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(plan()))
+    simulation = Simulation(
+        study, Objective(plan(), table()), table(), lambda _: Wait(), workers=2
+    )
+    with pytest.raises(SearchError, match="waits for jobs that nobody runs"):
+        simulation.run()
+
+
+def test_no_worker_is_refused() -> None:
+    with pytest.raises(SearchError, match="0 workers"):
+        simulate(0)
