@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mordal_optuna.errors import ConfigError, MordalError, StudyMismatchError
+from mordal_optuna.errors import ConfigError, GridError, MordalError, StudyMismatchError
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
@@ -126,10 +126,10 @@ def replay(
 
 
 def main() -> None:
-    """Entry point: errors in one sentence; exit status 2 for a study file that cannot be run."""
+    """Entry point: errors in one sentence; exit status 2 for a file that cannot be run."""
     try:
         app()
-    except (ConfigError, StudyMismatchError) as error:
+    except (ConfigError, GridError, StudyMismatchError) as error:
         typer.echo(f"mordal: {error}", err=True)
         raise SystemExit(2) from None
     except MordalError as error:

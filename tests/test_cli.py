@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mordal_optuna import cli
+from mordal_optuna.replay.synthetic import synthetic_grid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +36,8 @@ def test_help_names_the_commands() -> None:
 def test_starting_loads_nothing_heavy() -> None:
     code = (
         "import sys, mordal_optuna.cli, mordal_optuna.config, mordal_optuna.driver, "
-        "mordal_optuna.search.sampler, mordal_optuna.reporting.console; "
+        "mordal_optuna.search.sampler, mordal_optuna.reporting.console, "
+        "mordal_optuna.replay.command; "
         "print([m for m in ('torch', 'transformers', 'lmms_eval') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -61,6 +64,78 @@ def test_an_unknown_method_exits_with_2(
     status, shown = call("quickstart", "--method", "magic", capsys=capsys)
     assert status == 2
     assert "allowed are mordal, mordal-faithful, grid" in shown
+
+
+@pytest.fixture
+def grid_file(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.json"
+    grid = synthetic_grid(0, encoders=3, llms=3)
+    path.write_text(grid.model_dump_json(exclude_none=True), encoding="utf-8")
+    return path
+
+
+def test_replay_prints_exactly_one_json_object(grid_file: Path) -> None:
+    arguments = ["replay", str(grid_file), "--method", "mordal", "--workers", "2", "--json"]
+    shown = CliRunner().invoke(cli.app, arguments)
+    assert shown.exit_code == 0
+    found = json.loads(shown.stdout)
+    assert found["method"] == "mordal"
+    assert len(found["ranking"]) == 9
+
+
+def test_replay_takes_the_preset(grid_file: Path) -> None:
+    rankings = []
+    for arguments in (["--preset", "faithful"], ["--method", "mordal-faithful"], []):
+        shown = CliRunner().invoke(cli.app, ["replay", str(grid_file), *arguments, "--json"])
+        rankings.append(json.loads(shown.stdout)["ranking"])
+    assert rankings[0] == rankings[1] != rankings[2]
+
+
+def test_replay_shows_a_ranking_to_people(grid_file: Path) -> None:
+    shown = CliRunner().invoke(cli.app, ["replay", str(grid_file)]).stdout
+    for word in ("encoder-0", "llm-2", "tau", "regret", "full runs", "pool exhausted"):
+        assert word in shown
+
+
+def test_replay_compares_methods_in_one_table(grid_file: Path) -> None:
+    arguments = ["replay", str(grid_file), "--compare", "mordal,grid", "--seeds", "2"]
+    shown = CliRunner().invoke(cli.app, arguments).stdout
+    assert "2 seed(s)" in shown
+    assert [line.split()[0] for line in shown.splitlines()[2:]] == ["mordal", "grid"]
+    asked = CliRunner().invoke(cli.app, [*arguments, "--json"]).stdout
+    assert set(json.loads(asked)) == {"mordal", "grid"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "best"], "--method: got 'best'; allowed are"),
+        (["--preset", "slow"], "--preset: got 'slow'; allowed are default, faithful"),
+        (["--compare", "mordal,best"], "--method: got 'best'"),
+        (["--budget", "0"], "--budget: got 0"),
+        (["nowhere.json"], "2 grid files were given; --method takes one"),
+    ],
+)
+def test_replay_refuses_in_one_sentence(
+    grid_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    status, shown = call("replay", str(grid_file), *arguments, capsys=capsys)
+    assert status == 2
+    assert sentence in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_broken_grid_file_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "grid.json"
+    path.write_text("[]", encoding="utf-8")
+    status, shown = call("replay", str(path), capsys=capsys)
+    assert status == 2
+    assert "grid.json" in shown
 
 
 def test_an_interruption_says_how_to_go_on(

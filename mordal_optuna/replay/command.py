@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.replay.compare import compare, print_comparison
-from mordal_optuna.replay.run import Preset, method_settings, replay
+from mordal_optuna.replay.run import Preset, check_method, method_settings, replay
 from mordal_optuna.search.grid import read_grid
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def replay_many(
         ConfigError: for an unknown method.
         GridError: if a file cannot be used.
     """
+    for method in methods:  # before any of them is run
+        check_method(method)
     grids = [read_grid(path) for path in files]
     bar = Progress(console=Console(stderr=True), transient=True)
     with bar:

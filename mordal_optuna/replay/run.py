@@ -134,8 +134,7 @@ def replay(
         GridError: if the search asks for what the file lacks.
         SearchError: if the ratios leave too few rungs.
     """
-    if method not in METHODS:
-        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(METHODS)}"])
+    check_method(method)
     if budget is not None and budget <= 0:
         raise ConfigError([f"--budget: got {budget!r}; it must be above 0 full runs"])
     if budget is None and method in BUDGETED:
@@ -152,6 +151,16 @@ def replay(
         workers=workers,
     ).run()
     return _judge(grid, method, seed, workers, setup, study_history(study), simulated)
+
+
+def check_method(method: str) -> None:
+    """Make sure that there is such a method.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if method not in METHODS:
+        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(METHODS)}"])
 
 
 def method_settings(method: str, preset: Preset = "default") -> SearchSettings:
