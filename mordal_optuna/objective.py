@@ -17,6 +17,7 @@ from mordal_optuna.search.history import (
     LLM,
     RUNGS,
     VISION_ENCODER,
+    HistoryReader,
     measurement_attributes,
 )
 from mordal_optuna.search.plan import Job, next_rung, wanted_rung
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.search.history import CandidateHistory
+    from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.store import Claims
 
@@ -64,6 +65,7 @@ class Objective:
         self._plan = plan
         self._measure = measure
         self._claims = claims or LocalClaims()
+        self._reader = HistoryReader()
 
     def __call__(self, trial: Trial) -> float:
         """Run one trial.
@@ -98,13 +100,13 @@ class Objective:
         )
         with self._claims.hold(candidate, trial.number) as held:
             # Read only now: what another worker has reported before it let go is in it.
-            known = study_history(trial.study, exclude=trial.number).of(candidate)
+            known = self._history(trial, exclude=trial.number).of(candidate)
             self._repeat(trial, known)
             if held is None:
                 raise TrialPruned("another worker trains it")
             first = top = known.top
             while True:
-                wanted = wanted_rung(self._plan, study_history(trial.study), candidate, top)
+                wanted = wanted_rung(self._plan, self._history(trial), candidate, top)
                 # To be proposed is to be wanted one rung further: with another pruner a
                 # candidate would otherwise be proposed and stopped where it stands for ever.
                 if top and (top > first or not wanted) and trial.should_prune():
@@ -117,6 +119,9 @@ class Objective:
                 self._report(trial, measurement)
                 top = samples
         return self._end(trial, candidate)
+
+    def _history(self, trial: Trial, exclude: int | None = None) -> History:
+        return study_history(trial.study, exclude=exclude, reader=self._reader)
 
     def _repeat(self, trial: Trial, known: CandidateHistory) -> None:
         if not known.measurements:
@@ -138,7 +143,7 @@ class Objective:
         return 1.0 - score if trial.study.direction == StudyDirection.MINIMIZE else score
 
     def _end(self, trial: Trial, candidate: Candidate) -> float:
-        history = study_history(trial.study)
+        history = self._history(trial)
         ranking = self._plan.ranker.rank_trained(history)
         estimate = next(e for e in ranking if e.candidate == candidate)
         stored = {k: v for k, v in asdict(estimate).items() if k != "candidate"}

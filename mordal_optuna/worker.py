@@ -15,6 +15,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import EvaluationError, LeaseLostError, ModelError, TrainingError
+from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.plan import Finished, Wait, next_job
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
 
@@ -67,6 +68,7 @@ class Worker:
         self._poll = poll_seconds
         self._sleep = sleep
         self._clock = clock
+        self._reader = HistoryReader()
         self._unclaimed: dict[int, float] = {}
 
     def run(self) -> None:
@@ -77,7 +79,7 @@ class Worker:
         """
         while True:
             self.clear_away()
-            job = next_job(self._plan, study_history(self._study))
+            job = next_job(self._plan, study_history(self._study, reader=self._reader))
             if isinstance(job, Finished):
                 self._study.set_user_attr(STOPPED_BECAUSE, job.reason)
                 return

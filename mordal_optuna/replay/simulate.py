@@ -10,6 +10,7 @@ from optuna import TrialPruned
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError
+from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.plan import Finished, Wait, next_job
 from mordal_optuna.search.sampler import study_history
 
@@ -37,10 +38,11 @@ class PlanSteering:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._reader = HistoryReader()
 
     def __call__(self, study: Study) -> Job | Wait | Finished:
         """The plan's next job."""
-        return next_job(self._plan, study_history(study))
+        return next_job(self._plan, study_history(study, reader=self._reader))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from optuna.pruners import (
 )
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 
-from mordal_optuna.search.history import LLM, VISION_ENCODER
+from mordal_optuna.search.history import LLM, VISION_ENCODER, HistoryReader
 from mordal_optuna.search.methods import ListPlan
 from mordal_optuna.search.plan import Budget, Finished, Job
 from mordal_optuna.search.sampler import study_history
@@ -74,10 +74,11 @@ class StockSteering:
 
     def __init__(self, plan: StockPlan) -> None:
         self._plan = plan
+        self._reader = HistoryReader()
 
     def __call__(self, study: Study) -> Job | Finished:
         """Always a job: which one, the sampler says."""
-        over = self._plan.over(study_history(study))
+        over = self._plan.over(study_history(study, reader=self._reader))
         if over:
             return over
         pool = len(self._plan.vision_encoders) * len(self._plan.llms)

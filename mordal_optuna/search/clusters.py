@@ -61,7 +61,7 @@ class CandidateCluster:
     vision: Group
     llm: Group
 
-    @property
+    @cached_property
     def medoid(self) -> Candidate:
         """The pair of medoids."""
         return Candidate(self.vision.medoid, self.llm.medoid)

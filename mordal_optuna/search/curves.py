@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from mordal_optuna.errors import SearchError
 
@@ -140,7 +140,7 @@ class Fit:
         """Probability of a misfit at least this large if the curve is right; 1 if unchecked."""
         if self.freedom < 1:
             return 1.0
-        return float(stats.chi2.sf(self.chi_square, self.freedom))
+        return float(special.chdtrc(self.freedom, self.chi_square))
 
     def log_error(self, samples: int) -> tuple[float, float]:
         """Predicted ln error at `samples`, and its standard error.

@@ -6,7 +6,10 @@ scores known before it and adds its own, so merging takes the first report of ev
 
 from __future__ import annotations
 
+import threading
+from bisect import insort
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
@@ -66,6 +69,9 @@ class CandidateHistory:
         return training + sum(m.eval_seconds for m in self.measurements)
 
 
+_NOTHING = CandidateHistory()
+
+
 @dataclass(frozen=True)
 class History:
     """Everything known, by candidate.
@@ -78,7 +84,7 @@ class History:
 
     def of(self, candidate: Candidate) -> CandidateHistory:
         """What is known of a candidate; empty if it was never tried."""
-        return self.candidates.get(candidate, CandidateHistory())
+        return self.candidates.get(candidate, _NOTHING)
 
     def below(self, samples: int) -> History:
         """What would be known without any score at `samples` or above."""
@@ -109,14 +115,90 @@ def read_history(trials: Sequence[FrozenTrial], *, minimize: bool = False) -> Hi
     Raises:
         SearchError: if a reported value is not in 0..1.
     """
-    merged: dict[Candidate, list[FrozenTrial]] = {}
-    for trial in sorted(trials, key=lambda t: t.number):
-        candidate = candidate_of(trial)
-        if candidate is not None:
-            merged.setdefault(candidate, []).append(trial)
-    # In order of their names, not of their trials: sums over candidates come out the same to the
-    # last bit however many workers there were.
-    return History({c: _merge(merged[c], minimize=minimize) for c in sorted(merged)})
+    return HistoryReader().read(sorted(trials, key=lambda t: t.number), minimize=minimize)
+
+
+class HistoryReader:
+    """Reads the history of a growing study without merging again what cannot change.
+
+    Finished trials never change, so the leading run of them is merged once. This is a memory of
+    the storage and not a state of the search: a new reader finds the same history.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._last: FrozenTrial | None = None
+        self._count = 0
+        self._trials: dict[Candidate, list[FrozenTrial]] = {}
+        self._known: dict[Candidate, CandidateHistory] = {}
+        # In order of their names, not of their trials: sums over candidates come out the same to
+        # the last bit however many workers there were.
+        self._order: list[Candidate] = []
+
+    def read(
+        self,
+        trials: Sequence[FrozenTrial],
+        *,
+        minimize: bool = False,
+        exclude: int | None = None,
+    ) -> History:
+        """Merge the trials of a study.
+
+        Args:
+            trials: all of them, by number.
+            minimize: whether the study reports errors instead of scores.
+            exclude: number of a trial to leave out, such as the one being sampled for.
+
+        Raises:
+            SearchError: if a reported value is not in 0..1.
+        """
+        with self._lock:
+            if self._last is not None and (
+                len(trials) < self._count or trials[self._count - 1] is not self._last
+            ):
+                self._forget()  # another study
+            self._take_finished(trials, exclude, minimize=minimize)
+            tail = [t for t in trials[self._count :] if t.number != exclude]
+            return self._with(tail, minimize=minimize)
+
+    def _take_finished(
+        self, trials: Sequence[FrozenTrial], exclude: int | None, *, minimize: bool
+    ) -> None:
+        changed = set()
+        for trial in islice(trials, self._count, None):
+            if not trial.state.is_finished() or trial.number == exclude:
+                break
+            self._count, self._last = self._count + 1, trial
+            candidate = candidate_of(trial)
+            if candidate is not None:
+                self._trials.setdefault(candidate, []).append(trial)
+                changed.add(candidate)
+        for candidate in changed:
+            if candidate not in self._known:
+                insort(self._order, candidate)
+            self._known[candidate] = _merge(self._trials[candidate], minimize=minimize)
+
+    def _with(self, tail: Sequence[FrozenTrial], *, minimize: bool) -> History:
+        """What is merged already, and the trials that may still change."""
+        own: dict[Candidate, list[FrozenTrial]] = {}
+        for trial in tail:
+            candidate = candidate_of(trial)
+            if candidate is not None:
+                own.setdefault(candidate, []).append(trial)
+        known, order = self._known, self._order
+        if own:
+            merged = {
+                c: _merge([*self._trials.get(c, ()), *more], minimize=minimize)
+                for c, more in own.items()
+            }
+            known, new = {**known, **merged}, [c for c in merged if c not in known]
+            order = list(order) if new else order
+            for candidate in new:
+                insort(order, candidate)
+        return History({c: known[c] for c in order})
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate | None:

@@ -10,7 +10,8 @@ Symbols:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
     from mordal_optuna.search.history import History
     from mordal_optuna.search.ranking import Estimate
+
+# A cluster and the candidate that stands for it.
+_StoodFor: TypeAlias = "tuple[CandidateCluster, Candidate]"
 
 # Methods that ask which models are alike before anything is trained.
 COMPARING = ("mordal", "mordal-faithful", "cross")
@@ -89,7 +93,11 @@ class MordalPlan(PooledPlan):
         return known.top == self._rungs[-1] or all(known.at(rung) for rung in self._curve)
 
     def _search_jobs(self, history: History) -> list[Job]:
-        survivors = [c for c in self._tree.clusters if self._stand_in(history, c)]
+        survivors = [
+            (cluster, medoid)
+            for cluster in self._tree.clusters
+            if (medoid := self._stand_in(history, cluster))
+        ]
         for number, rung in enumerate(self._search_rungs):
             if len(survivors) <= self._top_clusters:
                 break
@@ -102,22 +110,21 @@ class MordalPlan(PooledPlan):
         return self._intra_jobs(history, survivors[: self._top_clusters])
 
     def _split(
-        self, history: History, clusters: Sequence[CandidateCluster], rung: int
-    ) -> tuple[list[CandidateCluster], list[Candidate]]:
+        self, history: History, clusters: Sequence[_StoodFor], rung: int
+    ) -> tuple[list[_StoodFor], list[Candidate]]:
         """Clusters whose medoid is scored at a rung, best first, and the medoids that are not."""
         scored, lacking = [], []
-        for cluster in clusters:
-            medoid = self._stand_in(history, cluster)
-            known = history.of(medoid).at(rung) if medoid else None
+        for number, (cluster, medoid) in enumerate(clusters):
+            known = history.of(medoid).at(rung)
             if known:
-                scored.append((known.score, cluster))
-            elif medoid:
+                scored.append((-known.score, number, (cluster, medoid)))  # ties in their order
+            else:
                 lacking.append(medoid)
-        scored.sort(key=lambda pair: -pair[0])  # stable: ties keep the pool's order
-        return [cluster for _, cluster in scored], lacking
+        scored.sort(key=itemgetter(0, 1))
+        return [pair for _, _, pair in scored], lacking
 
     def _certain(
-        self, history: History, clusters: Sequence[CandidateCluster], keep: int, number: int
+        self, history: History, clusters: Sequence[_StoodFor], keep: int, number: int
     ) -> list[Job]:
         """Jobs of clusters that survive this rung however the missing scores turn out."""
         if keep <= self._top_clusters or number + 1 == len(self._search_rungs):
@@ -132,10 +139,10 @@ class MordalPlan(PooledPlan):
             return cluster.medoid
         return next((c for c in cluster.candidates if self._usable(history, c)), None)
 
-    def _intra_jobs(self, history: History, clusters: Sequence[CandidateCluster]) -> list[Job]:
+    def _intra_jobs(self, history: History, clusters: Sequence[_StoodFor]) -> list[Job]:
         return [
             Job(candidate, rung, "intra-cluster")
-            for cluster in clusters
+            for cluster, _ in clusters
             for candidate in cluster.candidates
             if self._usable(history, candidate)
             and (rung := first_missing(history, candidate, self._curve))

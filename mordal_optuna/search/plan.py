@@ -69,8 +69,9 @@ class Budget:
 
     def over(self, history: History) -> Finished | None:
         """The reason to stop once it is spent."""
-        spent = self.spent_seconds + history.seconds
-        if self.device_hours is None or spent < self.device_hours * 3600:
+        if self.device_hours is None:
+            return None
+        if self.spent_seconds + history.seconds < self.device_hours * 3600:
             return None
         return Finished(f"budget spent: {self.device_hours:g} device-hours")
 
@@ -239,7 +240,7 @@ class PooledPlan:
 
     def _usable(self, history: History, candidate: Candidate) -> bool:
         known = history.of(candidate)
-        return max(known.failures, known.overruled) < ATTEMPTS
+        return known.failures < ATTEMPTS and known.overruled < ATTEMPTS
 
     def _contenders(self, searched: History) -> list[Estimate]:
         """Who may become a finalist, best first."""

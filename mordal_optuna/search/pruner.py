@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from optuna.pruners import BasePruner
 
-from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.history import HistoryReader, candidate_of
 from mordal_optuna.search.plan import Plan, verdict
 from mordal_optuna.search.sampler import study_history
 
@@ -35,10 +35,12 @@ class LogLinearHalvingPruner(BasePruner):
             plan: decides; see `mordal_optuna.search.plan`.
         """
         self._plan = plan
+        self._reader = HistoryReader()
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether to stop now. Never before the trial's first report."""
         candidate = candidate_of(trial)
         if candidate is None or trial.last_step is None:
             return False
-        return not verdict(self._plan, study_history(study), candidate, trial.last_step)
+        history = study_history(study, reader=self._reader)
+        return not verdict(self._plan, history, candidate, trial.last_step)

@@ -10,6 +10,7 @@ Symbols:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
@@ -29,7 +30,7 @@ from mordal_optuna.search.curves import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mordal_optuna.search.clusters import ClusterTree
+    from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory, History
 
@@ -126,16 +127,20 @@ class Ranker:
                 y, s = fits[candidate].log_error(self._full)
                 found[candidate] = Belief(y, s, "extrapolated", fits[candidate].rising)
         deep = dict(found)
+        falls: dict[int, tuple[float, float]] = {}
         for candidate, known in history.candidates.items():
             if candidate not in found and known.measurements:
-                found[candidate] = self._from_others(history, known, deep)
+                top = known.top
+                falls[top] = falls.get(top) or self._fall(history, top, deep)
+                found[candidate] = self._from_others(known, falls[top])
         return found
 
     def rank(self, history: History) -> tuple[Estimate, ...]:
         """All candidates of the pool, best estimate first; ties in the pool's order."""
         beliefs = self.beliefs(history)
+        by_cluster: Beliefs = {}
         whole = {
-            candidate: beliefs.get(candidate) or self._untrained(candidate, beliefs)
+            candidate: beliefs.get(candidate) or self._untrained(candidate, beliefs, by_cluster)
             for candidate in self._tree.candidates
         }
         return self._sorted(history, whole)
@@ -160,30 +165,44 @@ class Ranker:
     def _below(self, known: CandidateHistory) -> tuple[Measurement, ...]:
         return tuple(m for m in known.measurements if m.samples < self._full)
 
-    def _from_others(
-        self, history: History, known: CandidateHistory, deep: Mapping[Candidate, Belief]
-    ) -> Belief:
-        """From the last score n, by the mean fall d_k of those scored at n and known deeper.
+    def _fall(
+        self, history: History, samples: int, deep: Mapping[Candidate, Belief]
+    ) -> tuple[float, float]:
+        """Mean and spread of the fall d_k of those scored at n samples and known deeper.
 
         The vague slope counts as two of them, so that a few that agree do not pass for certainty.
         """
-        last = known.measurements[-1]
-        distance = float(np.log(self._full / last.samples))
+        distance = float(np.log(self._full / samples))
         falls = [
             belief.y - at.log_error
             for candidate, belief in deep.items()
-            if (at := history.of(candidate).at(last.samples))
+            if (at := history.of(candidate).at(samples))
         ]
         vague, spread = VAGUE_SLOPE.mean * distance, VAGUE_SLOPE.spread * distance
         mean = float(np.mean([vague, vague, *falls]))
         squares = 2 * spread**2 + sum((fall - mean) ** 2 for fall in falls)
-        doubt = float(np.sqrt(squares / (2 + len(falls))))
-        return Belief(last.log_error + mean, float(np.hypot(last.log_noise, doubt)), "inferred")
+        return mean, float(np.sqrt(squares / (2 + len(falls))))
 
-    def _untrained(self, candidate: Candidate, beliefs: Mapping[Candidate, Belief]) -> Belief:
-        """From its cluster: weighted mean of its members, or of the pool if none has scores."""
-        own = self._tree.cluster_of(candidate).candidates
-        members = [beliefs[c] for c in own if c in beliefs] or list(beliefs.values())
+    def _from_others(self, known: CandidateHistory, fall: tuple[float, float]) -> Belief:
+        """From the last score, by the mean fall of the others from there on."""
+        last, (mean, spread) = known.measurements[-1], fall
+        return Belief(last.log_error + mean, float(np.hypot(last.log_noise, spread)), "inferred")
+
+    def _untrained(
+        self, candidate: Candidate, beliefs: Mapping[Candidate, Belief], by_cluster: Beliefs
+    ) -> Belief:
+        """From its cluster; worked out once for each, and kept under its medoid."""
+        cluster = self._tree.cluster_of(candidate)
+        if cluster.medoid not in by_cluster:
+            by_cluster[cluster.medoid] = self._cluster_belief(cluster, beliefs)
+        return by_cluster[cluster.medoid]
+
+    def _cluster_belief(
+        self, cluster: CandidateCluster, beliefs: Mapping[Candidate, Belief]
+    ) -> Belief:
+        """Weighted mean of its members, or of the pool if none has scores."""
+        own = [beliefs[c] for c in cluster.candidates if c in beliefs]
+        members = own or list(beliefs.values())
         if not members:  # nothing is known of anyone: half right, give or take everything
             return Belief(float(np.log(0.5)), 1.0, "inferred")
         weight = np.array([m.s for m in members]) ** -2.0
@@ -255,18 +274,18 @@ class PaperRanker(Ranker):
 
     def _from_others(
         self,
-        history: History,  # noqa: ARG002 - the paper looks at nobody else
         known: CandidateHistory,
-        deep: Mapping[Candidate, Belief],  # noqa: ARG002
+        fall: tuple[float, float],  # noqa: ARG002 - the paper looks at nobody else
     ) -> Belief:
         last = known.measurements[-1]
         return Belief(last.log_error, last.log_noise, "inferred")
 
-    def _untrained(self, candidate: Candidate, beliefs: Mapping[Candidate, Belief]) -> Belief:
-        own = self._tree.cluster_of(candidate).candidates
-        known = next((beliefs[c] for c in own if c in beliefs), None)
+    def _cluster_belief(
+        self, cluster: CandidateCluster, beliefs: Mapping[Candidate, Belief]
+    ) -> Belief:
+        known = next((beliefs[c] for c in cluster.candidates if c in beliefs), None)
         if known is None:
-            return super()._untrained(candidate, beliefs)
+            return super()._cluster_belief(cluster, beliefs)
         return Belief(known.y, float(np.hypot(known.s, _SPREAD_PRIOR)), "inferred")
 
 
@@ -294,16 +313,18 @@ class AdditiveRanker(Ranker):
         super().__init__(tree, full_samples, confidence=confidence, points=points)
         self._centre = centre
 
-    def _untrained(self, candidate: Candidate, beliefs: Mapping[Candidate, Belief]) -> Belief:
+    def _untrained(
+        self, candidate: Candidate, beliefs: Mapping[Candidate, Belief], by_cluster: Beliefs
+    ) -> Belief:
         """Standard errors add in squares, with the spread of an interaction."""
         row = beliefs.get(Candidate(self._centre.vision_encoder, candidate.llm))
         column = beliefs.get(Candidate(candidate.vision_encoder, self._centre.llm))
         centre = beliefs.get(self._centre)
         if not (row and column and centre):
-            return super()._untrained(candidate, beliefs)
+            return super()._untrained(candidate, beliefs, by_cluster)
         s = float(np.sqrt(row.s**2 + column.s**2 + centre.s**2 + _INTERACTION**2))
         return Belief(row.y + column.y - centre.y, s, "inferred")
 
 
 def _score(log_error: float) -> float:
-    return float(np.clip(1.0 - np.exp(log_error), 0.0, 1.0))
+    return min(max(1.0 - math.exp(log_error), 0.0), 1.0)

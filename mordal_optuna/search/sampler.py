@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import LLM, VISION_ENCODER, read_history
+from mordal_optuna.search.history import LLM, VISION_ENCODER, HistoryReader
 from mordal_optuna.search.plan import Finished, Job, Plan, next_job
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class CkaClusterSampler(BaseSampler):
         """
         self._plan = plan
         self._other = independent_sampler or RandomSampler(seed=seed)
+        self._reader = HistoryReader()
 
     def reseed_rng(self) -> None:
         """Reseed the sampler of the other parameters, as Optuna does in every new thread."""
@@ -71,7 +72,7 @@ class CkaClusterSampler(BaseSampler):
         """The pair of the next job, with the other sampler's values beside it."""
         rest = {k: v for k, v in search_space.items() if k not in (VISION_ENCODER, LLM)}
         values = dict(self._other.sample_relative(study, trial, rest))
-        candidate = self._propose(study_history(study, exclude=trial.number))
+        candidate = self._propose(study_history(study, exclude=trial.number, reader=self._reader))
         return {**values, VISION_ENCODER: candidate.vision_encoder, LLM: candidate.llm}
 
     def sample_independent(
@@ -97,7 +98,7 @@ class CkaClusterSampler(BaseSampler):
     ) -> None:
         """Stop the study once the plan has nothing left to do."""
         self._other.after_trial(study, trial, state, values)
-        jobs = self._plan.jobs(study_history(study))
+        jobs = self._plan.jobs(study_history(study, reader=self._reader))
         if isinstance(jobs, Finished):
             Study.set_user_attr(study, STOPPED_BECAUSE, jobs.reason)
             _stop(study)
@@ -121,18 +122,21 @@ class CkaClusterSampler(BaseSampler):
         }
 
 
-def study_history(study: Study, *, exclude: int | None = None) -> History:
+def study_history(
+    study: Study, *, exclude: int | None = None, reader: HistoryReader | None = None
+) -> History:
     """The history of a study as stored now.
 
     Args:
         study: any study.
         exclude: number of a trial to leave out, such as the one being sampled for.
+        reader: of the same study, to be quicker from the second call on.
     """
     # Called on the class on purpose, as above: Hyperband hands samplers and pruners a subclass
     # that shows one bracket's trials only and forbids user attributes. Plans need the whole.
     trials = Study.get_trials(study, deepcopy=False)
-    others = [trial for trial in trials if trial.number != exclude]
-    return read_history(others, minimize=study.direction == StudyDirection.MINIMIZE)
+    minimize = study.direction == StudyDirection.MINIMIZE
+    return (reader or HistoryReader()).read(trials, minimize=minimize, exclude=exclude)
 
 
 def _stop(study: Study) -> None:

@@ -1,0 +1,1 @@
+"""CKA of all pairs of a pool."""

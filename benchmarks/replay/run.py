@@ -1,0 +1,86 @@
+"""Every method on synthetic grids: cost, regret, weighted tau, share of rejected bests.
+
+    OMP_NUM_THREADS=1 uv run python -m benchmarks.replay.run --seeds 100 --processes 2
+
+Seeds that are done are kept in a file and found again. The grids are described in
+`mordal_optuna.replay.synthetic`; each seed is another grid, and the seed of what is random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from benchmarks.machine import machine
+from mordal_optuna.replay.compare import COLUMNS, Comparison, print_comparison
+from mordal_optuna.replay.run import METHODS, replay
+from mordal_optuna.replay.synthetic import synthetic_grid
+from mordal_optuna.search.metrics import interval_of_mean
+
+HERE = Path(__file__).parent
+
+
+def figures(seed: int) -> dict[str, dict[str, float]]:
+    """All figures of all methods on one grid; those with a budget get what `mordal` spends."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    grid = synthetic_grid(seed)
+    budget = replay(grid, "mordal", seed=seed).full_runs
+    found = {}
+    for method in METHODS:
+        own = budget if method == "random" or method.startswith("optuna") else None
+        run = replay(grid, method, seed=seed, budget=own)
+        found[method] = {column.key: float(column.value(run)) for column in COLUMNS}
+        # how often the truth lies in an interval that says 95 %
+        inside = [e.low <= grid.truth(e.candidate) <= e.high for e in run.ranking]
+        by_kind = {
+            kind: [i for i, e in zip(inside, run.ranking, strict=True) if e.known == kind]
+            for kind in ("extrapolated", "inferred")
+        }
+        found[method] |= {f"covered_{k}": sum(v) / len(v) for k, v in by_kind.items() if v}
+    return found
+
+
+def main() -> None:
+    """Run what is missing, then print and write the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--processes", type=int, default=2)
+    chosen = parser.parse_args()
+    path = HERE / "seeds.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    done = {int(seed): values for seed, values in map(json.loads, lines)}
+    missing = [seed for seed in range(chosen.seeds) if seed not in done]
+    with ProcessPoolExecutor(chosen.processes) as pool, path.open("a", encoding="utf-8") as out:
+        for seed, values in zip(missing, pool.map(figures, missing), strict=True):
+            done[seed] = values
+            print(json.dumps([seed, values]), file=out, flush=True)
+    write(done, chosen.seeds)
+
+
+def write(done: dict[int, dict[str, dict[str, float]]], seeds: int) -> None:
+    """`results.json` and the table."""
+    rows, results = [], {}
+    for method in METHODS:
+        keys = sorted({key for seed in range(seeds) for key in done[seed][method]})
+        means = {
+            key: interval_of_mean(
+                [done[s][method][key] for s in range(seeds) if key in done[s][method]]
+            )
+            for key in keys
+        }
+        results[method] = {key: [round(v, 5) for v in pair] for key, pair in means.items()}
+        rows.append(Comparison(method, means, seeds))
+    report = {"seeds": seeds, "machine": machine("optuna", "scipy"), "methods": results}
+    (HERE / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with (HERE / "table.txt").open("w", encoding="utf-8") as file:
+        for console in (Console(width=150), Console(file=file, width=150)):
+            print_comparison(rows, console, title=f"{seeds} synthetic grids, 95 % over grids")
+
+
+if __name__ == "__main__":
+    main()

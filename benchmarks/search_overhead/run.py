@@ -1,0 +1,139 @@
+"""Time and memory of a suggestion and of a pruning decision, against TPE with Hyperband.
+
+    OMP_NUM_THREADS=1 uv run python -m benchmarks.search_overhead.run
+
+Each measurement is a process of its own. A trial asks for a pair, reports scores rung by rung,
+asks the pruner after each, and ends. Curves are made up from the names. `ask` includes the
+suggestion of both parameters and, in a database, their storing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+from statistics import median
+
+import optuna
+
+from benchmarks.machine import machine
+from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
+from mordal_optuna.search.methods import MordalPlan
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.sampler import CkaClusterSampler
+
+RUNGS, FULL = (1024, 2048, 4096), 32768
+# side of the pool, trials, cluster size
+POOLS = ((7, 200, 2), (100, 2000, 5), (1000, 5000, 20))
+
+
+def main() -> None:
+    """Measure what is missing, one process a case, and write `results.json`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--case", nargs=3, metavar=("METHOD", "STORAGE", "SIDE"))
+    chosen = parser.parse_args()
+    if chosen.case:
+        method, storage, side = chosen.case
+        print(json.dumps(case(method, storage, int(side))))
+        return
+    path = Path(__file__).parent / "results.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cases": {}}
+    for side, _, _ in POOLS:
+        for storage in ("memory", "sqlite"):
+            for method in ("mordal", "tpe"):
+                key = f"{side}x{side} {storage} {method}"
+                if key not in known["cases"]:
+                    command = [sys.executable, "-m", __spec__.name, "--case"]
+                    done = subprocess.run(
+                        [*command, method, storage, str(side)],
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    )
+                    known["cases"][key] = json.loads(done.stdout)
+                    print(key, known["cases"][key], flush=True)
+                    known["machine"] = machine("optuna", "sqlalchemy", "numpy")
+                    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
+def case(method: str, storage: str, side: int) -> dict[str, float]:
+    """One pool, one storage, one method."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trials, size = next((t, s) for n, t, s in POOLS if n == side)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "study.db"
+        address = None if storage == "memory" else f"sqlite:///{file}"
+        study = optuna.create_study(direction="maximize", storage=address, **parts(method, side))
+        asks, prunes = run(study, side, trials)
+        return {
+            "trials": len(asks),
+            "ask_ms": 1000 * median(asks),
+            "ask_ms_last_tenth": 1000 * median(asks[-len(asks) // 10 :]),
+            "ask_ms_worst": 1000 * max(asks),
+            "prune_ms": 1000 * median(prunes),
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before,
+            "database_mb": file.stat().st_size / 2**20 if address else 0.0,
+        }
+
+
+def parts(method: str, side: int) -> dict[str, object]:
+    """Sampler and pruner."""
+    if method == "tpe":
+        pruner = optuna.pruners.HyperbandPruner(RUNGS[0], FULL, 2)
+        return {"sampler": optuna.samplers.TPESampler(seed=0), "pruner": pruner}
+    size = next(s for n, _, s in POOLS if n == side)
+    encoders, llms = names(side)
+    plan = MordalPlan(tree(encoders, llms, size), RUNGS, FULL, top_clusters=3)
+    return {"sampler": CkaClusterSampler(plan), "pruner": LogLinearHalvingPruner(plan)}
+
+
+def tree(encoders: list[str], llms: list[str], size: int) -> ClusterTree:
+    """Clusters of equal size, in the order of the names."""
+    cut = [
+        [Group(tuple(x[i : i + size])) for i in range(0, len(x), size)] for x in (encoders, llms)
+    ]
+    clusters = tuple(CandidateCluster(v, m) for v in cut[0] for m in cut[1])
+    return ClusterTree(tuple(encoders), tuple(llms), clusters)
+
+
+def names(side: int) -> tuple[list[str], list[str]]:
+    """As long as a hub id."""
+    encoders = [f"organisation/vision-encoder-large-{i:04d}" for i in range(side)]
+    return encoders, [f"organisation/language-model-7b-{i:04d}" for i in range(side)]
+
+
+def run(study: optuna.Study, side: int, trials: int) -> tuple[list[float], list[float]]:
+    """Seconds of each ask and of each pruning decision."""
+    encoders, llms = names(side)
+    asks, prunes = [], []
+    for _ in range(trials):
+        start = time.perf_counter()
+        trial = study.ask()
+        pair = trial.suggest_categorical("vision_encoder", encoders)
+        pair += trial.suggest_categorical("llm", llms)
+        asks.append(time.perf_counter() - start)
+        level = 0.1 + 0.3 * (zlib.crc32(pair.encode()) / 2**32)
+        state = optuna.trial.TrialState.COMPLETE
+        for samples in (*RUNGS, FULL):
+            trial.report(1 - level * (samples / FULL) ** -0.2, samples)
+            start = time.perf_counter()
+            stop = trial.should_prune()
+            prunes.append(time.perf_counter() - start)
+            if stop:
+                state = optuna.trial.TrialState.PRUNED
+                break
+        study.tell(trial, 1 - level if state.name == "COMPLETE" else None, state=state)
+        if "mordal:stopped_because" in study.user_attrs:
+            break
+    return asks, prunes
+
+
+if __name__ == "__main__":
+    main()
