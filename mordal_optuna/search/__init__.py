@@ -1,4 +1,4 @@
 """Decisions: what to train next, when to stop, and what is believed of every candidate.
 
-Uses numpy, scipy and Optuna only; importable without torch.
+Uses numpy, scipy, Optuna, and pydantic for grid files; importable without torch.
 """

@@ -1,0 +1,28 @@
+"""What the README shows is what runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.search.synthetic import table
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_plain_optuna_example_runs_and_stops_by_itself() -> None:
+    """Literally, with a `train_and_score` that looks scores up."""
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    measure, asked = table(), []
+
+    def train_and_score(encoder: str, llm: str, samples: int) -> float:
+        asked.append(samples)
+        level = {"clip": 0.22, "siglip": 0.20}[encoder] * {"llama": 1.1, "qwen": 1.0}[llm]
+        return 1 - level * (samples / 16384) ** measure.slope
+
+    names: dict[str, object] = {"train_and_score": train_and_score}
+    exec(compile(code, str(README), "exec"), names)  # noqa: S102
+    study = names["study"]
+    assert study.best_params == {"vision_encoder": "siglip", "llm": "qwen"}  # type: ignore[attr-defined]
+    assert "mordal:stopped_because" in study.user_attrs  # type: ignore[attr-defined]
+    assert max(asked) == 16384
