@@ -9,19 +9,17 @@ from optuna import TrialPruned
 from optuna.study import StudyDirection
 
 from mordal_optuna.errors import LeaseLostError, MordalError
-from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import (
     CONTINUES,
     ESTIMATE,
     FAILURE,
-    LLM,
     RUNGS,
-    VISION_ENCODER,
     HistoryReader,
     measurement_attributes,
 )
 from mordal_optuna.search.plan import Job, next_rung, wanted_rung
 from mordal_optuna.search.sampler import study_history
+from mordal_optuna.search.space import suggest_pair
 from mordal_optuna.store import LocalClaims
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from optuna import Trial
 
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.plan import Plan
@@ -94,10 +93,7 @@ class Objective:
 
     def steps(self, trial: Trial) -> Generator[Job, Measurement, float]:
         """The same, measured by whoever drives it: yields jobs, is sent their measurements."""
-        candidate = Candidate(
-            trial.suggest_categorical(VISION_ENCODER, self._plan.vision_encoders),
-            trial.suggest_categorical(LLM, self._plan.llms),
-        )
+        candidate = suggest_pair(trial, self._plan)
         with self._claims.hold(candidate, trial.number) as held:
             # Read only now: what another worker has reported before it let go is in it.
             known = self._history(trial, exclude=trial.number).of(candidate)

@@ -4,7 +4,8 @@
 
 Each measurement is a process of its own. A trial asks for a pair, reports scores rung by rung,
 asks the pruner after each, and ends. Curves are made up from the names. `ask` includes the
-suggestion of both parameters and, in a database, their storing.
+suggestion of both parameters and, in a database, their storing. `mordal` and `tpe` ask for
+categorical parameters over all names; `mordal-numbered` as `suggest_pair` does for large pools.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.methods import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
+from mordal_optuna.search.space import LARGE, suggest_pair
 
 RUNGS, FULL = (1024, 2048, 4096), 32768
 # side of the pool, trials, cluster size
+METHODS = ("mordal", "tpe", "mordal-numbered")
 POOLS = ((7, 200, 2), (100, 2000, 5), (1000, 5000, 20))
 
 
@@ -46,7 +49,7 @@ def main() -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cases": {}}
     for side, _, _ in POOLS:
         for storage in ("memory", "sqlite"):
-            for method in ("mordal", "tpe"):
+            for method in METHODS if side > LARGE else METHODS[:2]:
                 key = f"{side}x{side} {storage} {method}"
                 if key not in known["cases"]:
                     command = [sys.executable, "-m", __spec__.name, "--case"]
@@ -71,7 +74,8 @@ def case(method: str, storage: str, side: int) -> dict[str, float]:
         file = Path(folder) / "study.db"
         address = None if storage == "memory" else f"sqlite:///{file}"
         study = optuna.create_study(direction="maximize", storage=address, **parts(method, side))
-        asks, prunes = run(study, side, trials)
+        numbered = method == "mordal-numbered"
+        asks, prunes = run(study, side, trials, plan_of(side) if numbered else None)
         return {
             "trials": len(asks),
             "ask_ms": 1000 * median(asks),
@@ -88,10 +92,15 @@ def parts(method: str, side: int) -> dict[str, object]:
     if method == "tpe":
         pruner = optuna.pruners.HyperbandPruner(RUNGS[0], FULL, 2)
         return {"sampler": optuna.samplers.TPESampler(seed=0), "pruner": pruner}
+    plan = plan_of(side)
+    return {"sampler": CkaClusterSampler(plan), "pruner": LogLinearHalvingPruner(plan)}
+
+
+def plan_of(side: int) -> MordalPlan:
+    """Our search over a pool."""
     size = next(s for n, _, s in POOLS if n == side)
     encoders, llms = names(side)
-    plan = MordalPlan(tree(encoders, llms, size), RUNGS, FULL, top_clusters=3)
-    return {"sampler": CkaClusterSampler(plan), "pruner": LogLinearHalvingPruner(plan)}
+    return MordalPlan(tree(encoders, llms, size), RUNGS, FULL, top_clusters=3)
 
 
 def tree(encoders: list[str], llms: list[str], size: int) -> ClusterTree:
@@ -109,15 +118,16 @@ def names(side: int) -> tuple[list[str], list[str]]:
     return encoders, [f"organisation/language-model-7b-{i:04d}" for i in range(side)]
 
 
-def run(study: optuna.Study, side: int, trials: int) -> tuple[list[float], list[float]]:
+def run(
+    study: optuna.Study, side: int, trials: int, plan: MordalPlan | None
+) -> tuple[list[float], list[float]]:
     """Seconds of each ask and of each pruning decision."""
     encoders, llms = names(side)
     asks, prunes = [], []
     for _ in range(trials):
         start = time.perf_counter()
         trial = study.ask()
-        pair = trial.suggest_categorical("vision_encoder", encoders)
-        pair += trial.suggest_categorical("llm", llms)
+        pair = str(suggest_pair(trial, plan)) if plan else by_names(trial, encoders, llms)
         asks.append(time.perf_counter() - start)
         level = 0.1 + 0.3 * (zlib.crc32(pair.encode()) / 2**32)
         state = optuna.trial.TrialState.COMPLETE
@@ -133,6 +143,12 @@ def run(study: optuna.Study, side: int, trials: int) -> tuple[list[float], list[
         if "mordal:stopped_because" in study.user_attrs:
             break
     return asks, prunes
+
+
+def by_names(trial: optuna.Trial, encoders: list[str], llms: list[str]) -> str:
+    """The pair, as `str(Candidate)` writes it."""
+    encoder = trial.suggest_categorical("vision_encoder", encoders)
+    return f"{encoder} + {trial.suggest_categorical('llm', llms)}"
 
 
 if __name__ == "__main__":

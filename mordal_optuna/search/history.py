@@ -26,6 +26,7 @@ VISION_ENCODER = "vision_encoder"
 LLM = "llm"
 
 # User attributes of a trial.
+PAIR = "mordal:pair"
 RUNGS = "mordal:rungs"
 FAILURE = "mordal:failure"
 CONTINUES = "mordal:continues_trial"
@@ -203,6 +204,8 @@ class HistoryReader:
 
 def candidate_of(trial: FrozenTrial) -> Candidate | None:
     """The candidate a trial tries; None until both parameters are set."""
+    if PAIR in trial.user_attrs:
+        return Candidate(*trial.user_attrs[PAIR])
     if VISION_ENCODER not in trial.params or LLM not in trial.params:
         return None
     return Candidate(trial.params[VISION_ENCODER], trial.params[LLM])

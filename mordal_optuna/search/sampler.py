@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import LLM, VISION_ENCODER, HistoryReader
+from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.plan import Finished, Job, Plan, next_job
+from mordal_optuna.search.space import PairSpace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, TrialState
 
     from mordal_optuna.search.history import History
@@ -54,6 +55,7 @@ class CkaClusterSampler(BaseSampler):
         self._plan = plan
         self._other = independent_sampler or RandomSampler(seed=seed)
         self._reader = HistoryReader()
+        self._space = PairSpace(plan.vision_encoders, plan.llms)
 
     def reseed_rng(self) -> None:
         """Reseed the sampler of the other parameters, as Optuna does in every new thread."""
@@ -64,16 +66,17 @@ class CkaClusterSampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         """The pair, and whatever the other sampler wants to sample jointly."""
         space = dict(self._other.infer_relative_search_space(study, trial))
-        return {**space, **self._pair_space()}
+        return {**space, **self._space.distributions}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The pair of the next job, with the other sampler's values beside it."""
-        rest = {k: v for k, v in search_space.items() if k not in (VISION_ENCODER, LLM)}
+        own = self._space.distributions
+        rest = {k: v for k, v in search_space.items() if k not in own}
         values = dict(self._other.sample_relative(study, trial, rest))
         candidate = self._propose(study_history(study, exclude=trial.number, reader=self._reader))
-        return {**values, VISION_ENCODER: candidate.vision_encoder, LLM: candidate.llm}
+        return {**values, **self._space.values(candidate)}
 
     def sample_independent(
         self,
@@ -114,12 +117,6 @@ class CkaClusterSampler(BaseSampler):
         if winner is None:
             return Candidate(self._plan.vision_encoders[0], self._plan.llms[0])
         return winner.candidate
-
-    def _pair_space(self) -> dict[str, BaseDistribution]:
-        return {
-            VISION_ENCODER: CategoricalDistribution(self._plan.vision_encoders),
-            LLM: CategoricalDistribution(self._plan.llms),
-        }
 
 
 def study_history(
