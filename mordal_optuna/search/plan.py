@@ -14,6 +14,7 @@ Symbols:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -153,7 +154,7 @@ def next_rung(plan: Plan, top: int) -> int | None:
     return next((rung for rung in plan.rungs if rung > top), None)
 
 
-class PooledPlan:
+class PooledPlan(ABC):
     """What all plans over a fixed pool share: checks, the budget, the finish, the winner."""
 
     def __init__(
@@ -234,9 +235,9 @@ class PooledPlan:
         over = self._budget.over(history)
         return over or self._search_jobs(history) or self._finish(history)
 
+    @abstractmethod
     def _search_jobs(self, history: History) -> list[Job]:
         """The jobs before the finish; none once it may begin."""
-        raise NotImplementedError
 
     def _usable(self, history: History, candidate: Candidate) -> bool:
         known = history.of(candidate)
