@@ -125,5 +125,7 @@ def test_the_order_of_candidates_does_not_depend_on_the_order_of_trials() -> Non
         return found
 
     one = read_history([trial({8: 0.3}, number=0), other(1)])
-    two = read_history([other(0), trial({8: 0.3}, number=1)])
+    reader, trials = HistoryReader(), [other(0), trial({8: 0.3}, number=1)]
+    reader.read(trials[:1])
+    two = reader.read(trials)
     assert list(one.candidates) == list(two.candidates)
