@@ -133,6 +133,10 @@ def _build_in_processes(
         process.start()
     try:
         _follow(parts, news, progress, processes)
+        # They find nothing left and end by themselves, giving back the semaphores of the
+        # libraries they loaded; terminated at once, they would not.
+        for process in processes:
+            process.join(timeout=10 * _POLL_SECONDS)
     finally:
         for process in processes:
             process.terminate()
