@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -24,7 +24,7 @@ from transformers import (
     LlavaProcessor,
 )
 
-from mordal_optuna.alignment.families import VisionFamily, llm_family, vision_family
+from mordal_optuna.alignment.families import LlmFamily, VisionFamily, llm_family, vision_family
 from mordal_optuna.alignment.template import IMAGE_TOKEN, chat_template
 from mordal_optuna.errors import ModelError
 
@@ -78,7 +78,7 @@ class Encoder:
         """Patch features of the layer that alignment feeds on: images x patches x width."""
         hidden = self.tower(pixels, output_hidden_states=True).hidden_states
         layer = hidden[self.family.feature_layer]
-        return layer[:, 1:] if self.family.select_strategy == "default" else layer
+        return layer[:, 1:] if self.family.class_token else layer
 
 
 def check_model(source: ModelSource, kind: Literal["vision_encoder", "llm"]) -> None:
@@ -156,9 +156,41 @@ def load_encoder(source: ModelSource, precision: Precision, device: torch.device
         ModelError: if it cannot be loaded, is not supported, or lacks weights.
     """
     family = vision_family(source.name, load_config(source))
-    tower = _load_weights(source, family.tower_class(), precision, device)
+    tower = _load_weights(
+        source, family.tower_class(), precision, device, dict(family.key_mapping) or None
+    )
     tower.requires_grad_(False)
+    _give_patches(tower, family)
     return Encoder(tower.eval(), load_image_processor(source), family)
+
+
+def _give_patches(tower: PreTrainedModel, family: VisionFamily) -> None:
+    """Make the layer that is fed on hold patches, with at most one token (CLS) before them.
+
+    LLaVA can drop one leading token and no registers, and knows no feature maps.
+    """
+    registers, layer = family.register_tokens(tower.config), family.feature_layer
+
+    def patches(
+        module: torch.nn.Module,  # noqa: ARG001
+        inputs: tuple[torch.Tensor],  # noqa: ARG001
+        output: Any,
+    ) -> Any:
+        hidden = list(output.hidden_states or ())
+        if hidden:
+            kept = hidden[layer]
+            if family.feature_map:
+                kept = kept.flatten(2).transpose(1, 2)
+            else:
+                kept = torch.cat([kept[:, :1], kept[:, 1 + registers :]], dim=1)
+            hidden[layer] = kept
+            output["hidden_states"] = tuple(hidden)
+        return output
+
+    if family.feature_map:
+        tower.config.hidden_size = tower.config.hidden_sizes[-1]
+    if registers or family.feature_map:
+        tower.register_forward_hook(patches)
 
 
 def assemble(
@@ -184,7 +216,7 @@ def assemble(
         ModelError: if a part cannot be loaded or the two cannot be joined.
     """
     encoder = load_encoder(vision_encoder, precision, device)
-    targets = llm_family(llm.name, load_config(llm)).lora_targets
+    family = llm_family(llm.name, load_config(llm))
     tokenizer = load_tokenizer(llm)
     language_model = _load_weights(llm, AutoModelForCausalLM, precision, device)
     # Building, resizing and initialising all draw from the global generator: fork it.
@@ -192,12 +224,13 @@ def assemble(
         torch.manual_seed(seed)
         image_id = _add_image_token(llm.name, tokenizer, language_model)
         model = _transplant(encoder, language_model, image_id, device)
+        _keep_head(model, family, language_model.config)
         torch.manual_seed(seed)  # the same start whatever was drawn above
         projector = model.model.multi_modal_projector
         projector.linear_1.reset_parameters()
         projector.linear_2.reset_parameters()
         if lora is not None:
-            model = _with_lora(model, lora, targets)
+            model = _with_lora(model, lora, family.lora_targets)
     _keep_projector_in_fp32(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("multi_modal_projector" in name or "lora_" in name)
@@ -207,7 +240,11 @@ def assemble(
 
 
 def _load_weights(
-    source: ModelSource, loader: type, precision: Precision, device: torch.device
+    source: ModelSource,
+    loader: type,
+    precision: Precision,
+    device: torch.device,
+    key_mapping: dict[str, str] | None = None,
 ) -> PreTrainedModel:
     try:
         model, info = loader.from_pretrained(  # type: ignore[attr-defined]
@@ -217,6 +254,7 @@ def _load_weights(
             use_safetensors=True,
             dtype=_DTYPES[precision],
             output_loading_info=True,
+            key_mapping=key_mapping,
         )
     except _LOADING_ERRORS as error:
         raise ModelError(source.name, _reason(source, error)) from error
@@ -269,6 +307,9 @@ def _transplant(
         vision_feature_select_strategy=encoder.family.select_strategy,
         vision_feature_layer=encoder.family.feature_layer,
     )
+    # LLaVA ties its head to `embed_tokens` by that name, which not every LLM has. The head is put
+    # in below as it is, tied or not.
+    config.text_config.tie_word_embeddings = config.tie_word_embeddings = False
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     model.model.vision_tower = encoder.tower
@@ -277,6 +318,11 @@ def _transplant(
     model.model.multi_modal_projector.to_empty(device=device)
     model.tie_weights()
     model.generation_config = copy.deepcopy(language_model.generation_config)
+    # An answer holds no picture: a placeholder in it would ask for features there are none of.
+    model.generation_config.suppress_tokens = [
+        *(model.generation_config.suppress_tokens or ()),
+        image_id,
+    ]
     left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     if left:
         raise ModelError(
@@ -284,6 +330,26 @@ def _transplant(
             f"{len(left)} weights have no values after joining, such as {left[0]!r}",
         )
     return model
+
+
+def _keep_head(
+    model: LlavaForConditionalGeneration, family: LlmFamily, config: PretrainedConfig
+) -> None:
+    """What an LLM does to its logits after the head, which LLaVA's own class drops silently."""
+    cap = getattr(config, family.softcap) if family.softcap else None
+    divisor = getattr(config, family.divide_logits) if family.divide_logits else None
+
+    def cap_or_divide(
+        module: torch.nn.Module,  # noqa: ARG001
+        inputs: tuple[torch.Tensor],  # noqa: ARG001
+        output: torch.Tensor,
+    ) -> torch.Tensor:
+        if divisor:
+            output = output / divisor
+        return torch.tanh(output / cap) * cap if cap else output
+
+    if cap or divisor:
+        model.lm_head.register_forward_hook(cap_or_divide)
 
 
 def _with_lora(
@@ -327,9 +393,9 @@ def _processor(encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> LlavaPro
     return LlavaProcessor(
         image_processor=encoder.image_processor,
         tokenizer=tokenizer,
-        patch_size=encoder.tower.config.patch_size,
+        patch_size=encoder.family.patch_size(encoder.tower.config),
         vision_feature_select_strategy=encoder.family.select_strategy,
-        num_additional_image_tokens=encoder.family.additional_tokens,
+        num_additional_image_tokens=int(encoder.family.class_token),
         chat_template=chat_template(tokenizer),
     )
 

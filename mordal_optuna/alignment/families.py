@@ -23,22 +23,42 @@ class VisionFamily:
     Attributes:
         model_types: values of `config.model_type`, of the full checkpoint and of the tower alone.
         tower: transformers class that loads the tower out of either.
-        select_strategy: LLaVA's name for what is kept of the tokens: `default` drops the first
-            one (CLS), `full` keeps all.
-        additional_tokens: tokens beside the patches (CLS).
+        class_token: whether the first token is no patch (CLS); it is dropped.
+        registers: name of the configuration's number of register tokens, which follow the first
+            token and are dropped as well; None where a family has none.
+        feature_map: hidden states are maps, images x channels x height x width, and not tokens.
         feature_layer: hidden state that is fed to the projector; LLaVA takes the last but one.
+        key_mapping: renames weights of a full checkpoint to those of the tower.
     """
 
     model_types: tuple[str, ...]
     tower: str
-    select_strategy: Literal["default", "full"]
-    additional_tokens: int
+    class_token: bool
+    registers: str | None = None
+    feature_map: bool = False
     feature_layer: int = -2
+    key_mapping: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def select_strategy(self) -> Literal["default", "full"]:
+        """LLaVA's name for what is kept of the tokens: `default` drops the first one."""
+        return "default" if self.class_token else "full"
 
     def tower_class(self) -> type[PreTrainedModel]:
         """The transformers class that loads the tower."""
         found: type[PreTrainedModel] = getattr(transformers, self.tower)
         return found
+
+    def register_tokens(self, config: PretrainedConfig) -> int:
+        """How many register tokens this model has."""
+        return int(getattr(config, self.registers)) if self.registers else 0
+
+    def patch_size(self, config: PretrainedConfig) -> int:
+        """Pixels on a side of what one feature stands for."""
+        if self.feature_map:  # a stem of stride 4, and stages that halve the map but the first
+            return 4 * 2 ** (len(config.hidden_sizes) - 1)
+        size = config.patch_size
+        return int(size[0] if isinstance(size, list | tuple) else size)
 
 
 @dataclass(frozen=True)
@@ -48,23 +68,57 @@ class LlmFamily:
     Attributes:
         model_types: values of `config.model_type`.
         lora_targets: names of the linear layers that get LoRA: attention and MLP, not the head.
+        softcap: name of the configuration's c where logits l are c tanh(l / c); LLaVA's own head
+            drops it.
+        divide_logits: name of the configuration's divisor of logits; LLaVA's own head drops it.
     """
 
     model_types: tuple[str, ...]
     lora_targets: tuple[str, ...]
+    softcap: str | None = None
+    divide_logits: str | None = None
 
 
 VISION_FAMILIES = (
-    VisionFamily(("clip", "clip_vision_model"), "CLIPVisionModel", "default", 1),
-    VisionFamily(("siglip", "siglip_vision_model"), "SiglipVisionModel", "full", 0),
-    VisionFamily(("dinov2",), "Dinov2Model", "default", 1),
+    VisionFamily(("clip", "clip_vision_model"), "CLIPVisionModel", class_token=True),
+    # SigLIP 2 of fixed resolution is a SigLIP model to transformers.
+    VisionFamily(("siglip", "siglip_vision_model"), "SiglipVisionModel", class_token=False),
+    VisionFamily(("vit",), "ViTModel", class_token=True),
+    VisionFamily(("dinov2",), "Dinov2Model", class_token=True),
+    VisionFamily(
+        ("dinov2_with_registers",),
+        "Dinov2WithRegistersModel",
+        class_token=True,
+        registers="num_register_tokens",
+    ),
+    VisionFamily(
+        ("dinov3_vit",), "DINOv3ViTModel", class_token=True, registers="num_register_tokens"
+    ),
+    VisionFamily(("aimv2", "aimv2_vision_model"), "Aimv2VisionModel", class_token=False),
+    VisionFamily(
+        ("internvl", "internvl_vision"),
+        "InternVLVisionModel",
+        class_token=True,
+        key_mapping=((r"^(model\.)?vision_tower\.", ""),),
+    ),
+    # CLIP-trained or not: the last map, since the one before has another width.
+    VisionFamily(
+        ("convnext",), "ConvNextModel", class_token=False, feature_map=True, feature_layer=-1
+    ),
 )
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_GATED = (*_ATTENTION, "gate_proj", "up_proj", "down_proj")
 
 LLM_FAMILIES = (
     LlmFamily(
-        ("llama", "mistral", "qwen2"),
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "smollm3"), _GATED
     ),
+    LlmFamily(("gemma2",), _GATED, softcap="final_logit_softcapping"),
+    LlmFamily(("granite",), _GATED, divide_logits="logits_scaling"),
+    LlmFamily(("phi3",), ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
+    LlmFamily(("gpt_neox",), ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")),
+    LlmFamily(("opt",), ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")),
 )
 
 

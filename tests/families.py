@@ -1,0 +1,121 @@
+"""Small random checkpoints of every architecture, saved as they lie on the hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import transformers as tf
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from mordal_optuna.pool import ModelSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WORDS = ("<pad>", "<eos>", "<unk>", "what", "is", "this", "?", "red", "a", "box", "yes", "no")
+_TEXT: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 1,
+}
+_GROUPED = {**_TEXT, "num_key_value_heads": 2}
+_VISION: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+}
+
+LLMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", _GROUPED),
+    "llama-tied": ("LlamaForCausalLM", {**_GROUPED, "tie_word_embeddings": True}),
+    "mistral": ("MistralForCausalLM", _GROUPED),
+    "qwen2": ("Qwen2ForCausalLM", _GROUPED),
+    "qwen3": ("Qwen3ForCausalLM", {**_GROUPED, "head_dim": 8}),
+    "gemma": ("GemmaForCausalLM", {**_GROUPED, "head_dim": 8}),
+    "gemma2": (
+        "Gemma2ForCausalLM",
+        {**_GROUPED, "head_dim": 8, "final_logit_softcapping": 0.5},
+    ),
+    "gemma3": ("Gemma3ForCausalLM", {**_GROUPED, "head_dim": 8}),
+    "phi3": ("Phi3ForCausalLM", _GROUPED),
+    "olmo2": ("Olmo2ForCausalLM", _GROUPED),
+    "smollm3": ("SmolLM3ForCausalLM", _GROUPED),
+    "granite": ("GraniteForCausalLM", {**_GROUPED, "logits_scaling": 8.0}),
+    "gpt-neox": ("GPTNeoXForCausalLM", _TEXT),
+    "opt": (
+        "OPTForCausalLM",
+        {
+            "vocab_size": 64,
+            "hidden_size": 32,
+            "ffn_dim": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 256,
+            "word_embed_proj_dim": 32,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "bos_token_id": 1,
+        },
+    ),
+}
+
+VISION: dict[str, tuple[str, dict[str, Any], int]] = {
+    "clip": ("CLIPVisionModel", _VISION, 16),
+    "siglip": ("SiglipVisionModel", _VISION, 16),
+    "vit": ("ViTModel", _VISION, 16),
+    "dinov2": ("Dinov2Model", _VISION, 16),
+    "dinov2-registers": ("Dinov2WithRegistersModel", {**_VISION, "num_register_tokens": 4}, 16),
+    "dinov3": ("DINOv3ViTModel", {**_VISION, "num_register_tokens": 4}, 16),
+    "aimv2": ("Aimv2VisionModel", _VISION, 16),
+    "internvit": (
+        "InternVLVisionModel",
+        {**_VISION, "image_size": [32, 32], "patch_size": [8, 8]},
+        16,
+    ),
+    "convnext": (
+        "ConvNextModel",
+        {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_channels": 3},
+        4,
+    ),
+}
+
+
+def random_llm(folder: Path, name: str) -> ModelSource:
+    """An LLM of a family, with a tokenizer of a few words."""
+    loader, options = LLMS[name]
+    kind = getattr(tf, loader)
+    tf.set_seed(0)
+    model = kind(kind.config_class(**options))
+    for layer in model.modules():  # away from their starting values of 0 and 1, or losing one
+        for own in layer.parameters(recurse=False):  # would not show
+            if own.ndim == 1:
+                own.data += 0.1 * own.data.clone().normal_()
+    model.save_pretrained(folder / name)
+    tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(_WORDS)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    ).save_pretrained(folder / name)
+    return ModelSource(name, str(folder / name))
+
+
+def random_encoder(folder: Path, name: str) -> ModelSource:
+    """An encoder of a family, with an image processor of its size (64 for feature maps)."""
+    loader, options, _ = VISION[name]
+    kind = getattr(tf, loader)
+    tf.set_seed(0)
+    kind(kind.config_class(**options)).save_pretrained(folder / name)
+    side = 64 if name == "convnext" else 32
+    tf.CLIPImageProcessor(
+        size={"height": side, "width": side}, do_center_crop=False
+    ).save_pretrained(folder / name)
+    return ModelSource(name, str(folder / name))
