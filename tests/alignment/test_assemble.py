@@ -112,7 +112,8 @@ def test_an_unsupported_architecture_is_refused_with_what_is_supported(tmp_path:
     folder = tmp_path / "odd"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ModelError, match="'bert' is not supported as a LLM; supported are gemma, .*llama"):
+    refusal = "'bert' is not supported as a LLM; supported are gemma, .*llama"
+    with pytest.raises(ModelError, match=refusal):
         check_model(ModelSource("odd", str(folder)), "llm")
     with pytest.raises(ModelError, match="'bert' is not supported as a vision encoder"):
         check_model(ModelSource("odd", str(folder)), "vision_encoder")
