@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mordal_optuna.alignment.assemble import check_model
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.alignment.loading import check_model
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.evaluation.tasks import build_task, task_images
 from mordal_optuna.measure import AlignAndScore

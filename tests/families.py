@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import timm
 import transformers as tf
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mordal_optuna.pool import ModelSource
@@ -86,15 +89,32 @@ VISION: dict[str, tuple[str, dict[str, Any], int]] = {
         {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_channels": 3},
         4,
     ),
+    # A whole InternVL, of which the encoder is a part; and timm's models, by their own names.
+    "internvl": ("InternVLForConditionalGeneration", {}, 16),
+    "timm-eva02": (
+        "eva02_tiny_patch14_224",
+        {"img_size": 56, "embed_dim": 32, "depth": 3, "num_heads": 4},
+        16,
+    ),
+    "timm-eva02-clip": (
+        "eva02_base_patch16_clip_224",
+        {"img_size": 64, "embed_dim": 32, "depth": 3, "num_heads": 4},
+        16,
+    ),
+    "timm-convnext-clip": (
+        "convnext_base",
+        {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+        4,
+    ),
 }
 
 
-def random_llm(folder: Path, name: str) -> ModelSource:
+def random_llm(folder: Path, name: str, **changed: int) -> ModelSource:
     """An LLM of a family, with a tokenizer of a few words."""
     loader, options = LLMS[name]
     kind = getattr(tf, loader)
     tf.set_seed(0)
-    model = kind(kind.config_class(**options))
+    model = kind(kind.config_class(**{**options, **changed}))
     for layer in model.modules():  # away from their starting values of 0 and 1, or losing one
         for own in layer.parameters(recurse=False):  # would not show
             if own.ndim == 1:
@@ -110,12 +130,42 @@ def random_llm(folder: Path, name: str) -> ModelSource:
 
 def random_encoder(folder: Path, name: str) -> ModelSource:
     """An encoder of a family, with an image processor of its size (64 for feature maps)."""
+    tf.set_seed(0)
+    if name.startswith("timm-"):
+        return _random_timm(folder, name)
     loader, options, _ = VISION[name]
     kind = getattr(tf, loader)
-    tf.set_seed(0)
-    kind(kind.config_class(**options)).save_pretrained(folder / name)
+    config = _internvl() if name == "internvl" else kind.config_class(**options)
+    kind(config).save_pretrained(folder / name)
     side = 64 if name == "convnext" else 32
     tf.CLIPImageProcessor(
         size={"height": side, "width": side}, do_center_crop=False
     ).save_pretrained(folder / name)
+    return ModelSource(name, str(folder / name))
+
+
+def _internvl() -> tf.InternVLConfig:
+    vision = tf.InternVLVisionConfig(**VISION["internvit"][1])
+    return tf.InternVLConfig(vision_config=vision, text_config=tf.Qwen2Config(**_GROUPED))
+
+
+def _random_timm(folder: Path, name: str) -> ModelSource:
+    """A timm model as the hub holds it: its own weight names, its own config.json."""
+    architecture, options, _ = VISION[name]
+    model = timm.create_model(architecture, num_classes=0, **options)
+    side = options.get("img_size", 64)
+    settings = {
+        "architecture": architecture,
+        "num_classes": 0,
+        "model_args": options,
+        "pretrained_cfg": {
+            **{key: model.pretrained_cfg[key] for key in ("mean", "std", "interpolation")},
+            "input_size": [3, side, side],
+            "crop_pct": 0.9,
+            "crop_mode": "center",
+        },
+    }
+    (folder / name).mkdir()
+    (folder / name / "config.json").write_text(json.dumps(settings))
+    save_file(model.state_dict(), folder / name / "model.safetensors")
     return ModelSource(name, str(folder / name))

@@ -10,36 +10,39 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
 
-from mordal_optuna.alignment.families import LlmFamily, VisionFamily, llm_family, vision_family
+from mordal_optuna.alignment.families import LlmFamily, llm_family
+from mordal_optuna.alignment.llava import (
+    PatchLlavaConfig,
+    PatchLlavaForConditionalGeneration,
+    keep_head,
+)
+from mordal_optuna.alignment.loading import (
+    Attention,
+    Precision,
+    load_config,
+    load_tokenizer,
+    load_weights,
+)
 from mordal_optuna.alignment.template import IMAGE_TOKEN, chat_template
+from mordal_optuna.alignment.towers import Encoder, load_encoder
 from mordal_optuna.errors import ModelError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.image_processing_utils import BaseImageProcessor
 
     from mordal_optuna.config import LoraSettings
     from mordal_optuna.pool import ModelSource
-
-Precision = Literal["fp32", "bf16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# Raised by transformers for a missing folder, hub id, file, weight or a broken configuration.
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError)
 
 
 @dataclass
@@ -50,147 +53,19 @@ class Vlm:
         model: LLaVA with LoRA injected (or without), encoder frozen.
         processor: tokenizer, image processor and chat template.
         image_tokens: placeholders that one image takes in the token sequence.
+        encoder: the vision encoder inside the model.
+        llm_family: what the LLM's architecture needs.
     """
 
     model: LlavaForConditionalGeneration
     processor: LlavaProcessor
     image_tokens: int
+    encoder: Encoder
+    llm_family: LlmFamily
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """Projector and LoRA parameters by name, in a fixed order."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-
-
-@dataclass
-class Encoder:
-    """A vision encoder alone, with what belongs to it."""
-
-    tower: PreTrainedModel
-    image_processor: BaseImageProcessor
-    family: VisionFamily
-
-    def pixels(self, images: list[Image]) -> torch.Tensor:
-        """Images as the encoder wants them: images x channels x height x width."""
-        values = self.image_processor(images=images, return_tensors="pt")["pixel_values"]
-        return values.to(dtype=self.tower.dtype)
-
-    def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Patch features of the layer that alignment feeds on: images x patches x width."""
-        hidden = self.tower(pixels, output_hidden_states=True).hidden_states
-        layer = hidden[self.family.feature_layer]
-        return layer[:, 1:] if self.family.class_token else layer
-
-
-def check_model(source: ModelSource, kind: Literal["vision_encoder", "llm"]) -> None:
-    """Whether a model is there and supported, without loading its weights.
-
-    Raises:
-        ModelError: if it is missing, broken, or of an architecture that is not supported.
-    """
-    config = load_config(source)
-    if kind == "llm":
-        llm_family(source.name, config)
-        load_tokenizer(source)
-    else:
-        vision_family(source.name, config)
-        load_image_processor(source)
-
-
-def load_config(source: ModelSource) -> PretrainedConfig:
-    """The model's configuration.
-
-    Raises:
-        ModelError: if there is none.
-    """
-    try:
-        return AutoConfig.from_pretrained(
-            source.location,
-            revision=source.revision or "main",
-            trust_remote_code=source.trust_remote_code,
-        )
-    except _LOADING_ERRORS as error:
-        raise ModelError(source.name, _reason(source, error)) from error
-
-
-def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The LLM's tokenizer; one without a pad token pads with eos (never attended, never trained).
-
-    Raises:
-        ModelError: if there is none, or it has neither a pad nor an eos token.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.location,
-            revision=source.revision or "main",
-            trust_remote_code=source.trust_remote_code,
-        )
-    except _LOADING_ERRORS as error:
-        raise ModelError(source.name, _reason(source, error)) from error
-    if tokenizer.eos_token is None:
-        raise ModelError(source.name, "its tokenizer has no eos token; answers must end with one")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def load_image_processor(source: ModelSource) -> BaseImageProcessor:
-    """The encoder's image processor.
-
-    Raises:
-        ModelError: if there is none.
-    """
-    try:
-        return AutoImageProcessor.from_pretrained(
-            source.location,
-            revision=source.revision or "main",
-            trust_remote_code=source.trust_remote_code,
-        )
-    except _LOADING_ERRORS as error:
-        raise ModelError(source.name, _reason(source, error)) from error
-
-
-def load_encoder(source: ModelSource, precision: Precision, device: torch.device) -> Encoder:
-    """The vision tower of a checkpoint, frozen, in eval mode.
-
-    Raises:
-        ModelError: if it cannot be loaded, is not supported, or lacks weights.
-    """
-    family = vision_family(source.name, load_config(source))
-    tower = _load_weights(
-        source, family.tower_class(), precision, device, dict(family.key_mapping) or None
-    )
-    tower.requires_grad_(False)
-    _give_patches(tower, family)
-    return Encoder(tower.eval(), load_image_processor(source), family)
-
-
-def _give_patches(tower: PreTrainedModel, family: VisionFamily) -> None:
-    """Make the layer that is fed on hold patches, with at most one token (CLS) before them.
-
-    LLaVA can drop one leading token and no registers, and knows no feature maps.
-    """
-    registers, layer = family.register_tokens(tower.config), family.feature_layer
-
-    def patches(
-        module: torch.nn.Module,  # noqa: ARG001
-        inputs: tuple[torch.Tensor],  # noqa: ARG001
-        output: Any,
-    ) -> Any:
-        hidden = list(output.hidden_states or ())
-        if hidden:
-            kept = hidden[layer]
-            if family.feature_map:
-                kept = kept.flatten(2).transpose(1, 2)
-            else:
-                kept = torch.cat([kept[:, :1], kept[:, 1 + registers :]], dim=1)
-            hidden[layer] = kept
-            output["hidden_states"] = tuple(hidden)
-        return output
-
-    if family.feature_map:
-        tower.config.hidden_size = tower.config.hidden_sizes[-1]
-    if registers or family.feature_map:
-        tower.register_forward_hook(patches)
 
 
 def assemble(
@@ -201,6 +76,7 @@ def assemble(
     precision: Precision,
     seed: int,
     device: torch.device,
+    attention: Attention = "auto",
 ) -> Vlm:
     """Load both parts and join them.
 
@@ -211,6 +87,7 @@ def assemble(
         precision: dtype of the frozen weights; trainable ones are always float32.
         seed: of projector and LoRA; equal shapes get equal initial weights.
         device: where the model lives.
+        attention: how the LLM computes attention.
 
     Raises:
         ModelError: if a part cannot be loaded or the two cannot be joined.
@@ -218,13 +95,14 @@ def assemble(
     encoder = load_encoder(vision_encoder, precision, device)
     family = llm_family(llm.name, load_config(llm))
     tokenizer = load_tokenizer(llm)
-    language_model = _load_weights(llm, AutoModelForCausalLM, precision, device)
+    language_model = load_weights(
+        llm, AutoModelForCausalLM, precision, device, attention=attention
+    )
     # Building, resizing and initialising all draw from the global generator: fork it.
     with torch.random.fork_rng(devices=[device] if device.type != "cpu" else []):
         torch.manual_seed(seed)
         image_id = _add_image_token(llm.name, tokenizer, language_model)
-        model = _transplant(encoder, language_model, image_id, device)
-        _keep_head(model, family, language_model.config)
+        model = _transplant(encoder, family, language_model, image_id, device)
         torch.manual_seed(seed)  # the same start whatever was drawn above
         projector = model.model.multi_modal_projector
         projector.linear_1.reset_parameters()
@@ -234,38 +112,9 @@ def assemble(
     _keep_projector_in_fp32(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("multi_modal_projector" in name or "lora_" in name)
-    vlm = Vlm(model, _processor(encoder, tokenizer), image_tokens=0)
+    vlm = Vlm(model, _processor(encoder, tokenizer), 0, encoder, family)
     vlm.image_tokens = _checked_image_tokens(vision_encoder, llm, encoder, vlm, device)
     return vlm
-
-
-def _load_weights(
-    source: ModelSource,
-    loader: type,
-    precision: Precision,
-    device: torch.device,
-    key_mapping: dict[str, str] | None = None,
-) -> PreTrainedModel:
-    try:
-        model, info = loader.from_pretrained(  # type: ignore[attr-defined]
-            source.location,
-            revision=source.revision or "main",
-            trust_remote_code=source.trust_remote_code,
-            use_safetensors=True,
-            dtype=_DTYPES[precision],
-            output_loading_info=True,
-            key_mapping=key_mapping,
-        )
-    except _LOADING_ERRORS as error:
-        raise ModelError(source.name, _reason(source, error)) from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise ModelError(
-            source.name,
-            f"its checkpoint lacks {len(missing)} weights, such as {missing[0]!r}; "
-            "they would be random",
-        )
-    return model.to(device)
 
 
 def _add_image_token(
@@ -296,25 +145,35 @@ def _add_image_token(
 
 
 def _transplant(
-    encoder: Encoder, language_model: PreTrainedModel, image_id: int, device: torch.device
+    encoder: Encoder,
+    family: LlmFamily,
+    language_model: PreTrainedModel,
+    image_id: int,
+    device: torch.device,
 ) -> LlavaForConditionalGeneration:
+    needs = beyond_llava(encoder, family, language_model.config)
     # Deep copies: LlavaConfig changes the configurations it is given in place, and the LLM would
     # then compute other logits.
-    config = LlavaConfig(
+    config = (PatchLlavaConfig if needs else LlavaConfig)(
         vision_config=copy.deepcopy(encoder.tower.config),
         text_config=copy.deepcopy(language_model.config),
         image_token_index=image_id,
         vision_feature_select_strategy=encoder.family.select_strategy,
         vision_feature_layer=encoder.family.feature_layer,
+        **needs,
     )
     # LLaVA ties its head to `embed_tokens` by that name, which not every LLM has. The head is put
     # in below as it is, tied or not.
     config.text_config.tie_word_embeddings = config.tie_word_embeddings = False
     with torch.device("meta"):
-        model = LlavaForConditionalGeneration(config)
+        model = (PatchLlavaForConditionalGeneration if needs else LlavaForConditionalGeneration)(
+            config
+        )
     model.model.vision_tower = encoder.tower
     model.model.language_model = language_model.base_model
     model.lm_head = language_model.get_output_embeddings()
+    if needs:
+        keep_head(model.lm_head, softcap=config.logit_softcap, divisor=config.logit_divisor)
     model.model.multi_modal_projector.to_empty(device=device)
     model.tie_weights()
     model.generation_config = copy.deepcopy(language_model.generation_config)
@@ -332,24 +191,21 @@ def _transplant(
     return model
 
 
-def _keep_head(
-    model: LlavaForConditionalGeneration, family: LlmFamily, config: PretrainedConfig
-) -> None:
-    """What an LLM does to its logits after the head, which LLaVA's own class drops silently."""
-    cap = getattr(config, family.softcap) if family.softcap else None
-    divisor = getattr(config, family.divide_logits) if family.divide_logits else None
-
-    def cap_or_divide(
-        module: torch.nn.Module,  # noqa: ARG001
-        inputs: tuple[torch.Tensor],  # noqa: ARG001
-        output: torch.Tensor,
-    ) -> torch.Tensor:
-        if divisor:
-            output = output / divisor
-        return torch.tanh(output / cap) * cap if cap else output
-
-    if cap or divisor:
-        model.lm_head.register_forward_hook(cap_or_divide)
+def beyond_llava(
+    encoder: Encoder, family: LlmFamily, config: PretrainedConfig
+) -> dict[str, float | bool]:
+    """What a pair needs beyond LLaVA's own class: fields of `PatchLlavaConfig`; may be empty."""
+    softcap = (getattr(config, family.softcap) if family.softcap else None) or 0.0
+    divisor = getattr(config, family.divide_logits) if family.divide_logits else 1.0
+    wanted = {
+        "register_tokens": encoder.family.register_tokens(encoder.tower.config),
+        "feature_map": encoder.family.feature_map,
+        "logit_softcap": softcap,
+        "logit_divisor": divisor,
+    }
+    plain = {"register_tokens": 0, "feature_map": False, "logit_softcap": 0.0}
+    plain["logit_divisor"] = 1.0
+    return wanted if wanted != plain else {}
 
 
 def _with_lora(
@@ -393,7 +249,7 @@ def _processor(encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> LlavaPro
     return LlavaProcessor(
         image_processor=encoder.image_processor,
         tokenizer=tokenizer,
-        patch_size=encoder.family.patch_size(encoder.tower.config),
+        patch_size=encoder.family.patch_size(encoder.tower),
         vision_feature_select_strategy=encoder.family.select_strategy,
         num_additional_image_tokens=int(encoder.family.class_token),
         chat_template=chat_template(tokenizer),
@@ -418,12 +274,3 @@ def _checked_image_tokens(
             "placeholders; the two must be equal",
         )
     return int(features)
-
-
-def _reason(source: ModelSource, error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    first = text[0] if text else type(error).__name__
-    return (
-        f"cannot be loaded from {source.location!r} ({first}); it must be an existing local "
-        "folder or a hub id, with safetensors weights"
-    )

@@ -29,6 +29,8 @@ class VisionFamily:
         feature_map: hidden states are maps, images x channels x height x width, and not tokens.
         feature_layer: hidden state that is fed to the projector; LLaVA takes the last but one.
         key_mapping: renames weights of a full checkpoint to those of the tower.
+        architectures: beginnings of `config.architecture`, for timm's models, which all have the
+            same model type; empty for all others.
     """
 
     model_types: tuple[str, ...]
@@ -38,6 +40,14 @@ class VisionFamily:
     feature_map: bool = False
     feature_layer: int = -2
     key_mapping: tuple[tuple[str, str], ...] = ()
+    architectures: tuple[str, ...] = ()
+
+    def describes(self, config: PretrainedConfig) -> bool:
+        """Whether a model of this configuration belongs to the family."""
+        if config.model_type not in self.model_types:
+            return False
+        architecture = getattr(config, "architecture", "")
+        return not self.architectures or architecture.startswith(self.architectures)
 
     @property
     def select_strategy(self) -> Literal["default", "full"]:
@@ -53,12 +63,22 @@ class VisionFamily:
         """How many register tokens this model has."""
         return int(getattr(config, self.registers)) if self.registers else 0
 
-    def patch_size(self, config: PretrainedConfig) -> int:
+    def patch_size(self, tower: PreTrainedModel) -> int:
         """Pixels on a side of what one feature stands for."""
+        if self.architectures:
+            return int(tower.timm_model.feature_info[self.feature_layer]["reduction"])
         if self.feature_map:  # a stem of stride 4, and stages that halve the map but the first
-            return 4 * 2 ** (len(config.hidden_sizes) - 1)
-        size = config.patch_size
+            return 4 * 2 ** (len(tower.config.hidden_sizes) - 1)
+        size = tower.config.patch_size
         return int(size[0] if isinstance(size, list | tuple) else size)
+
+    def width(self, tower: PreTrainedModel) -> int:
+        """Channels of the layer that is fed on."""
+        if self.architectures:
+            return int(tower.timm_model.feature_info[self.feature_layer]["num_chs"])
+        if self.feature_map:
+            return int(tower.config.hidden_sizes[-1])
+        return int(tower.config.hidden_size)
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,22 @@ VISION_FAMILIES = (
     VisionFamily(
         ("convnext",), "ConvNextModel", class_token=False, feature_map=True, feature_layer=-1
     ),
+    # timm gives maps without CLS for its ViTs as well; EVA-CLIP is EVA-02 trained as CLIP.
+    VisionFamily(
+        ("timm_wrapper",),
+        "TimmWrapperModel",
+        class_token=False,
+        feature_map=True,
+        architectures=("eva02_", "eva_", "vit_"),
+    ),
+    VisionFamily(
+        ("timm_wrapper",),
+        "TimmWrapperModel",
+        class_token=False,
+        feature_map=True,
+        feature_layer=-1,
+        architectures=("convnext",),
+    ),
 )
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -129,9 +165,10 @@ def vision_family(name: str, config: PretrainedConfig) -> VisionFamily:
         ModelError: if its architecture is not supported.
     """
     for family in VISION_FAMILIES:
-        if config.model_type in family.model_types:
+        if family.describes(config):
             return family
-    raise ModelError(name, _unsupported("vision encoder", config.model_type, VISION_FAMILIES))
+    kind = getattr(config, "architecture", config.model_type)
+    raise ModelError(name, _unsupported("vision encoder", kind, VISION_FAMILIES))
 
 
 def llm_family(name: str, config: PretrainedConfig) -> LlmFamily:
@@ -142,15 +179,33 @@ def llm_family(name: str, config: PretrainedConfig) -> LlmFamily:
     """
     for family in LLM_FAMILIES:
         if config.model_type in family.model_types:
+            _check_widths(name, config)
             return family
     raise ModelError(name, _unsupported("LLM", config.model_type, LLM_FAMILIES))
+
+
+def _check_widths(name: str, config: PretrainedConfig) -> None:
+    embeddings = getattr(config, "word_embed_proj_dim", config.hidden_size)
+    if embeddings != config.hidden_size:
+        raise ModelError(
+            name,
+            f"has embeddings of width {embeddings} and hidden states of width "
+            f"{config.hidden_size}; a projector needs the two to be equal",
+        )
 
 
 def _unsupported(
     kind: str, model_type: str, families: tuple[VisionFamily, ...] | tuple[LlmFamily, ...]
 ) -> str:
-    supported = sorted(name for family in families for name in family.model_types)
+    supported = sorted({name for family in families for name in _names(family)})
     return (
         f"architecture {model_type!r} is not supported as a {kind}; "
         f"supported are {', '.join(supported)}"
     )
+
+
+def _names(family: VisionFamily | LlmFamily) -> tuple[str, ...]:
+    """Model types, or for timm's models what their architectures begin with."""
+    if isinstance(family, VisionFamily) and family.architectures:
+        return tuple(f"timm {start}*" for start in family.architectures)
+    return family.model_types

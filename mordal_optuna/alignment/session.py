@@ -6,8 +6,9 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mordal_optuna.alignment.assemble import assemble, load_config
+from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.checkpoint import Checkpoint, run_address, run_identity
+from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, TrainingError
 

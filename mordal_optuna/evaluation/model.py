@@ -53,20 +53,8 @@ class MordalVLM(lmms):
         Raises:
             ModelError: if the model cannot be loaded.
         """
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
         where = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        try:
-            model = AutoModelForImageTextToText.from_pretrained(
-                pretrained, revision=revision or "main", dtype=dtype, use_safetensors=True
-            )
-            processor = AutoProcessor.from_pretrained(pretrained, revision=revision or "main")
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                pretrained,
-                f"cannot be loaded ({reason}); it must be a LLaVA-style folder or hub id",
-            ) from error
+        model, processor = _load(pretrained, revision or "main", dtype)
         self._hold(model.to(where).eval(), processor, int(batch_size), max_new_tokens)
 
     @classmethod
@@ -220,6 +208,29 @@ class MordalVLM(lmms):
             chosen["temperature"] = options.get("temperature", 1.0)
             chosen["top_p"] = options.get("top_p", 1.0)
         return chosen
+
+
+def _load(pretrained: str, revision: str, dtype: str) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A model and its processor; exports that need our own class get it, not their copy of it."""
+    from transformers import AutoModelForImageTextToText, LlavaProcessor, PreTrainedConfig
+
+    from mordal_optuna.alignment.llava import PatchLlavaConfig, PatchLlavaForConditionalGeneration
+
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(pretrained, revision=revision)
+        ours = settings.get("model_type") == PatchLlavaConfig.model_type
+        kind = PatchLlavaForConditionalGeneration if ours else AutoModelForImageTextToText
+        model = kind.from_pretrained(
+            pretrained, revision=revision, dtype=dtype, use_safetensors=True
+        )
+        processor = LlavaProcessor.from_pretrained(pretrained, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            pretrained,
+            f"cannot be loaded ({reason}); it must be a LLaVA-style folder or hub id",
+        ) from error
+    return model, processor
 
 
 def _by_settings(requests: Sequence[Instance]) -> dict[str, list[int]]:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mordal_optuna.alignment.assemble import Precision, Vlm, load_encoder
+from mordal_optuna.alignment.towers import load_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from PIL.Image import Image
 
+    from mordal_optuna.alignment.assemble import Vlm
+    from mordal_optuna.alignment.loading import Precision
     from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
 

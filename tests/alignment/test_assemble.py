@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from transformers import AutoModel, AutoModelForCausalLM
 
-from mordal_optuna.alignment.assemble import Vlm, assemble, check_model, load_encoder
+from mordal_optuna.alignment.assemble import Vlm, assemble
+from mordal_optuna.alignment.loading import check_model
+from mordal_optuna.alignment.towers import load_encoder
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import ModelError
 from mordal_optuna.pool import ModelSource
