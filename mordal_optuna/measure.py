@@ -9,10 +9,9 @@ from mordal_optuna.evaluation.score import score
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
-    import torch
-
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.session import Machine
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.tasks import Task
@@ -30,7 +29,7 @@ class AlignAndScore:
         data: AlignmentSet,
         checkpoints: CheckpointStore,
         task: Task,
-        device: torch.device,
+        machine: Machine,
         progress: Progress,
     ) -> None:
         """Measure the candidates of a study.
@@ -40,7 +39,7 @@ class AlignAndScore:
             data: the alignment set.
             checkpoints: where trained parts are kept and found again.
             task: the target task.
-            device: where to train.
+            machine: where to train.
             progress: is told of bars and scores.
         """
         self._settings = settings
@@ -48,7 +47,7 @@ class AlignAndScore:
         self._data = data
         self._checkpoints = checkpoints
         self._task = task
-        self._device = device
+        self._machine = machine
         self._progress = progress
         self._current: tuple[Candidate, AlignmentSession] | None = None
 
@@ -85,6 +84,8 @@ class AlignAndScore:
 
     def _session(self, candidate: Candidate) -> AlignmentSession:
         if self._current is None or self._current[0] != candidate:
+            if self._current:
+                self._current[1].close()
             self._current = None  # free the last candidate before the next one is loaded
             encoder, llm = self._pool.parts(candidate)
             session = AlignmentSession(
@@ -94,7 +95,7 @@ class AlignAndScore:
                 seed=self._settings.seed,
                 data=self._data,
                 checkpoints=self._checkpoints,
-                device=self._device,
+                machine=self._machine,
             )
             self._current = (candidate, session)
         return self._current[1]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.session import Machine
     from mordal_optuna.config import RepresentationSettings, StudySettings
     from mordal_optuna.progress import Progress
     from mordal_optuna.representation.similarity import SimilarityMeasure
@@ -36,7 +37,7 @@ class Comparison:
         *,
         data: AlignmentSet,
         images: Sequence[Image],
-        device: torch.device,
+        machine: Machine,
         progress: Progress,
     ) -> None:
         """Compare the models of a study.
@@ -45,16 +46,16 @@ class Comparison:
             settings: the study.
             data: warms up the projectors.
             images: images of the target task, at least 4.
-            device: where to compute.
+            machine: where to compute.
             progress: is told of bars and clusters.
         """
         self._settings = settings
         self._pool = settings.models()
         self._data = data
         self._images = images
-        self._device = device
+        self._machine = machine
         self._progress = progress
-        self._measure = similarity_measure(settings.representation, device)
+        self._measure = similarity_measure(settings.representation, machine.device)
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
 
     def run(self) -> Representation:
@@ -92,7 +93,7 @@ class Comparison:
                 self._images,
                 batch_size=self._settings.representation.batch_size,
                 precision=self._settings.alignment.precision,
-                device=self._device,
+                device=self._machine.device,
                 progress=self._progress,
             )
             for source in self._pool.vision_encoders
@@ -113,7 +114,7 @@ class Comparison:
                 seed=self._settings.seed,
                 data=self._data,
                 samples=self._settings.representation.warmup_samples,
-                device=self._device,
+                machine=self._machine,
                 progress=self._progress,
             )
             warm = perf_counter()
@@ -121,7 +122,7 @@ class Comparison:
                 vlm,
                 self._images,
                 batch_size=self._settings.representation.batch_size,
-                device=self._device,
+                device=self._machine.device,
                 progress=self._progress,
             )
             self._seconds["warmup"] += warm - start

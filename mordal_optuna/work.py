@@ -10,6 +10,7 @@ import torch
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.loading import check_model
+from mordal_optuna.alignment.session import Machine
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.evaluation.tasks import build_task, task_images
 from mordal_optuna.measure import AlignAndScore
@@ -35,7 +36,7 @@ class Workbench:
         *,
         data: AlignmentSet,
         tasks: list[Task],
-        device: torch.device,
+        machine: Machine,
         progress: Progress,
     ) -> None:
         """Hold the opened parts; see `open_workbench`.
@@ -44,20 +45,23 @@ class Workbench:
             settings: the study.
             data: the alignment set.
             tasks: the target task, then the further ones in the study file's order.
-            device: where to compute.
+            machine: where to compute.
             progress: is told of everything.
         """
         self._settings = settings
         self._data = data
         self._tasks = tasks
-        self._device = device
+        self._machine = machine
         self._progress = progress
         self._aligner = AlignAndScore(
             settings,
             data=data,
-            checkpoints=CheckpointStore(settings.workdir / "checkpoints"),
+            checkpoints=CheckpointStore(
+                settings.checkpoint_folder(),
+                keep=None if settings.checkpoints.keep == "all" else 2,
+            ),
             task=tasks[0],
-            device=device,
+            machine=machine,
             progress=progress,
         )
 
@@ -78,7 +82,7 @@ class Workbench:
             self._settings,
             data=self._data,
             images=images,
-            device=self._device,
+            machine=self._machine,
             progress=self._progress,
         ).run()
 
@@ -110,14 +114,24 @@ def open_workbench(settings: StudySettings, progress: Progress) -> Workbench:
     for source in pool.llms:
         check_model(source, "llm")
     data = AlignmentSet.read(
-        settings.alignment.conversations,
-        settings.alignment.images,
+        settings.alignment,
         seed=settings.seed,
-        samples=settings.alignment.samples,
-        batch_size=settings.alignment.batch_size,
+        progress=progress,
+        checked=settings.workdir,
+        threads=settings.runtime.data_threads,
     )
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
-    return Workbench(settings, data=data, tasks=tasks, device=device, progress=progress)
+    machine = Machine(
+        device,
+        features=settings.workdir / "features",
+        feature_bytes=int(
+            settings.runtime.feature_cache_gb * 1e9 / len(settings.pool.vision_encoders)
+        ),
+        threads=settings.runtime.data_threads,
+        trackers=settings.runtime.trackers,
+        project=settings.study,
+    )
+    return Workbench(settings, data=data, tasks=tasks, machine=machine, progress=progress)
 
 
 def find_device(name: str) -> torch.device:

@@ -72,7 +72,6 @@ def settings(zoo: Path) -> AlignmentSettings:
 def data(settings: AlignmentSettings) -> AlignmentSet:
     """The tiny pool's alignment set."""
     from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.progress import Silent
 
-    return AlignmentSet.read(
-        settings.conversations, settings.images, seed=0, samples=64, batch_size=8
-    )
+    return AlignmentSet.read(settings, seed=0, progress=Silent())

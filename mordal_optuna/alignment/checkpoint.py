@@ -1,22 +1,21 @@
-"""Checkpoints: the trained parts of a candidate at a rung, written whole or not at all.
+"""Checkpoints: the trained parts of a candidate at a rung, and what its training goes on from.
 
-A run (one candidate under one recipe) is addressed by everything that shaped it; its rungs lie
-below it by their number of samples:
+A run (one candidate under one recipe) is addressed by everything that shaped it; its rungs are
+numbers of samples. Parts of a rung:
 
-    <folder>/<run>/run.json             what the address was made of
-    <folder>/<run>/<samples>/trained.safetensors    projector and LoRA
-    <folder>/<run>/<samples>/optimizer.safetensors  state of AdamW
-    <folder>/<run>/<samples>/state.json             position, seconds, versions
-    <folder>/<run>/<samples>/digest.json            SHA-256 of the other files
+    trained      projector and LoRA as they are scored
+    trunk        the same as training goes on from, where that is something else: before the
+                 cool-down, or not averaged
+    optimizer    state of AdamW
+
+The learning rate and dropout follow from the position, so no scheduler and no generator has a
+state of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,58 +23,58 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.train import TrunkState
+from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
     from transformers import PretrainedConfig
 
-    from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.pool import ModelSource
 
-_FILES = ("trained.safetensors", "optimizer.safetensors", "state.json")
 # Enough of a weight file to tell two models apart without reading gigabytes.
 _BLOCKS, _BLOCK_BYTES = 16, 1 << 16
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The trained state of a candidate at a rung.
+    """A candidate at a rung.
 
     Attributes:
-        samples: alignment samples trained on.
-        trained: projector and LoRA weights by parameter name.
-        optimizer: state tensors by parameter name and state name, joined by `/`.
+        samples: the rung.
+        trained: projector and LoRA as they are scored, by parameter name.
+        trunk: what training goes on from.
         train_seconds: device-seconds spent from the start up to here.
         versions: of the libraries that trained it.
     """
 
     samples: int
     trained: Mapping[str, torch.Tensor]
-    optimizer: Mapping[str, torch.Tensor]
+    trunk: TrunkState
     train_seconds: float
     versions: Mapping[str, str]
 
 
 class CheckpointStore:
-    """Checkpoints in a local folder."""
+    """Checkpoints in a local folder or behind an fsspec address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path, *, keep: int | None = None) -> None:
         """Keep checkpoints under a folder; made when the first one is saved.
 
         Args:
-            folder: any local folder.
+            folder: a local folder, or an fsspec address such as `s3://bucket/mordal`.
+            keep: how many of a run's highest rungs stay when one is saved; None keeps all.
         """
-        self._folder = folder
+        self.files = CheckpointFiles(folder)
+        self._keep = keep
 
     def rungs(self, run: str) -> list[int]:
         """Samples of the checkpoints a run has, ascending."""
-        folder = self._folder / run
-        if not folder.is_dir():
-            return []
-        return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
+        return self.files.rungs(run)
 
     def save(self, run: str, identity: Mapping[str, Any], checkpoint: Checkpoint) -> str:
         """Write a checkpoint; one that is already there is replaced.
@@ -86,66 +85,56 @@ class CheckpointStore:
             checkpoint: the state.
 
         Returns:
-            The digest of the trained weights.
+            The digest of its numbers.
 
         Raises:
-            CheckpointError: if it cannot be written; nothing half-written is left under its name.
+            CheckpointError: if it cannot be written; nothing half-written counts.
         """
-        target = self._path(run, checkpoint.samples)
-        scratch = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-        try:
-            scratch.mkdir(parents=True)
-            digest = self._write(scratch, checkpoint)
-            _write_json(target.parent / "run.json", dict(identity))
-            if target.exists():
-                shutil.rmtree(target)
-            scratch.rename(target)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise CheckpointError(str(target), f"cannot be written ({error})") from error
-        return digest
+        trunk = checkpoint.trunk
+        averaged = trunk.average is not None
+        apart = averaged or trunk.samples != checkpoint.samples
+        parts = {"trained": _writer(checkpoint.trained), "optimizer": _writer(trunk.optimizer)}
+        if apart:
+            parts["trunk"] = _writer(trunk.weights)
+        facts = {
+            "samples": checkpoint.samples,
+            "trunk_samples": trunk.samples,
+            "averaged": averaged,
+            "train_seconds": checkpoint.train_seconds,
+            "versions": dict(checkpoint.versions),
+        }
+        written = self.files.write(run, checkpoint.samples, identity, parts, facts)
+        if self._keep:
+            for rung in self.rungs(run)[: -self._keep]:
+                self.files.delete(run, rung)
+        return written.digest
 
     def load(self, run: str, samples: int) -> Checkpoint:
-        """Read a checkpoint, checking every file against its digest.
+        """Read a checkpoint, checking every part against its digest.
 
         Raises:
             CheckpointError: if it is missing or damaged.
         """
-        path = self._path(run, samples)
-        try:
-            expected = json.loads((path / "digest.json").read_text(encoding="utf-8"))
-            for name in _FILES:
-                if file_digest(path / name) != expected[name]:
-                    raise CheckpointError(
-                        str(path),
-                        f"{name} does not read back as it was written; delete the folder",
-                    )
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            return Checkpoint(
-                trained=load_file(path / "trained.safetensors"),
-                optimizer=load_file(path / "optimizer.safetensors"),
-                **state,
-            )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(str(path), f"cannot be read ({error})") from error
+        manifest = self.files.manifest(run, samples)
+        facts = manifest.facts
+        tensors = {name: self._tensors(run, samples, name) for name in manifest.parts}
+        trained = tensors["trained"]
+        trunk = TrunkState(
+            facts["trunk_samples"],
+            tensors.get("trunk", trained),
+            tensors["optimizer"],
+            trained if facts["averaged"] else None,
+        )
+        return Checkpoint(
+            facts["samples"], trained, trunk, facts["train_seconds"], facts["versions"]
+        )
 
-    def _path(self, run: str, samples: int) -> Path:
-        return self._folder / run / str(samples)
-
-    def _write(self, folder: Path, checkpoint: Checkpoint) -> str:
-        save_file(dict(checkpoint.trained), folder / "trained.safetensors")
-        save_file(dict(checkpoint.optimizer), folder / "optimizer.safetensors")
-        state = {
-            "samples": checkpoint.samples,
-            "train_seconds": checkpoint.train_seconds,
-            "versions": dict(checkpoint.versions),
-        }
-        _write_json(folder / "state.json", state)
-        digests = {name: file_digest(folder / name) for name in _FILES}
-        _write_json(folder / "digest.json", digests)
-        for name in (*_FILES, "digest.json"):
-            _flush(folder / name)
-        return digests["trained.safetensors"]
+    def _tensors(self, run: str, samples: int, name: str) -> dict[str, torch.Tensor]:
+        with self.files.part(run, samples, name) as path:
+            try:
+                return load_file(path)
+            except SafetensorError as error:
+                raise CheckpointError(str(path), f"cannot be read ({error})") from error
 
 
 def run_identity(
@@ -158,14 +147,13 @@ def run_identity(
 ) -> dict[str, Any]:
     """Everything that shapes a run: parts and revisions, recipe, data, seed.
 
-    Places and the micro-batch are left out: they change where and how fast, not what.
+    Places and what changes only the speed are left out. The data's digest covers D.
     """
-    recipe = settings.model_dump(
-        mode="json", exclude={"conversations", "images", "samples", "micro_batch_size"}
-    )
+    places = {"conversations", "images", "dataset", "skip_broken_images", "samples"}
+    recipe = settings.model_dump(mode="json", exclude=places | AlignmentSettings.SPEED)
     return {
-        "vision_encoder": _model_identity(*vision_encoder),
-        "llm": _model_identity(*llm),
+        "vision_encoder": model_identity(*vision_encoder),
+        "llm": model_identity(*llm),
         "alignment": recipe,
         "data": data_digest,
         "seed": seed,
@@ -178,13 +166,8 @@ def run_address(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _model_identity(source: ModelSource, config: PretrainedConfig) -> dict[str, str | None]:
+def model_identity(source: ModelSource, config: PretrainedConfig) -> dict[str, str | None]:
+    """What tells a model from another: its commit on the hub, or a folder's content."""
     folder = Path(source.location)
     if not folder.is_dir():
         return {"location": source.location, "commit": config._commit_hash or source.revision}
@@ -205,13 +188,11 @@ def _sampled_bytes(path: Path) -> bytes:
     return f"{path.name}:{size}".encode() + b"".join(blocks)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    scratch.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
-    scratch.replace(path)
+def _writer(tensors: Mapping[str, torch.Tensor]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        try:
+            save_file(dict(tensors), path)
+        except SafetensorError as error:  # its way to say that the disk is full
+            raise OSError(str(error)) from error
 
-
-def _flush(path: Path) -> None:
-    """Wait until a file is on the disk, so that a rename never outruns its content."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    return write

@@ -1,310 +1,223 @@
-"""The alignment set: LLaVA's conversation format, in one fixed order for all candidates."""
+"""The alignment set: which samples, in one fixed order for all candidates, all of them usable."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mordal_optuna.alignment.template import IMAGE_TOKEN
+from mordal_optuna.alignment.sources import open_source
 from mordal_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from mordal_optuna.alignment.assemble import Vlm
+    from mordal_optuna.alignment.sources import Picture, Sample, Source
+    from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.progress import Progress
 
-# Positions with this label are not trained on, as everywhere in torch and transformers.
-IGNORED = -100
-_ROLES = {"human": "user", "gpt": "assistant"}
-
-
-class _Turn(BaseModel):
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-    speaker: str = Field(alias="from", pattern="^(human|gpt)$")
-    value: str
-
-
-class _Record(BaseModel):
-    """One entry of the file; keys that are not listed here are not needed and passed over."""
-
-    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
-    id: str
-    image: str | None = None
-    conversations: tuple[_Turn, ...] = Field(min_length=2)
-
-
-class Message(TypedDict):
-    """One turn, as chat templates want it."""
-
-    role: str
-    content: list[dict[str, str]]
-
-
-class Batch(TypedDict):
-    """What the model is fed; sequences are padded on the right."""
-
-    input_ids: torch.Tensor  # samples x tokens
-    attention_mask: torch.Tensor  # samples x tokens
-    labels: torch.Tensor  # samples x tokens, IGNORED where nothing is trained
-    pixel_values: NotRequired[torch.Tensor]  # images x channels x height x width
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One conversation.
-
-    Attributes:
-        id: as in the file.
-        image: its picture; None for a text-only sample.
-        messages: the turns, user and assistant alternating, answers last.
-    """
-
-    id: str
-    image: Path | None
-    messages: tuple[Message, ...]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A sample as one candidate reads it.
-
-    Attributes:
-        ids: token ids, every image expanded to its placeholders.
-        labels: the same ids where they are trained, IGNORED elsewhere.
-        image: its picture; None for a text-only sample.
-    """
-
-    ids: tuple[int, ...]
-    labels: tuple[int, ...]
-    image: Path | None
+# Broken images that an error or a note names.
+_NAMED = 3
+# Samples whose images are checked between two looks at the progress.
+_CHUNK = 256
 
 
 class AlignmentSet:
     """Samples in the order of one fixed permutation.
 
     The order depends on the seed and the number of records alone, so r = 1/16 is a prefix of
-    r = 1/8 and all candidates see the same samples at the same step.
+    r = 1/8 and all candidates see the same samples at the same step. A stream keeps its own order.
+    Samples left out for broken images move the later ones up.
     """
 
-    def __init__(self, records: Sequence[_Record], images: Path, *, seed: int, size: int) -> None:
-        """Hold checked records; see `read`.
+    def __init__(self, source: Source, order: Sequence[int]) -> None:
+        """Hold checked samples; see `read`.
 
         Args:
-            records: all records of the file.
-            images: folder of their images.
-            seed: of the permutation.
-            size: D, how many of them make a full alignment.
+            source: where they come from.
+            order: their numbers there.
         """
-        self._records = records
-        self._images = images
-        self._order = np.random.default_rng(seed).permutation(len(records))[:size]
+        self._source = source
+        self._order = order
+        self.name = source.name
         self.digest = self._digest()
 
     @classmethod
     def read(
         cls,
-        conversations: Path,
-        images: Path,
+        settings: AlignmentSettings,
         *,
         seed: int,
-        samples: int | None,
-        batch_size: int,
+        progress: Progress,
+        checked: Path | None = None,
+        threads: int = 2,
     ) -> AlignmentSet:
-        """Read and check an alignment set.
+        """Read and check an alignment set; every image is decoded once.
 
         Args:
-            conversations: JSON list of records with `id`, `image` and `conversations`.
-            images: folder the image names are relative to.
+            settings: name the data and its size.
             seed: of the order.
-            samples: D; None takes all records, cut to whole batches.
-            batch_size: samples per optimiser step.
+            progress: is told of images checked and samples left out.
+            checked: folder that remembers which image files were found good; None checks anew.
+            threads: that decode images.
 
         Raises:
-            DataError: if the file is broken, too small, or images are missing.
+            DataError: if it is broken, too small, or more images are broken than allowed.
         """
-        records = _read_records(conversations)
-        size = len(records) // batch_size * batch_size if samples is None else samples
-        if not 0 < size <= len(records):
-            raise DataError(
-                str(conversations),
-                f"holds {len(records)} samples; a full alignment needs {size or batch_size}",
-            )
-        missing = [r.image for r in records if r.image and not (images / r.image).is_file()]
-        if missing:
-            raise DataError(
-                str(images),
-                f"{len(missing)} of the images named in {str(conversations)!r} are missing, such "
-                f"as {missing[0]!r}; every image must be there",
-            )
-        return cls(records, images, seed=seed, size=size)
+        source = open_source(settings)
+        if not source.random_access:
+            return cls(source, range(len(source)))
+        wanted = settings.samples or len(source)
+        if wanted > len(source) or len(source) < settings.batch_size:
+            raise _too_small(source, len(source), max(wanted, settings.batch_size))
+        order = np.random.default_rng(seed).permutation(len(source)).tolist()
+        good, broken = _usable(source, order, wanted, progress, _Checked(checked), threads)
+        _judge(source, broken, settings.skip_broken_images, len(good) + len(broken), progress)
+        if settings.samples is None:
+            wanted = len(good) // settings.batch_size * settings.batch_size
+        if len(good) < wanted or not wanted:
+            raise _too_small(source, len(good), wanted)
+        return cls(source, good[:wanted])
 
     def __len__(self) -> int:
         """D, the size of one full alignment."""
         return len(self._order)
 
+    @property
+    def random_access(self) -> bool:
+        """Whether samples can be had in any order at no cost."""
+        return self._source.random_access
+
     def sample(self, index: int) -> Sample:
-        """The sample at a position of the fixed order."""
-        record = self._records[int(self._order[index])]
-        image = self._images / record.image if record.image else None
-        return Sample(record.id, image, _messages(record))
+        """The conversation at a position of the fixed order.
+
+        Raises:
+            DataError: if it is none.
+        """
+        return self._source.sample(self._order[index])
+
+    def pictures(self, index: int) -> tuple[Picture, ...]:
+        """Its images."""
+        return self._source.pictures(self._order[index])
 
     def _digest(self) -> str:
         content = hashlib.sha256()
+        if not self._source.random_access:
+            content.update(f"stream:{self._source.name}:{len(self)}".encode())
+            return content.hexdigest()
         for index in self._order:
-            content.update(self._records[int(index)].model_dump_json().encode())
+            sample = self._source.sample(index)
+            content.update(json.dumps([sample.id, sample.messages]).encode())
         return content.hexdigest()
 
 
-class Collator:
-    """Turns samples into batches for one candidate."""
-
-    def __init__(self, vlm: Vlm, *, max_length: int) -> None:
-        """Collate for a candidate.
-
-        Args:
-            vlm: gives tokenizer, template, image processor and the placeholders per image.
-            max_length: longest sequence in tokens, image tokens included.
-        """
-        self._processor = vlm.processor
-        self._tokenizer = vlm.processor.tokenizer
-        self._image_id = vlm.model.config.image_token_index
-        self._image_tokens = vlm.image_tokens
-        self._max_length = max_length
-
-    def __call__(self, samples: Sequence[Encoded]) -> Batch:
-        """Build a batch.
-
-        Raises:
-            DataError: for an image that cannot be decoded.
-        """
-        shape = (len(samples), max(len(sample.ids) for sample in samples))
-        input_ids = torch.full(shape, self._tokenizer.pad_token_id)
-        attention_mask = torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, IGNORED)
-        for row, sample in enumerate(samples):
-            length = len(sample.ids)
-            input_ids[row, :length] = torch.tensor(sample.ids)
-            attention_mask[row, :length] = 1
-            labels[row, :length] = torch.tensor(sample.labels)
-        batch = Batch(input_ids=input_ids, attention_mask=attention_mask, labels=labels)
-        images = [open_image(sample.image) for sample in samples if sample.image]
-        if images:
-            processed = self._processor.image_processor(images=images, return_tensors="pt")
-            batch["pixel_values"] = processed["pixel_values"]
-        return batch
-
-    def encode(self, sample: Sample) -> Encoded:
-        """Token ids and labels of a sample; exactly the answers and what ends them are trained.
-
-        Every turn is tokenised by itself, as generation meets it: the prompt ends where the
-        answer begins.
-
-        Raises:
-            DataError: for a sample that is too long or has nothing to train on.
-        """
-        ids: list[int] = []
-        labels: list[int] = []
-        done = ""
-        for end in range(1, len(sample.messages), 2):
-            prompt = self._render(sample.messages[:end], prompt=True)
-            whole = self._render(sample.messages[: end + 1], prompt=False)
-            if not (prompt.startswith(done) and whole.startswith(prompt)):
-                raise DataError(
-                    sample.id,
-                    "its chat template rewrites earlier turns when a new one is added; a template "
-                    "must only append",
-                )
-            context = self._expand(self._tokens(prompt[len(done) :]))
-            answer = self._tokens(whole[len(prompt) :])
-            ids += context + answer
-            labels += [IGNORED] * len(context) + answer
-            done = whole
-        self._check(sample, ids, labels)
-        return Encoded(tuple(ids), tuple(labels), sample.image)
-
-    def _check(self, sample: Sample, ids: list[int], labels: list[int]) -> None:
-        if all(label == IGNORED for label in labels):
-            raise DataError(sample.id, "has no answer tokens; a sample must have an answer")
-        if len(ids) > self._max_length:
-            raise DataError(
-                sample.id, f"takes {len(ids)} tokens; max_length allows {self._max_length}"
-            )
-        images = ids.count(self._image_id)
-        expected = self._image_tokens if sample.image else 0
-        if images != expected:
-            raise DataError(
-                sample.id,
-                f"has {images} image placeholders; a sample with{'' if sample.image else 'out'} "
-                f"an image needs {expected}",
-            )
-
-    def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
-        rendered: str = self._processor.apply_chat_template(
-            list(messages), add_generation_prompt=prompt, tokenize=False
-        )
-        return rendered
-
-    def _tokens(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _expand(self, ids: list[int]) -> list[int]:
-        repeated = [
-            [token] * (self._image_tokens if token == self._image_id else 1) for token in ids
-        ]
-        return [token for run in repeated for token in run]
-
-
-def open_image(path: Path) -> Image.Image:
+def open_image(picture: Picture) -> Image.Image:
     """Decode an image to RGB.
 
     Raises:
         DataError: if it cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(str(path), f"is no image that can be decoded ({error})") from error
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
+        raise DataError(name, f"is no image that can be decoded ({error})") from error
 
 
-def _read_records(path: Path) -> list[_Record]:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(str(path), f"cannot be read as JSON ({error})") from error
-    try:
-        return TypeAdapter(list[_Record]).validate_python(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
+class _Checked:
+    """Remembers image files that were decoded once, by name, size and time of change."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._file = folder / "good-images.txt" if folder else None
+        self._known: set[str] = set()
+        if self._file and self._file.is_file():
+            self._known = set(self._file.read_text(encoding="utf-8").splitlines())
+        self._new: list[str] = []
+
+    def problem(self, picture: Picture) -> str | None:
+        """Why an image cannot be used; None where it can."""
+        name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
+        try:
+            key = self._key(picture)
+            if key is None or key not in self._known:
+                open_image(picture)
+                if key:
+                    self._new.append(key)
+        except FileNotFoundError:
+            return f"{name} (missing)"
+        except (OSError, DataError) as error:
+            return f"{name} ({error.__cause__ or error})"
+        return None
+
+    def write(self) -> None:
+        if self._file and self._new:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.writelines(f"{key}\n" for key in self._new)
+        self._new = []
+
+    def _key(self, picture: Picture) -> str | None:
+        if not isinstance(picture, Path):
+            return None
+        found = picture.stat()
+        text = f"{picture.absolute()}:{found.st_size}:{found.st_mtime_ns}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _usable(
+    source: Source,
+    order: list[int],
+    wanted: int,
+    progress: Progress,
+    checked: _Checked,
+    threads: int,
+) -> tuple[list[int], dict[int, str]]:
+    """Numbers of the first `wanted` samples whose images all decode, and what the others lack."""
+    good: list[int] = []
+    broken: dict[int, str] = {}
+
+    def problem(index: int) -> str | None:
+        found = (checked.problem(picture) for picture in source.pictures(index))
+        return next((text for text in found if text), None)
+
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        progress.track("check images", wanted) as advance,
+    ):
+        while len(good) < wanted and len(good) + len(broken) < len(order):
+            start = len(good) + len(broken)
+            chunk = order[start : start + min(_CHUNK, wanted - len(good))]
+            for index, text in zip(chunk, pool.map(problem, chunk), strict=True):
+                if text is None:
+                    good.append(index)
+                else:
+                    broken[index] = text
+            checked.write()
+            advance(len(chunk))
+    return good, broken
+
+
+def _judge(
+    source: Source, broken: dict[int, str], allowed: float, seen: int, progress: Progress
+) -> None:
+    if not broken:
+        return
+    named = "; ".join(list(broken.values())[:_NAMED])
+    if len(broken) > allowed * seen:
         raise DataError(
-            str(path),
-            f"entry {where}: {problem['msg'].lower()}; LLaVA's format is a list of records with "
-            "id, image and conversations of human and gpt turns",
-        ) from error
+            source.name,
+            f"{len(broken)} of {seen} samples have images that are missing or cannot be decoded, "
+            f"such as {named}; skip_broken_images allows {100 * allowed:g} %",
+        )
+    progress.note(f"left out {len(broken)} of {seen} samples, whose images are broken: {named}")
 
 
-def _messages(record: _Record) -> tuple[Message, ...]:
-    messages = []
-    for number, turn in enumerate(record.conversations):
-        expected = ("human", "gpt")[number % 2]
-        if turn.speaker != expected:
-            raise DataError(
-                record.id, f"turn {number} is by {turn.speaker!r}; turns must alternate from human"
-            )
-        text = turn.value.replace(IMAGE_TOKEN, "").strip()
-        parts = [{"type": "text", "text": text}]
-        if number == 0 and record.image:
-            parts.insert(0, {"type": "image"})
-        messages.append(Message(role=_ROLES[turn.speaker], content=parts))
-    if len(messages) % 2:
-        raise DataError(record.id, "ends with a question; the last turn must be an answer")
-    return tuple(messages)
+def _too_small(source: Source, found: int, wanted: int) -> DataError:
+    return DataError(source.name, f"holds {found} samples; a full alignment needs {wanted}")

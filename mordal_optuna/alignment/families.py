@@ -91,12 +91,14 @@ class LlmFamily:
         softcap: name of the configuration's c where logits l are c tanh(l / c); LLaVA's own head
             drops it.
         divide_logits: name of the configuration's divisor of logits; LLaVA's own head drops it.
+        packs: whether it keeps samples apart that are joined to one row, by their positions.
     """
 
     model_types: tuple[str, ...]
     lora_targets: tuple[str, ...]
     softcap: str | None = None
     divide_logits: str | None = None
+    packs: bool = True
 
 
 VISION_FAMILIES = (
@@ -154,7 +156,7 @@ LLM_FAMILIES = (
     LlmFamily(("granite",), _GATED, divide_logits="logits_scaling"),
     LlmFamily(("phi3",), ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
     LlmFamily(("gpt_neox",), ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")),
-    LlmFamily(("opt",), ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")),
+    LlmFamily(("opt",), ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"), packs=False),
 )
 
 

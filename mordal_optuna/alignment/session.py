@@ -2,33 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import torch
+
 from mordal_optuna.alignment.assemble import assemble
-from mordal_optuna.alignment.checkpoint import Checkpoint, run_address, run_identity
+from mordal_optuna.alignment.checkpoint import (
+    Checkpoint,
+    model_identity,
+    run_address,
+    run_identity,
+)
+from mordal_optuna.alignment.features import FeatureCache, feature_identity
 from mordal_optuna.alignment.loading import load_config
+from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
+from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.train import TrunkState
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
 
-_LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and with what candidates are trained; shapes no result but for rounding.
+
+    Attributes:
+        device: of this process.
+        features: folder of encoders' features; None computes them every time.
+        feature_bytes: disk space for one encoder's.
+        threads: that decode images.
+        trackers: Accelerate's, by name.
+        project: what trackers file runs under.
+    """
+
+    device: torch.device
+    features: Path | None = None
+    feature_bytes: int = 0
+    threads: int = 2
+    trackers: tuple[str, ...] = ()
+    project: str = "mordal"
+
+    def cache(
+        self,
+        encoder: ModelSource,
+        data: AlignmentSet,
+        settings: AlignmentSettings,
+        processes: int,
+    ) -> FeatureCache | None:
+        """The cache of an encoder's features of the alignment set."""
+        if self.features is None or not self.feature_bytes:
+            return None
+        identity = feature_identity(
+            model_identity(encoder, load_config(encoder)),
+            data,
+            precision=settings.precision,
+            share=settings.batch_size // processes,
+            device=self.device,
+        )
+        return FeatureCache(self.features, identity, budget_bytes=self.feature_bytes)
 
 
 class AlignmentSession:
     """Aligns one candidate to growing numbers of samples, reusing its checkpoints.
 
-    Nothing is loaded before the first `advance`.
+    Nothing is loaded before the first `advance`. Between calls the live candidate holds the
+    weights that are scored: those of the trunk, of their average, or of the end of a cool-down.
     """
 
     def __init__(
@@ -40,7 +94,7 @@ class AlignmentSession:
         seed: int,
         data: AlignmentSet,
         checkpoints: CheckpointStore,
-        device: torch.device,
+        machine: Machine,
     ) -> None:
         """Prepare a candidate.
 
@@ -51,7 +105,7 @@ class AlignmentSession:
             seed: of initial weights and dropout.
             data: the alignment set.
             checkpoints: where trained parts are kept and found.
-            device: where to train.
+            machine: where to train.
         """
         self._encoder = vision_encoder
         self._llm = llm
@@ -59,9 +113,13 @@ class AlignmentSession:
         self._seed = seed
         self._data = data
         self._checkpoints = checkpoints
-        self._device = device
+        self._machine = machine
+        self._accelerator = open_accelerator(machine.device, machine.trackers)
         self._vlm: Vlm | None = None
         self._trainer: Trainer | None = None
+        # What training goes on from, where the live weights are others.
+        self._trunk: TrunkState | None = None
+        self._samples = 0
         self._train_seconds = 0.0
 
     @property
@@ -77,8 +135,13 @@ class AlignmentSession:
 
     @property
     def samples(self) -> int:
-        """Samples trained on so far."""
-        return self._trainer.samples if self._trainer else 0
+        """Samples of the rung the live candidate stands at."""
+        return self._samples
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Mean loss per target token of every step this session has run, in order."""
+        return tuple(self._trainer.losses) if self._trainer else ()
 
     @property
     def train_seconds(self) -> float:
@@ -92,7 +155,7 @@ class AlignmentSession:
         damaged one is reported and the one below it used.
 
         Args:
-            samples: a whole number of batches, not below the present position.
+            samples: a whole number of batches, not below the present rung.
             progress: is told of samples done, and of damaged checkpoints.
 
         Raises:
@@ -103,46 +166,105 @@ class AlignmentSession:
         """
         start = perf_counter()
         identity = self._identity()
-        trainer = self._trainer or self._open(run_address(identity), samples, progress)
-        if trainer.samples == samples:
+        run = run_address(identity)
+        trainer = self._trainer or self._open(run, samples, progress)
+        if self._samples == samples:
             return
+        if samples < self._samples:
+            raise TrainingError(
+                self._samples, f"asked for {samples} samples, which lie behind this candidate"
+            )
+        if self._trunk:
+            trainer.restore(self._trunk)
+        trunk = self._train(trainer, samples, progress)
+        scored = trunk.average
+        if scored is not None:
+            trainer.load_weights(scored, samples)
+        elif trunk.samples != samples:
+            scored = trainer.state().weights
+        self._trunk = trunk if scored is not None else None
+        self._samples = samples
+        self._train_seconds += (perf_counter() - start) * self._accelerator.num_processes
+        if self._accelerator.is_main_process:
+            self._save(run, identity, trunk, trunk.weights if scored is None else scored)
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """End what trackers follow."""
+        if self._machine.trackers:
+            self._accelerator.end_training()
+
+    def _train(self, trainer: Trainer, samples: int, progress: Progress) -> TrunkState:
+        """Go to a rung; what training goes on from after it."""
+        branch = branch_to(self._settings, samples)
         title = f"align {self._encoder.name} + {self._llm.name} to {samples}"
         with progress.track(title, samples - trainer.samples) as advance:
-            trainer.run(samples, advance)
-        self._train_seconds += perf_counter() - start
-        self._checkpoints.save(
-            run_address(identity),
-            identity,
-            Checkpoint(
-                samples=samples,
-                trained={n: p.detach().cpu() for n, p in self.vlm.trainable().items()},
-                optimizer={n: t.cpu() for n, t in trainer.optimizer_state().items()},
-                train_seconds=self._train_seconds,
-                versions={name: version(name) for name in _LIBRARIES},
-            ),
+            if branch is None:
+                trainer.run(samples, advance)
+                return trainer.state()
+            trainer.run(max(branch.start, trainer.samples), advance)
+            trunk = trainer.state()
+            trainer.run(samples, advance, branch)
+        return trunk
+
+    def _save(
+        self,
+        run: str,
+        identity: Mapping[str, object],
+        trunk: TrunkState,
+        scored: Mapping[str, torch.Tensor],
+    ) -> None:
+        checkpoint = Checkpoint(
+            samples=self._samples,
+            trained=scored,
+            trunk=trunk,
+            train_seconds=self._train_seconds,
+            versions={name: version(name) for name in LIBRARIES},
         )
+        self._checkpoints.save(run, identity, checkpoint)
 
     def _open(self, run: str, samples: int, progress: Progress) -> Trainer:
+        machine, accelerator = self._machine, self._accelerator
+        sharded = is_sharded(accelerator)
         self._vlm = assemble(
             self._encoder,
             self._llm,
             lora=self._settings.lora,
             precision=self._settings.precision,
             seed=self._seed,
-            device=self._device,
+            device=torch.device("cpu") if sharded else machine.device,
+            attention=self._settings.attention,
         )
+        if sharded:
+            shard_frozen(self._vlm.model, machine.device)
+        if machine.trackers:
+            accelerator.init_trackers(
+                f"{machine.project}-{self._encoder.name}-{self._llm.name}", config={"run": run}
+            )
         self._trainer = Trainer(
             self._vlm,
             settings=self._settings,
             data=self._data,
             seed=self._seed,
-            device=self._device,
+            accelerator=accelerator,
+            device=machine.device,
+            cache=machine.cache(
+                self._encoder, self._data, self._settings, accelerator.num_processes
+            ),
+            threads=machine.threads,
         )
         found = self._latest(run, samples, progress)
         if found:
-            self._trainer.restore(found.samples, found.trained, found.optimizer)
-            self._train_seconds = found.train_seconds
+            self._restore(self._trainer, found)
         return self._trainer
+
+    def _restore(self, trainer: Trainer, found: Checkpoint) -> None:
+        trainer.restore(found.trunk)
+        if found.trunk.samples != found.samples or found.trunk.average is not None:
+            trainer.load_weights(found.trained, found.samples)
+            self._trunk = found.trunk
+        self._samples = found.samples
+        self._train_seconds = found.train_seconds
 
     def _latest(self, run: str, at_most: int, progress: Progress) -> Checkpoint | None:
         for rung in reversed([r for r in self._checkpoints.rungs(run) if r <= at_most]):
@@ -170,7 +292,7 @@ def warm_up(
     seed: int,
     data: AlignmentSet,
     samples: int,
-    device: torch.device,
+    machine: Machine,
     progress: Progress,
 ) -> Vlm:
     """A candidate whose projector alone was trained briefly, as the comparison of LLMs needs it.
@@ -182,17 +304,36 @@ def warm_up(
         seed: of the projector's initial weights.
         data: the alignment set; its first samples are used.
         samples: how many of them, cut to whole batches, at least one.
-        device: where to train.
+        machine: where to train.
         progress: is told of samples done.
     """
     vlm = assemble(
-        vision_encoder, llm, lora=None, precision=settings.precision, seed=seed, device=device
+        vision_encoder,
+        llm,
+        lora=None,
+        precision=settings.precision,
+        seed=seed,
+        device=machine.device,
+        attention=settings.attention,
     )
     batches = max(1, min(samples, len(data)) // settings.batch_size)
     short = settings.model_copy(
-        update={"warmup_samples": min(settings.warmup_samples, settings.batch_size)}
+        update={
+            "warmup_samples": min(settings.warmup_samples, settings.batch_size),
+            "schedule": "constant",
+        }
     )
-    trainer = Trainer(vlm, settings=short, data=data, seed=seed, device=device)
+    accelerator = open_accelerator(machine.device)
+    trainer = Trainer(
+        vlm,
+        settings=short,
+        data=data,
+        seed=seed,
+        accelerator=accelerator,
+        device=machine.device,
+        cache=machine.cache(vision_encoder, data, settings, accelerator.num_processes),
+        threads=machine.threads,
+    )
     until = batches * settings.batch_size
     with progress.track(f"warm up {vision_encoder.name} + {llm.name}", until) as advance:
         trainer.run(until, advance)

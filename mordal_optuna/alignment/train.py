@@ -3,32 +3,61 @@
 Symbols:
     B   batch_size, samples of one optimiser step over all processes
     T   target tokens of the whole global batch
-    lr  learning_rate * min(1, samples seen / warmup_samples), constant after the warm-up
 
 The loss of a step is the sum of cross entropies over all target tokens divided by T, whatever the
-number of processes and the size of micro-batches.
+number of processes and the size of micro-batches. Dropout is seeded by seed, position and process
+at every step, so a checkpoint needs no generator's state beyond its position.
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 
-from mordal_optuna.alignment.data import IGNORED, Batch, Collator
+from mordal_optuna.alignment.batches import Batches, micro_batches
+from mordal_optuna.alignment.conversation import Conversations
+from mordal_optuna.alignment.features import VisionFeatures
+from mordal_optuna.alignment.parallel import is_sharded, sum_over_processes
+from mordal_optuna.alignment.schedule import Average, rate
 from mordal_optuna.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from accelerate import Accelerator
+
     from mordal_optuna.alignment.assemble import Vlm
+    from mordal_optuna.alignment.batches import Batch, Share
     from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.features import FeatureCache
+    from mordal_optuna.alignment.schedule import Branch
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.progress import Advance
+
+# Steps between two looks at the loss: looking waits for the device. Checkpoints look as well.
+_LOOK_EVERY = 10
+
+
+@dataclass(frozen=True)
+class TrunkState:
+    """All that a training goes on from.
+
+    Attributes:
+        samples: trained on so far.
+        weights: trained parameters by name.
+        optimizer: state tensors by parameter name and state name, joined by `/`.
+        average: the running average of the weights; None where the recipe has none.
+    """
+
+    samples: int
+    weights: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, torch.Tensor]
+    average: Mapping[str, torch.Tensor] | None
 
 
 class Trainer:
@@ -41,7 +70,10 @@ class Trainer:
         settings: AlignmentSettings,
         data: AlignmentSet,
         seed: int,
+        accelerator: Accelerator,
         device: torch.device,
+        cache: FeatureCache | None = None,
+        threads: int = 2,
     ) -> None:
         """Start at sample 0.
 
@@ -50,138 +82,233 @@ class Trainer:
             settings: the recipe.
             data: the alignment set.
             seed: of dropout.
+            accelerator: knows the processes, and logs.
             device: where the candidate lives.
+            cache: features on disk; None computes them every time.
+            threads: that decode images.
+
+        Raises:
+            TrainingError: if the processes cannot share a global batch evenly.
         """
         self.samples = 0
+        self.losses: list[float] = []
         self._vlm = vlm
         self._settings = settings
-        self._data = data
+        self._full_samples = len(data)
         self._seed = seed
         self._device = device
-        self._collate = Collator(vlm, max_length=settings.max_length)
+        self._accelerator = accelerator
         self._parameters = vlm.trainable()
+        self._micro_batch_size = settings.micro_batch_size
+        self._batching = settings.batching if vlm.llm_family.packs else "grouped"
         self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), lr=0.0, weight_decay=settings.weight_decay
+            self._parameters.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True
         )
-        self._accelerator = Accelerator(cpu=device.type == "cpu")
-        self._check_processes()
-        self._loss = self._accelerator.prepare(_SummedLoss(vlm))
+        self._average = self._new_average()
+        self._loss = TargetLoss(vlm, precision=settings.precision, device=device)
+        self._pending: list[torch.Tensor] = []
+        rank, world = self._share_of()
+        self._conversations = Conversations(
+            vlm, max_length=settings.max_length, too_long=settings.too_long
+        )
+        self._vision = VisionFeatures(
+            vlm.encoder, data, share=settings.batch_size // world, device=device, cache=cache
+        )
+        self._batches = Batches(
+            data,
+            self._conversations,
+            self._vision,
+            batch_size=settings.batch_size,
+            rank=rank,
+            world=world,
+            threads=threads,
+        )
+        if settings.gradient_checkpointing:
+            vlm.model.model.language_model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
 
-    def run(self, until: int, advance: Advance) -> None:
+    def run(self, until: int, advance: Advance, branch: Branch | None = None) -> None:
         """Train up to a number of samples.
+
+        Every sample of the way is encoded and checked before the first is trained on.
 
         Args:
             until: a whole number of batches, at most the size of the alignment set.
             advance: is told of samples done.
+            branch: the cool-down that leads there; None trains on the trunk.
 
         Raises:
-            TrainingError: if the loss is not finite, or `until` cannot be reached exactly.
+            TrainingError: if the loss is not finite, memory runs out at one sample a process, or
+                `until` cannot be reached exactly.
             DataError: if a sample cannot be trained on.
         """
         batch_size = self._settings.batch_size
-        if until % batch_size or not self.samples <= until <= len(self._data):
+        if until % batch_size or not self.samples <= until <= self._full_samples:
             raise TrainingError(
                 self.samples,
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
-                f"{len(self._data)} can be reached",
+                f"{self._full_samples} can be reached",
             )
+        self._batches.check(self.samples, until)
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
-        while self.samples < until:
-            self._step()
+        for share in self._batches.shares(self.samples, until):
+            self._step(share, branch)
             self.samples += batch_size
+            if branch is None and self._average:
+                self._average.update(self._parameters, self.samples // batch_size)
+            if len(self._pending) >= _LOOK_EVERY:
+                self._look_at_losses()
             advance(batch_size)
+        self._look_at_losses()
 
-    def optimizer_state(self) -> dict[str, torch.Tensor]:
-        """State tensors by parameter name and state name, joined by `/`."""
-        return {
-            f"{name}/{key}": value
+    def state(self) -> TrunkState:
+        """A copy of all that training goes on from, on the CPU."""
+        optimizer = {
+            f"{name}/{key}": value.detach().cpu().clone()
             for name, parameter in self._parameters.items()
             for key, value in self._optimizer.state[parameter].items()
         }
+        average = self._average.weights if self._average else None
+        return TrunkState(
+            self.samples, _copied(self._parameters), optimizer, average and _copied(average)
+        )
 
-    def restore(
-        self,
-        samples: int,
-        trained: Mapping[str, torch.Tensor],
-        optimizer: Mapping[str, torch.Tensor],
-    ) -> None:
-        """Go to the position of a checkpoint.
+    def restore(self, state: TrunkState) -> None:
+        """Go to the position of a state.
 
         Raises:
             TrainingError: if it holds other parameters than this candidate.
         """
-        if trained.keys() != self._parameters.keys():
-            odd = sorted(trained.keys() ^ self._parameters.keys())
+        self.load_weights(state.weights, state.samples)
+        self._optimizer.state.clear()
+        for key, value in state.optimizer.items():
+            name, part = key.rsplit("/", 1)
+            self._optimizer.state[self._parameters[name]][part] = value.to(
+                self._parameters[name].device, copy=True
+            )
+        self._average = self._new_average()
+        if self._average and state.average is not None:
+            for name, value in self._average.weights.items():
+                value.copy_(state.average[name])
+        self.samples = state.samples
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor], samples: int) -> None:
+        """Put weights in place, and leave everything else as it is.
+
+        Raises:
+            TrainingError: if they belong to other parameters than this candidate's.
+        """
+        if weights.keys() != self._parameters.keys():
+            odd = sorted(weights.keys() ^ self._parameters.keys())
             raise TrainingError(
                 samples,
                 f"the checkpoint and the candidate differ in {len(odd)} parameters: {odd[0]}",
             )
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(trained[name])
-        self._optimizer.state.clear()
-        for key, value in optimizer.items():
-            name, state = key.rsplit("/", 1)
-            place = torch.device("cpu") if state == "step" else self._device
-            self._optimizer.state[self._parameters[name]][state] = value.to(place)
-        self.samples = samples
+                parameter.copy_(weights[name])
 
-    def _step(self) -> None:
-        self._set_rate()
-        batches = self._micro_batches()
-        targets = torch.tensor(
-            float(sum(int((b["labels"][:, 1:] != IGNORED).sum()) for b in batches)),
-            device=self._device,
-        )
-        total = float(self._accelerator.reduce(targets, reduction="sum"))
-        # DDP averages gradients over processes; each one's share is scaled back up.
-        scale = self._accelerator.num_processes / total
-        loss = 0.0
-        with torch.random.fork_rng(devices=self._generators()):
-            # Dropout depends on seed, position and process alone, so resuming changes nothing.
-            torch.manual_seed(hash((self._seed, self.samples, self._accelerator.process_index)))
-            for number, batch in enumerate(batches):
-                last = number == len(batches) - 1
-                with nullcontext() if last else self._accelerator.no_sync(self._loss):
-                    summed = self._loss(_moved(batch, self._device))
-                    self._accelerator.backward(summed * scale)
-                loss += float(summed.detach())
-        self._check_loss(loss)
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.max_gradient_norm)
+    def _new_average(self) -> Average | None:
+        if self._settings.schedule != "ema":
+            return None
+        return Average(self._settings.average_width, self._parameters)
+
+    def _step(self, share: Share, branch: Branch | None) -> None:
+        """One optimiser step; a share that does not fit memory is done anew in smaller parts."""
+        seen = self.samples + self._settings.batch_size
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate(self._settings, seen, self._full_samples, branch)
+        features = self._vision.compute(share.prepared)
+        while True:
+            loss, fitted = self._gradients(share, features)
+            numbers = torch.stack(
+                [
+                    loss,
+                    torch.tensor(float(share.targets), device=self._device),
+                    torch.tensor(float(not fitted), device=self._device),
+                ]
+            )
+            parameters = list(self._parameters.values())
+            total, targets, failed = sum_over_processes(self._accelerator, parameters, numbers)
+            # Alone, it is known at once; among others, the sum says whether any of them failed.
+            alone = self._accelerator.num_processes == 1
+            if fitted if alone else not float(failed):
+                break
+            self._halve_micro_batch()
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.div_(targets)
+        torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_gradient_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self._pending.append(total / targets)
 
-    def _micro_batches(self) -> list[Batch]:
-        """This process's share of the next global batch, alike lengths together.
+    def _gradients(self, share: Share, features: list[torch.Tensor]) -> tuple[torch.Tensor, bool]:
+        """Summed loss of this process's share, its gradients in place; whether memory sufficed."""
+        self._optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self._device)
+        devices = [] if self._device.type == "cpu" else [self._device]
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self._step_seed())
+            try:
+                for batch in micro_batches(
+                    share,
+                    features,
+                    self._conversations,
+                    size=self._micro_batch_size,
+                    batching=self._batching,
+                    pad_id=self._vlm.processor.tokenizer.pad_token_id,
+                ):
+                    summed = self._loss(_moved(batch, self._device))
+                    self._accelerator.backward(summed)
+                    total += summed.detach()
+            except torch.OutOfMemoryError as error:
+                if is_sharded(self._accelerator):  # others wait for this process's layers
+                    raise self._out_of_memory("use a smaller micro_batch_size") from error
+                return torch.zeros((), device=self._device), False
+        return total, True
 
-        Sorting inside a global batch changes what is padded, not what is learned: the loss is a
-        sum over all its target tokens.
-        """
-        rank, world = self._accelerator.process_index, self._accelerator.num_processes
-        share = range(self.samples + rank, self.samples + self._settings.batch_size, world)
-        encoded = [self._collate.encode(self._data.sample(index)) for index in share]
-        encoded.sort(key=lambda sample: len(sample.ids))
-        size = self._settings.micro_batch_size
-        return [
-            self._collate(encoded[start : start + size]) for start in range(0, len(encoded), size)
-        ]
-
-    def _set_rate(self) -> None:
-        seen = self.samples + self._settings.batch_size
-        warm = min(1.0, seen / max(1, self._settings.warmup_samples))
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._settings.learning_rate * warm
-
-    def _check_loss(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise TrainingError(
-                self.samples,
-                f"the loss is {loss}; a lower learning_rate than "
-                f"{self._settings.learning_rate} or fp32 may help",
+    def _halve_micro_batch(self) -> None:
+        if self._micro_batch_size == 1:
+            raise self._out_of_memory(
+                "gradient_checkpointing, a shorter max_length, bf16 or FSDP may help"
             )
+        self._micro_batch_size = max(1, self._micro_batch_size // 2)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
-    def _check_processes(self) -> None:
+    def _out_of_memory(self, advice: str) -> TrainingError:
+        return TrainingError(
+            self.samples,
+            f"{self._device} ran out of memory at {self._micro_batch_size} samples a forward "
+            f"pass; {advice}",
+        )
+
+    def _step_seed(self) -> int:
+        entropy = [self._seed, self.samples, self._accelerator.process_index]
+        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+    def _look_at_losses(self) -> None:
+        """Read the losses of past steps, tell trackers, stop where one is no number."""
+        if not self._pending:
+            return
+        losses = torch.stack(self._pending).tolist()
+        first = self.samples - (len(losses) - 1) * self._settings.batch_size
+        self._pending = []
+        for number, loss in enumerate(losses):
+            position = first + number * self._settings.batch_size
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    position,
+                    f"the loss is {loss}; a lower learning_rate than "
+                    f"{self._settings.learning_rate} or fp32 may help",
+                )
+            self._accelerator.log({"loss": loss}, step=position)
+        self.losses += losses
+
+    def _share_of(self) -> tuple[int, int]:
         world = self._accelerator.num_processes
         if self._settings.batch_size % world:
             raise TrainingError(
@@ -189,45 +316,60 @@ class Trainer:
                 f"a global batch of {self._settings.batch_size} cannot be shared by {world} "
                 "processes evenly; batch_size must be a multiple of their number",
             )
-
-    def _generators(self) -> list[torch.device]:
-        return [] if self._device.type == "cpu" else [self._device]
+        return self._accelerator.process_index, world
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    moved = Batch(
-        input_ids=batch["input_ids"].to(device),
-        attention_mask=batch["attention_mask"].to(device),
-        labels=batch["labels"].to(device),
-    )
-    if "pixel_values" in batch:
-        moved["pixel_values"] = batch["pixel_values"].to(device)
-    return moved
-
-
-class _SummedLoss(torch.nn.Module):
+class TargetLoss(torch.nn.Module):
     """Cross entropy summed over the target tokens of a micro-batch.
 
     The head runs on target positions alone: with a vocabulary of 150,000, logits of prompts and
     images would take most of the memory.
     """
 
-    def __init__(self, vlm: Vlm) -> None:
+    def __init__(self, vlm: Vlm, *, precision: str, device: torch.device) -> None:
+        """Take a candidate apart.
+
+        Args:
+            vlm: the candidate.
+            precision: `bf16` computes LoRA and projector in bf16 as well.
+            device: where it lives.
+        """
         super().__init__()
         self.model = vlm.model
+        self._image_id = vlm.model.config.image_token_index
+        self._autocast = precision == "bf16"
+        self._device_type = device.type
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        labels = batch["labels"][:, 1:]
-        hidden = self.model.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            pixel_values=self._pixels(batch),
-            use_cache=False,
-        ).last_hidden_state[:, :-1]
-        wanted = labels != IGNORED
-        logits = self.model.lm_head(hidden[wanted])
-        return cross_entropy(logits.float(), labels[wanted], reduction="sum")
+        """The sum for one micro-batch.
 
-    def _pixels(self, batch: Batch) -> torch.Tensor | None:
-        pixels = batch.get("pixel_values")
-        return None if pixels is None else pixels.to(self.model.model.vision_tower.dtype)
+        Args:
+            batch: on the model's device, with features of its images.
+        """
+        with torch.autocast(self._device_type, torch.bfloat16, enabled=self._autocast):
+            hidden = self.model.model.language_model(
+                inputs_embeds=self._embeddings(batch),
+                attention_mask=batch.get("attention_mask"),
+                position_ids=batch.get("position_ids"),
+                use_cache=False,
+            ).last_hidden_state
+            logits = self.model.lm_head(hidden.flatten(0, 1)[batch["places"]])
+            return cross_entropy(logits.float(), batch["targets"], reduction="sum")
+
+    def _embeddings(self, batch: Batch) -> torch.Tensor:
+        """Token embeddings with image features in the images' places, as LLaVA's own class."""
+        embedded = self.model.get_input_embeddings()(batch["input_ids"])
+        if "features" not in batch:
+            return embedded
+        projected = self.model.model.multi_modal_projector(batch["features"]).to(embedded.dtype)
+        places = (batch["input_ids"] == self._image_id).unsqueeze(-1)
+        return embedded.masked_scatter(places, projected)
+
+
+def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    moved: Batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}  # type: ignore[assignment, attr-defined]
+    return moved

@@ -1,8 +1,8 @@
 """Keep lmms-eval's side effects away from the process it runs in.
 
 Importing it drops the application's loguru sinks, installs a warnings filter that ignores
-everything and sets torch's process-group timeout to a day; running it reseeds random generators
-and prints. What is changed here is put back.
+everything, sets torch's process-group timeout to a day and lets PIL read images that are cut off;
+running it reseeds random generators and prints. What is changed here is put back.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from loguru import logger
+from PIL import ImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +60,11 @@ def import_lmms_eval() -> None:
     Takes 10 to 20 seconds the first time.
     """
     timeout = torch.distributed.distributed_c10d.default_pg_timeout
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     with warnings.catch_warnings(), _sinks_kept():
         import lmms_eval.evaluator  # noqa: F401
     torch.distributed.distributed_c10d.default_pg_timeout = timeout
+    ImageFile.LOAD_TRUNCATED_IMAGES = truncated
 
 
 @contextmanager

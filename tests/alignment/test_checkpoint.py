@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,8 @@ from mordal_optuna.alignment.checkpoint import (
     run_address,
     run_identity,
 )
+from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.pool import ModelSource
 from tests import tiny
@@ -24,58 +29,149 @@ if TYPE_CHECKING:
     from mordal_optuna.config import AlignmentSettings
 
 
-def checkpoint(samples: int) -> Checkpoint:
-    return Checkpoint(
-        samples=samples,
-        trained={"w": torch.arange(4.0)},
-        optimizer={"w/exp_avg": torch.ones(4), "w/step": torch.tensor(3.0)},
-        train_seconds=1.5,
-        versions={"torch": "2"},
-    )
+def checkpoint(samples: int, *, trunk: int | None = None, averaged: bool = False) -> Checkpoint:
+    weights = {"w": torch.arange(4.0)}
+    optimizer = {"w/exp_avg": torch.ones(4), "w/step": torch.tensor(3.0)}
+    scored = {"w": torch.arange(4.0) + samples}
+    apart = averaged or trunk is not None
+    state = TrunkState(trunk or samples, weights, optimizer, scored if averaged else None)
+    return Checkpoint(samples, scored if apart else weights, state, 1.5, {"torch": "2"})
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A local folder, and an address that only fsspec knows."""
+    return str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
+
+
+def test_what_is_saved_is_loaded(folder: str) -> None:
+    store = CheckpointStore(folder)
     store.save("run", {"seed": 0}, checkpoint(8))
     store.save("run", {"seed": 0}, checkpoint(16))
     assert store.rungs("run") == [8, 16]
     assert store.rungs("other") == []
     found = store.load("run", 16)
     assert torch.equal(found.trained["w"], torch.arange(4.0))
-    assert found.optimizer.keys() == {"w/exp_avg", "w/step"}
-    assert (found.samples, found.train_seconds) == (16, 1.5)
+    assert found.trunk.optimizer.keys() == {"w/exp_avg", "w/step"}
+    assert (found.samples, found.trunk.samples, found.train_seconds) == (16, 16, 1.5)
+    assert store.files.runs() == ["run"]
+    assert store.files.identity("run") == {"seed": 0}
 
 
-def test_nothing_half_written_is_left_behind(tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
-    """The disk fills up while the checkpoint is written: no rung, no scratch folder."""
+def test_a_trunk_that_is_not_scored_is_kept_beside(folder: str) -> None:
+    store = CheckpointStore(folder)
+    store.save("run", {}, checkpoint(16, trunk=12))
+    found = store.load("run", 16)
+    assert torch.equal(found.trained["w"], torch.arange(4.0) + 16)
+    assert torch.equal(found.trunk.weights["w"], torch.arange(4.0))
+    assert (found.trunk.samples, found.trunk.average) == (12, None)
+
+
+def test_an_average_is_what_is_scored(folder: str) -> None:
+    store = CheckpointStore(folder)
+    store.save("run", {}, checkpoint(16, averaged=True))
+    found = store.load("run", 16)
+    assert found.trunk.average
+    assert torch.equal(found.trunk.average["w"], found.trained["w"])
+    assert not torch.equal(found.trunk.weights["w"], found.trained["w"])
+
+
+def test_the_digest_is_of_the_numbers_alone(tmp_path: Path) -> None:
+    first = CheckpointStore(tmp_path / "a").save("run", {}, checkpoint(8))
+    slower = replace(checkpoint(8), train_seconds=99.0)
+    assert CheckpointStore(tmp_path / "b").save("run", {}, slower) == first
+    other = replace(checkpoint(8), trained={"w": torch.zeros(4)})
+    assert CheckpointStore(tmp_path / "c").save("run", {}, other) != first
+
+
+def test_only_so_many_are_kept(folder: str) -> None:
+    store = CheckpointStore(folder, keep=2)
+    for samples in (8, 16, 32):
+        store.save("run", {}, checkpoint(samples))
+    assert store.rungs("run") == [16, 32]
+    store.load("run", 16)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    """A real file system of two megabytes: the second rung does not fit, the first stays."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)], check=False)
+    if not os.path.ismount(tmp_path):
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        store = CheckpointStore(tmp_path)
+        store.save("run", {}, checkpoint(8))
+        large = replace(checkpoint(16), trained={"w": torch.zeros(1 << 20)})
+        with pytest.raises(CheckpointError, match="cannot be written.*No space left"):
+            store.save("run", {}, large)
+        assert store.rungs("run") == [8]
+        store.load("run", 8)
+        assert [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()] == ["8"]
+        broken = replace(large, samples=8)  # nor is a rung lost that is written anew
+        with pytest.raises(CheckpointError, match="No space left"):
+            store.save("run", {}, broken)
+        assert torch.equal(store.load("run", 8).trained["w"], torch.arange(4.0))
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("moment", ["trained", "optimizer", "checkpoint.json"])
+def test_a_write_that_stops_anywhere_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The writer dies as it puts a part in place: no rung, and the next writer cleans up."""
     store = CheckpointStore(tmp_path)
+    place = CheckpointFiles._place
 
-    def full(self: Path, *_: object, **__: object) -> int:
-        raise OSError(28, "No space left on device")
+    class Killed(BaseException):
+        pass
+
+    def dies(self: CheckpointFiles, local: Path, path: str) -> None:
+        if f"/{moment}" in path:
+            raise Killed
+        place(self, local, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        with pytest.raises(CheckpointError, match="No space left"):
+        patch.setattr(CheckpointFiles, "_place", dies)
+        patch.setattr(
+            CheckpointFiles, "_sweep", lambda *_: None
+        )  # a killed process sweeps nothing
+        with pytest.raises(Killed):
             store.save("run", {}, checkpoint(8))
     assert store.rungs("run") == []
-    assert list((tmp_path / "run").iterdir()) == []
+    store.save("run", {}, checkpoint(8))
+    store.load("run", 8)
+    assert len(list((tmp_path / "run" / "8").iterdir())) == 3
 
 
-@pytest.mark.parametrize("name", ["trained.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("name", ["trained", "optimizer"])
 def test_any_damage_is_found(tmp_path: Path, name: str) -> None:
     store = CheckpointStore(tmp_path)
     store.save("run", {}, checkpoint(8))
-    file = tmp_path / "run" / "8" / name
+    (file,) = (tmp_path / "run" / "8").glob(f"{name}-*")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
-    with pytest.raises(CheckpointError, match=f"{name} does not read back"):
+    with pytest.raises(CheckpointError, match=f"{name}.* does not read back"):
         store.load("run", 8)
 
 
-def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
+def test_damaged_facts_are_found(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.save("run", {}, checkpoint(8))
+    file = tmp_path / "run" / "8" / "checkpoint.json"
+    file.write_text(file.read_text().replace('"train_seconds": 1.5', '"train_seconds": 2.5'))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.json does not read back"):
+        store.load("run", 8)
+
+
+def test_a_missing_checkpoint_is_an_error(folder: str) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
-        CheckpointStore(tmp_path).load("run", 8)
+        CheckpointStore(folder).load("run", 8)
+
+
+def test_an_address_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="'nosuch://x': cannot be opened"):
+        CheckpointStore("nosuch://x")
 
 
 def test_the_address_follows_content_not_place(

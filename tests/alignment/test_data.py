@@ -1,4 +1,4 @@
-"""The alignment set: one order, prefixes, exact labels, and every defect named."""
+"""The alignment set: one order, prefixes, and every defect named before the run."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from mordal_optuna.alignment.assemble import Vlm, assemble
-from mordal_optuna.alignment.data import IGNORED, AlignmentSet, Collator
+from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import DataError
-from tests import tiny
+from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import torch
-
-
-@pytest.fixture(scope="module")
-def vlm(tmp_path_factory: pytest.TempPathFactory, cpu: torch.device) -> Vlm:
-    folder = tmp_path_factory.mktemp("parts")
-    encoder, llm = tiny.encoder(folder, "clip"), tiny.llm(folder, "llama")
-    return assemble(encoder, llm, lora=None, precision="fp32", seed=0, device=cpu)
 
 
 def record(number: int, *turns: str, image: str | None = "a.png") -> dict[str, Any]:
@@ -39,9 +30,14 @@ def write(folder: Path, records: list[dict[str, Any]]) -> tuple[Path, Path]:
     return path, folder
 
 
-def read(folder: Path, records: list[dict[str, Any]], **options: Any) -> AlignmentSet:  # noqa: ANN401
-    chosen = {"seed": 0, "samples": None, "batch_size": 2, **options}
-    return AlignmentSet.read(*write(folder, records), **chosen)
+def read(
+    folder: Path, records: list[dict[str, Any]], *, seed: int = 0, **options: Any
+) -> AlignmentSet:
+    path, images = write(folder, records)
+    settings = AlignmentSettings(
+        conversations=path, images=images, **{"batch_size": 2, "samples": None, **options}
+    )
+    return AlignmentSet.read(settings, seed=seed, progress=Silent(), checked=folder)
 
 
 MANY = [record(n, f"<image>\nWhat {n}?", "red") for n in range(21)]
@@ -63,47 +59,13 @@ def test_without_a_size_all_whole_batches_are_taken(tmp_path: Path) -> None:
     assert len(read(tmp_path, MANY, batch_size=4)) == 20
 
 
-def test_exactly_answers_and_their_ends_are_trained(tmp_path: Path, vlm: Vlm) -> None:
-    turns = record(1, "<image>\nWhat color is the circle?", "red", "Where is it?", "north")
-    found = Collator(vlm, max_length=100).encode(read(tmp_path, [turns] * 2).sample(0))
-    tokenizer = vlm.processor.tokenizer
-    trained = tokenizer.decode([label for label in found.labels if label != IGNORED])
-    assert trained == " red</s> north</s>"
-    assert all(
-        label in (IGNORED, token) for token, label in zip(found.ids, found.labels, strict=True)
-    )
-    assert found.ids.count(vlm.model.config.image_token_index) == vlm.image_tokens
-
-
-def test_ids_are_those_of_the_processor(tmp_path: Path, vlm: Vlm) -> None:
-    """What training reads is what evaluation's processor makes of the same conversation."""
-    sample = read(tmp_path, MANY[:2]).sample(0)
-    assert sample.image
-    text = vlm.processor.apply_chat_template(list(sample.messages), tokenize=False)
-    expected = vlm.processor(text=text, images=Image.open(sample.image), add_special_tokens=False)[
-        "input_ids"
-    ][0]
-    assert list(Collator(vlm, max_length=100).encode(sample).ids) == list(expected)
-
-
-def test_a_batch_is_padded_on_the_right(tmp_path: Path, vlm: Vlm) -> None:
-    data = read(tmp_path, [MANY[0], record(99, "Describe.", "red circle north", image=None)])
-    collate = Collator(vlm, max_length=100)
-    encoded = sorted((collate.encode(data.sample(n)) for n in range(2)), key=lambda e: len(e.ids))
-    batch = collate(encoded)
-    short = len(encoded[0].ids)
-    assert batch["attention_mask"][0].tolist() == [1] * short + [0] * (len(encoded[1].ids) - short)
-    assert (batch["labels"][0, short:] == IGNORED).all()
-    assert batch["pixel_values"].shape[0] == 1  # the text-only sample has no picture
-
-
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
         (record(1, "<image>\nWhat?"), "at least 2 items"),
         (record(1, "a", "b", "c"), "ends with a question"),
         ({"id": "1", "conversations": [{"from": "dog", "value": "x"}] * 2}, "human"),
-        (record(1, "<image>\nWhat?", "red", image="gone.png"), "2 of the images.*'gone.png'"),
+        (record(1, "<image>\nWhat?", "red", image="gone.png"), "2 of 2 samples.*gone.png"),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, bad: dict[str, Any], sentence: str) -> None:
@@ -118,18 +80,50 @@ def test_too_few_samples_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text("[{")
+    settings = AlignmentSettings(conversations=tmp_path / "data.json", images=tmp_path)
     with pytest.raises(DataError, match="cannot be read as JSON"):
-        AlignmentSet.read(tmp_path / "data.json", tmp_path, seed=0, samples=1, batch_size=1)
+        AlignmentSet.read(settings, seed=0, progress=Silent())
 
 
-def test_a_sample_that_is_too_long_or_empty_is_named(tmp_path: Path, vlm: Vlm) -> None:
-    with pytest.raises(DataError, match="takes .* tokens; max_length allows 10"):
-        Collator(vlm, max_length=10).encode(read(tmp_path, MANY[:2]).sample(0))
+def some_broken(folder: Path) -> list[dict[str, Any]]:
+    """20 records of which one image is missing and one is cut off."""
+    picture = (folder / "whole.png").open("wb")
+    Image.effect_noise((90, 90), 50).save(picture, "png")
+    picture.close()
+    content = (folder / "whole.png").read_bytes()
+    (folder / "cut.png").write_bytes(content[: len(content) // 2])
+    names = {3: "missing.png", 11: "cut.png"}
+    return [record(n, "<image>\nWhat?", "red", image=names.get(n, "a.png")) for n in range(20)]
 
 
-def test_a_picture_that_cannot_be_decoded_is_named(tmp_path: Path, vlm: Vlm) -> None:
-    data = read(tmp_path, MANY[:2])
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    collate = Collator(vlm, max_length=100)
-    with pytest.raises(DataError, match=r"a\.png.*cannot be decoded|a\.png.*no image"):
-        collate([collate.encode(data.sample(0))])
+def test_broken_images_are_counted_and_named_before_the_run(tmp_path: Path) -> None:
+    """A picture with its header in place and its end missing is found, too."""
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, some_broken(tmp_path))
+    assert "2 of 20 samples have images that are missing or cannot be" in str(caught.value)
+    assert "missing.png" in str(caught.value)
+    assert "cut.png" in str(caught.value)
+    assert "skip_broken_images allows 0 %" in str(caught.value)
+
+
+def test_a_share_of_broken_images_may_be_left_out(tmp_path: Path) -> None:
+    """The others keep their order; later ones move up."""
+    whole = [r | {"image": "a.png"} for r in some_broken(tmp_path)]
+    order = [read(tmp_path, whole).sample(n).id for n in range(20)]
+    data = read(tmp_path, some_broken(tmp_path), skip_broken_images=0.1, samples=18)
+    assert [data.sample(n).id for n in range(18)] == [n for n in order if n not in ("3", "11")]
+    with pytest.raises(DataError, match="allows 9 %"):
+        read(tmp_path, some_broken(tmp_path), skip_broken_images=0.09)
+
+
+def test_images_found_good_are_not_decoded_again(tmp_path: Path, monkeypatch: Any) -> None:  # noqa: ANN401
+    read(tmp_path, MANY)
+    decoded: list[object] = []
+    monkeypatch.setattr("mordal_optuna.alignment.data.open_image", decoded.append)
+    path = tmp_path / "data.json"
+    settings = AlignmentSettings(conversations=path, images=tmp_path, batch_size=2)
+    AlignmentSet.read(settings, seed=0, progress=Silent(), checked=tmp_path)
+    assert decoded == []
+    Image.new("RGB", (41, 41)).save(tmp_path / "a.png")  # another file by the same name
+    AlignmentSet.read(settings, seed=0, progress=Silent(), checked=tmp_path)
+    assert decoded

@@ -20,10 +20,12 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import save_file
 from mordal_optuna.alignment.assemble import assemble
+from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import AlignmentSettings, LoraSettings
 from mordal_optuna.pool import ModelSource
+from mordal_optuna.progress import Silent
 
 zoo, out, world = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
@@ -32,16 +34,17 @@ settings = AlignmentSettings(
     samples=64, batch_size=8, micro_batch_size=2, learning_rate=1e-3, warmup_samples=16,
     lora=LoraSettings(rank=4, alpha=8), precision="fp32", max_length=200,
 )
-data = AlignmentSet.read(
-    settings.conversations, settings.images, seed=0, samples=64, batch_size=8
-)
+data = AlignmentSet.read(settings, seed=0, progress=Silent())
 encoder = ModelSource("e", str(zoo / "encoders" / "clip-t"))
 llm = ModelSource("m", str(zoo / "llms" / "llama-t"))
 vlm = assemble(
     encoder, llm,
     lora=settings.lora, precision="fp32", seed=0, device=torch.device("cpu"),
 )
-trainer = Trainer(vlm, settings=settings, data=data, seed=0, device=torch.device("cpu"))
+cpu = torch.device("cpu")
+trainer = Trainer(
+    vlm, settings=settings, data=data, seed=0, accelerator=open_accelerator(cpu), device=cpu
+)
 assert PartialState().num_processes == world, PartialState()
 trainer.run(32, lambda _: None)
 if PartialState().is_main_process:

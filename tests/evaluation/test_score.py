@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from loguru import logger
+from PIL import ImageFile
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.errors import EvaluationError, TaskError
@@ -90,7 +91,11 @@ def test_a_live_model_is_scored_with_its_standard_error(vlm: Vlm, scenes: Task) 
 def test_nothing_is_left_behind(
     vlm: Vlm, scenes: Task, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Random states, modes, warnings filters, sinks, process-group timeout; no Accelerator."""
+    """Random states, modes, warnings filters, sinks, process-group timeout; no Accelerator.
+
+    Nor does importing lmms-eval let PIL read images that are cut off.
+    """
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
     from accelerate.state import AcceleratorState
 
     sink: list[str] = []

@@ -7,22 +7,12 @@ anything else is a hub id.
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
+from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mordal_optuna.errors import ConfigError
 from mordal_optuna.pool import ModelSource, Pool
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -56,15 +46,14 @@ FAITHFUL = {
 }
 FAITHFUL_SIMILARITY = "cka-biased"
 
-# "name" or "owner/name", as the hub allows; anything else can only be a folder.
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
+class Section(BaseModel):
+    """Frozen; unknown keys are errors."""
 
-class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """One model of the pool.
 
     Attributes:
@@ -84,7 +73,7 @@ class ModelSettings(_Section):
         return ModelSource(self.name, self.location, self.revision, self.trust_remote_code)
 
 
-class PoolSettings(_Section):
+class PoolSettings(Section):
     """The vision encoders and the LLMs to choose from."""
 
     vision_encoders: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
@@ -106,7 +95,7 @@ class PoolSettings(_Section):
         return self
 
 
-class ZooSettings(_Section):
+class ZooSettings(Section):
     """An embedded pool to build before the study.
 
     Attributes:
@@ -120,7 +109,7 @@ class ZooSettings(_Section):
     workers: NonNegative = 2
 
 
-class LoraSettings(_Section):
+class LoraSettings(Section):
     """LoRA on every linear layer of the LLM.
 
     Attributes:
@@ -134,36 +123,109 @@ class LoraSettings(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class AlignmentSettings(_Section):
+class DatasetSettings(Section):
+    """Alignment data as a `datasets` dataset, such as TRL's users have.
+
+    Attributes:
+        path: a local folder or file (Parquet, JSON, `save_to_disk`), or a hub id.
+        name: the dataset's configuration.
+        split: which of its splits.
+        revision: on the hub.
+        streaming: read it in its own order, without storing it first; `samples` must be given.
+        messages: column of turns, each with `role` and `content`.
+        images: column of an image or a list of images; None for text alone.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    streaming: bool = False
+    messages: str = "messages"
+    images: str | None = "images"
+
+
+class AlignmentSettings(Section):
     """How a candidate is aligned.
 
     Attributes:
         conversations: JSON file in LLaVA's conversation format.
         images: folder its image names are relative to.
-        samples: D, the size of one full alignment; None takes the whole file in whole batches.
+        dataset: alignment data of another form, instead of `conversations` and `images`.
+        skip_broken_images: share of samples, 0..1, that may be left out because an image is
+            missing or cannot be decoded; 0 refuses any.
+        samples: D, the size of one full alignment; None takes all there are, in whole batches.
         batch_size: samples per optimiser step over all processes.
-        micro_batch_size: samples per forward pass of one process.
-        learning_rate: peak rate of AdamW; constant after the warm-up.
+        learning_rate: peak rate of AdamW.
         warmup_samples: samples over which the rate rises linearly from 0.
+        schedule: what follows the warm-up, and what a rung's score is of. `constant`: a constant
+            rate, the running weights. `ema`: a constant rate, a running average of the weights.
+            `cooldown`: a constant rate on the trunk; for each rung a branch whose rate falls to 0
+            over the last samples before it. `linear`: a rate that falls to 0 over all D samples,
+            as LLaVA is trained.
+        average_width: of `ema`, the standard deviation of the averaged samples' positions, as a
+            share of all samples so far.
+        cooldown: of `cooldown`, the branch's length as a share of the rung.
         weight_decay: of AdamW.
         max_gradient_norm: gradients are clipped to this norm.
         lora: the adapter on the LLM; None trains the projector alone.
         precision: dtype of the forward pass and the frozen weights.
         max_length: longest sequence in tokens, image tokens included.
+        too_long: what happens to a longer one: `refuse` the data, or `cut` its end, as LLaVA does,
+            as long as an answer is left.
+        micro_batch_size: samples per forward pass of one process; halved when memory runs out.
+        batching: `grouped` pads samples of like length; `packed` joins a micro-batch to one row
+            without padding, best with flash attention, where the LLM's architecture can (OPT's
+            cannot and is padded).
+        attention: how the LLM computes attention; `auto` leaves it to transformers.
+        gradient_checkpointing: recompute activations instead of keeping them.
     """
 
-    conversations: Path
-    images: Path
+    # How fast and where, not what: these shape no result but for rounding.
+    SPEED: ClassVar = frozenset(
+        {"micro_batch_size", "batching", "attention", "gradient_checkpointing"}
+    )
+
+    conversations: Path | None = None
+    images: Path | None = None
+    dataset: DatasetSettings | None = None
+    skip_broken_images: Annotated[float, Field(ge=0, lt=1)] = 0.0
     samples: Positive | None = None
     batch_size: Positive = 128
-    micro_batch_size: Positive = 8
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     warmup_samples: NonNegative = 2048
+    schedule: Literal["constant", "ema", "cooldown", "linear"] = "constant"
+    average_width: Annotated[float, Field(gt=0, lt=0.28)] = 0.1
+    cooldown: Ratio = 0.2
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
     lora: LoraSettings | None = LoraSettings()
     precision: Literal["fp32", "bf16"] = "bf16"
     max_length: Positive = 2048
+    too_long: Literal["refuse", "cut"] = "refuse"
+    micro_batch_size: Positive = 8
+    batching: Literal["grouped", "packed"] = "grouped"
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AlignmentSettings:
+        if (self.dataset is None) == (self.conversations is None):
+            msg = "conversations: give either `conversations` (with `images`) or `dataset`"
+            raise ValueError(msg)
+        if self.dataset is None and self.images is None:
+            msg = "images: missing; `conversations` name images relative to this folder"
+            raise ValueError(msg)
+        if self.dataset and self.dataset.streaming and self.samples is None:
+            msg = "samples: missing; a stream has no known size, so it must be given"
+            raise ValueError(msg)
+        if self.dataset and self.dataset.streaming and self.skip_broken_images:
+            msg = (
+                f"skip_broken_images: {self.skip_broken_images} cannot be obeyed for a stream, "
+                "whose images are seen only while training; 0 is allowed"
+            )
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _whole_batches(self) -> AlignmentSettings:
@@ -176,7 +238,7 @@ class AlignmentSettings(_Section):
         return self
 
 
-class TaskSettings(_Section):
+class TaskSettings(Section):
     """An lmms-eval task to score on.
 
     Attributes:
@@ -192,7 +254,7 @@ class TaskSettings(_Section):
     batch_size: Positive = 16
 
 
-class RepresentationSettings(_Section):
+class RepresentationSettings(Section):
     """How models are compared before any is trained.
 
     Attributes:
@@ -211,7 +273,7 @@ class RepresentationSettings(_Section):
     warmup_samples: Positive = 1280
 
 
-class SearchSettings(_Section):
+class SearchSettings(Section):
     """How the pool is searched.
 
     Attributes:
@@ -263,19 +325,39 @@ class SearchSettings(_Section):
         return self
 
 
-class RuntimeSettings(_Section):
+class CheckpointSettings(Section):
+    """Where trained parts are kept, and how many of them.
+
+    Attributes:
+        folder: a local folder, or any fsspec address such as `s3://bucket/mordal`; None is
+            `checkpoints` in the work folder.
+        keep: of each candidate, `all` rungs or the `latest` two.
+    """
+
+    folder: str | None = None
+    keep: Literal["all", "latest"] = "all"
+
+
+class RuntimeSettings(Section):
     """The machine.
 
     Attributes:
         device: torch device; `auto` takes the accelerator where there is one.
         threads: CPU threads of torch; more than the free cores slows small models down.
+        data_threads: threads that decode images beside the training.
+        feature_cache_gb: disk space for the encoders' features of the alignment set, which all
+            LLMs share, in 10^9 bytes; the first samples are kept. 0 computes them every time.
+        trackers: Accelerate's experiment trackers, such as `tensorboard` or `wandb`.
     """
 
     device: str = "auto"
     threads: Positive = 1
+    data_threads: Positive = 2
+    feature_cache_gb: Annotated[float, Field(ge=0)] = 10.0
+    trackers: tuple[Name, ...] = ()
 
 
-class StudySettings(_Section):
+class StudySettings(Section):
     """A whole study file.
 
     Attributes:
@@ -290,6 +372,7 @@ class StudySettings(_Section):
         task_folders: folders with the user's own lmms-eval task YAMLs, beside the shipped ones.
         representation: the comparison of models.
         search: the search.
+        checkpoints: where trained parts are kept; not part of what identifies a study.
         runtime: the machine; not part of what identifies a study.
         zoo: an embedded pool to build first.
     """
@@ -305,6 +388,7 @@ class StudySettings(_Section):
     task_folders: tuple[Path, ...] = ()
     representation: RepresentationSettings = RepresentationSettings()
     search: SearchSettings = SearchSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     zoo: ZooSettings | None = None
 
@@ -332,141 +416,12 @@ class StudySettings(_Section):
 
     def fingerprint(self) -> dict[str, Any]:
         """What makes two runs the same study: everything but the machine and the places on it."""
-        return self.model_dump(mode="json", exclude={"runtime", "workdir", "storage", "zoo"})
-
-
-def read_study(path: Path, *, method: str | None = None) -> StudySettings:
-    """Read and check a study file.
-
-    Args:
-        path: a YAML file.
-        method: search by this method instead of the file's, as a study of its own.
-
-    Returns:
-        The settings, every default filled in.
-
-    Raises:
-        ConfigError: with one sentence per problem: key, value, what is allowed.
-    """
-    if not path.is_file():
-        raise ConfigError([f"study file {str(path)!r} does not exist"])
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise ConfigError([f"study file {str(path)!r} is not valid YAML: {where}"]) from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            [f"study file {str(path)!r} must hold a mapping of keys, such as `study:`"]
+        exclude: dict[str, Any] = dict.fromkeys(
+            ("runtime", "checkpoints", "workdir", "storage", "zoo"), True
         )
-    return parse_study(with_method(content, method) if method else content)
+        exclude["alignment"] = set(AlignmentSettings.SPEED)
+        return self.model_dump(mode="json", exclude=exclude)
 
-
-def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
-    """A study file's content with another method, under a name of its own.
-
-    Raises:
-        ConfigError: if there is no such method.
-    """
-    if method not in get_args(Method):
-        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(get_args(Method))}"])
-    search = content.get("search") or {}
-    if not isinstance(search, dict) or search.get("method", "mordal") == method:
-        return content
-    changed = {**content, "search": {**search, "method": method}}
-    if isinstance(content.get("study"), str):
-        changed["study"] = f"{content['study']}-{method}"
-    return changed
-
-
-def parse_study(content: dict[str, Any]) -> StudySettings:
-    """Check a study given as a nested mapping.
-
-    Raises:
-        ConfigError: with one sentence per problem: key, value, what is allowed.
-    """
-    try:
-        settings = StudySettings.model_validate(content)
-    except ValidationError as error:
-        # A misspelt key first: it is often why another one is missing.
-        found = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise ConfigError([_sentence(problem) for problem in found]) from error
-    problems = _missing_folders(settings)
-    if problems:
-        raise ConfigError(problems)
-    return settings
-
-
-def differences(stored: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:
-    """One line per key whose value differs between two fingerprints."""
-    lines = []
-    for key in sorted(stored.keys() | given.keys()):
-        old, new, name = stored.get(key), given.get(key), f"{prefix}{key}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += differences(old, new, f"{name}.")
-        elif old != new:
-            lines.append(f"{name}: stored {old!r}, given {new!r}")
-    return lines
-
-
-def _sentence(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "study file"
-    value = problem["input"]
-    if problem["type"] == "extra_forbidden":
-        return (
-            f"{key}: unknown key (value {value!r}); allowed here: {_allowed_keys(problem['loc'])}"
-        )
-    if problem["type"] == "missing":
-        return f"{key}: missing; this key is required"
-    if problem["type"] == "value_error":
-        inner = str(problem["ctx"]["error"])
-        return f"{key}.{inner}" if problem["loc"] else inner
-    if problem["type"] == "too_short":
-        return f"{key}: empty; at least one entry is required"
-    message = problem["msg"]
-    return f"{key}: got {value!r}; {message[0].lower()}{message[1:]}"
-
-
-def _allowed_keys(location: tuple[int | str, ...]) -> str:
-    section: Any = StudySettings
-    for part in location[:-1]:
-        if isinstance(part, str):
-            section = _section_of(section.model_fields[part].annotation)
-    return ", ".join(sorted(section.model_fields))
-
-
-def _section_of(annotation: Any) -> Any:
-    """The section class inside an annotation such as `tuple[ModelSettings, ...] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_section_of(part) for part in getattr(annotation, "__args__", ()))
-    return next((section for section in inner if section is not None), None)
-
-
-def _missing_folders(settings: StudySettings) -> list[str]:
-    """Places that can be neither found now nor made by the zoo, nor be hub ids."""
-    made = settings.zoo.folder if settings.zoo else None
-    problems = []
-    for kind in ("vision_encoders", "llms"):
-        for model in getattr(settings.pool, kind):
-            place = Path(model.location)
-            if not (place.is_dir() or _below(place, made) or _HUB_ID.match(model.location)):
-                problems.append(
-                    f"pool.{kind}.{model.name}.location: {model.location!r} is no existing folder "
-                    "and no hub id such as 'owner/name'"
-                )
-    places: list[tuple[str, Path | None]] = [
-        ("alignment.conversations", settings.alignment.conversations),
-        ("alignment.images", settings.alignment.images),
-        ("task.data", settings.task.data),
-        *((f"also_score.{task.name}.data", task.data) for task in settings.also_score),
-        *((f"task_folders.{n}", folder) for n, folder in enumerate(settings.task_folders)),
-    ]
-    for key, needed in places:
-        if needed is not None and not needed.exists() and not _below(needed, made):
-            problems.append(f"{key}: {str(needed)!r} does not exist; it must be an existing path")
-    return problems
-
-
-def _below(place: Path, folder: Path | None) -> bool:
-    return folder is not None and folder.absolute() in place.absolute().parents
+    def checkpoint_folder(self) -> str:
+        """Where trained parts are kept, with the default filled in."""
+        return self.checkpoints.folder or str(self.workdir / "checkpoints")

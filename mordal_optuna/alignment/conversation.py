@@ -1,0 +1,161 @@
+"""Conversations as one candidate reads them: token ids, and which of them are trained.
+
+Exactly the answers and what ends them are trained. Every turn is tokenised by itself, as
+generation meets it: the prompt ends where the answer begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jinja2 import TemplateError
+
+from mordal_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mordal_optuna.alignment.assemble import Vlm
+    from mordal_optuna.alignment.sources import Message, Sample
+
+# Positions with this label are not trained on, as everywhere in torch and transformers.
+IGNORED = -100
+# Characters of a sample that an error shows.
+_SHOWN = 240
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A sample as one candidate reads it, its images not yet expanded.
+
+    Attributes:
+        ids: token ids, one placeholder an image; int32.
+        trained: whether each is trained on.
+        images: how many of the ids are placeholders.
+        length: tokens once every image takes all of its own, after cutting.
+    """
+
+    ids: np.ndarray
+    trained: np.ndarray
+    images: int
+    length: int
+
+
+class Conversations:
+    """Encodes samples for one candidate, refusing what cannot be trained on."""
+
+    def __init__(
+        self, vlm: Vlm, *, max_length: int, too_long: Literal["refuse", "cut"] = "refuse"
+    ) -> None:
+        """Encode for a candidate.
+
+        Args:
+            vlm: gives tokenizer, template and the placeholders per image.
+            max_length: longest sequence in tokens, image tokens included.
+            too_long: whether a longer one is refused or its end is cut.
+        """
+        self._processor = vlm.processor
+        self._tokenizer = vlm.processor.tokenizer
+        self._image_id = vlm.model.config.image_token_index
+        self._image_tokens = vlm.image_tokens
+        self._max_length = max_length
+        self._too_long = too_long
+
+    def encode(self, sample: Sample) -> Encoded:
+        """Token ids of a sample, and which are trained.
+
+        Raises:
+            DataError: for a sample without answer tokens, with too few or too many image
+                placeholders, too long, or whose template cannot render it; it is shown.
+        """
+        ids: list[int] = []
+        trained: list[bool] = []
+        done = ""
+        ends = [n for n, m in enumerate(sample.messages) if m["role"] == "assistant"]
+        for end in ends:
+            prompt = self._render(sample, sample.messages[:end], prompt=True)
+            whole = self._render(sample, sample.messages[: end + 1], prompt=False)
+            if not (prompt.startswith(done) and whole.startswith(prompt)):
+                raise self._refusal(
+                    sample,
+                    whole,
+                    "its chat template rewrites earlier turns when a new one is added; a template "
+                    "must only append",
+                )
+            context = self._tokens(prompt[len(done) :])
+            answer = self._tokens(whole[len(prompt) :])
+            ids += context + answer
+            trained += [False] * len(context) + [True] * len(answer)
+            done = whole
+        encoded = self._measured(ids, trained)
+        self._check(sample, encoded, done)
+        return encoded
+
+    def expand(self, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
+        """Ids with every image's placeholders, and labels, `IGNORED` where nothing is trained."""
+        times = np.where(encoded.ids == self._image_id, self._image_tokens, 1)
+        ids = np.repeat(encoded.ids, times)[: encoded.length].astype(np.int64)
+        trained = np.repeat(encoded.trained, times)[: encoded.length]
+        return ids, np.where(trained, ids, IGNORED)
+
+    def _measured(self, ids: list[int], trained: list[bool]) -> Encoded:
+        array = np.array(ids, dtype=np.int32)
+        images = int((array == self._image_id).sum())
+        length = len(ids) + images * (self._image_tokens - 1)
+        if self._too_long == "cut":
+            length = min(length, self._max_length)
+        return Encoded(array, np.array(trained, dtype=bool), images, length)
+
+    def _check(self, sample: Sample, encoded: Encoded, text: str) -> None:
+        if encoded.images != sample.images:
+            raise self._refusal(
+                sample,
+                text,
+                f"has {encoded.images} image placeholders where it shows {sample.images} images; "
+                "the chat template must write one for each",
+            )
+        if not encoded.trained.any():
+            raise self._refusal(
+                sample, text, "has no answer tokens; a sample must have an answer to train on"
+            )
+        if encoded.length > self._max_length:
+            raise self._refusal(
+                sample,
+                text,
+                f"takes {encoded.length} tokens; max_length allows {self._max_length}, and "
+                "too_long: cut would cut its end",
+            )
+        ids, labels = self.expand(encoded)
+        if (labels == IGNORED).all():
+            raise self._refusal(
+                sample,
+                text,
+                f"is cut at {self._max_length} tokens, before its answer; raise max_length",
+            )
+        if int((ids == self._image_id).sum()) != encoded.images * self._image_tokens:
+            raise self._refusal(
+                sample,
+                text,
+                f"is cut at {self._max_length} tokens, inside an image; raise max_length",
+            )
+
+    def _render(self, sample: Sample, messages: Sequence[Message], *, prompt: bool) -> str:
+        try:
+            rendered: str = self._processor.apply_chat_template(
+                list(messages), add_generation_prompt=prompt, tokenize=False
+            )
+        except TemplateError as error:
+            raise self._refusal(
+                sample, str(messages), f"cannot be rendered by the chat template ({error})"
+            ) from error
+        return rendered
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @staticmethod
+    def _refusal(sample: Sample, text: str, reason: str) -> DataError:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        return DataError(sample.id, f"{reason}; it reads {shown!r}")

@@ -1,0 +1,153 @@
+"""Reading a study file: every mistake becomes one sentence with key, value and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mordal_optuna.config.schema import Method, StudySettings
+from mordal_optuna.errors import ConfigError
+
+# "name" or "owner/name", as the hub allows; anything else can only be a folder.
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+
+
+def read_study(path: Path, *, method: str | None = None) -> StudySettings:
+    """Read and check a study file.
+
+    Args:
+        path: a YAML file.
+        method: search by this method instead of the file's, as a study of its own.
+
+    Returns:
+        The settings, every default filled in.
+
+    Raises:
+        ConfigError: with one sentence per problem: key, value, what is allowed.
+    """
+    if not path.is_file():
+        raise ConfigError([f"study file {str(path)!r} does not exist"])
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise ConfigError([f"study file {str(path)!r} is not valid YAML: {where}"]) from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            [f"study file {str(path)!r} must hold a mapping of keys, such as `study:`"]
+        )
+    return parse_study(with_method(content, method) if method else content)
+
+
+def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
+    """A study file's content with another method, under a name of its own.
+
+    Raises:
+        ConfigError: if there is no such method.
+    """
+    if method not in get_args(Method):
+        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(get_args(Method))}"])
+    search = content.get("search") or {}
+    if not isinstance(search, dict) or search.get("method", "mordal") == method:
+        return content
+    changed = {**content, "search": {**search, "method": method}}
+    if isinstance(content.get("study"), str):
+        changed["study"] = f"{content['study']}-{method}"
+    return changed
+
+
+def parse_study(content: dict[str, Any]) -> StudySettings:
+    """Check a study given as a nested mapping.
+
+    Raises:
+        ConfigError: with one sentence per problem: key, value, what is allowed.
+    """
+    try:
+        settings = StudySettings.model_validate(content)
+    except ValidationError as error:
+        # A misspelt key first: it is often why another one is missing.
+        found = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise ConfigError([_sentence(problem) for problem in found]) from error
+    problems = _missing_folders(settings)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def differences(stored: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:
+    """One line per key whose value differs between two fingerprints."""
+    lines = []
+    for key in sorted(stored.keys() | given.keys()):
+        old, new, name = stored.get(key), given.get(key), f"{prefix}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new, f"{name}.")
+        elif old != new:
+            lines.append(f"{name}: stored {old!r}, given {new!r}")
+    return lines
+
+
+def _sentence(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "study file"
+    value = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return (
+            f"{key}: unknown key (value {value!r}); allowed here: {_allowed_keys(problem['loc'])}"
+        )
+    if problem["type"] == "missing":
+        return f"{key}: missing; this key is required"
+    if problem["type"] == "value_error":
+        inner = str(problem["ctx"]["error"])
+        return f"{key}.{inner}" if problem["loc"] else inner
+    if problem["type"] == "too_short":
+        return f"{key}: empty; at least one entry is required"
+    message = problem["msg"]
+    return f"{key}: got {value!r}; {message[0].lower()}{message[1:]}"
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> str:
+    section: Any = StudySettings
+    for part in location[:-1]:
+        if isinstance(part, str):
+            section = _section_of(section.model_fields[part].annotation)
+    return ", ".join(sorted(section.model_fields))
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section class inside an annotation such as `tuple[ModelSettings, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_section_of(part) for part in getattr(annotation, "__args__", ()))
+    return next((section for section in inner if section is not None), None)
+
+
+def _missing_folders(settings: StudySettings) -> list[str]:
+    """Places that can be neither found now nor made by the zoo, nor be hub ids."""
+    made = settings.zoo.folder if settings.zoo else None
+    problems = []
+    for kind in ("vision_encoders", "llms"):
+        for model in getattr(settings.pool, kind):
+            place = Path(model.location)
+            if not (place.is_dir() or _below(place, made) or _HUB_ID.match(model.location)):
+                problems.append(
+                    f"pool.{kind}.{model.name}.location: {model.location!r} is no existing folder "
+                    "and no hub id such as 'owner/name'"
+                )
+    places: list[tuple[str, Path | None]] = [
+        ("alignment.conversations", settings.alignment.conversations),
+        ("alignment.images", settings.alignment.images),
+        ("task.data", settings.task.data),
+        *((f"also_score.{task.name}.data", task.data) for task in settings.also_score),
+        *((f"task_folders.{n}", folder) for n, folder in enumerate(settings.task_folders)),
+    ]
+    for key, needed in places:
+        if needed is not None and not needed.exists() and not _below(needed, made):
+            problems.append(f"{key}: {str(needed)!r} does not exist; it must be an existing path")
+    return problems
+
+
+def _below(place: Path, folder: Path | None) -> bool:
+    return folder is not None and folder.absolute() in place.absolute().parents

@@ -1,0 +1,128 @@
+"""Batches: the loss is LLaVA's own, whatever way samples are put together."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from PIL import Image
+
+from mordal_optuna.alignment.assemble import Vlm, assemble
+from mordal_optuna.alignment.batches import Batches, Share, micro_batches
+from mordal_optuna.alignment.conversation import Conversations
+from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.alignment.features import VisionFeatures
+from mordal_optuna.alignment.train import TargetLoss
+from mordal_optuna.config import AlignmentSettings
+from mordal_optuna.errors import DataError
+from mordal_optuna.progress import Silent
+from tests.families import LLMS, random_encoder, random_llm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CPU = torch.device("cpu")
+QUESTIONS = ("what is this ?", "is this a box ?", "what ?", "is this a red box ? yes ?")
+ANSWERS = ("a red box", "yes", "a box", "no")
+
+
+def alignment_set(folder: Path) -> AlignmentSet:
+    """Four samples of different lengths, one of them without a picture."""
+    records = []
+    for number, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS, strict=True)):
+        Image.new("RGB", (32, 32), ("red", "blue", "green", "gray")[number]).save(
+            folder / f"{number}.png"
+        )
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+        picture = None if number == 2 else f"{number}.png"
+        records.append({"id": str(number), "image": picture, "conversations": turns})
+    (folder / "data.json").write_text(json.dumps(records))
+    settings = AlignmentSettings(
+        conversations=folder / "data.json", images=folder, batch_size=4, samples=4
+    )
+    return AlignmentSet.read(settings, seed=0, progress=Silent())
+
+
+def joined(folder: Path, llm: str) -> Vlm:
+    parts = random_encoder(folder, "clip"), random_llm(folder, llm)
+    return assemble(*parts, lora=None, precision="fp32", seed=0, device=CPU)
+
+
+def prepared(vlm: Vlm, data: AlignmentSet, **options: Any) -> tuple[Batches, VisionFeatures]:  # noqa: ANN401
+    chosen = {"batch_size": 4, "rank": 0, "world": 1, "threads": 1, **options}
+    read = Conversations(vlm, max_length=100)
+    vision = VisionFeatures(vlm.encoder, data, share=4 // chosen["world"], device=CPU)
+    return Batches(data, read, vision, **chosen), vision
+
+
+def summed(vlm: Vlm, share: Share, vision: VisionFeatures, batching: str, size: int) -> float:
+    loss = TargetLoss(vlm, precision="fp32", device=CPU)
+    made = micro_batches(
+        share,
+        vision.compute(share.prepared),
+        Conversations(vlm, max_length=100),
+        size=size,
+        batching=batching,
+        pad_id=0,
+    )
+    with torch.no_grad():
+        return sum(float(loss(batch)) for batch in made)
+
+
+def llavas_own(vlm: Vlm, data: AlignmentSet) -> float:
+    """One sample at a time through the model's own forward and the library's own loss."""
+    read = Conversations(vlm, max_length=100)
+    total = 0.0
+    for index in range(4):
+        ids, labels = read.expand(read.encode(data.sample(index)))
+        pictures = [Image.open(p) for p in data.pictures(index)]
+        pixels = vlm.encoder.pixels(pictures) if pictures else None
+        with torch.no_grad():
+            found = vlm.model(
+                input_ids=torch.tensor(ids)[None],
+                labels=torch.tensor(labels)[None],
+                pixel_values=pixels,
+            )
+        total += float(found.loss) * int((labels[1:] != -100).sum())
+    return total
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_padded_and_packed_samples_have_the_loss_of_each_alone(tmp_path: Path, llm: str) -> None:
+    """Neighbours in a row are not seen, but by the LLM that is known to see them."""
+    vlm, data = joined(tmp_path, llm), alignment_set(tmp_path)
+    batches, vision = prepared(vlm, data)
+    batches.check(0, 4)
+    (share,) = batches.shares(0, 4)
+    own = llavas_own(vlm, data)
+    for batching in ("grouped", "packed"):
+        for size in (1, 3, 4):
+            found = summed(vlm, share, vision, batching, size)
+            apart = batching == "grouped" or size == 1 or vlm.llm_family.packs
+            assert (found == pytest.approx(own, rel=2e-6)) == apart, (batching, size)
+
+
+def test_processes_share_a_batch_without_overlap(tmp_path: Path) -> None:
+    vlm, data = joined(tmp_path, "llama"), alignment_set(tmp_path)
+    targets, lengths = [], []
+    for rank in (0, 1):
+        batches, _ = prepared(vlm, data, rank=rank, world=2)
+        batches.check(0, 4)
+        (share,) = batches.shares(0, 4)
+        targets.append(share.targets)
+        lengths += [one.length for one in share.encoded]
+    alone, _ = prepared(vlm, data)
+    alone.check(0, 4)
+    (whole,) = alone.shares(0, 4)
+    assert sum(targets) == whole.targets
+    assert lengths == [one.length for one in whole.encoded]
+
+
+def test_a_defect_is_found_before_the_first_batch(tmp_path: Path) -> None:
+    vlm, data = joined(tmp_path, "llama"), alignment_set(tmp_path)
+    batches, _ = prepared(vlm, data)
+    vlm.processor.chat_template = "{{ messages | length }}"
+    with pytest.raises(DataError, match="rewrites earlier turns"):
+        batches.check(0, 4)

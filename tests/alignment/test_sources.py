@@ -1,0 +1,152 @@
+"""Sources: LLaVA's file and datasets of messages give the same conversations and pictures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from datasets import Dataset, Features, List, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from mordal_optuna.alignment.data import AlignmentSet, open_image
+from mordal_optuna.alignment.sources import open_source
+from mordal_optuna.config import AlignmentSettings, DatasetSettings
+from mordal_optuna.errors import DataError
+from mordal_optuna.progress import Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mordal_optuna.alignment.sources import Source
+
+COLORS = ("red", "green", "blue", "white", "black", "gray")
+
+
+def rows() -> list[dict[str, Any]]:
+    """Six questions on six pictures; the last is on none."""
+    made = []
+    for number, color in enumerate(COLORS):
+        shown = [Image.new("RGB", (8, 8), color)] if number < 5 else []
+        messages = [
+            {"role": "user", "content": f"{'<image>' * len(shown)}What {number}?"},
+            {"role": "assistant", "content": color},
+        ]
+        made.append({"messages": messages, "images": shown})
+    return made
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    turns = List({"role": Value("string"), "content": Value("string")})
+    features = Features({"messages": turns, "images": List(ImageFeature())})
+    Dataset.from_list(rows(), features=features).to_parquet(tmp_path / "train.parquet")
+    return tmp_path / "train.parquet"
+
+
+def opened(path: Path, **options: Any) -> Source:  # noqa: ANN401
+    given = DatasetSettings(path=str(path), **options)
+    return open_source(AlignmentSettings(dataset=given, samples=6, batch_size=2))
+
+
+def colors(source: Source, order: Sequence[int]) -> list[Any]:
+    found = []
+    for index in order:
+        pictures = source.pictures(index)
+        found.append([open_image(p).getpixel((0, 0)) for p in pictures])
+    return found
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_dataset_gives_turns_and_pictures_in_any_order(parquet: Path, streaming: bool) -> None:  # noqa: FBT001
+    """A stream is one row after the other; going back starts it anew."""
+    source = opened(parquet, streaming=streaming)
+    assert len(source) == 6
+    expected = [[Image.new("RGB", (1, 1), c).getpixel((0, 0))] for c in COLORS[:5]] + [[]]
+    for order in (range(6), (4, 1, 5)):
+        assert colors(source, order) == [expected[n] for n in order]
+    sample = source.sample(2)
+    assert [m["role"] for m in sample.messages] == ["user", "assistant"]
+    assert sample.messages[0]["content"] == [
+        {"type": "image"},
+        {"type": "text", "text": "What 2?"},
+    ]
+    assert source.sample(5).images == 0
+
+
+def test_a_saved_dataset_is_read_as_its_parquet_file(parquet: Path, tmp_path: Path) -> None:
+    Dataset.from_parquet(str(parquet)).save_to_disk(tmp_path / "saved")
+    saved, file = opened(tmp_path / "saved"), opened(parquet)
+    assert [saved.sample(n) for n in range(6)] == [file.sample(n) for n in range(6)]
+    assert colors(saved, range(6)) == colors(file, range(6))
+
+
+def test_a_stream_keeps_its_order_and_a_table_is_permuted(parquet: Path) -> None:
+    def ids(streaming: bool) -> list[str]:  # noqa: FBT001
+        given = DatasetSettings(path=str(parquet), streaming=streaming)
+        settings = AlignmentSettings(dataset=given, samples=6, batch_size=2)
+        data = AlignmentSet.read(settings, seed=0, progress=Silent())
+        return [data.sample(n).id for n in range(6)]
+
+    assert ids(streaming=True) == ["0", "1", "2", "3", "4", "5"]
+    assert sorted(ids(streaming=False)) == ids(streaming=True)
+    assert ids(streaming=False) != ids(streaming=True)
+
+
+def test_a_stream_that_ends_early_says_so(parquet: Path) -> None:
+    given = DatasetSettings(path=str(parquet), streaming=True)
+    source = open_source(AlignmentSettings(dataset=given, samples=8, batch_size=2))
+    with pytest.raises(DataError, match="ends before row 7, which was asked for"):
+        source.sample(7)
+
+
+def test_contents_may_be_lists_of_parts_and_images_one_column(tmp_path: Path) -> None:
+    """As TRL's vision datasets have them; a picture that no turn shows goes first."""
+    parts = [{"type": "text", "text": "What?"}]
+    answer = [{"type": "text", "text": "red"}]
+    row = {
+        "messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}],
+        "images": Image.new("RGB", (8, 8), "red"),
+    }
+    Dataset.from_list([row] * 2).to_parquet(tmp_path / "data.parquet")
+    sample = opened(tmp_path / "data.parquet").sample(0)
+    assert sample.messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "What?"}]
+
+
+def test_several_pictures_stay_where_they_are_shown(tmp_path: Path) -> None:
+    turns = [
+        {"from": "human", "value": "First <image> then <image>?"},
+        {"from": "gpt", "value": "yes"},
+    ]
+    record = {"id": "1", "image": ["a.png", "b.png"], "conversations": turns}
+    (tmp_path / "data.json").write_text(json.dumps([record]))
+    settings = AlignmentSettings(
+        conversations=tmp_path / "data.json", images=tmp_path, batch_size=1
+    )
+    source = open_source(settings)
+    kinds = [p["type"] for p in source.sample(0).messages[0]["content"]]
+    assert kinds == ["text", "image", "text", "image", "text"]
+    assert source.pictures(0) == (tmp_path / "a.png", tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"images": "photos"}, "has no column 'photos'; its columns are messages, images"),
+        ({"path": "/nowhere/at/all"}, "cannot be read as a dataset"),
+    ],
+)
+def test_what_is_not_there_is_named(parquet: Path, change: dict[str, str], sentence: str) -> None:
+    settings = DatasetSettings(**{"path": str(parquet), **change})
+    with pytest.raises(DataError, match=sentence):
+        open_source(AlignmentSettings(dataset=settings, batch_size=2))
+
+
+def test_more_placeholders_than_pictures_are_refused(tmp_path: Path) -> None:
+    row = rows()[0] | {"images": []}
+    both = [row, rows()[1]]
+    Dataset.from_list(both).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(DataError, match="shows 1 images in its turns and comes with 0"):
+        opened(tmp_path / "data.parquet").sample(0)
