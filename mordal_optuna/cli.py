@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mordal_optuna import checkpoints
 from mordal_optuna.errors import ConfigError, GridError, MordalError, StudyMismatchError
+from mordal_optuna.launch import launched_rank
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
@@ -78,6 +80,30 @@ def run(
 ) -> None:
     """Run a study file to its end, or continue it."""
     _run(study_file, method)
+
+
+@app.command()
+def export(
+    study_file: Annotated[Path, typer.Argument(help="A study file (YAML) that has ended.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    *,
+    method: Method = None,
+) -> None:
+    """Write a study's winner as a Hugging Face folder: LoRA merged, processor, model card."""
+    from mordal_optuna.config import read_study
+    from mordal_optuna.driver import export_winner
+    from mordal_optuna.reporting.console import ConsoleProgress
+
+    settings = read_study(study_file, method=method)
+    _quiet_libraries()
+    with ConsoleProgress() as progress:
+        needs = export_winner(settings, folder, progress)
+    typer.echo(f"written to {folder}")
+    for need in needs:
+        typer.echo(f"beyond LLaVA's own class (llava.py in the folder does it): {need}")
+
+
+app.add_typer(checkpoints.app, name="checkpoints")
 
 
 @app.command()
@@ -152,11 +178,14 @@ def _run(study_file: Path, method: str | None) -> None:
 
 def _run_to_end(study_file: Path, method: str | None) -> None:
     from mordal_optuna.config import read_study
-    from mordal_optuna.driver import run_study
+    from mordal_optuna.driver import follow_study, run_study
     from mordal_optuna.reporting.console import ConsoleProgress
 
     settings = read_study(study_file, method=method)
     _quiet_libraries()
+    if launched_rank() > 0:
+        follow_study(settings)
+        return
     with ConsoleProgress() as progress:
         result = run_study(settings, progress)
     _present(settings, result)

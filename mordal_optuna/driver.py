@@ -20,10 +20,13 @@ from mordal_optuna.config import StudySettings, differences
 from mordal_optuna.errors import (
     BusyError,
     ConfigError,
+    MordalError,
     SearchError,
     StudyMismatchError,
 )
+from mordal_optuna.launch import launched
 from mordal_optuna.objective import Objective
+from mordal_optuna.progress import Silent
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
@@ -69,7 +72,62 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         study = open_study(settings)
         if not is_finished(study, settings):
             _work(study, settings, progress)
+        elif launched() > 1:
+            from mordal_optuna.work import join_processes
+
+            join_processes(settings)[1].told(False)
         return stored_result(study, settings)
+
+
+def follow_study(settings: StudySettings) -> None:
+    """Train and evaluate a share of what the launch's leading process asks for, to its end.
+
+    Args:
+        settings: the same study as there.
+
+    Raises:
+        MordalError: if this process cannot do what the leading one can.
+    """
+    from mordal_optuna.work import join_processes, open_workbench
+
+    if join_processes(settings)[1].told(None):
+        open_workbench(settings, Silent()).follow()
+
+
+def export_winner(settings: StudySettings, folder: Path, progress: Progress) -> list[str]:
+    """Write a finished study's winner as a Hugging Face folder.
+
+    Args:
+        settings: the study.
+        folder: new, or empty.
+        progress: is told of stages.
+
+    Returns:
+        What the folder needs beyond transformers' own class, a sentence each.
+
+    Raises:
+        SearchError: if the study has not ended.
+        CheckpointError: if the winner's checkpoint is not there any more.
+    """
+    study = open_study(settings)
+    if STOPPED_BECAUSE not in study.user_attrs:
+        raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")
+    from mordal_optuna.work import open_workbench
+
+    result = stored_result(study, settings)
+    winner = result.winner
+    lines = [
+        f"{100 * winner.value:.1f} % on {result.task} ({100 * winner.low:.1f} to "
+        f"{100 * winner.high:.1f}, {winner.known})",
+        *(
+            f"{100 * s.value:.1f} ± {100 * s.stderr:.1f} % on {s.task} ({s.documents} documents)"
+            for s in result.further_scores
+        ),
+    ]
+    progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
+    bench = open_workbench(settings, progress)
+    progress.stage(f"writing {winner.candidate} to {folder}")
+    return bench.export(winner.candidate, winner.samples, folder, lines)
 
 
 def open_study(settings: StudySettings) -> Study:
@@ -157,9 +215,20 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
         _build_zoo(settings, progress)
     # Loads torch, transformers and lmms-eval: only now is it known that there is work to do.
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
-    from mordal_optuna.work import open_workbench
+    from mordal_optuna.work import join_processes, open_workbench
 
+    if launched() > 1:
+        join_processes(settings)[1].told(True)
     bench = open_workbench(settings, progress)
+    try:
+        _stages(study, settings, bench, progress)
+    except MordalError:
+        bench.dismiss()
+        raise
+    bench.dismiss()
+
+
+def _stages(study: Study, settings: StudySettings, bench: Workbench, progress: Progress) -> None:
     study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MordalError(Exception):
-    """Base class: catch this to catch everything the package raises on purpose."""
+    """Base class: catch this to catch everything the package raises on purpose.
+
+    Errors travel between processes whole: their attributes go with them.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from sentence and attributes; a subclass's arguments are not its sentence."""
+        return _rebuilt, (type(self), str(self), self.__dict__)
+
+
+def _rebuilt(kind: type[MordalError], sentence: str, attributes: dict[str, Any]) -> MordalError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, sentence)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(MordalError):
@@ -177,3 +193,15 @@ class LeaseLostError(MordalError):
             f"{candidate}: this worker was silent for longer than its lease, and another goes on "
             "with it; what this one did since its last report is left out"
         )
+
+
+class ProcessError(MordalError):
+    """Another process of this launch failed.
+
+    Attributes:
+        rank: its number.
+    """
+
+    def __init__(self, rank: int, reason: str) -> None:
+        self.rank = rank
+        super().__init__(f"process {rank} of this launch failed: {reason}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mordal_optuna.alignment.export import export
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.session import Machine
@@ -51,13 +54,18 @@ class AlignAndScore:
         self._progress = progress
         self._current: tuple[Candidate, AlignmentSession] | None = None
 
-    def __call__(self, candidate: Candidate, samples: int) -> Measurement:
+    def __call__(self, candidate: Candidate, samples: int) -> Measurement | None:
         """Align a candidate to `samples` and score it on the target task.
+
+        Returns:
+            What was measured; None on a process that does not lead.
 
         Raises:
             MordalError: if it cannot be assembled, trained or scored.
         """
         found = self.score_on(self._task, self._settings.task.batch_size, candidate, samples)
+        if found is None:
+            return None
         session = self._session(candidate)
         self._progress.note(
             f"{candidate} at {samples} samples: {100 * found.value:.1f} "
@@ -69,18 +77,45 @@ class AlignAndScore:
             stderr=found.stderr,
             documents=found.documents,
             train_seconds=session.train_seconds,
-            eval_seconds=found.seconds,
+            eval_seconds=found.seconds * self._machine.processes.world,
         )
 
-    def score_on(self, task: Task, batch_size: int, candidate: Candidate, samples: int) -> Score:
+    def score_on(
+        self, task: Task, batch_size: int, candidate: Candidate, samples: int
+    ) -> Score | None:
         """Align a candidate to `samples` and score it on any task.
+
+        Returns:
+            The score; None on a process that does not lead.
 
         Raises:
             MordalError: if it cannot be assembled, trained or scored.
         """
         session = self._session(candidate)
         session.advance(samples, self._progress)
-        return score(session.vlm.model, session.vlm.processor, task, batch_size=batch_size)
+        return score(
+            session.vlm.model,
+            session.vlm.processor,
+            task,
+            batch_size=batch_size,
+            processes=self._machine.processes,
+        )
+
+    def export(
+        self, candidate: Candidate, samples: int, folder: Path, scores: list[str]
+    ) -> list[str]:
+        """Write a candidate's checkpoint as a Hugging Face folder, see `alignment.export`.
+
+        Returns:
+            What the folder needs beyond transformers' own class, a sentence each.
+
+        Raises:
+            CheckpointError: if the checkpoint is not there any more.
+        """
+        session = self._session(candidate)
+        session.restore(samples, self._progress)
+        self._current = None  # merging ends its training
+        return export(session.vlm, folder, session.card(scores))
 
     def _session(self, candidate: Candidate) -> AlignmentSession:
         if self._current is None or self._current[0] != candidate:

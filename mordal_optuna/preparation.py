@@ -95,6 +95,7 @@ class Comparison:
                 precision=self._settings.alignment.precision,
                 device=self._machine.device,
                 progress=self._progress,
+                processes=self._machine.processes,
             )
             for source in self._pool.vision_encoders
         }
@@ -124,6 +125,7 @@ class Comparison:
                 batch_size=self._settings.representation.batch_size,
                 device=self._machine.device,
                 progress=self._progress,
+                processes=self._machine.processes,
             )
             self._seconds["warmup"] += warm - start
             self._seconds["features"] += perf_counter() - warm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,21 @@ import torch
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.loading import check_model
+from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.session import Machine
-from mordal_optuna.errors import ConfigError
+from mordal_optuna.errors import ConfigError, MordalError
 from mordal_optuna.evaluation.tasks import build_task, task_images
+from mordal_optuna.launch import launched
 from mordal_optuna.measure import AlignAndScore
 from mordal_optuna.preparation import Comparison
+from mordal_optuna.processes import Processes
 from mordal_optuna.resources import shipped
 from mordal_optuna.search.result import FurtherScore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from mordal_optuna.config import StudySettings, TaskSettings
     from mordal_optuna.evaluation.tasks import Task
     from mordal_optuna.pool import Candidate
@@ -72,10 +79,55 @@ class Workbench:
 
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
         """Align a candidate to a rung and score it on the target task."""
-        return self._aligner(candidate, samples)
+        found: Measurement = self._lead("measure", candidate, samples)
+        return found
 
     def compare(self) -> Representation:
         """Compare the models on the target task's images."""
+        found: Representation = self._lead("compare")
+        return found
+
+    def score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
+        """Score a candidate's checkpoint on the further tasks of the study file."""
+        found: list[dict[str, Any]] = self._lead("score_further", candidate, samples)
+        return found
+
+    def export(
+        self, candidate: Candidate, samples: int, folder: Path, scores: list[str]
+    ) -> list[str]:
+        """Write a candidate's checkpoint as a Hugging Face folder; one process does that."""
+        return self._aligner.export(candidate, samples, folder, scores)
+
+    def follow(self) -> None:
+        """Do what the leading process does, until it dismisses.
+
+        An error is on all processes, and the leading one decides what follows from it.
+        """
+        processes = self._machine.processes
+        while True:
+            command: tuple[str, tuple[Any, ...]] | None = processes.told(None)
+            if command is None:
+                return
+            with suppress(MordalError):
+                self._do(*command)
+
+    def dismiss(self) -> None:
+        """Let the following processes end."""
+        self._machine.processes.told(None)
+
+    def _lead(self, command: str, *given: Any) -> Any:
+        self._machine.processes.told((command, given))
+        return self._do(command, given)
+
+    def _do(self, command: str, given: tuple[Any, ...]) -> Any:
+        works: dict[str, Callable[..., Any]] = {
+            "measure": self._aligner,
+            "compare": self._compare,
+            "score_further": self._score_further,
+        }
+        return self._machine.processes.together(lambda: works[command](*given))
+
+    def _compare(self) -> Representation:
         count, seed = self._settings.representation.images, self._settings.seed
         images = task_images(self._tasks[0], count, seed=seed)
         return Comparison(
@@ -86,11 +138,12 @@ class Workbench:
             progress=self._progress,
         ).run()
 
-    def score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
-        """Score a candidate's checkpoint on the further tasks of the study file."""
+    def _score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
         scores = []
         for task, wanted in zip(self._tasks[1:], self._settings.also_score, strict=True):
             found = self._aligner.score_on(task, wanted.batch_size, candidate, samples)
+            if found is None:
+                continue
             self._progress.note(f"{candidate}: {100 * found.value:.1f} % on {task.name}")
             score = FurtherScore(task.name, found.value, found.stderr, found.documents, samples)
             scores.append(asdict(score))
@@ -100,6 +153,8 @@ class Workbench:
 def open_workbench(settings: StudySettings, progress: Progress) -> Workbench:
     """Open and check everything a study needs before device time is spent.
 
+    On several processes the leading one goes first: what it has checked, the others find checked.
+
     Raises:
         ConfigError: if the device cannot be used.
         ModelError: if a model is missing or not supported.
@@ -107,7 +162,24 @@ def open_workbench(settings: StudySettings, progress: Progress) -> Workbench:
         TaskError: if a task cannot be built.
     """
     torch.set_num_threads(settings.runtime.threads)
+    device, processes = join_processes(settings)
+    first = processes.together(
+        lambda: _open(settings, progress, device, processes) if processes.leads else None
+    )
+    return processes.together(lambda: first or _open(settings, progress, device, processes))
+
+
+def join_processes(settings: StudySettings) -> tuple[torch.device, Processes]:
+    """This process's device, and the others of its launch."""
     device = find_device(settings.runtime.device)
+    if launched() == 1:
+        return device, Processes()
+    return open_accelerator(device).device, Processes.join()
+
+
+def _open(
+    settings: StudySettings, progress: Progress, device: torch.device, processes: Processes
+) -> Workbench:
     pool = settings.models()
     for source in pool.vision_encoders:
         check_model(source, "vision_encoder")
@@ -130,6 +202,8 @@ def open_workbench(settings: StudySettings, progress: Progress) -> Workbench:
         threads=settings.runtime.data_threads,
         trackers=settings.runtime.trackers,
         project=settings.study,
+        logs=str(settings.workdir / "logs"),
+        processes=processes,
     )
     return Workbench(settings, data=data, tasks=tasks, machine=machine, progress=progress)
 

@@ -50,6 +50,7 @@ class Checkpoint:
         trunk: what training goes on from.
         train_seconds: device-seconds spent from the start up to here.
         versions: of the libraries that trained it.
+        candidate: its name, for people.
     """
 
     samples: int
@@ -57,6 +58,7 @@ class Checkpoint:
     trunk: TrunkState
     train_seconds: float
     versions: Mapping[str, str]
+    candidate: str = ""
 
 
 class CheckpointStore:
@@ -102,6 +104,7 @@ class CheckpointStore:
             "averaged": averaged,
             "train_seconds": checkpoint.train_seconds,
             "versions": dict(checkpoint.versions),
+            "candidate": checkpoint.candidate,
         }
         written = self.files.write(run, checkpoint.samples, identity, parts, facts)
         if self._keep:
@@ -126,7 +129,12 @@ class CheckpointStore:
             trained if facts["averaged"] else None,
         )
         return Checkpoint(
-            facts["samples"], trained, trunk, facts["train_seconds"], facts["versions"]
+            facts["samples"],
+            trained,
+            trunk,
+            facts["train_seconds"],
+            facts["versions"],
+            facts["candidate"],
         )
 
     def _tensors(self, run: str, samples: int, name: str) -> dict[str, torch.Tensor]:

@@ -28,19 +28,22 @@ if TYPE_CHECKING:
 _REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
 
-def open_accelerator(device: torch.device, trackers: Sequence[str] = ()) -> Accelerator:
+def open_accelerator(
+    device: torch.device, trackers: Sequence[str] = (), logs: str = "."
+) -> Accelerator:
     """Accelerate as its configuration and the launcher set it up.
 
     Args:
         device: where to train; CPU keeps Accelerate off the GPUs.
         trackers: names of Accelerate's trackers.
+        logs: folder of those that write files.
 
     Raises:
         ConfigError: for a way of sharing that is not supported, or a tracker that is not there.
     """
     try:
         accelerator = Accelerator(
-            cpu=device.type == "cpu", log_with=list(trackers) or None, project_dir="."
+            cpu=device.type == "cpu", log_with=list(trackers) or None, project_dir=logs
         )
     except ValueError as error:
         raise ConfigError([f"runtime.trackers: got {list(trackers)}; {error}"]) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -16,15 +16,17 @@ from mordal_optuna.alignment.checkpoint import (
     run_address,
     run_identity,
 )
+from mordal_optuna.alignment.export import ModelCard
 from mordal_optuna.alignment.features import FeatureCache, feature_identity
 from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, TrainingError
+from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mordal_optuna.alignment.assemble import Vlm
@@ -49,6 +51,8 @@ class Machine:
         threads: that decode images.
         trackers: Accelerate's, by name.
         project: what trackers file runs under.
+        logs: folder of trackers that write files.
+        processes: of this launch, that train one candidate together.
     """
 
     device: torch.device
@@ -57,6 +61,8 @@ class Machine:
     threads: int = 2
     trackers: tuple[str, ...] = ()
     project: str = "mordal"
+    logs: str = "."
+    processes: Processes = field(default_factory=Processes)
 
     def cache(
         self,
@@ -114,7 +120,7 @@ class AlignmentSession:
         self._data = data
         self._checkpoints = checkpoints
         self._machine = machine
-        self._accelerator = open_accelerator(machine.device, machine.trackers)
+        self._accelerator = open_accelerator(machine.device, machine.trackers, machine.logs)
         self._vlm: Vlm | None = None
         self._trainer: Trainer | None = None
         # What training goes on from, where the live weights are others.
@@ -167,7 +173,8 @@ class AlignmentSession:
         start = perf_counter()
         identity = self._identity()
         run = run_address(identity)
-        trainer = self._trainer or self._open(run, samples, progress)
+        together = self._machine.processes.together
+        trainer = self._trainer or together(lambda: self._open(run, samples, progress))
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -185,9 +192,41 @@ class AlignmentSession:
         self._trunk = trunk if scored is not None else None
         self._samples = samples
         self._train_seconds += (perf_counter() - start) * self._accelerator.num_processes
-        if self._accelerator.is_main_process:
-            self._save(run, identity, trunk, trunk.weights if scored is None else scored)
-        self._accelerator.wait_for_everyone()
+        weights = trunk.weights if scored is None else scored
+        together(lambda: self._save(run, identity, trunk, weights))
+
+    def restore(self, samples: int, progress: Progress) -> None:
+        """Go to a rung's checkpoint without training.
+
+        Raises:
+            ModelError: if the candidate cannot be assembled.
+            CheckpointError: if there is no readable checkpoint of that rung.
+        """
+        run = run_address(self._identity())
+        found = self._checkpoints.load(run, samples)
+        trainer = self._trainer or self._open(run, samples, progress)
+        self._restore(trainer, found)
+
+    def card(self, scores: Sequence[str]) -> ModelCard:
+        """What a model card says of the candidate at its present rung.
+
+        Args:
+            scores: lines about it.
+        """
+        recipe = self._settings.model_dump(
+            mode="json", exclude={"conversations", "images", "dataset", "samples"}
+        )
+        return ModelCard(
+            vision_encoder=self._encoder,
+            llm=self._llm,
+            samples=self._samples,
+            data=self._data.name,
+            data_digest=self._data.digest,
+            seed=self._seed,
+            recipe=recipe,
+            scores=scores,
+            versions={name: version(name) for name in LIBRARIES},
+        )
 
     def close(self) -> None:
         """End what trackers follow."""
@@ -214,12 +253,15 @@ class AlignmentSession:
         trunk: TrunkState,
         scored: Mapping[str, torch.Tensor],
     ) -> None:
+        if not self._machine.processes.leads:
+            return
         checkpoint = Checkpoint(
             samples=self._samples,
             trained=scored,
             trunk=trunk,
             train_seconds=self._train_seconds,
             versions={name: version(name) for name in LIBRARIES},
+            candidate=f"{self._encoder.name} + {self._llm.name}",
         )
         self._checkpoints.save(run, identity, checkpoint)
 
@@ -248,6 +290,7 @@ class AlignmentSession:
             seed=self._seed,
             accelerator=accelerator,
             device=machine.device,
+            processes=machine.processes,
             cache=machine.cache(
                 self._encoder, self._data, self._settings, accelerator.num_processes
             ),
@@ -331,6 +374,7 @@ def warm_up(
         seed=seed,
         accelerator=accelerator,
         device=machine.device,
+        processes=machine.processes,
         cache=machine.cache(vision_encoder, data, settings, accelerator.num_processes),
         threads=machine.threads,
     )

@@ -25,9 +25,10 @@ from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.parallel import is_sharded, sum_over_processes
 from mordal_optuna.alignment.schedule import Average, rate
 from mordal_optuna.errors import TrainingError
+from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from accelerate import Accelerator
 
@@ -72,6 +73,7 @@ class Trainer:
         seed: int,
         accelerator: Accelerator,
         device: torch.device,
+        processes: Processes | None = None,
         cache: FeatureCache | None = None,
         threads: int = 2,
     ) -> None:
@@ -84,6 +86,7 @@ class Trainer:
             seed: of dropout.
             accelerator: knows the processes, and logs.
             device: where the candidate lives.
+            processes: tell one another of failures; None for a single one.
             cache: features on disk; None computes them every time.
             threads: that decode images.
 
@@ -98,6 +101,7 @@ class Trainer:
         self._seed = seed
         self._device = device
         self._accelerator = accelerator
+        self._processes = processes or Processes()
         self._parameters = vlm.trainable()
         self._micro_batch_size = settings.micro_batch_size
         self._batching = settings.batching if vlm.llm_family.packs else "grouped"
@@ -107,12 +111,12 @@ class Trainer:
         self._average = self._new_average()
         self._loss = TargetLoss(vlm, precision=settings.precision, device=device)
         self._pending: list[torch.Tensor] = []
-        rank, world = self._share_of()
+        rank, self._world = self._share_of()
         self._conversations = Conversations(
             vlm, max_length=settings.max_length, too_long=settings.too_long
         )
         self._vision = VisionFeatures(
-            vlm.encoder, data, share=settings.batch_size // world, device=device, cache=cache
+            vlm.encoder, data, share=settings.batch_size // self._world, device=device, cache=cache
         )
         self._batches = Batches(
             data,
@@ -120,12 +124,12 @@ class Trainer:
             self._vision,
             batch_size=settings.batch_size,
             rank=rank,
-            world=world,
+            world=self._world,
             threads=threads,
         )
         if settings.gradient_checkpointing:
-            vlm.model.model.language_model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
+            vlm.model.model.language_model.activation_checkpointing_enable(
+                activation_checkpointing_kwargs={"use_reentrant": False}
             )
 
     def run(self, until: int, advance: Advance, branch: Branch | None = None) -> None:
@@ -150,11 +154,12 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        self._batches.check(self.samples, until)
+        self._processes.together(lambda: self._batches.check(self.samples, until))
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
-        for share in self._batches.shares(self.samples, until):
-            self._step(share, branch)
+        shares = self._batches.shares(self.samples, until)
+        while self.samples < until:
+            self._step(shares, branch)
             self.samples += batch_size
             if branch is None and self._average:
                 self._average.update(self._parameters, self.samples // batch_size)
@@ -215,28 +220,29 @@ class Trainer:
             return None
         return Average(self._settings.average_width, self._parameters)
 
-    def _step(self, share: Share, branch: Branch | None) -> None:
+    def _step(self, shares: Iterator[Share], branch: Branch | None) -> None:
         """One optimiser step; a share that does not fit memory is done anew in smaller parts."""
         seen = self.samples + self._settings.batch_size
         for group in self._optimizer.param_groups:
             group["lr"] = rate(self._settings, seen, self._full_samples, branch)
-        features = self._vision.compute(share.prepared)
+        share, features, failure = self._next_share(shares)
+        parameters = list(self._parameters.values())
         while True:
-            loss, fitted = self._gradients(share, features)
-            numbers = torch.stack(
-                [
-                    loss,
-                    torch.tensor(float(share.targets), device=self._device),
-                    torch.tensor(float(not fitted), device=self._device),
-                ]
+            loss, fitted = torch.zeros((), device=self._device), True
+            if share is not None:
+                loss, fitted = self._gradients(share, features)
+            told = [share.targets if share else 0, not fitted, failure is not None]
+            numbers = torch.cat([loss[None], torch.tensor(told, device=self._device)])
+            total, targets, unfitted, failed = sum_over_processes(
+                self._accelerator, parameters, numbers
             )
-            parameters = list(self._parameters.values())
-            total, targets, failed = sum_over_processes(self._accelerator, parameters, numbers)
-            # Alone, it is known at once; among others, the sum says whether any of them failed.
-            alone = self._accelerator.num_processes == 1
-            if fitted if alone else not float(failed):
+            # Alone, it is known without asking the device, which would wait for it.
+            if self._world > 1 and float(failed):
+                self._processes.agree(failure)
+            if not fitted or (self._world > 1 and float(unfitted)):
+                self._halve_micro_batch()
+            else:
                 break
-            self._halve_micro_batch()
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(targets)
@@ -244,6 +250,18 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._pending.append(total / targets)
+
+    def _next_share(
+        self, shares: Iterator[Share]
+    ) -> tuple[Share | None, list[torch.Tensor], Exception | None]:
+        """The next share with its features; or why there is none, to be told to the others."""
+        try:
+            share = next(shares)
+            return share, self._vision.compute(share.prepared), None
+        except Exception as error:  # noqa: BLE001 - raised by all, once all have been told
+            if self._world == 1 or is_sharded(self._accelerator):
+                raise
+            return None, [], error
 
     def _gradients(self, share: Share, features: list[torch.Tensor]) -> tuple[torch.Tensor, bool]:
         """Summed loss of this process's share, its gradients in place; whether memory sufficed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
 import warnings
 from contextlib import contextmanager
@@ -52,6 +53,16 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.enable("lmms_eval")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hide the launch from lmms-eval, which would wait for processes that are doing other work."""
+    hidden = {name: os.environ.pop(name, None) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    try:
+        yield
+    finally:
+        os.environ.update({name: value for name, value in hidden.items() if value is not None})
 
 
 def import_lmms_eval() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
+from torch.distributed.fsdp import FSDPModule
 
-from mordal_optuna.errors import EvaluationError, ModelError
+from mordal_optuna.errors import EvaluationError, ModelError, MordalError
+from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lmms_eval.api.instance import Instance
     from transformers import PreTrainedModel, ProcessorMixin
@@ -65,6 +68,7 @@ class MordalVLM(lmms):
         *,
         batch_size: int,
         max_new_tokens: int = 64,
+        processes: Processes | None = None,
     ) -> MordalVLM:
         """Wrap a model that is already in memory; it is left as it was after the evaluation.
 
@@ -73,9 +77,13 @@ class MordalVLM(lmms):
             processor: carries tokenizer, image processor and chat template.
             batch_size: documents generated for at once.
             max_new_tokens: where the task sets none.
+            processes: that hold the same model and answer together; None for a single one.
         """
         held = cls.__new__(cls)
         held._hold(model, processor, batch_size, max_new_tokens)
+        if processes is not None:  # lmms-eval is to see one process, whatever was launched
+            held._processes = processes
+            held._rank, held._world_size = 0, 1
         return held
 
     def _hold(
@@ -90,6 +98,7 @@ class MordalVLM(lmms):
         self.processor = processor
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
+        self._processes = Processes()
         self._rank = _environment("RANK", 0)
         self._world_size = _environment("WORLD_SIZE", 1)
 
@@ -102,20 +111,64 @@ class MordalVLM(lmms):
         """Do nothing: lmms-eval's own version deletes the model, which is still needed."""
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Answer all requests, in their order.
+        """Answer all requests, in their order; several processes answer a share each.
 
         Raises:
             EvaluationError: naming the task and the document that could not be answered.
         """
+        asked = [_Question.of(request) for request in requests]
+        self._processes.told(asked)
+        return self._answer_together(asked, [request.args[1] for request in requests])
+
+    def follow(self, tasks: Mapping[str, Any]) -> None:
+        """Answer this process's share of what the leading one is asked, until it dismisses.
+
+        Args:
+            tasks: the same live tasks as there, by name.
+
+        Raises:
+            EvaluationError: if a document could not be answered, here or elsewhere.
+        """
+        failure: MordalError | None = None
+        while True:
+            asked: list[_Question] | None = self._processes.told(None)
+            if asked is None:
+                break
+            try:
+                self._answer_together(asked, [tasks[q.task].doc_to_messages for q in asked])
+            except MordalError as error:
+                failure = error  # raised once the leading process has let go
+        if failure:
+            raise failure
+
+    def dismiss(self) -> None:
+        """Let the processes that follow go on with other work."""
+        self._processes.told(None)
+
+    def _answer_together(
+        self, asked: list[_Question], readers: Sequence[Callable[[Any], Any]]
+    ) -> list[GenerationResult]:
+        own = range(self._processes.rank, len(asked), self._processes.world)
+        if any(isinstance(module, FSDPModule) for module in self.model.modules()):
+            own = range(len(asked))  # its layers are gathered from all, so all go in step
         answers: dict[int, GenerationResult] = {}
-        with _evaluating(self.model):
-            for settings, indices in _by_settings(requests).items():
-                options = json.loads(settings)
-                for start in range(0, len(indices), self.batch_size):
-                    chunk = indices[start : start + self.batch_size]
-                    texts = self._answer([requests[i] for i in chunk], options)
-                    answers.update(zip(chunk, texts, strict=True))
-        return [answers[i] for i in range(len(requests))]
+
+        def answer() -> None:
+            with _evaluating(self.model):
+                for settings, indices in _by_settings(asked, own).items():
+                    for start in range(0, len(indices), self.batch_size):
+                        chunk = indices[start : start + self.batch_size]
+                        texts = self._answer(
+                            [asked[i] for i in chunk],
+                            [readers[i] for i in chunk],
+                            json.loads(settings),
+                        )
+                        answers.update(zip(chunk, texts, strict=True))
+
+        self._processes.together(answer)
+        for share in self._processes.gathered(answers):
+            answers.update(share)
+        return [answers[i] for i in range(len(asked))]
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
         """Not offered.
@@ -140,11 +193,16 @@ class MordalVLM(lmms):
         )
 
     def _answer(
-        self, requests: Sequence[Instance], options: dict[str, Any]
+        self,
+        asked: Sequence[_Question],
+        readers: Sequence[Callable[[Any], Any]],
+        options: dict[str, Any],
     ) -> list[GenerationResult]:
-        task, documents = requests[0].args[4], [request.args[3] for request in requests]
+        task, documents = asked[0].task, [question.document for question in asked]
         try:
-            inputs = self._inputs([self._messages(request) for request in requests])
+            inputs = self._inputs(
+                [self._messages(q, reader) for q, reader in zip(asked, readers, strict=True)]
+            )
             with torch.inference_mode():
                 output = self.model.generate(**inputs, **self._generation(options))
         except (RuntimeError, ValueError, IndexError, KeyError, OSError, TypeError) as error:
@@ -160,9 +218,9 @@ class MordalVLM(lmms):
             for text, n in zip(texts, counts, strict=True)
         ]
 
-    def _messages(self, request: Instance) -> ChatMessages:
-        _, doc_to_messages, _, doc_id, task, split = request.args
-        return ChatMessages(messages=doc_to_messages(self.task_dict[task][split][doc_id]))
+    def _messages(self, asked: _Question, reader: Callable[[Any], Any]) -> ChatMessages:
+        document = self.task_dict[asked.task][asked.split][asked.document]
+        return ChatMessages(messages=reader(document))
 
     def _inputs(self, conversations: Sequence[ChatMessages]) -> dict[str, torch.Tensor]:
         texts, images = [], []
@@ -233,11 +291,26 @@ def _load(pretrained: str, revision: str, dtype: str) -> tuple[PreTrainedModel, 
     return model, processor
 
 
-def _by_settings(requests: Sequence[Instance]) -> dict[str, list[int]]:
-    """Indices of requests that share their generation arguments, in order of appearance."""
+@dataclass(frozen=True)
+class _Question:
+    """A request as it can be sent to another process, which has the same tasks."""
+
+    task: str
+    split: str
+    document: int
+    settings: str
+
+    @classmethod
+    def of(cls, request: Instance) -> _Question:
+        _, _, settings, document, task, split = request.args
+        return cls(str(task), str(split), int(document), json.dumps(settings, sort_keys=True))
+
+
+def _by_settings(asked: Sequence[_Question], own: Sequence[int]) -> dict[str, list[int]]:
+    """Indices of questions that share their generation arguments, in order of appearance."""
     groups: dict[str, list[int]] = {}
-    for index, request in enumerate(requests):
-        groups.setdefault(json.dumps(request.args[2], sort_keys=True), []).append(index)
+    for index in own:
+        groups.setdefault(asked[index].settings, []).append(index)
     return groups
 
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from tenacity import RetryError
 
 from mordal_optuna.errors import EvaluationError, TaskError
-from mordal_optuna.evaluation.guards import import_lmms_eval, quiet, random_states_kept
+from mordal_optuna.evaluation.guards import alone, import_lmms_eval, quiet, random_states_kept
+from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
     from mordal_optuna.evaluation.tasks import Task
+
+# lmms-eval's own: Python, numpy, torch; and of few-shot examples.
+_SEEDS = (0, 1234, 1234)
+_FEWSHOT_SEED = 1234
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,28 @@ class Score:
 
 
 def score(
-    model: PreTrainedModel, processor: ProcessorMixin, task: Task, *, batch_size: int
-) -> Score:
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    task: Task,
+    *,
+    batch_size: int,
+    processes: Processes | None = None,
+) -> Score | None:
     """Score a live model; it and all random generators are left as they were.
+
+    Several processes hold the same model, and each answers its share of the documents. The
+    leading one alone runs lmms-eval, which would otherwise have them wait for one another in
+    places of its own.
 
     Args:
         model: has `generate`.
         processor: carries tokenizer, image processor and chat template.
         task: built by `build_task`.
         batch_size: documents generated for at once.
+        processes: that answer together; None for a single one.
+
+    Returns:
+        The score; None on a process that does not lead.
 
     Raises:
         EvaluationError: if a document cannot be answered or scored; there is no score then.
@@ -60,8 +80,16 @@ def score(
     import_lmms_eval()
     from mordal_optuna.evaluation.model import MordalVLM
 
-    wrapped = MordalVLM.from_live(model, processor, batch_size=batch_size)
-    results = _evaluate(wrapped, task)
+    together = processes or Processes()
+    wrapped = MordalVLM.from_live(model, processor, batch_size=batch_size, processes=together)
+    wrapped.task_dict[task.name] = task.live.dataset
+    if not together.leads:
+        wrapped.follow({task.name: task.live})
+        return None
+    try:
+        results = _evaluate(wrapped, task)
+    finally:
+        wrapped.dismiss()
     value = _main_metric(results, task)
     per_document = _per_document(results, task)
     if abs(value - float(np.mean(per_document))) > 1e-6:
@@ -100,15 +128,21 @@ def check_plugin() -> None:
 
 
 def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:
-    from lmms_eval.evaluator import simple_evaluate
-    from lmms_eval.tasks import TaskManager
+    from lmms_eval.evaluator import evaluate
 
+    task.live.set_fewshot_seed(seed=_FEWSHOT_SEED)
+    if task.live.get_config("num_fewshot") is None:
+        task.live.set_config(key="num_fewshot", value=0)
+    wrapped.task_dict[task.name] = task.live.dataset
     try:
-        with random_states_kept(), quiet():
-            results: dict[str, Any] = simple_evaluate(
-                model=wrapped,
-                tasks=[task.live],
-                task_manager=TaskManager(include_defaults=False),
+        with random_states_kept(), quiet(), alone():
+            random.seed(_SEEDS[0])
+            np.random.seed(_SEEDS[1])  # noqa: NPY002 - what tasks of lmms-eval draw from
+            torch.manual_seed(_SEEDS[2])
+            # What `simple_evaluate` calls; it would have all processes load the task in turn.
+            results: dict[str, Any] = evaluate(
+                lm=wrapped,
+                task_dict={task.name: task.live},
                 bootstrap_iters=0,
                 log_samples=True,
                 process_docs_parallel=1,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mordal_optuna.alignment.towers import load_encoder
+from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ def vision_features(
     precision: Precision,
     device: torch.device,
     progress: Progress,
+    processes: Processes | None = None,
 ) -> np.ndarray:
     """What an encoder makes of images, at the layer that alignment feeds on.
 
@@ -38,6 +40,7 @@ def vision_features(
         precision: dtype of the encoder.
         device: where to compute.
         progress: is told of images done.
+        processes: that compute a share each; None for a single one.
 
     Returns:
         n x width, float64: the mean over the patches of each image.
@@ -50,7 +53,9 @@ def vision_features(
     def encode(batch: list[Image]) -> torch.Tensor:
         return encoder.features(encoder.pixels(batch).to(device)).double().mean(dim=1)
 
-    return _in_batches(images, encode, batch_size, f"features of {source.name}", progress)
+    return _in_batches(
+        images, encode, batch_size, f"features of {source.name}", progress, processes
+    )
 
 
 def llm_features(
@@ -60,6 +65,7 @@ def llm_features(
     batch_size: int,
     device: torch.device,
     progress: Progress,
+    processes: Processes | None = None,
 ) -> np.ndarray:
     """What an LLM makes of the image embeddings its projector hands it.
 
@@ -69,6 +75,7 @@ def llm_features(
         batch_size: images at once.
         device: where the candidate lives.
         progress: is told of images done.
+        processes: that compute a share each; None for a single one.
 
     Returns:
         n x hidden width, float64: the mean of the last hidden states over the image's tokens.
@@ -83,7 +90,9 @@ def llm_features(
         return hidden.last_hidden_state.double().mean(dim=1)
 
     name = model.config.text_config.model_type
-    return _in_batches(images, encode, batch_size, f"features of the LLM ({name})", progress)
+    return _in_batches(
+        images, encode, batch_size, f"features of the LLM ({name})", progress, processes
+    )
 
 
 def _in_batches(
@@ -92,11 +101,22 @@ def _in_batches(
     batch_size: int,
     title: str,
     progress: Progress,
+    processes: Processes | None,
 ) -> np.ndarray:
-    parts = []
-    with torch.inference_mode(), progress.track(title, len(images)) as advance:
-        for start in range(0, len(images), batch_size):
-            batch = list(images[start : start + batch_size])
-            parts.append(encode(batch).cpu().numpy())
-            advance(len(batch))
-    return np.concatenate(parts)
+    """Batches are the same whoever computes them, so that the features are."""
+    team = processes or Processes()
+    starts = range(0, len(images), batch_size)
+
+    def compute() -> dict[int, np.ndarray]:
+        own = {}
+        with torch.inference_mode(), progress.track(title, len(images)) as advance:
+            for start in starts[team.rank :: team.world]:
+                batch = list(images[start : start + batch_size])
+                own[start] = encode(batch).cpu().numpy()
+                advance(len(batch) * team.world)
+        return own
+
+    parts: dict[int, np.ndarray] = {}
+    for share in team.gathered(team.together(compute)):
+        parts.update(share)
+    return np.concatenate([parts[start] for start in starts])

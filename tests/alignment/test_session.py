@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore
+from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.session import AlignmentSession, Machine, warm_up
-from mordal_optuna.errors import TrainingError
+from mordal_optuna.alignment.train import TargetLoss
+from mordal_optuna.config import LoraSettings
+from mordal_optuna.errors import ConfigError, TrainingError
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
 
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.files import Manifest
     from mordal_optuna.config import AlignmentSettings
 
 
@@ -47,24 +53,137 @@ def session(
     return make
 
 
-def state(session: AlignmentSession) -> dict[str, torch.Tensor]:
-    """Weights and optimiser state."""
-    assert session._trainer
-    found = session._trainer.state()
-    return {**found.weights, **found.optimizer}
+@pytest.mark.parametrize("schedule", ["constant", "ema", "cooldown", "linear"])
+def test_resuming_equals_never_having_stopped(
+    session: Any,  # noqa: ANN401
+    settings: AlignmentSettings,
+    tmp_path: Path,
+    schedule: str,
+) -> None:
+    """Rungs 16 and 32 in two sessions equal both in one, and 32 alone, bit for bit.
 
-
-def test_resuming_equals_never_having_stopped(session: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    """0 -> 16 -> 32 in two sessions equals 0 -> 32, bit for bit, with LoRA dropout."""
-    straight = session(tmp_path / "one")
+    With LoRA dropout, weights, optimiser, the branch's and the average's weights.
+    """
+    recipe = settings.model_copy(update={"schedule": schedule})
+    straight = session(tmp_path / "one", recipe)
     straight.advance(32, Silent())
-    session(tmp_path / "two").advance(16, Silent())
+    stepwise = session(tmp_path / "steps", recipe)
+    session(tmp_path / "two", recipe).advance(16, Silent())
     torch.manual_seed(123)  # a new process has another random state
-    resumed = session(tmp_path / "two")
-    resumed.advance(32, Silent())
-    first, second = state(straight), state(resumed)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    resumed = session(tmp_path / "two", recipe)
+    for run in (stepwise, resumed):
+        run.advance(16, Silent())
+        run.advance(32, Silent())
+    expected = kept(tmp_path / "one", 32)
+    assert kept(tmp_path / "two", 32).digest == expected.digest
+    assert kept(tmp_path / "steps", 32).digest == expected.digest
+    assert (set(expected.parts) > {"trunk"}) == (schedule in ("ema", "cooldown"))
+    live = straight.vlm.trainable()
+    assert all(torch.equal(p, live[n]) for n, p in resumed.vlm.trainable().items())
+
+
+def kept(folder: Path, samples: int) -> Manifest:
+    """What the one run in a folder has written at a rung."""
+    files = CheckpointFiles(folder / "checkpoints")
+    (run,) = files.runs()
+    return files.manifest(run, samples)
+
+
+def test_what_changes_only_the_speed_changes_no_bit_or_only_rounding(
+    session: Any,  # noqa: ANN401
+    settings: AlignmentSettings,
+    tmp_path: Path,
+) -> None:
+    plain = settings.model_copy(update={"lora": LoraSettings(rank=4, alpha=8)})
+    session(tmp_path / "plain", plain).advance(16, Silent())
+    expected = kept(tmp_path / "plain", 16).digest
+    # The second run of a folder of features finds what the first has left there.
+    shutil.copytree(tmp_path / "plain" / "features", tmp_path / "again" / "features")
+    session(tmp_path / "again", plain).advance(16, Silent())
+    assert kept(tmp_path / "again", 16).digest == expected
+    reference = weights_of(tmp_path / "plain", 16)
+    for change in (
+        {"micro_batch_size": 2},
+        {"micro_batch_size": 8},
+        {"batching": "packed"},
+        {"gradient_checkpointing": True},
+        {"attention": "eager"},
+    ):
+        folder = tmp_path / str(change)
+        session(folder, plain.model_copy(update=change)).advance(16, Silent())
+        found = weights_of(folder, 16)
+        assert all(torch.allclose(reference[n], found[n], atol=1e-5) for n in reference), change
+
+
+def weights_of(folder: Path, samples: int) -> Any:  # noqa: ANN401
+    store = CheckpointStore(folder / "checkpoints")
+    return store.load(store.files.runs()[0], samples).trained
+
+
+def test_memory_that_runs_out_halves_the_micro_batch(
+    session: Any,  # noqa: ANN401
+    settings: AlignmentSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The global batch stays, so the weights are those of the smaller size from the start."""
+    plain = settings.model_copy(update={"lora": LoraSettings(rank=4, alpha=8)})
+    small = plain.model_copy(update={"micro_batch_size": 2})
+    session(tmp_path / "small", small).advance(16, Silent())
+    forward, rows = TargetLoss.forward, []
+
+    def too_large(self: TargetLoss, batch: Any) -> torch.Tensor:  # noqa: ANN401
+        rows.append(len(batch["input_ids"]))
+        if rows[-1] > 2:
+            raise torch.OutOfMemoryError
+        return forward(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TargetLoss, "forward", too_large)
+        session(tmp_path / "halved", plain.model_copy(update={"micro_batch_size": 8})).advance(
+            16, Silent()
+        )
+        assert rows == [8, 4, *[2] * 8]  # once found, the size stays
+
+        def never_fits(*_: object) -> torch.Tensor:
+            raise torch.OutOfMemoryError
+
+        patch.setattr(TargetLoss, "forward", never_fits)
+        with pytest.raises(TrainingError, match="ran out of memory at 1 samples"):
+            session(tmp_path / "none", plain).advance(16, Silent())
+    assert kept(tmp_path / "halved", 16).digest == kept(tmp_path / "small", 16).digest
+
+
+def test_losses_reach_the_trackers(
+    parts: tuple[ModelSource, ModelSource],
+    settings: AlignmentSettings,
+    data: AlignmentSet,
+    tmp_path: Path,
+) -> None:
+    run = AlignmentSession(
+        *parts,
+        settings=settings,
+        seed=0,
+        data=data,
+        checkpoints=CheckpointStore(tmp_path / "checkpoints"),
+        machine=Machine(
+            torch.device("cpu"), trackers=("tensorboard",), project="study", logs=str(tmp_path)
+        ),
+    )
+    run.advance(32, Silent())
+    run.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "study-clip-llama"))
+    events.Reload()
+    logged = events.Scalars("loss")
+    assert [event.step for event in logged] == [8, 16, 24, 32]
+    assert [event.value for event in logged] == pytest.approx(run.losses)
+
+
+def test_an_unknown_tracker_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"runtime.trackers: got \['nosuch'\]"):
+        open_accelerator(torch.device("cpu"), ["nosuch"])
 
 
 def test_a_finished_rung_costs_only_its_loading(session: Any, tmp_path: Path) -> None:  # noqa: ANN401
@@ -93,22 +212,6 @@ def test_training_lowers_the_loss(session: Any, tmp_path: Path) -> None:  # noqa
     assert sum(run.losses[-2:]) < sum(run.losses[:2])
 
 
-def test_a_smaller_micro_batch_changes_nothing_but_rounding(
-    session: Any,  # noqa: ANN401
-    settings: AlignmentSettings,
-    tmp_path: Path,
-) -> None:
-    assert settings.lora
-    plain = settings.model_copy(update={"lora": settings.lora.model_copy(update={"dropout": 0.0})})
-    whole = session(tmp_path / "a", plain.model_copy(update={"micro_batch_size": 8}))
-    halved = session(tmp_path / "b", plain.model_copy(update={"micro_batch_size": 2}))
-    for run in (whole, halved):
-        run.advance(16, Silent())
-    other = halved.vlm.trainable()
-    for name, parameter in whole.vlm.trainable().items():
-        assert torch.allclose(parameter, other[name], atol=1e-5), name
-
-
 def test_a_damaged_checkpoint_is_reported_and_the_one_below_used(
     session: Any,  # noqa: ANN401
     tmp_path: Path,
@@ -134,15 +237,21 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_below_used(
     assert all(torch.equal(p, weights[n]) for n, p in first.vlm.trainable().items())
 
 
-def test_a_loss_that_is_no_number_stops_and_leaves_no_checkpoint(
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
     session: Any,  # noqa: ANN401
-    settings: AlignmentSettings,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = session(tmp_path, settings.model_copy(update={"learning_rate": 1e30}))
-    with pytest.raises(TrainingError, match="the loss is (nan|inf)"):
+    run = session(tmp_path)
+    run.advance(16, Silent())
+    before = kept(tmp_path, 16).digest
+    forward = TargetLoss.forward
+    monkeypatch.setattr(TargetLoss, "forward", lambda *given: forward(*given) * float("nan"))
+    with pytest.raises(TrainingError, match="training after 24 samples: the loss is nan"):
         run.advance(64, Silent())
-    assert not list((tmp_path / "checkpoints").rglob("*.safetensors"))
+    files = CheckpointFiles(tmp_path / "checkpoints")
+    assert files.rungs(files.runs()[0]) == [16]
+    assert kept(tmp_path, 16).digest == before
 
 
 def test_only_whole_batches_can_be_reached(session: Any, tmp_path: Path) -> None:  # noqa: ANN401

@@ -1,0 +1,1 @@
+"""Which schedule makes f(1) most predictable."""

@@ -1,0 +1,95 @@
+"""`mordal checkpoints`: what is kept of candidates, and making room. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mordal_optuna.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mordal_optuna.alignment.files import CheckpointFiles
+
+app = typer.Typer(help="List and delete the checkpoints of a study.", no_args_is_help=True)
+
+StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
+
+
+@app.command("ls")
+def list_all(
+    study_file: StudyFile,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List every checkpoint: candidate, samples, size, digest."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = inventory(_files(study_file))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("candidate", "run", "samples", "MB", "digest"):
+        table.add_column(name, justify="right" if name in ("samples", "MB") else "left")
+    for row in rows:
+        table.add_row(
+            row["candidate"],
+            row["run"],
+            f"{row['samples']:,}",
+            f"{row['bytes'] / 1e6:.1f}",
+            row["digest"][:12] if row["digest"] else f"[red]{row['problem']}",
+        )
+    Console().print(table)
+    typer.echo(f"{len(rows)} checkpoints, {sum(r['bytes'] for r in rows) / 1e6:.1f} MB")
+
+
+@app.command()
+def prune(
+    study_file: StudyFile,
+    *,
+    keep: Annotated[
+        int, typer.Option(min=0, help="Highest rungs of each candidate that stay.")
+    ] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete all but the highest checkpoints of each candidate; scores stay in the study.
+
+    A candidate that is promoted later goes on from its highest checkpoint that is left.
+    """
+    files = _files(study_file)
+    freed = 0
+    for run in files.runs():
+        rungs = files.rungs(run)
+        for samples in rungs[: len(rungs) - keep]:
+            freed += files.size(run, samples)
+            typer.echo(f"{'would delete' if dry_run else 'deleted'} {run} at {samples} samples")
+            if not dry_run:
+                files.delete(run, samples)
+    typer.echo(f"{freed / 1e6:.1f} MB {'would be freed' if dry_run else 'freed'}")
+
+
+def inventory(files: CheckpointFiles) -> list[dict[str, Any]]:
+    """Every checkpoint that is kept, damaged ones with what is wrong with them."""
+    rows = []
+    for run in files.runs():
+        for samples in files.rungs(run):
+            row = {"run": run, "samples": samples, "bytes": files.size(run, samples)}
+            try:
+                found = files.manifest(run, samples)
+                row |= {"candidate": found.facts["candidate"], "digest": found.digest}
+                row |= {"train_seconds": found.facts["train_seconds"], "problem": None}
+            except CheckpointError as error:
+                row |= {"candidate": "?", "digest": None, "problem": str(error)}
+            rows.append(row)
+    return sorted(rows, key=lambda row: (row["candidate"], row["run"], row["samples"]))
+
+
+def _files(study_file: Path) -> CheckpointFiles:
+    from mordal_optuna.alignment.files import CheckpointFiles
+    from mordal_optuna.config import read_study
+
+    return CheckpointFiles(read_study(study_file).checkpoint_folder())
