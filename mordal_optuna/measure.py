@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.export import export
 from mordal_optuna.alignment.session import AlignmentSession
+from mordal_optuna.errors import MordalError
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.search.curves import Measurement
 
@@ -92,7 +93,11 @@ class AlignAndScore:
             MordalError: if it cannot be assembled, trained or scored.
         """
         session = self._session(candidate)
-        session.advance(samples, self._progress)
+        try:
+            session.advance(samples, self._progress)
+        except MordalError:
+            self._current = None  # what it holds is between two rungs; a checkpoint is not
+            raise
         return score(
             session.vlm.model,
             session.vlm.processor,

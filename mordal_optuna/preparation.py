@@ -83,7 +83,9 @@ class Comparison:
             linkage=search.linkage,
         )
         rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
-        return Representation(_rows(vision), rows, tree, dict(self._seconds))
+        devices = self._machine.processes.world
+        spent = {part: seconds * devices for part, seconds in self._seconds.items()}
+        return Representation(_rows(vision), rows, tree, spent)
 
     def _vision_features(self) -> dict[str, np.ndarray]:
         start = perf_counter()

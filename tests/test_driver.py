@@ -24,38 +24,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def content(zoo: Path, tmp_path: Path) -> dict[str, Any]:
-    """A study over the tiny pool that ends in seconds."""
-    return {
-        "study": "tiny",
-        "workdir": str(tmp_path / "run"),
-        "pool": {
-            "vision_encoders": [
-                {"name": name, "location": str(zoo / "encoders" / name)}
-                for name in ("clip-t", "dinov2-t")
-            ],
-            "llms": [
-                {"name": name, "location": str(zoo / "llms" / name)}
-                for name in ("llama-t", "mistral-t")
-            ],
-        },
-        "alignment": {
-            "conversations": str(zoo / "alignment" / "alignment.json"),
-            "images": str(zoo / "alignment" / "images"),
-            "samples": 64,
-            "batch_size": 8,
-            "learning_rate": 1e-3,
-            "warmup_samples": 8,
-            "lora": {"rank": 4, "alpha": 8},
-            "precision": "fp32",
-            "max_length": 200,
-        },
-        "task": {"name": "mordal_scenes", "data": str(zoo / "tasks" / "scenes")},
-        "also_score": [{"name": "scienceqa_img", "data": str(zoo / "tasks" / "ScienceQA")}],
-        "representation": {"images": 16, "warmup_samples": 16},
-        "search": {"first_ratio": 0.125, "max_ratio": 0.5, "top_clusters": 1, "finalists": 1},
-        "runtime": {"device": "cpu"},
-    }
+def content(study_content: dict[str, Any]) -> dict[str, Any]:
+    return study_content
 
 
 def scored(settings: StudySettings) -> list[tuple[str, int]]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from mordal_optuna.errors import TrainingError
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from accelerate import Accelerator
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.schedule import Branch
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.progress import Advance
+
+T = TypeVar("T")
 
 # Steps between two looks at the loss: looking waits for the device. Checkpoints look as well.
 _LOOK_EVERY = 10
@@ -225,13 +228,14 @@ class Trainer:
         seen = self.samples + self._settings.batch_size
         for group in self._optimizer.param_groups:
             group["lr"] = rate(self._settings, seen, self._full_samples, branch)
-        share, features, failure = self._next_share(shares)
+        ready, failure = self._caught(partial(self._next_share, shares))
         parameters = list(self._parameters.values())
         while True:
-            loss, fitted = torch.zeros((), device=self._device), True
-            if share is not None:
-                loss, fitted = self._gradients(share, features)
-            told = [share.targets if share else 0, not fitted, failure is not None]
+            done = None
+            if ready:
+                done, failure = self._caught(partial(self._gradients, *ready))
+            loss, fitted = done or (torch.zeros((), device=self._device), True)
+            told = [ready[0].targets if ready else 0, not fitted, failure is not None]
             numbers = torch.cat([loss[None], torch.tensor(told, device=self._device)])
             total, targets, unfitted, failed = sum_over_processes(
                 self._accelerator, parameters, numbers
@@ -251,17 +255,22 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         self._pending.append(total / targets)
 
-    def _next_share(
-        self, shares: Iterator[Share]
-    ) -> tuple[Share | None, list[torch.Tensor], Exception | None]:
-        """The next share with its features; or why there is none, to be told to the others."""
+    def _next_share(self, shares: Iterator[Share]) -> tuple[Share, list[torch.Tensor]]:
+        share = next(shares)
+        return share, self._vision.compute(share.prepared)
+
+    def _caught(self, work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+        """What a piece of work gives; or why it failed, to be told to the other processes.
+
+        They would wait for this one's gradients. Where the LLM is cut up they wait inside the
+        work already, and only the launcher can end them.
+        """
         try:
-            share = next(shares)
-            return share, self._vision.compute(share.prepared), None
+            return work(), None
         except Exception as error:  # noqa: BLE001 - raised by all, once all have been told
             if self._world == 1 or is_sharded(self._accelerator):
                 raise
-            return None, [], error
+            return None, error
 
     def _gradients(self, share: Share, features: list[torch.Tensor]) -> tuple[torch.Tensor, bool]:
         """Summed loss of this process's share, its gradients in place; whether memory sufficed."""
