@@ -35,17 +35,19 @@ SCHEDULES = {
     "linear": {"schedule": "linear"},
 }
 RUNGS = (192, 384, 768, 1536, 3072)
+# Of the order of the samples, the projector and LoRA.
+SEEDS = (0, 1)
 # Predictions use rungs up to a quarter of the data.
 LAST = 768
 
 
-def study(zoo: Path, workdir: Path, changes: dict[str, object]) -> StudySettings:
+def study(zoo: Path, workdir: Path, changes: dict[str, object], seed: int) -> StudySettings:
     """The quick start's study with another schedule, all documents scored."""
     base = read_study(shipped("studies") / "quickstart.yaml")
     text = base.model_dump_json().replace("runs/zoo", zoo.as_posix())
     content = json.loads(text)
     content["alignment"].update(changes)
-    content.update(workdir=str(workdir), also_score=[])
+    content.update(workdir=str(workdir), also_score=[], seed=seed)
     return StudySettings.model_validate(content)
 
 
@@ -56,23 +58,24 @@ def measure(zoo: Path, results: dict) -> None:
     from mordal_optuna.work import open_workbench
 
     torch.set_num_threads(1)
-    features = Path(tempfile.mkdtemp())
-    for name, changes in SCHEDULES.items():
-        done = results["curves"].setdefault(name, {})
-        with tempfile.TemporaryDirectory() as scratch:
-            workdir = Path(scratch)
-            (workdir / "features").symlink_to(features)
-            settings = study(zoo, workdir, changes)
-            bench = open_workbench(settings, Silent())
-            for candidate in settings.models().candidates:
-                if str(candidate) in done:
-                    continue
-                found = [bench.measure(candidate, samples) for samples in RUNGS]
-                done[str(candidate)] = [
-                    [m.samples, m.score, m.stderr, m.documents, m.train_seconds] for m in found
-                ]
-                RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(features)
+    for seed in SEEDS:
+        features = Path(tempfile.mkdtemp())
+        for name, changes in SCHEDULES.items():
+            done = results["curves"].setdefault(name, {}).setdefault(str(seed), {})
+            with tempfile.TemporaryDirectory() as scratch:
+                workdir = Path(scratch)
+                (workdir / "features").symlink_to(features)
+                settings = study(zoo, workdir, changes, seed)
+                bench = open_workbench(settings, Silent())
+                for candidate in settings.models().candidates:
+                    if str(candidate) in done:
+                        continue
+                    found = [bench.measure(candidate, samples) for samples in RUNGS]
+                    done[str(candidate)] = [
+                        [m.samples, m.score, m.stderr, m.documents, m.train_seconds] for m in found
+                    ]
+                    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        shutil.rmtree(features)
 
 
 def predicted(curves: dict[str, list[Measurement]]) -> dict[str, float]:
@@ -114,8 +117,9 @@ def table(results: dict) -> str:
         "schedule      final  best  |error|   bias  |error - bias|  tau predicted  tau at 1/4"
         "  seconds"
     ]
-    for name, rows in results["curves"].items():
-        s = summary(rows)
+    for name, seeds in results["curves"].items():
+        each = [summary(rows) for rows in seeds.values()]
+        s = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
         lines.append(
             f"{name:12} {100 * s['final_score']:6.1f} {100 * s['best_final_score']:5.1f} "
             f"{100 * s['mean_absolute_error']:8.1f} {100 * s['bias']:+6.1f} "
@@ -133,7 +137,10 @@ def main() -> None:
     if len(sys.argv) > 1:
         results["machine"] = machine("torch", "transformers", "peft")
         measure(Path(sys.argv[1]), results)
-        results["summary"] = {name: summary(rows) for name, rows in results["curves"].items()}
+        results["summary"] = {
+            name: {seed: summary(rows) for seed, rows in seeds.items()}
+            for name, seeds in results["curves"].items()
+        }
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
 

@@ -93,15 +93,50 @@ def assemble(
         ModelError: if a part cannot be loaded or the two cannot be joined.
     """
     encoder = load_encoder(vision_encoder, precision, device)
-    family = llm_family(llm.name, load_config(llm))
-    tokenizer = load_tokenizer(llm)
+    llm_family(llm.name, load_config(llm))  # refused before its weights are read
     language_model = load_weights(
         llm, AutoModelForCausalLM, precision, device, attention=attention
     )
+    return join(
+        encoder,
+        language_model,
+        load_tokenizer(llm),
+        names=(vision_encoder.name, llm.name),
+        lora=lora,
+        seed=seed,
+        device=device,
+    )
+
+
+def join(
+    encoder: Encoder,
+    language_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    names: tuple[str, str],
+    lora: LoraSettings | None,
+    seed: int,
+    device: torch.device,
+) -> Vlm:
+    """Join two parts that are in memory; neither can be used alone afterwards.
+
+    Args:
+        encoder: stays frozen.
+        language_model: the LLM with its head; gets LoRA, or stays frozen too.
+        tokenizer: the LLM's; gets the image token.
+        names: of both, for errors.
+        lora: the adapter; None leaves the projector as the only trainable part.
+        seed: of projector and LoRA; equal shapes get equal initial weights.
+        device: where both live.
+
+    Raises:
+        ModelError: if the two cannot be joined.
+    """
+    family = llm_family(names[1], language_model.config)
     # Building, resizing and initialising all draw from the global generator: fork it.
     with torch.random.fork_rng(devices=[device] if device.type != "cpu" else []):
         torch.manual_seed(seed)
-        image_id = _add_image_token(llm.name, tokenizer, language_model)
+        image_id = _add_image_token(names[1], tokenizer, language_model)
         model = _transplant(encoder, family, language_model, image_id, device)
         torch.manual_seed(seed)  # the same start whatever was drawn above
         projector = model.model.multi_modal_projector
@@ -113,7 +148,7 @@ def assemble(
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("multi_modal_projector" in name or "lora_" in name)
     vlm = Vlm(model, _processor(encoder, tokenizer), 0, encoder, family)
-    vlm.image_tokens = _checked_image_tokens(vision_encoder, llm, encoder, vlm, device)
+    vlm.image_tokens = _checked_image_tokens(names, encoder, vlm, device)
     return vlm
 
 
@@ -257,7 +292,7 @@ def _processor(encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> LlavaPro
 
 
 def _checked_image_tokens(
-    vision_encoder: ModelSource, llm: ModelSource, encoder: Encoder, vlm: Vlm, device: torch.device
+    names: tuple[str, str], encoder: Encoder, vlm: Vlm, device: torch.device
 ) -> int:
     """Features one image really gives, after checking that the processor announces as many."""
     from PIL import Image
@@ -269,8 +304,8 @@ def _checked_image_tokens(
     placeholders = int((ids == vlm.model.config.image_token_index).sum())
     if placeholders != features:
         raise ModelError(
-            vision_encoder.name,
-            f"gives {features} features for an image where {llm.name!r} is handed {placeholders} "
+            names[0],
+            f"gives {features} features for an image where {names[1]!r} is handed {placeholders} "
             "placeholders; the two must be equal",
         )
     return int(features)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from mordal_optuna.alignment.pictures import open_image
 from mordal_optuna.alignment.sources import open_source
 from mordal_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.alignment.sources import Picture, Sample, Source
+    from mordal_optuna.alignment.pictures import Picture
+    from mordal_optuna.alignment.sources import Sample, Source
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.progress import Progress
 
@@ -115,20 +115,6 @@ class AlignmentSet:
             sample = self._source.sample(index)
             content.update(json.dumps([sample.id, sample.messages]).encode())
         return content.hexdigest()
-
-
-def open_image(picture: Picture) -> Image.Image:
-    """Decode an image to RGB.
-
-    Raises:
-        DataError: if it cannot be decoded.
-    """
-    try:
-        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
-        raise DataError(name, f"is no image that can be decoded ({error})") from error
 
 
 class _Checked:

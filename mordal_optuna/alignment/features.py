@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mordal_optuna.alignment.data import open_image
+from mordal_optuna.alignment.pictures import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
     from datasets import Dataset, IterableDataset
 
+    from mordal_optuna.alignment.pictures import Picture
     from mordal_optuna.config import AlignmentSettings, DatasetSettings
 
 _ROLES = {"human": "user", "gpt": "assistant"}
-
-# An image file, or an encoded image.
-Picture = Path | bytes
 
 
 class Message(TypedDict):

@@ -1,0 +1,218 @@
+"""Models with random weights and drawn conversations; needs torch, transformers, peft alone."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from mordal_optuna.alignment.assemble import join
+from mordal_optuna.alignment.families import vision_family
+from mordal_optuna.alignment.sources import Message, Sample
+from mordal_optuna.alignment.towers import Encoder
+
+if TYPE_CHECKING:
+    from mordal_optuna.alignment.assemble import Vlm
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a pair and of its data.
+
+    Attributes:
+        vision: arguments of CLIPVisionConfig.
+        llm: arguments of LlamaConfig.
+        lora_rank: of the adapter.
+        words: mean words of an answer; lengths are log-normal, as LLaVA's are.
+    """
+
+    vision: dict[str, int]
+    llm: dict[str, int]
+    lora_rank: int
+    words: int
+
+
+SMALL = Shape(
+    vision={
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": 112,
+        "patch_size": 14,
+    },
+    llm={
+        "vocab_size": 8192,
+        "hidden_size": 512,
+        "intermediate_size": 1376,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 2048,
+    },
+    lora_rank=16,
+    words=40,
+)
+TINY = Shape(
+    vision={**SMALL.vision, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
+    llm={
+        **SMALL.llm,
+        "vocab_size": 512,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+    },
+    lora_rank=8,
+    words=12,
+)
+# CLIP-L/14-336 and a 7B Llama, LLaVA-1.5's parts.
+LARGE = Shape(
+    vision={
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "image_size": 336,
+        "patch_size": 14,
+    },
+    llm={
+        "vocab_size": 32064,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 4096,
+    },
+    lora_rank=128,
+    words=80,
+)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """As `LoraSettings`, which needs pydantic."""
+
+    rank: int
+    alpha: int
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """As `AlignmentSettings`, which needs pydantic."""
+
+    batch_size: int
+    micro_batch_size: int
+    precision: str
+    batching: str = "grouped"
+    attention: str = "auto"
+    learning_rate: float = 1e-3
+    warmup_samples: int = 0
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    max_length: int = 2048
+    too_long: str = "cut"
+    gradient_checkpointing: bool = False
+
+
+@dataclass
+class Drawn:
+    """Conversations about pictures of noise, in memory; stands for an `AlignmentSet`."""
+
+    samples: list[Sample]
+    images: list[bytes]
+    name: str = "drawn"
+    digest: str = "drawn"
+    random_access: bool = field(default=True)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample(self, index: int) -> Sample:
+        """A conversation."""
+        return self.samples[index]
+
+    def pictures(self, index: int) -> tuple[bytes, ...]:
+        """Its one picture, as JPEG."""
+        return (self.images[index],)
+
+
+def drawn(shape: Shape, count: int, seed: int = 0) -> Drawn:
+    """Conversations of one question and one answer each."""
+    chance = np.random.default_rng(seed)
+    side = shape.vision["image_size"]
+    samples, images = [], []
+    for number in range(count):
+        length = max(1, int(chance.lognormal(np.log(shape.words), 0.7)))
+        question, answer = (
+            " ".join(f"w{n}" for n in chance.integers(0, shape.llm["vocab_size"] - 8, size))
+            for size in (12, length)
+        )
+        parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": question}]
+        turns = (
+            Message(role="user", content=parts),
+            Message(role="assistant", content=[{"type": "text", "text": answer}]),
+        )
+        samples.append(Sample(str(number), turns))
+        noise = chance.integers(0, 255, (side // 8, side // 8, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(noise).resize((side, side)).save(file, "jpeg")
+        images.append(file.getvalue())
+    return Drawn(samples, images)
+
+
+def tokenizer_of(shape: Shape) -> PreTrainedTokenizerFast:
+    """One token a word, and a few for the template."""
+    fixed = ["<pad>", "</s>", "<s>", "<unk>", "USER", "ASSISTANT", ":"]
+    words = [*fixed, *(f"w{n}" for n in range(shape.llm["vocab_size"] - len(fixed) - 1))]
+    tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(words)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>",
+        unk_token="<unk>",
+    )
+
+
+def joined(
+    shape: Shape, device: torch.device, dtype: torch.dtype, attention: str | None = None
+) -> Vlm:
+    """A pair with random weights, built on its device in its dtype."""
+    torch.manual_seed(0)
+    chosen: dict[str, Any] = {"attn_implementation": attention} if attention else {}
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        tower = CLIPVisionModel(CLIPVisionConfig(**shape.vision))
+        llm = LlamaForCausalLM(LlamaConfig(**shape.llm, pad_token_id=0, eos_token_id=1, **chosen))
+        torch.set_default_dtype(torch.float32)
+    tower.requires_grad_(False)
+    side = {"height": shape.vision["image_size"], "width": shape.vision["image_size"]}
+    processor = CLIPImageProcessor(size=side, do_center_crop=False)
+    encoder = Encoder(tower.eval(), processor, vision_family("clip", tower.config))
+    lora = Lora(shape.lora_rank, 2 * shape.lora_rank)
+    return join(
+        encoder,
+        llm,
+        tokenizer_of(shape),
+        names=("clip", "llama"),
+        lora=lora,  # type: ignore[arg-type]
+        seed=0,
+        device=device,
+    )

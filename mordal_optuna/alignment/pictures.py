@@ -1,0 +1,27 @@
+"""Images of samples, as files or as they are stored in a dataset."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from mordal_optuna.errors import DataError
+
+# An image file, or an encoded image.
+Picture = Path | bytes
+
+
+def open_image(picture: Picture) -> Image.Image:
+    """Decode an image to RGB.
+
+    Raises:
+        DataError: if it cannot be decoded.
+    """
+    try:
+        with Image.open(picture if isinstance(picture, Path) else io.BytesIO(picture)) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
+        raise DataError(name, f"is no image that can be decoded ({error})") from error
