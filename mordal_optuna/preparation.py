@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mordal_optuna.alignment.session import warm_up
+from mordal_optuna.alignment.checkpoint import model_identity
+from mordal_optuna.alignment.loading import load_config
+from mordal_optuna.alignment.session import LIBRARIES, warm_up
+from mordal_optuna.representation.cache import Features, FeatureStore, images_digest
 from mordal_optuna.representation.features import llm_features, vision_features
 from mordal_optuna.representation.similarity import Cka, MutualKnn
 from mordal_optuna.search.clusters import cluster_pool
 from mordal_optuna.search.result import Representation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
     import torch
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.session import Machine
     from mordal_optuna.config import RepresentationSettings, StudySettings
+    from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
     from mordal_optuna.representation.similarity import SimilarityMeasure
 
@@ -38,6 +45,7 @@ class Comparison:
         data: AlignmentSet,
         images: Sequence[Image],
         machine: Machine,
+        folder: Path,
         progress: Progress,
     ) -> None:
         """Compare the models of a study.
@@ -47,6 +55,7 @@ class Comparison:
             data: warms up the projectors.
             images: images of the target task, at least 4.
             machine: where to compute.
+            folder: keeps features.
             progress: is told of bars and clusters.
         """
         self._settings = settings
@@ -55,6 +64,8 @@ class Comparison:
         self._images = images
         self._machine = machine
         self._progress = progress
+        self._digest = images_digest(images)
+        self._store = FeatureStore(folder)
         self._measure = similarity_measure(settings.representation, machine.device)
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
 
@@ -83,60 +94,107 @@ class Comparison:
             linkage=search.linkage,
         )
         rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
-        devices = self._machine.processes.world
-        spent = {part: seconds * devices for part, seconds in self._seconds.items()}
-        return Representation(_rows(vision), rows, tree, spent)
+        return Representation(_rows(vision), rows, tree, dict(self._seconds))
 
     def _vision_features(self) -> dict[str, np.ndarray]:
-        start = perf_counter()
-        features = {
-            source.name: vision_features(
-                source,
-                self._images,
-                batch_size=self._settings.representation.batch_size,
-                precision=self._settings.alignment.precision,
-                device=self._machine.device,
-                progress=self._progress,
-                processes=self._machine.processes,
+        return {
+            source.name: self._kept(
+                {"encoder": self._identity(source)}, partial(self._encode, source)
             )
             for source in self._pool.vision_encoders
         }
-        self._seconds["features"] += perf_counter() - start
-        return features
+
+    def _encode(self, source: ModelSource) -> Features:
+        start = perf_counter()
+        values = vision_features(
+            source,
+            self._images,
+            batch_size=self._settings.representation.batch_size,
+            precision=self._settings.alignment.precision,
+            device=self._machine.device,
+            progress=self._progress,
+            processes=self._machine.processes,
+        )
+        return Features(values, {"features": self._since(start)})
 
     def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
         """Last hidden states of every LLM, fed with the medoid's embeddings."""
         encoder = next(s for s in self._pool.vision_encoders if s.name == medoid)
-        features = {}
-        for llm in self._pool.llms:
-            start = perf_counter()
-            vlm = warm_up(
-                encoder,
-                llm,
-                settings=self._settings.alignment,
-                seed=self._settings.seed,
-                data=self._data,
-                samples=self._settings.representation.warmup_samples,
-                machine=self._machine,
-                progress=self._progress,
+        recipe = self._settings.alignment.model_dump(
+            mode="json", exclude={"conversations", "images", "dataset", "lora"}
+        )
+        return {
+            llm.name: self._kept(
+                {
+                    "encoder": self._identity(encoder),
+                    "llm": self._identity(llm),
+                    "recipe": recipe,
+                    "warmup_samples": self._settings.representation.warmup_samples,
+                    "data": self._data.digest,
+                    "seed": self._settings.seed,
+                },
+                partial(self._warm_and_encode, encoder, llm),
             )
-            warm = perf_counter()
-            features[llm.name] = llm_features(
-                vlm,
-                self._images,
-                batch_size=self._settings.representation.batch_size,
-                device=self._machine.device,
-                progress=self._progress,
-                processes=self._machine.processes,
-            )
-            self._seconds["warmup"] += warm - start
-            self._seconds["features"] += perf_counter() - warm
-        return features
+            for llm in self._pool.llms
+        }
+
+    def _warm_and_encode(self, encoder: ModelSource, llm: ModelSource) -> Features:
+        start = perf_counter()
+        vlm = warm_up(
+            encoder,
+            llm,
+            settings=self._settings.alignment,
+            seed=self._settings.seed,
+            data=self._data,
+            samples=self._settings.representation.warmup_samples,
+            machine=self._machine,
+            progress=self._progress,
+        )
+        warm = self._since(start)
+        start = perf_counter()
+        values = llm_features(
+            vlm,
+            self._images,
+            batch_size=self._settings.representation.batch_size,
+            device=self._machine.device,
+            progress=self._progress,
+            processes=self._machine.processes,
+        )
+        return Features(values, {"warmup": warm, "features": self._since(start)})
+
+    def _kept(self, identity: dict[str, object], compute: Callable[[], Features]) -> np.ndarray:
+        """Features as they are found on disk, or computed and put there."""
+        shaped = {
+            **identity,
+            "images": self._digest,
+            "precision": self._settings.alignment.precision,
+            "batch_size": self._settings.representation.batch_size,
+            "device": self._machine.device.type,
+            "libraries": {name: version(name) for name in LIBRARIES},
+        }
+        processes = self._machine.processes
+        # One process looks, so that all do the same.
+        found = processes.told(self._store.get(shaped) if processes.leads else None)
+        if found is None:
+            found = compute()
+            if processes.leads:
+                self._store.put(shaped, found)
+        for part, seconds in found.seconds.items():
+            self._seconds[part] += seconds
+        return found.values
+
+    def _since(self, start: float) -> float:
+        """Device-seconds: all processes wait for one another."""
+        return (perf_counter() - start) * self._machine.processes.world
+
+    @staticmethod
+    def _identity(source: ModelSource) -> dict[str, str | None]:
+        return model_identity(source, load_config(source))
 
     def _similarity(self, features: dict[str, np.ndarray]) -> np.ndarray:
         start = perf_counter()
         matrix = self._measure(features)
-        self._seconds["similarity"] += perf_counter() - start
+        self._seconds["similarity"] += self._since(start)
         return matrix
 
 

@@ -135,6 +135,7 @@ class Workbench:
             data=self._data,
             images=images,
             machine=self._machine,
+            folder=self._settings.workdir / "representation",
             progress=self._progress,
         ).run()
 

@@ -224,36 +224,57 @@ class Trainer:
         return Average(self._settings.average_width, self._parameters)
 
     def _step(self, shares: Iterator[Share], branch: Branch | None) -> None:
-        """One optimiser step; a share that does not fit memory is done anew in smaller parts."""
+        """One optimiser step."""
         seen = self.samples + self._settings.batch_size
         for group in self._optimizer.param_groups:
             group["lr"] = rate(self._settings, seen, self._full_samples, branch)
-        ready, failure = self._caught(partial(self._next_share, shares))
+        loss, targets = self._global_gradients(shares)
         parameters = list(self._parameters.values())
-        while True:
-            done = None
-            if ready:
-                done, failure = self._caught(partial(self._gradients, *ready))
-            loss, fitted = done or (torch.zeros((), device=self._device), True)
-            told = [ready[0].targets if ready else 0, not fitted, failure is not None]
-            numbers = torch.cat([loss[None], torch.tensor(told, device=self._device)])
-            total, targets, unfitted, failed = sum_over_processes(
-                self._accelerator, parameters, numbers
-            )
-            # Alone, it is known without asking the device, which would wait for it.
-            if self._world > 1 and float(failed):
-                self._processes.agree(failure)
-            if not fitted or (self._world > 1 and float(unfitted)):
-                self._halve_micro_batch()
-            else:
-                break
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(targets)
         torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_gradient_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._pending.append(total / targets)
+        self._pending.append(loss / targets)
+
+    def _global_gradients(self, shares: Iterator[Share]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the next global batch's summed loss, in place; that loss and T.
+
+        A share that does not fit memory is done anew in smaller parts, by all processes.
+        """
+        ready, failure = self._caught(partial(self._next_share, shares))
+        share = ready[0] if ready else None
+        while True:
+            done = None
+            if ready:
+                done, failure = self._caught(partial(self._gradients, *ready))
+            loss, fitted = done or (torch.zeros((), device=self._device), True)
+            told = [
+                share.targets if share else 0,
+                not fitted,
+                failure is not None,
+                sum(one.images for one in share.encoded) if share else 0,
+            ]
+            numbers = torch.cat([loss[None], torch.tensor(told, device=self._device)])
+            loss, targets, unfitted, failed, images = sum_over_processes(
+                self._accelerator, list(self._parameters.values()), numbers
+            )
+            # Alone, all is known without asking the device, which would wait for it.
+            if self._world > 1:
+                if float(failed):
+                    self._processes.agree(failure)
+                fitted = not float(unfitted)
+            if fitted:
+                break
+            self._halve_micro_batch()
+        if self._world > 1 and not float(images):
+            # Nobody showed a picture: as on one process, the projector has no gradient, and
+            # AdamW leaves it alone instead of following its momentum.
+            for name, parameter in self._parameters.items():
+                if "multi_modal_projector" in name:
+                    parameter.grad = None
+        return loss, targets
 
     def _next_share(self, shares: Iterator[Share]) -> tuple[Share, list[torch.Tensor]]:
         share = next(shares)

@@ -11,10 +11,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +25,16 @@ if TYPE_CHECKING:
     from typing import Self
 
     from mordal_optuna.progress import Advance
+
+
+class _Speed(ProgressColumn):
+    """Amounts a second, over the last seconds."""
+
+    def render(self, task: Task) -> Text:
+        """The speed, once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s")
+
 
 # Shorter tasks leave no line in a log.
 _WORTH_A_LINE_SECONDS = 2.0
@@ -43,6 +56,7 @@ class ConsoleProgress:
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
+            _Speed(),
             TextColumn("elapsed"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -91,7 +105,7 @@ class ConsoleProgress:
             self._bars.remove_task(bar)
         seconds = perf_counter() - start
         if not self._console.is_terminal and seconds >= _WORTH_A_LINE_SECONDS:
-            self.note(f"{title}: {total} done in {seconds:.1f} s")
+            self.note(f"{title}: {total} done in {seconds:.1f} s, {total / seconds:,.1f}/s")
 
     def _since(self) -> str:
         minutes, seconds = divmod(int(perf_counter() - self._start), 60)

@@ -1,0 +1,160 @@
+"""Tokens per second, share of the device's own matrix-product peak, and peak memory.
+
+    python -m benchmarks.alignment_throughput.gpu [--micro 8] [--batching packed] [--out FILE]
+
+On a GPU: CLIP-L/14-336 and a 7B Llama with random weights, LoRA 128, bf16. Elsewhere the same with
+tiny shapes, to show that it runs. Needs torch, transformers, peft and accelerate, no network.
+
+Operations counted (multiplications and additions apart; recomputed ones not):
+    frozen linear layers   2 N forward, 2 N backward to their inputs, a token
+    LoRA                   2 n forward, 4 n backward, a token
+    attention              4 t d L forward, twice that backward, a token at position-mean t
+    head                   2 V d forward and backward, a target token
+    encoder                2 N forward, a patch (frozen, nothing backward)
+    projector              2 n forward, 4 n backward, a patch
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.alignment_throughput.parts import LARGE, TINY, Recipe, Shape, drawn, joined
+from mordal_optuna.alignment.conversation import IGNORED, Conversations
+from mordal_optuna.alignment.parallel import open_accelerator
+from mordal_optuna.alignment.train import Trainer
+
+if TYPE_CHECKING:
+    from benchmarks.alignment_throughput.parts import Drawn
+    from mordal_optuna.alignment.assemble import Vlm
+
+UNCOUNTED = 2
+
+
+def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of the best of a few large matrix products."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = 0.0
+    for _ in range(20):
+        wait(device)
+        start = time.perf_counter()
+        _ = a @ a
+        wait(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def counts(vlm: Vlm, data: Drawn, start: int) -> tuple[int, int, float]:
+    """Tokens, target tokens, and the sum over tokens of how many each looks at."""
+    read = Conversations(vlm, max_length=4096)
+    tokens = targets = 0
+    looked_at = 0.0
+    for index in range(start, len(data)):
+        ids, labels = read.expand(read.encode(data.sample(index)))
+        tokens += len(ids)
+        targets += int((labels[1:] != IGNORED).sum())
+        looked_at += len(ids) ** 2 / 2
+    return tokens, targets, looked_at
+
+
+def operations(vlm: Vlm, shape: Shape, samples: int, counted: tuple[int, int, float]) -> float:
+    """Operations of so many samples, as counted above."""
+    tokens, targets, looked_at = counted
+    sizes: dict[str, int] = dict.fromkeys(("llm", "lora", "encoder", "projector"), 0)
+    for name, parameter in vlm.model.named_parameters():
+        if "lora_" in name:
+            sizes["lora"] += parameter.numel()
+        elif "vision_tower" in name:
+            sizes["encoder"] += parameter.numel()
+        elif "projector" in name:
+            sizes["projector"] += parameter.numel()
+        elif "language_model.layers" in name:
+            sizes["llm"] += parameter.numel()
+    patches = samples * vlm.image_tokens
+    width, layers = shape.llm["hidden_size"], shape.llm["num_hidden_layers"]
+    return (
+        4 * sizes["llm"] * tokens
+        + 6 * sizes["lora"] * tokens
+        + 12 * width * layers * looked_at
+        + 4 * shape.llm["vocab_size"] * width * targets
+        + 2 * sizes["encoder"] * patches
+        + 6 * sizes["projector"] * patches
+    )
+
+
+def main() -> None:
+    """Train some steps, print one JSON object."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--micro", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batching", choices=["grouped", "packed"], default="grouped")
+    parser.add_argument("--attention", default=None)
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--out", type=Path, default=None)
+    options = parser.parse_args()
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda:0" if gpu else "cpu")
+    shape = LARGE if gpu else TINY
+    peak = peak_operations(device, torch.bfloat16)
+    vlm = joined(shape, device, torch.bfloat16, options.attention)
+    data = drawn(shape, options.batch * (UNCOUNTED + options.steps))
+    recipe = Recipe(
+        options.batch,
+        options.micro,
+        "bf16",
+        batching=options.batching,
+        learning_rate=1e-4,
+        gradient_checkpointing=options.checkpointing,
+    )
+    trainer = Trainer(
+        vlm,
+        settings=recipe,  # type: ignore[arg-type]
+        data=data,  # type: ignore[arg-type]
+        seed=0,
+        accelerator=open_accelerator(device),
+        device=device,
+    )
+    times: list[float] = []
+
+    def advance(_: int) -> None:
+        wait(device)
+        times.append(time.perf_counter())
+
+    trainer.run(len(data), advance)
+    counted = counts(vlm, data, options.batch * UNCOUNTED)
+    seconds = times[-1] - times[UNCOUNTED - 1]
+    samples = options.batch * options.steps
+    done = operations(vlm, shape, samples, counted)
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if gpu else platform.processor() or "CPU",
+        "torch": torch.__version__,
+        "shape": "CLIP-L/14-336 + 7B" if gpu else "tiny",
+        "options": {k: v for k, v in vars(options).items() if k != "out"},
+        "tokens_per_second": counted[0] / seconds,
+        "samples_per_second": samples / seconds,
+        "matrix_product_peak": peak,
+        "share_of_peak": done / seconds / peak,
+        "peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9 if gpu else None,
+        "losses": trainer.losses,
+    }
+    print(json.dumps(found, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

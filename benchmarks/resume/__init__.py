@@ -1,0 +1,1 @@
+"""What a checkpoint and a resume cost."""

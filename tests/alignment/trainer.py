@@ -1,0 +1,77 @@
+"""Four steps on the processes of a launch; `sharded` cuts the frozen LLM up over them.
+
+torchrun --nproc_per_node 2 trainer.py ZOO CONVERSATIONS OUT WORLD [sharded]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.distributed.fsdp import FSDPModule
+
+from mordal_optuna.alignment.assemble import assemble
+from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.alignment.parallel import open_accelerator, shard_frozen
+from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.config import AlignmentSettings, LoraSettings
+from mordal_optuna.pool import ModelSource
+from mordal_optuna.processes import Processes
+from mordal_optuna.progress import Silent
+
+
+def main() -> None:
+    """Train; process 0 writes weights and losses."""
+    zoo, conversations, out, world, *options = sys.argv[1:]
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    settings = AlignmentSettings(
+        conversations=Path(conversations),
+        images=Path(zoo) / "alignment" / "images",
+        samples=64,
+        batch_size=8,
+        micro_batch_size=2,
+        learning_rate=1e-3,
+        warmup_samples=16,
+        lora=LoraSettings(rank=4, alpha=8),
+        precision="fp32",
+        max_length=200,
+    )
+    accelerator = open_accelerator(cpu)
+    assert accelerator.num_processes == int(world)
+    vlm = assemble(
+        ModelSource("e", f"{zoo}/encoders/clip-t"),
+        ModelSource("m", f"{zoo}/llms/llama-t"),
+        lora=settings.lora,
+        precision="fp32",
+        seed=0,
+        device=cpu,
+    )
+    if options == ["sharded"]:
+        shard_frozen(vlm.model, cpu)
+        assert any(isinstance(module, FSDPModule) for module in vlm.model.modules())
+        sizes = [p.to_local().numel() for p in vlm.model.parameters() if hasattr(p, "to_local")]
+        assert sum(sizes) * int(world) == sum(
+            p.numel() for p in vlm.model.parameters() if hasattr(p, "to_local")
+        )
+    trainer = Trainer(
+        vlm,
+        settings=settings,
+        data=AlignmentSet.read(settings, seed=0, progress=Silent()),
+        seed=0,
+        accelerator=accelerator,
+        device=cpu,
+        processes=Processes.join(),
+    )
+    trainer.run(32, lambda _: None)
+    if accelerator.is_main_process:
+        weights = {n: p.detach().clone() for n, p in vlm.trainable().items()}
+        save_file(weights, Path(out) / "weights.safetensors")
+        (Path(out) / "losses.json").write_text(json.dumps(trainer.losses))
+
+
+if __name__ == "__main__":
+    main()

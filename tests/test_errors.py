@@ -1,0 +1,17 @@
+"""Errors travel between processes whole."""
+
+from __future__ import annotations
+
+import pickle
+
+from mordal_optuna.errors import DataError, MordalError, TrainingError
+
+
+def test_an_error_arrives_as_it_was_sent() -> None:
+    """Its class, its sentence and its attributes, whatever its constructor takes."""
+    for error in (TrainingError(8, "the loss is nan"), DataError("a.png", "is no image")):
+        found = pickle.loads(pickle.dumps(error))
+        assert type(found) is type(error)
+        assert str(found) == str(error)
+        assert vars(found) == vars(error)
+        assert isinstance(found, MordalError)
