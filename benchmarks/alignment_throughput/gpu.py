@@ -25,16 +25,79 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.alignment_throughput.parts import LARGE, TINY, Recipe, Shape, drawn, joined
+from benchmarks.alignment_throughput.parts import (
+    LARGE,
+    TINY,
+    Lora,
+    Recipe,
+    Shape,
+    drawn,
+    models_of,
+    tokenizer_of,
+)
+from mordal_optuna.alignment.assemble import Vlm, join_models
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
+from mordal_optuna.alignment.families import llm_family, vision_family
 from mordal_optuna.alignment.parallel import open_accelerator
+from mordal_optuna.alignment.towers import Encoder
 from mordal_optuna.alignment.train import Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks.alignment_throughput.parts import Drawn
-    from mordal_optuna.alignment.assemble import Vlm
 
 UNCOUNTED = 2
+
+
+class NoiseEncoder(Encoder):
+    """Draws pixels instead of decoding images, which a bare machine has no library for."""
+
+    def read(self, pictures: Sequence[Any]) -> torch.Tensor:
+        """Noise, one picture each."""
+        side = self.tower.config.image_size
+        return torch.randn(len(pictures), 3, side, side, dtype=self.tower.dtype)
+
+
+class PlainProcessor:
+    """Tokenizer and LLaVA's layout of a conversation, without an image processor."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.tokenizer = tokenizer_of(shape)
+        self.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[dict[str, Any]],
+        add_generation_prompt: bool = False,  # noqa: FBT001, FBT002 - the library's signature
+        tokenize: bool = False,  # noqa: ARG002, FBT001, FBT002
+    ) -> str:
+        """One question about a picture, and its answer where it is there."""
+        text = f"<s> USER : <image> {messages[0]['content'][1]['text']} ASSISTANT :"
+        if add_generation_prompt:
+            return text
+        return f"{text} {messages[1]['content'][0]['text']} </s>"
+
+
+def joined(shape: Shape, device: torch.device, attention: str | None) -> Vlm:
+    """The pair with random weights, in bf16."""
+    tower, llm = models_of(shape, device, torch.bfloat16, attention)
+    encoder = NoiseEncoder(tower, None, vision_family("clip", tower.config))
+    processor = PlainProcessor(shape)
+    image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
+    lora = Lora(shape.lora_rank, 2 * shape.lora_rank)
+    model = join_models(
+        encoder,
+        llm,
+        image_id,
+        name="llama",
+        lora=lora,  # type: ignore[arg-type]
+        seed=0,
+        device=device,
+    )
+    patches = (shape.vision["image_size"] // shape.vision["patch_size"]) ** 2
+    family = llm_family("llama", model.config.text_config)
+    return Vlm(model, processor, patches, encoder, family)
 
 
 def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
@@ -110,7 +173,7 @@ def main() -> None:
     device = torch.device("cuda:0" if gpu else "cpu")
     shape = LARGE if gpu else TINY
     peak = peak_operations(device, torch.bfloat16)
-    vlm = joined(shape, device, torch.bfloat16, options.attention)
+    vlm = joined(shape, device, options.attention)
     data = drawn(shape, options.batch * (UNCOUNTED + options.steps))
     recipe = Recipe(
         options.batch,

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
-    CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
-
-from mordal_optuna.alignment.assemble import join
-from mordal_optuna.alignment.families import vision_family
-from mordal_optuna.alignment.sources import Message, Sample
-from mordal_optuna.alignment.towers import Encoder
-
-if TYPE_CHECKING:
-    from mordal_optuna.alignment.assemble import Vlm
 
 
 @dataclass(frozen=True)
@@ -130,9 +119,18 @@ class Recipe:
     gradient_checkpointing: bool = False
 
 
+@dataclass(frozen=True)
+class Sample:
+    """As `sources.Sample`, which needs pydantic."""
+
+    id: str
+    messages: tuple[dict[str, Any], ...]
+    images: int = 1
+
+
 @dataclass
 class Drawn:
-    """Conversations about pictures of noise, in memory; stands for an `AlignmentSet`."""
+    """Conversations about one picture each, in memory; stands for an `AlignmentSet`."""
 
     samples: list[Sample]
     images: list[bytes]
@@ -148,15 +146,14 @@ class Drawn:
         return self.samples[index]
 
     def pictures(self, index: int) -> tuple[bytes, ...]:
-        """Its one picture, as JPEG."""
+        """Its one picture."""
         return (self.images[index],)
 
 
 def drawn(shape: Shape, count: int, seed: int = 0) -> Drawn:
-    """Conversations of one question and one answer each."""
+    """Conversations of one question and one answer each; pictures are left empty."""
     chance = np.random.default_rng(seed)
-    side = shape.vision["image_size"]
-    samples, images = [], []
+    samples = []
     for number in range(count):
         length = max(1, int(chance.lognormal(np.log(shape.words), 0.7)))
         question, answer = (
@@ -165,15 +162,11 @@ def drawn(shape: Shape, count: int, seed: int = 0) -> Drawn:
         )
         parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": question}]
         turns = (
-            Message(role="user", content=parts),
-            Message(role="assistant", content=[{"type": "text", "text": answer}]),
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": [{"type": "text", "text": answer}]},
         )
         samples.append(Sample(str(number), turns))
-        noise = chance.integers(0, 255, (side // 8, side // 8, 3), dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(noise).resize((side, side)).save(file, "jpeg")
-        images.append(file.getvalue())
-    return Drawn(samples, images)
+    return Drawn(samples, [b""] * count)
 
 
 def tokenizer_of(shape: Shape) -> PreTrainedTokenizerFast:
@@ -191,28 +184,15 @@ def tokenizer_of(shape: Shape) -> PreTrainedTokenizerFast:
     )
 
 
-def joined(
+def models_of(
     shape: Shape, device: torch.device, dtype: torch.dtype, attention: str | None = None
-) -> Vlm:
-    """A pair with random weights, built on its device in its dtype."""
+) -> tuple[CLIPVisionModel, LlamaForCausalLM]:
+    """Encoder and LLM with random weights, built on their device in their dtype."""
     torch.manual_seed(0)
     chosen: dict[str, Any] = {"attn_implementation": attention} if attention else {}
+    torch.set_default_dtype(dtype)
     with torch.device(device):
-        torch.set_default_dtype(dtype)
         tower = CLIPVisionModel(CLIPVisionConfig(**shape.vision))
         llm = LlamaForCausalLM(LlamaConfig(**shape.llm, pad_token_id=0, eos_token_id=1, **chosen))
-        torch.set_default_dtype(torch.float32)
-    tower.requires_grad_(False)
-    side = {"height": shape.vision["image_size"], "width": shape.vision["image_size"]}
-    processor = CLIPImageProcessor(size=side, do_center_crop=False)
-    encoder = Encoder(tower.eval(), processor, vision_family("clip", tower.config))
-    lora = Lora(shape.lora_rank, 2 * shape.lora_rank)
-    return join(
-        encoder,
-        llm,
-        tokenizer_of(shape),
-        names=("clip", "llama"),
-        lora=lora,  # type: ignore[arg-type]
-        seed=0,
-        device=device,
-    )
+    torch.set_default_dtype(torch.float32)
+    return tower.requires_grad_(False).eval(), llm

@@ -167,15 +167,50 @@ def transformers(vlm: Any, data: Any, times: list[float]) -> Any:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+def prepared() -> tuple[Any, Any]:
+    """Conversations about pictures of noise, and the pair that learns them."""
+    import io
+
+    import numpy as np
+    import torch
+    from PIL import Image
+    from transformers import CLIPImageProcessor
+
+    from benchmarks.alignment_throughput import parts
+    from mordal_optuna.alignment.assemble import join
+    from mordal_optuna.alignment.families import vision_family
+    from mordal_optuna.alignment.towers import Encoder
+
+    data = parts.drawn(parts.SMALL, BATCH * (UNCOUNTED + STEPS))
+    side = parts.SMALL.vision["image_size"]
+    for number in range(len(data)):
+        noise = np.random.default_rng(number).integers(0, 255, (side // 8, side // 8, 3), "uint8")
+        file = io.BytesIO()
+        Image.fromarray(noise).resize((side, side)).save(file, "jpeg")
+        data.images[number] = file.getvalue()
+    cpu = torch.device("cpu")
+    tower, llm = parts.models_of(parts.SMALL, cpu, torch.float32)
+    size = {"height": side, "width": side}
+    processor = CLIPImageProcessor(size=size, do_center_crop=False)
+    rank = parts.SMALL.lora_rank
+    vlm = join(
+        Encoder(tower, processor, vision_family("clip", tower.config)),
+        llm,
+        parts.tokenizer_of(parts.SMALL),
+        names=("clip", "llama"),
+        lora=parts.Lora(rank, 2 * rank),  # type: ignore[arg-type]
+        seed=0,
+        device=cpu,
+    )
+    return data, vlm
+
+
 def one(name: str, cache: str) -> None:
     """One loop in this process; prints its figures."""
     import torch
 
-    from benchmarks.alignment_throughput.parts import SMALL, drawn, joined
-
     torch.set_num_threads(1)
-    data = drawn(SMALL, BATCH * (UNCOUNTED + STEPS))
-    vlm = joined(SMALL, torch.device("cpu"), torch.float32)
+    data, vlm = prepared()
     loops: dict[str, Callable[[list[float]], Any]] = {
         "ours": lambda t: ours(vlm, data, t, batching="grouped", cache=None),
         "ours, packed": lambda t: ours(vlm, data, t, batching="packed", cache=None),

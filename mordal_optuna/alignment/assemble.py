@@ -132,11 +132,40 @@ def join(
     Raises:
         ModelError: if the two cannot be joined.
     """
-    family = llm_family(names[1], language_model.config)
-    # Building, resizing and initialising all draw from the global generator: fork it.
+    image_id = _add_image_token(names[1], tokenizer, language_model)
+    model = join_models(
+        encoder, language_model, image_id, name=names[1], lora=lora, seed=seed, device=device
+    )
+    family = llm_family(names[1], model.config.text_config)
+    vlm = Vlm(model, _processor(encoder, tokenizer), 0, encoder, family)
+    vlm.image_tokens = _checked_image_tokens(names, encoder, vlm, device)
+    return vlm
+
+
+def join_models(
+    encoder: Encoder,
+    language_model: PreTrainedModel,
+    image_id: int,
+    *,
+    name: str,
+    lora: LoraSettings | None,
+    seed: int,
+    device: torch.device,
+) -> LlavaForConditionalGeneration:
+    """The model of two parts, without its processor; projector and LoRA alone are trained.
+
+    Args:
+        encoder: stays frozen.
+        language_model: the LLM with its head.
+        image_id: the token that stands for a feature of an image.
+        name: of the LLM, for errors.
+        lora: the adapter; None leaves the projector as the only trainable part.
+        seed: of projector and LoRA.
+        device: where both live.
+    """
+    family = llm_family(name, language_model.config)
+    # Building and initialising draw from the global generator: fork it.
     with torch.random.fork_rng(devices=[device] if device.type != "cpu" else []):
-        torch.manual_seed(seed)
-        image_id = _add_image_token(names[1], tokenizer, language_model)
         model = _transplant(encoder, family, language_model, image_id, device)
         torch.manual_seed(seed)  # the same start whatever was drawn above
         projector = model.model.multi_modal_projector
@@ -145,11 +174,10 @@ def join(
         if lora is not None:
             model = _with_lora(model, lora, family.lora_targets)
     _keep_projector_in_fp32(model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("multi_modal_projector" in name or "lora_" in name)
-    vlm = Vlm(model, _processor(encoder, tokenizer), 0, encoder, family)
-    vlm.image_tokens = _checked_image_tokens(names, encoder, vlm, device)
-    return vlm
+    for parameter_name, parameter in model.named_parameters():
+        trained = "multi_modal_projector" in parameter_name or "lora_" in parameter_name
+        parameter.requires_grad_(trained)
+    return model
 
 
 def _add_image_token(
@@ -169,7 +197,10 @@ def _add_image_token(
     embeddings = language_model.get_input_embeddings()
     old = embeddings.weight.shape[0]
     if ids[0] >= old:
-        language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        place = language_model.device
+        # Rows are drawn from the global generator, then overwritten: fork it.
+        with torch.random.fork_rng(devices=[place] if place.type != "cpu" else []):
+            language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         with torch.no_grad():
             for layer in (
                 language_model.get_input_embeddings(),

@@ -19,8 +19,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mordal_optuna.alignment.pictures import open_image
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -154,8 +152,8 @@ class VisionFeatures:
         known = self._cache.get(number) if self._cache else None
         if known is not None and len(known) == sum(counts):
             return Prepared(number, counts, None, known)
-        pictures = [open_image(one) for p in positions for one in self._data.pictures(p)]
-        pixels = self._encoder.pixels(pictures) if pictures else torch.empty(0)
+        pictures = [one for p in positions for one in self._data.pictures(p)]
+        pixels = self._encoder.read(pictures) if pictures else torch.empty(0)
         return Prepared(number, counts, pixels, None)
 
 

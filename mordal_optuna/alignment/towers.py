@@ -15,12 +15,15 @@ from mordal_optuna.alignment.loading import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from PIL.Image import Image
     from transformers import PreTrainedModel
     from transformers.image_processing_utils import BaseImageProcessor
 
     from mordal_optuna.alignment.families import VisionFamily
+    from mordal_optuna.alignment.pictures import Picture
     from mordal_optuna.pool import ModelSource
 
 
@@ -42,6 +45,16 @@ class Encoder:
         """Images as the encoder wants them: images x channels x height x width."""
         values = self.image_processor(images=images, return_tensors="pt")["pixel_values"]
         return values.to(dtype=self.tower.dtype)
+
+    def read(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """Image files, or encoded images, as pixels.
+
+        Raises:
+            DataError: if one cannot be decoded.
+        """
+        from mordal_optuna.alignment.pictures import open_image  # the only need of Pillow here
+
+        return self.pixels([open_image(picture) for picture in pictures])
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Patch features of the layer that alignment feeds on: images x patches x width."""

@@ -36,7 +36,7 @@ def test_what_is_found_on_disk_is_what_would_be_computed(
     cache = FeatureCache(tmp_path, {"encoder": "clip"}, budget_bytes=1 << 30)
     without = features(VisionFeatures(encoder, data, share=8, device=CPU), 8)
     first = features(VisionFeatures(encoder, data, share=8, device=CPU, cache=cache), 8)
-    monkeypatch.setattr("mordal_optuna.alignment.features.open_image", pytest.fail)
+    monkeypatch.setattr(Encoder, "read", pytest.fail)
     found = features(VisionFeatures(encoder, data, share=8, device=CPU, cache=cache), 8)
     for one, other, third in zip(without, first, found, strict=True):
         assert torch.equal(one, other)
