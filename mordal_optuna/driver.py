@@ -109,6 +109,7 @@ def export_winner(settings: StudySettings, folder: Path, progress: Progress) -> 
         SearchError: if the study has not ended.
         CheckpointError: if the winner's checkpoint is not there any more.
     """
+    settings.workdir.mkdir(parents=True, exist_ok=True)
     study = open_study(settings)
     if STOPPED_BECAUSE not in study.user_attrs:
         raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")

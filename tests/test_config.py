@@ -146,3 +146,40 @@ def test_the_faithful_preset_sets_the_papers_values_where_nothing_is_said(
     assert settings.representation.similarity == "cka-biased"
     content["representation"] = {"similarity": "mutual-knn"}
     assert parse_study(content).representation.similarity == "mutual-knn"
+
+
+@pytest.mark.parametrize(
+    ("alignment", "sentence"),
+    [
+        ({"samples": 64}, "give either `conversations`"),
+        ({"conversations": ".", "dataset": {"path": "x"}}, "give either `conversations`"),
+        ({"conversations": "."}, "images: missing; `conversations` name images relative"),
+        ({"dataset": {"path": "x", "streaming": True}}, "samples: missing; a stream"),
+        (
+            {
+                "dataset": {"path": "x", "streaming": True},
+                "samples": 64,
+                "batch_size": 8,
+                "skip_broken_images": 0.1,
+            },
+            "skip_broken_images: 0.1 cannot be obeyed for a stream",
+        ),
+        ({"dataset": {"path": "x", "colums": "y"}}, "colums: unknown key"),
+    ],
+)
+def test_alignment_data_come_from_one_place(
+    content: dict[str, Any], alignment: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse_study({**content, "alignment": alignment})
+
+
+def test_what_changes_only_speed_or_place_is_no_other_study(content: dict[str, Any]) -> None:
+    base = parse_study(content)
+    faster = {**content["alignment"], "micro_batch_size": 1, "batching": "packed"}
+    moved = parse_study(
+        {**content, "alignment": faster, "checkpoints": {"folder": "memory://x", "keep": "latest"}}
+    )
+    assert moved.fingerprint() == base.fingerprint()
+    other = parse_study({**content, "alignment": {**content["alignment"], "schedule": "ema"}})
+    assert other.fingerprint() != base.fingerprint()

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+from transformers import AutoModelForImageTextToText
 
 from mordal_optuna import driver
+from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.config import parse_study, with_method
-from mordal_optuna.driver import open_study, run_study, study_plan
-from mordal_optuna.errors import BusyError, ConfigError, ModelError, StudyMismatchError, TaskError
+from mordal_optuna.driver import export_winner, open_study, run_study, study_plan
+from mordal_optuna.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    ModelError,
+    SearchError,
+    StudyMismatchError,
+    TaskError,
+)
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.history import read_history
 
@@ -196,3 +206,30 @@ def prepared(content: dict[str, Any]) -> StudySettings:
     settings = parse_study(content)
     settings.workdir.mkdir(parents=True, exist_ok=True)
     return settings
+
+
+@pytest.mark.slow
+def test_the_winner_is_exported_from_its_checkpoint(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """A folder that transformers loads, with a card that tells scores, data and seed."""
+    settings = parse_study(content)
+    with pytest.raises(SearchError, match="study 'tiny' has not ended"):
+        export_winner(settings, tmp_path / "early", Silent())
+    result = run_study(settings, Silent())
+    assert export_winner(settings, tmp_path / "vlm", Silent()) == []
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "vlm")
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    card = (tmp_path / "vlm" / "README.md").read_text()
+    assert f"{100 * result.winner.value:.1f} % on mordal_scenes" in card
+    assert "% on scienceqa_img (8 documents)" in card
+    assert "- seed: 0" in card
+    assert str(result.winner.candidate) in card
+    with pytest.raises(ModelError, match="is not empty"):
+        export_winner(settings, tmp_path / "vlm", Silent())
+    files = CheckpointFiles(settings.checkpoint_folder())
+    for run in files.runs():
+        for samples in files.rungs(run):
+            files.delete(run, samples)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        export_winner(settings, tmp_path / "again", Silent())

@@ -92,6 +92,7 @@ class LlmFamily:
             drops it.
         divide_logits: name of the configuration's divisor of logits; LLaVA's own head drops it.
         packs: whether it keeps samples apart that are joined to one row, by their positions.
+        layers: where its layers are, from the model without its head.
     """
 
     model_types: tuple[str, ...]
@@ -99,6 +100,7 @@ class LlmFamily:
     softcap: str | None = None
     divide_logits: str | None = None
     packs: bool = True
+    layers: str = "layers"
 
 
 VISION_FAMILIES = (
@@ -156,7 +158,12 @@ LLM_FAMILIES = (
     LlmFamily(("granite",), _GATED, divide_logits="logits_scaling"),
     LlmFamily(("phi3",), ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
     LlmFamily(("gpt_neox",), ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")),
-    LlmFamily(("opt",), ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"), packs=False),
+    LlmFamily(
+        ("opt",),
+        ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+        packs=False,
+        layers="decoder.layers",
+    ),
 )
 
 

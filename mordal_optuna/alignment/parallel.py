@@ -23,7 +23,7 @@ from mordal_optuna.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transformers import LlavaForConditionalGeneration
+    from mordal_optuna.alignment.assemble import Vlm
 
 _REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
@@ -63,18 +63,19 @@ def is_sharded(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type == DistributedType.FSDP
 
 
-def shard_frozen(model: LlavaForConditionalGeneration, device: torch.device) -> None:
+def shard_frozen(vlm: Vlm, device: torch.device) -> None:
     """Cut the LLM's frozen weights up over all processes, layer by layer; the rest moves whole.
 
     Args:
-        model: on the CPU; the default process group must be there.
+        vlm: on the CPU; the default process group must be there.
         device: where the parts go.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    for layer in model.model.language_model.layers:
+    language_model = vlm.model.model.language_model
+    for layer in language_model.get_submodule(vlm.llm_family.layers):
         trained = {p for p in layer.parameters() if p.requires_grad}
         fully_shard(layer, mesh=mesh, ignored_params=trained)
-    model.to(device)
+    vlm.model.to(device)
 
 
 def sum_over_processes(

@@ -278,7 +278,7 @@ class AlignmentSession:
             attention=self._settings.attention,
         )
         if sharded:
-            shard_frozen(self._vlm.model, machine.device)
+            shard_frozen(self._vlm, machine.device)
         if machine.trackers:
             accelerator.init_trackers(
                 f"{machine.project}-{self._encoder.name}-{self._llm.name}", config={"run": run}

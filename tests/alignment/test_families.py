@@ -84,6 +84,8 @@ def test_every_llm_keeps_its_logits_trains_and_generates(tmp_path: Path, name: s
     parts = random_encoder(tmp_path, "clip"), random_llm(tmp_path, name)
     alone = AutoModelForCausalLM.from_pretrained(parts[1].location)
     vlm = joined(*parts)
+    layers = vlm.model.model.language_model.get_submodule(vlm.llm_family.layers)
+    assert len(layers) == 2
     ids = torch.tensor([[3, 4, 5, 6]])
     with torch.no_grad():
         expected = alone(input_ids=ids).logits

@@ -51,7 +51,7 @@ def main() -> None:
         device=cpu,
     )
     if options == ["sharded"]:
-        shard_frozen(vlm.model, cpu)
+        shard_frozen(vlm, cpu)
         assert any(isinstance(module, FSDPModule) for module in vlm.model.modules())
         sizes = [p.to_local().numel() for p in vlm.model.parameters() if hasattr(p, "to_local")]
         assert sum(sizes) * int(world) == sum(
