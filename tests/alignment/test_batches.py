@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mordal_optuna.alignment.assemble import Vlm, assemble
 from mordal_optuna.alignment.batches import Batches, Share, micro_batches
-from mordal_optuna.alignment.conversation import Conversations
+from mordal_optuna.alignment.conversation import Conversations, Encoded
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.train import TargetLoss
@@ -118,6 +119,24 @@ def test_processes_share_a_batch_without_overlap(tmp_path: Path) -> None:
     (whole,) = alone.shares(0, 4)
     assert sum(targets) == whole.targets
     assert lengths == [one.length for one in whole.encoded]
+
+
+def test_the_first_token_of_a_sample_is_nobodys_target(tmp_path: Path) -> None:
+    """In a row, what stands before it is another sample's end."""
+    vlm = joined(tmp_path, "llama")
+    ids, trained = np.array([3, 4, 5], dtype=np.int32), np.ones(3, dtype=bool)
+    share = Share([Encoded(ids, trained, 0, 3)] * 2, [], 4)
+    for batching in ("grouped", "packed"):
+        (batch,) = micro_batches(
+            share,
+            [torch.empty(0)] * 2,
+            Conversations(vlm, max_length=100),
+            size=2,
+            batching=batching,
+            pad_id=0,
+        )
+        assert batch["targets"].tolist() == [4, 5, 4, 5]
+        assert batch["places"].tolist() == [0, 1, 3, 4]
 
 
 def test_a_defect_is_found_before_the_first_batch(tmp_path: Path) -> None:
