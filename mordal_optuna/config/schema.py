@@ -244,12 +244,14 @@ class TaskSettings(Section):
     Attributes:
         name: its lmms-eval name.
         data: local folder with the task's data; None takes what the task's YAML names.
+        revision: of the data on the hub.
         documents: score on a fixed random subset of this many documents; None scores all.
         batch_size: documents generated for at once.
     """
 
     name: Name
     data: Path | None = None
+    revision: str | None = None
     documents: Positive | None = None
     batch_size: Positive = 16
 

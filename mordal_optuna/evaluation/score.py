@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import random
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,6 +13,12 @@ import torch
 from tenacity import RetryError
 
 from mordal_optuna.errors import EvaluationError, TaskError
+from mordal_optuna.evaluation.documents import (
+    cluster_numbers,
+    document_values,
+    guessed_share,
+    standard_error,
+)
 from mordal_optuna.evaluation.guards import alone, import_lmms_eval, quiet, random_states_kept
 from mordal_optuna.processes import Processes
 
@@ -34,10 +39,12 @@ class Score:
     Attributes:
         task: its name.
         value: the main metric, 0..1.
-        stderr: standard error of the value, from the documents' spread.
+        stderr: standard error of the value, from the spread of documents or their clusters.
         documents: how many were scored.
         per_document: their values, in the task's order.
         seconds: what the evaluation took.
+        clusters: of each document; None where all are independent.
+        guessed: share of answers that the task could not read and drew; None where it never does.
     """
 
     task: str
@@ -46,6 +53,8 @@ class Score:
     documents: int
     per_document: tuple[float, ...]
     seconds: float
+    clusters: tuple[int, ...] | None = None
+    guessed: float | None = None
 
 
 def score(
@@ -90,21 +99,30 @@ def score(
         results = _evaluate(wrapped, task)
     finally:
         wrapped.dismiss()
+    return _score(results, task, start)
+
+
+def _score(results: dict[str, Any], task: Task, start: float) -> Score:
     value = _main_metric(results, task)
-    per_document = _per_document(results, task)
-    if abs(value - float(np.mean(per_document))) > 1e-6:
+    samples = _samples(results, task)
+    values = document_values(samples, task)
+    # MMMU rounds its mean to five places.
+    if abs(value - float(np.mean(values))) > 1e-5:
         raise EvaluationError(
             task.name,
-            f"lmms-eval reports {value} while its documents' mean is {np.mean(per_document)}; "
-            "a main metric must be the mean over documents",
+            f"lmms-eval reports {value} while its documents' mean is {np.mean(values)}; a main "
+            "metric must be the mean over documents",
         )
+    clusters = cluster_numbers(task)
     return Score(
         task=task.name,
-        value=value,
-        stderr=float(np.std(per_document, ddof=1)) / math.sqrt(len(per_document)),
-        documents=len(per_document),
-        per_document=tuple(per_document),
+        value=float(np.mean(values)),
+        stderr=standard_error(values, clusters),
+        documents=len(values),
+        per_document=values,
         seconds=perf_counter() - start,
+        clusters=clusters,
+        guessed=guessed_share(samples, task),
     )
 
 
@@ -163,18 +181,25 @@ def _main_metric(results: dict[str, Any], task: Task) -> float:
             task.name,
             f"declares the metric {task.spec.metric!r}; its results have {', '.join(there)}",
         )
-    value = float(found[task.spec.metric])
+    value = float(found[task.spec.metric]) / task.spec.scale
     if not 0.0 <= value <= 1.0:
-        raise TaskError(task.name, f"its metric is {value}; it must be between 0 and 1")
+        raise TaskError(
+            task.name,
+            f"its metric is {found[task.spec.metric]}; with the declared scale {task.spec.scale} "
+            f"it must be between 0 and {task.spec.scale}",
+        )
     return value
 
 
-def _per_document(results: dict[str, Any], task: Task) -> list[float]:
-    samples = sorted(results["samples"][task.name], key=lambda sample: sample["doc_id"])
+def _samples(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:
+    """What lmms-eval tells of every document, in the task's order."""
+    samples: list[dict[str, Any]] = sorted(
+        results["samples"][task.name], key=lambda sample: sample["doc_id"]
+    )
     if len(samples) != len(task.documents) or len(samples) < 2:
         raise EvaluationError(
             task.name,
             f"{len(samples)} of {len(task.documents)} documents were scored; all are needed, "
             "and at least 2",
         )
-    return [float(sample[task.spec.document_key]) for sample in samples]
+    return samples

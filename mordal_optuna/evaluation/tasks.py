@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from tenacity import RetryError
 
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.guards import import_lmms_eval, quiet
+from mordal_optuna.evaluation.upstream import UPSTREAM, ImagesById, MetricSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,43 +22,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mordal_optuna.config import TaskSettings
-
-
-class MetricSpec(BaseModel):
-    """What counts as a task's score.
-
-    Attributes:
-        metric: key in lmms-eval's results, `<metric>,<filter>`; 0..1, higher is better.
-        chance: score of a guesser.
-        cluster_key: document field whose values group documents that are not independent.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    metric: str = Field(pattern=r"^[^,]+,[^,]+$")
-    chance: float = Field(default=0.0, ge=0, lt=1)
-    cluster_key: str | None = None
-
-    @property
-    def document_key(self) -> str:
-        """The same metric in the per-document samples, which do not name the filter."""
-        return self.metric.split(",")[0]
-
-
-@dataclass(frozen=True)
-class _Upstream:
-    yaml: str  # below lmms-eval's own tasks
-    spec: MetricSpec
-
-
-# Tasks of lmms-eval itself whose metric has been checked on local data in the hub's schema.
-_UPSTREAM = {
-    "scienceqa_img": _Upstream(
-        "scienceqa/scienceqa_img.yaml", MetricSpec(metric="exact_match,none", chance=0.25)
-    ),
-    "ai2d": _Upstream(
-        "ai2d/ai2d.yaml", MetricSpec(metric="exact_match,flexible-extract", chance=0.25)
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -94,7 +58,9 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
     """
     import_lmms_eval()
     path, spec = _find(settings.name, folders)
-    live = _build(settings, path)
+    own = spec is None
+    images = None if own else UPSTREAM[settings.name].images
+    live = _build(settings, path, images)
     if spec is None:
         spec = _declared(settings.name, live.config.metadata)
     split = live.config.test_split or live.config.validation_split
@@ -135,16 +101,16 @@ def _find(name: str, folders: Sequence[Path]) -> tuple[Path, MetricSpec | None]:
         raise TaskError(name, f"is defined in {places}; one definition is allowed")
     if found:
         return found[0], None
-    if name in _UPSTREAM:
+    if name in UPSTREAM:
         import lmms_eval.tasks
 
         root = Path(lmms_eval.tasks.__path__[0])
-        return root / _UPSTREAM[name].yaml, _UPSTREAM[name].spec
+        return root / UPSTREAM[name].yaml, UPSTREAM[name].spec
     searched = ", ".join(repr(str(folder)) for folder in folders) or "no folder"
     raise TaskError(
         name,
         f"is in no YAML below {searched}, nor one of lmms-eval's tasks known here: "
-        + ", ".join(sorted(_UPSTREAM)),
+        + ", ".join(sorted(UPSTREAM)),
     )
 
 
@@ -159,7 +125,7 @@ def _task_files(folder: Path, name: str) -> list[Path]:
     return files
 
 
-def _build(settings: TaskSettings, path: Path) -> Any:
+def _build(settings: TaskSettings, path: Path, images: str | None) -> Any:
     from lmms_eval import utils
     from lmms_eval.api.task import ConfigurableMessagesTask
 
@@ -172,9 +138,14 @@ def _build(settings: TaskSettings, path: Path) -> Any:
     if settings.data is not None:
         config["dataset_path"] = str(settings.data.absolute())
         options["cache_dir"] = str(_cache_folder(settings.data))
+    if settings.revision is not None:
+        options["revision"] = settings.revision
     config["dataset_kwargs"] = options
     try:
         with quiet():
+            if images is not None:
+                config["process_docs"] = None
+                config["doc_to_visual"] = _images_by_id(config, images)
             # The name selects prompts written for certain models; "x" selects the default ones.
             return ConfigurableMessagesTask(config=config, model_name="x")
     except RetryError as error:
@@ -184,6 +155,14 @@ def _build(settings: TaskSettings, path: Path) -> Any:
         ) from cause
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TaskError(settings.name, f"cannot be built ({error})") from error
+
+
+def _images_by_id(config: dict[str, Any], images: str) -> ImagesById:
+    from datasets import load_dataset
+
+    split = config["test_split"]
+    options = config["dataset_kwargs"]
+    return ImagesById(load_dataset(config["dataset_path"], images, split=split, **options))
 
 
 def _cache_folder(data: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,58 +13,15 @@ import torch
 from loguru import logger
 from PIL import ImageFile
 
-from mordal_optuna.config import TaskSettings
 from mordal_optuna.errors import EvaluationError, TaskError
-from mordal_optuna.evaluation import score as module
 from mordal_optuna.evaluation.guards import import_lmms_eval
-from mordal_optuna.evaluation.score import Score, check_plugin, score
-from mordal_optuna.evaluation.tasks import MetricSpec, Task, build_task
-from tests.evaluation.test_tasks import write_ai2d
+from mordal_optuna.evaluation.score import check_plugin, score
+from mordal_optuna.evaluation.tasks import Task
+from mordal_optuna.evaluation.upstream import MetricSpec
+from tests.evaluation.seven import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from mordal_optuna.alignment.assemble import Vlm
-
-
-def told(task: Task, answer: Callable[[dict[str, Any]], str]) -> Score:
-    """Score answers that are looked up instead of generated, by lmms-eval's own task code."""
-    from lmms_eval.api.model import lmms
-
-    class Oracle(lmms):
-        is_simple = False
-        device = torch.device("cpu")
-
-        def generate_until(self, requests: list[Any]) -> list[str]:
-            docs = [self.task_dict[r.args[4]][r.args[5]][r.args[3]] for r in requests]
-            return [answer(doc) for doc in docs]
-
-        loglikelihood = generate_until
-        generate_until_multi_round = generate_until
-
-    results = module._evaluate(Oracle(), task)
-    per_document = module._per_document(results, task)
-    return Score(task.name, module._main_metric(results, task), 0.0, 0, tuple(per_document), 0.0)
-
-
-def test_upstreams_scienceqa_gives_gold_one_and_wrong_zero(scienceqa: Task) -> None:
-    gold = told(scienceqa, lambda doc: "ABCD"[doc["answer"]])
-    assert gold.value == 1.0
-    assert set(gold.per_document) == {1.0}
-    wrong = told(scienceqa, lambda doc: "ABCD"[(doc["answer"] + 1) % 4])
-    assert wrong.value == 0.0
-    # upstream's parsing: a letter with its text counts, a bracketed letter does not
-    assert told(scienceqa, lambda doc: "ABCD"[doc["answer"]] + ". text").value == 1.0
-    assert told(scienceqa, lambda doc: f"({'ABCD'[doc['answer']]})").value == 0.0
-
-
-def test_upstreams_ai2d_gives_gold_one_and_wrong_zero(tmp_path: Path) -> None:
-    write_ai2d(tmp_path / "ai2d")
-    task = build_task(TaskSettings(name="ai2d", data=tmp_path / "ai2d"), [], seed=0)
-    assert told(task, lambda doc: "ABCD"[int(doc["answer"])]).value == 1.0
-    assert told(task, lambda doc: f"({'ABCD'[int(doc['answer'])]})").value == 1.0
-    assert told(task, lambda doc: "ABCD"[int(doc["answer"]) - 1]).value == 0.0
 
 
 def test_our_own_task_ignores_case_alone(scenes: Task) -> None:

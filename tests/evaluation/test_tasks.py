@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from datasets import Dataset, Features, Image, Sequence, Value
+from datasets import Dataset, Features, Image, Value
 from PIL import Image as PilImage
 
 from mordal_optuna.config import TaskSettings
@@ -71,7 +71,7 @@ def test_too_many_documents_are_refused(zoo: Path) -> None:
 
 
 def test_an_unknown_task_says_where_it_was_sought(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=rf"'nope'.*{tmp_path}.*ai2d, scienceqa_img"):
+    with pytest.raises(TaskError, match=rf"'nope'.*{tmp_path}.*ai2d, chartqa, docvqa_val, gqa"):
         build_task(TaskSettings(name="nope"), [tmp_path], seed=0)
 
 
@@ -134,31 +134,6 @@ def _write_documents(folder: Path, count: int) -> None:
     ]
     features = Features(
         id=Value("string"), image=Image(), question=Value("string"), answer=Value("string")
-    )
-    folder.mkdir(parents=True)
-    Dataset.from_list(rows, features=features).to_parquet(folder / "test.parquet")
-    (folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n"
-        "    path: test.parquet\n---\n"
-    )
-
-
-def write_ai2d(folder: Path) -> None:
-    """AI2D in the hub's schema, four documents."""
-    rows = [
-        {
-            "question": f"What is part {n}?",
-            "options": ["root", "leaf", "stem", "seed"],
-            "answer": str(n),
-            "image": PilImage.new("RGB", (8, 8)),
-        }
-        for n in range(4)
-    ]
-    features = Features(
-        question=Value("string"),
-        options=Sequence(Value("string")),
-        answer=Value("string"),
-        image=Image(),
     )
     folder.mkdir(parents=True)
     Dataset.from_list(rows, features=features).to_parquet(folder / "test.parquet")
