@@ -48,19 +48,30 @@ def cluster_numbers(task: Task) -> tuple[int, ...] | None:
     Raises:
         EvaluationError: if the documents lack the declared key.
     """
-    key = task.spec.cluster_key
+    return column_clusters(task.name, task.live.dataset[task.split], task.spec.cluster_key)
+
+
+def column_clusters(name: str, documents: Any, key: str | None) -> tuple[int, ...] | None:
+    """Clusters by a column of a task's documents.
+
+    Args:
+        name: of the task, for errors.
+        documents: a dataset.
+        key: the column; None gives None.
+
+    Raises:
+        EvaluationError: if there is no such column.
+    """
     if key is None:
         return None
-    documents = task.live.dataset[task.split]
     if key not in documents.column_names:
         raise EvaluationError(
-            task.name,
+            name,
             f"declares the cluster key {key!r}; its documents have "
             f"{', '.join(documents.column_names)}",
         )
-    found = _column(documents, key)
     numbers: dict[Any, int] = {}
-    return tuple(numbers.setdefault(value, len(numbers)) for value in found)
+    return tuple(numbers.setdefault(value, len(numbers)) for value in _column(documents, key))
 
 
 def standard_error(values: Sequence[float], clusters: Sequence[int] | None) -> float:

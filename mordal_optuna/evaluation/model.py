@@ -156,8 +156,9 @@ class MordalVLM(lmms):
         def answer() -> None:
             with _evaluating(self.model):
                 for settings, indices in _by_settings(asked, own).items():
-                    for start in range(0, len(indices), self.batch_size):
-                        chunk = indices[start : start + self.batch_size]
+                    left = indices
+                    while left:
+                        chunk, left = left[: self.batch_size], left[self.batch_size :]
                         texts = self._answer(
                             [asked[i] for i in chunk],
                             [readers[i] for i in chunk],
@@ -205,6 +206,12 @@ class MordalVLM(lmms):
             )
             with torch.inference_mode():
                 output = self.model.generate(**inputs, **self._generation(options))
+        except torch.OutOfMemoryError as error:
+            if len(asked) == 1:
+                raise EvaluationError(
+                    task, f"document {documents[0]} alone does not fit the memory ({error})"
+                ) from error
+            return self._answer_in_halves(asked, readers, options)
         except (RuntimeError, ValueError, IndexError, KeyError, OSError, TypeError) as error:
             raise EvaluationError(
                 str(task), f"documents {documents} cannot be answered ({error})"
@@ -216,6 +223,22 @@ class MordalVLM(lmms):
         return [
             GenerationResult(_cut(text, options.get("until") or []), TokenCounts(output_tokens=n))
             for text, n in zip(texts, counts, strict=True)
+        ]
+
+    def _answer_in_halves(
+        self,
+        asked: Sequence[_Question],
+        readers: Sequence[Callable[[Any], Any]],
+        options: dict[str, Any],
+    ) -> list[GenerationResult]:
+        """Answers of a batch that did not fit the memory; later batches are as small."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(asked) // 2
+        self.batch_size = half
+        return [
+            *self._answer(asked[:half], readers[:half], options),
+            *self._answer(asked[half:], readers[half:], options),
         ]
 
     def _messages(self, asked: _Question, reader: Callable[[Any], Any]) -> ChatMessages:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from tenacity import RetryError
 
 from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation.documents import column_clusters
 from mordal_optuna.evaluation.guards import import_lmms_eval, quiet
 from mordal_optuna.evaluation.upstream import UPSTREAM, ImagesById, MetricSpec
 
@@ -51,7 +52,8 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
     Args:
         settings: name, local data, number of documents.
         folders: searched, with their subfolders, for YAMLs with `task: <name>`.
-        seed: of the subset of documents; a smaller subset lies inside a larger one.
+        seed: of the subset of documents; a smaller subset lies inside a larger one, and each
+            spreads over as many clusters as it can.
 
     Raises:
         TaskError: if it is not found, found twice, or cannot be built.
@@ -64,7 +66,8 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
     if spec is None:
         spec = _declared(settings.name, live.config.metadata)
     split = live.config.test_split or live.config.validation_split
-    documents = _select(live, split, settings, seed)
+    _check_metric(settings.name, spec, live.config)
+    documents = _select(live, split, spec, settings, seed)
     return Task(settings.name, spec, live, split, documents)
 
 
@@ -202,11 +205,20 @@ def _declared(name: str, metadata: Any) -> MetricSpec:
         ) from error
 
 
+def _check_metric(name: str, spec: MetricSpec, config: Any) -> None:
+    """Whether the results will hold what counts, as far as the task's YAML tells."""
+    metric, chosen = spec.metric.split(",")
+    metrics = [str(entry["metric"]) for entry in config.metric_list or ()]
+    filters = [str(entry["name"]) for entry in config.filter_list or ()] or ["none"]
+    if metric not in metrics or chosen not in filters:
+        there = ", ".join(f"'{m},{f}'" for m in metrics for f in filters)
+        raise TaskError(
+            name, f"declares the metric {spec.metric!r}; its results will have {there}"
+        )
+
+
 def _select(
-    live: Any,
-    split: str,
-    settings: TaskSettings,
-    seed: int,
+    live: Any, split: str, spec: MetricSpec, settings: TaskSettings, seed: int
 ) -> tuple[int, ...]:
     """Keep a fixed random subset of the documents; the first n are no sample."""
     total = len(live.dataset[split])
@@ -217,11 +229,33 @@ def _select(
             settings.name, f"documents: {settings.documents} asked for; the task has {total}"
         )
     else:
-        order = np.random.default_rng(seed).permutation(total)
-        chosen = np.sort(order[: settings.documents]).tolist()
+        clusters = column_clusters(settings.name, live.dataset[split], spec.cluster_key)
+        order = nested_order(total, clusters, seed)
+        chosen = sorted(order[: settings.documents])
         live.dataset[split] = live.dataset[split].select(chosen)
         live.dataset_no_image[split] = live.dataset_no_image[split].select(chosen)
     # Without images: lmms-eval walks over these documents when it filters answers, and would
     # decode every picture for nothing.
     live.task_docs = live.dataset_no_image[split]
     return tuple(chosen)
+
+
+def nested_order(total: int, clusters: Sequence[int] | None, seed: int) -> list[int]:
+    """Documents in an order of which every beginning is a subset to score on.
+
+    The order is random, with one document of every cluster before the second of any: of all
+    subsets of a size, those with the most clusters know a score best.
+
+    Args:
+        total: documents.
+        clusters: of each; None where all are independent.
+        seed: of the order.
+    """
+    order = np.random.default_rng(seed).permutation(total).tolist()
+    if clusters is None:
+        return order
+    seen: dict[int, int] = {}
+    turns = {}
+    for document in order:
+        turns[document] = seen[clusters[document]] = seen.get(clusters[document], -1) + 1
+    return sorted(order, key=turns.__getitem__)  # stable: random within a turn

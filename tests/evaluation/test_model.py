@@ -88,6 +88,27 @@ def test_documents_without_pictures_are_answered(vlm: Vlm) -> None:
     assert answers(vlm, 3, options, images=False) == answers(vlm, 1, options, images=False)
 
 
+def test_memory_that_runs_out_halves_the_batch(vlm: Vlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers are those of one by one; one document that does not fit is named."""
+    options = [{"max_new_tokens": 12}] * 3
+    expected = answers(vlm, 1, options)
+    generate, rows = vlm.model.generate, []
+
+    def limited(**given: Any) -> torch.Tensor:
+        rows.append(len(given["input_ids"]))
+        if rows[-1] > limit:
+            raise torch.OutOfMemoryError
+        return generate(**given)
+
+    monkeypatch.setattr(vlm.model, "generate", limited)
+    limit = 1
+    assert answers(vlm, 3, options) == expected
+    assert rows == [3, 1, 2, 1, 1]
+    limit = 0
+    with pytest.raises(EvaluationError, match="evaluation on 't': document 0 alone"):
+        answers(vlm, 2, options)
+
+
 def test_what_is_not_offered_is_refused(vlm: Vlm) -> None:
     model = MordalVLM.from_live(vlm.model, vlm.processor, batch_size=1)
     made, _ = requests([{}] * 3)

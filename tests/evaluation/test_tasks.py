@@ -10,8 +10,10 @@ from PIL import Image as PilImage
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.errors import TaskError
-from mordal_optuna.evaluation.tasks import Task, build_task, task_images
+from mordal_optuna.evaluation.documents import cluster_numbers
+from mordal_optuna.evaluation.tasks import Task, build_task, nested_order, task_images
 from mordal_optuna.resources import shipped
+from tests.evaluation.seven import SEVEN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +66,26 @@ def test_a_subset_scores_the_documents_it_names(zoo: Path, scenes: Task) -> None
     assert [document["id"] for document in part.live.dataset["test"]] == ids
 
 
+def test_subsets_spread_over_clusters(tmp_path: Path) -> None:
+    """GQA's eight questions on four images: any four of a subset are on four images."""
+    for seed in range(5):
+        data = SEVEN["gqa"][0](tmp_path / str(seed))
+        chosen = TaskSettings(name="gqa", data=data, documents=4)
+        part = build_task(chosen, [], seed=seed)
+        assert set(cluster_numbers(part) or ()) == {0, 1, 2, 3}
+
+
+def test_an_order_takes_one_of_every_cluster_before_the_second_of_any() -> None:
+    clusters = [0, 0, 0, 0, 1, 1, 2]
+    order = nested_order(7, clusters, seed=3)
+    assert sorted(order) == list(range(7))
+    assert {clusters[n] for n in order[:3]} == {0, 1, 2}
+    assert {clusters[n] for n in order[3:5]} == {0, 1}
+    assert any(nested_order(7, None, seed=s) != nested_order(7, clusters, s) for s in range(5))
+    firsts = {nested_order(7, clusters, seed=seed)[0] for seed in range(40)}
+    assert len(firsts) > 3  # random within a turn
+
+
 def test_too_many_documents_are_refused(zoo: Path) -> None:
     chosen = TaskSettings(name="mordal_scenes", data=zoo / "tasks" / "scenes", documents=99)
     with pytest.raises(TaskError, match="99 asked for; the task has 16"):
@@ -88,6 +110,12 @@ def test_a_task_defined_twice_is_refused(tmp_path: Path, zoo: Path) -> None:
         ("{version: 1}", "does not say which metric counts"),
         ("{mordal: {metric: 'm,none', chanse: 1}}", "metadata.mordal.chanse.*allowed keys are"),
         ("{mordal: {metric: accuracy}}", "metadata.mordal.metric: got 'accuracy'"),
+        (
+            "{mordal: {metric: 'm,none'}}",
+            "declares the metric 'm,none'; its results",
+        ),
+        ("{mordal: {metric: 'exact_match,x'}}", "will have 'exact_match,none'"),
+        ("{mordal: {metric: 'exact_match,none', scale: 0}}", "metadata.mordal.scale: got 0"),
     ],
 )
 def test_a_task_must_declare_what_counts(
