@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.export import export
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mordal_optuna.evaluation.tasks import Task
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
+    from mordal_optuna.scores import ScoreStore
 
 
 class AlignAndScore:
@@ -32,6 +34,7 @@ class AlignAndScore:
         *,
         data: AlignmentSet,
         checkpoints: CheckpointStore,
+        scores: ScoreStore | None,
         task: Task,
         machine: Machine,
         progress: Progress,
@@ -42,6 +45,7 @@ class AlignAndScore:
             settings: the study.
             data: the alignment set.
             checkpoints: where trained parts are kept and found again.
+            scores: where scores are kept and found again; None on a process that does not lead.
             task: the target task.
             machine: where to train.
             progress: is told of bars and scores.
@@ -50,6 +54,7 @@ class AlignAndScore:
         self._pool = settings.models()
         self._data = data
         self._checkpoints = checkpoints
+        self._scores = scores
         self._task = task
         self._machine = machine
         self._progress = progress
@@ -67,24 +72,25 @@ class AlignAndScore:
         found = self.score_on(self._task, self._settings.task.batch_size, candidate, samples)
         if found is None:
             return None
-        session = self._session(candidate)
+        kept = self._session(candidate).kept(samples)
+        assert kept
         self._progress.note(
             f"{candidate} at {samples} samples: {100 * found.value:.1f} "
-            f"± {100 * found.stderr:.1f} % on {found.task}"
+            f"± {100 * found.stderr:.1f} % on {found.task}{_guessed(found)}"
         )
         return Measurement(
             samples=samples,
             score=found.value,
             stderr=found.stderr,
             documents=found.documents,
-            train_seconds=session.train_seconds,
-            eval_seconds=found.seconds * self._machine.processes.world,
+            train_seconds=kept.train_seconds,
+            eval_seconds=found.seconds,
         )
 
     def score_on(
         self, task: Task, batch_size: int, candidate: Candidate, samples: int
     ) -> Score | None:
-        """Align a candidate to `samples` and score it on any task.
+        """Align a candidate to `samples` and score it on any task, or find its score.
 
         Returns:
             The score; None on a process that does not lead.
@@ -92,19 +98,36 @@ class AlignAndScore:
         Raises:
             MordalError: if it cannot be assembled, trained or scored.
         """
+        processes = self._machine.processes
         session = self._session(candidate)
+        known = self._known(session, task, samples) if processes.leads else None
+        if processes.told(known is not None):
+            return known
         try:
             session.advance(samples, self._progress)
         except MordalError:
             self._current = None  # what it holds is between two rungs; a checkpoint is not
             raise
-        return score(
+        found = score(
             session.vlm.model,
             session.vlm.processor,
             task,
             batch_size=batch_size,
-            processes=self._machine.processes,
+            processes=processes,
         )
+        if found is None:
+            return None
+        found = replace(found, seconds=found.seconds * processes.world)
+        kept = session.kept(samples)
+        if kept and self._scores:
+            self._scores.put(kept.address, task.identity, found)
+        return found
+
+    def _known(self, session: AlignmentSession, task: Task, samples: int) -> Score | None:
+        kept = session.kept(samples)
+        if kept is None or self._scores is None:
+            return None
+        return self._scores.get(kept.address, task.identity)
 
     def export(
         self, candidate: Candidate, samples: int, folder: Path, scores: list[str]
@@ -139,3 +162,9 @@ class AlignAndScore:
             )
             self._current = (candidate, session)
         return self._current[1]
+
+
+def _guessed(score: Score) -> str:
+    if score.guessed is None:
+        return ""
+    return f" ({100 * score.guessed:.0f} % of the answers could not be read and were drawn)"

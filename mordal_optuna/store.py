@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from mordal_optuna.database import engine_options, open_table, store_errors
 from mordal_optuna.errors import LeaseLostError, StoreError
 from mordal_optuna.pool import Candidate
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 60.0
 # Renewals within one lease: some may be lost or late without losing the claim.
 _RENEWALS = 6
-
-# SQLite lets one process write at a time; the others wait for it this long.
-_SQLITE_WAIT = 60.0
 
 _metadata = sa.MetaData()
 _claims = sa.Table(
@@ -162,18 +160,11 @@ class ClaimStore:
         Raises:
             StoreError: if the database cannot be used.
         """
-        self._engine = sa.create_engine(address, **_engine_options(address))
+        self._engine = open_table(address, _claims)
         self._study = study
         self._lease = lease_seconds
         self._clock = clock
         self._owner = f"{_machine()}/{os.getpid()}/{uuid.uuid4().hex[:12]}"
-        with self._errors():
-            try:
-                _metadata.create_all(self._engine)
-            except (sa.exc.OperationalError, sa.exc.ProgrammingError, IntegrityError):
-                # Two workers that create it at the same moment: one is told it exists.
-                if not sa.inspect(self._engine).has_table(_claims.name):
-                    raise
 
     @contextmanager
     def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:
@@ -197,7 +188,7 @@ class ClaimStore:
     def acquire(self, candidate: Candidate, trial: int) -> bool:
         """Whether the candidate is this worker's now."""
         row = {**self._key(candidate), "trial": trial, "owner": self._owner}
-        with self._errors():
+        with store_errors(self._engine):
             try:
                 with self._engine.begin() as connection:
                     connection.execute(sa.insert(_claims).values(expires=self._end(), **row))
@@ -207,7 +198,7 @@ class ClaimStore:
 
     def renew(self, candidate: Candidate) -> bool:
         """Whether the candidate still is this worker's; if so, for another lease."""
-        with self._errors(), self._engine.begin() as connection:
+        with store_errors(self._engine), self._engine.begin() as connection:
             renewed = connection.execute(
                 sa.update(_claims).where(*self._mine(candidate)).values(expires=self._end())
             )
@@ -215,12 +206,12 @@ class ClaimStore:
 
     def release(self, candidate: Candidate) -> None:
         """Give a candidate back, if it still is this worker's."""
-        with self._errors(), self._engine.begin() as connection:
+        with store_errors(self._engine), self._engine.begin() as connection:
             connection.execute(sa.delete(_claims).where(*self._mine(candidate)))
 
     def claimed(self) -> dict[Candidate, int]:
         """The trials of all claims, by candidate, dead ones included."""
-        with self._errors(), self._engine.connect() as connection:
+        with store_errors(self._engine), self._engine.connect() as connection:
             rows = connection.execute(sa.select(_claims).where(_claims.c.study == self._study))
             return {Candidate(row.vision_encoder, row.llm): row.trial for row in rows}
 
@@ -231,7 +222,7 @@ class ClaimStore:
     def _dead(self) -> list[DeadClaim]:
         late = (_claims.c.expires < self._now()).label("late")
         query = sa.select(_claims, late).where(_claims.c.study == self._study)
-        with self._errors(), self._engine.connect() as connection:
+        with store_errors(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query).all()
         return [
             DeadClaim(Candidate(row.vision_encoder, row.llm), row.trial, row.owner)
@@ -243,7 +234,7 @@ class ClaimStore:
         same = (*self._where(dead.candidate), _claims.c.owner == dead.owner)
         if not _is_gone(dead.owner):
             same = (*same, _claims.c.expires < self._now())  # it may have renewed meanwhile
-        with self._errors(), self._engine.begin() as connection:
+        with store_errors(self._engine), self._engine.begin() as connection:
             return connection.execute(sa.delete(_claims).where(*same)).rowcount == 1
 
     def _key(self, candidate: Candidate) -> dict[str, str]:
@@ -264,16 +255,6 @@ class ClaimStore:
 
     def _end(self) -> sa.ColumnElement[float]:
         return self._now() + self._lease
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            address = self._engine.url.render_as_string(hide_password=True)
-            kind = type(getattr(error, "orig", None) or error).__name__
-            # The cause is not chained: its text can hold the password.
-            raise StoreError(address, kind) from None
 
 
 class _Lease:
@@ -320,13 +301,7 @@ def study_storage(address: str) -> RDBStorage:
     Raises:
         SQLAlchemyError: if the database cannot be used.
     """
-    return RDBStorage(address, engine_kwargs=_engine_options(address))
-
-
-def _engine_options(address: str) -> dict[str, Any]:
-    sqlite = sa.make_url(address).get_backend_name() == "sqlite"
-    wait = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {}
-    return {"pool_pre_ping": True, **wait}
+    return RDBStorage(address, engine_kwargs=engine_options(address))
 
 
 def _machine() -> str:

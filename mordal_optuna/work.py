@@ -20,6 +20,7 @@ from mordal_optuna.measure import AlignAndScore
 from mordal_optuna.preparation import Comparison
 from mordal_optuna.processes import Processes
 from mordal_optuna.resources import shipped
+from mordal_optuna.scores import ScoreStore
 from mordal_optuna.search.result import FurtherScore
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Workbench:
                 settings.checkpoint_folder(),
                 keep=None if settings.checkpoints.keep == "all" else 2,
             ),
+            scores=ScoreStore(settings.storage_url()) if machine.processes.leads else None,
             task=tasks[0],
             machine=machine,
             progress=progress,

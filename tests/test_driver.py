@@ -24,6 +24,7 @@ from mordal_optuna.errors import (
     StudyMismatchError,
     TaskError,
 )
+from mordal_optuna.evaluation.score import score
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.history import read_history
 
@@ -49,7 +50,9 @@ def scored(settings: StudySettings) -> list[tuple[str, int]]:
 
 
 @pytest.mark.slow
-def test_a_whole_search_with_real_models(content: dict[str, Any]) -> None:
+def test_a_whole_search_with_real_models(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Comparison, halving, curves, a finalist, the upstream task; every rung once; then a grid."""
     settings = parse_study(content)
     result = run_study(settings, Silent())
@@ -62,8 +65,18 @@ def test_a_whole_search_with_real_models(content: dict[str, Any]) -> None:
     assert len(scored(settings)) == len(set(scored(settings)))
     assert max(len(points) for points in result.curves.values()) >= 3
 
+    scorings: list[str] = []
+
+    def counted(*given: Any, **options: Any) -> Any:
+        scorings.append(given[2].name)
+        return score(*given, **options)
+
+    monkeypatch.setattr("mordal_optuna.measure.score", counted)
     grid = parse_study(with_method(content, "grid"))
     truth = run_study(grid, Silent())
+    # Only what no other study in this database has scored.
+    known = set(scored(settings))
+    assert scorings.count("mordal_scenes") == len([s for s in scored(grid) if s not in known])
     assert {e.known for e in truth.ranking} == {"measured"}
     shared = {
         (candidate, point.samples): point.score

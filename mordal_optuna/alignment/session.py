@@ -84,6 +84,19 @@ class Machine:
         return FeatureCache(self.features, identity, budget_bytes=self.feature_bytes)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint as it is addressed.
+
+    Attributes:
+        address: of the run, with the digest of the weights that are scored.
+        train_seconds: device-seconds spent from the start up to it.
+    """
+
+    address: str
+    train_seconds: float
+
+
 class AlignmentSession:
     """Aligns one candidate to growing numbers of samples, reusing its checkpoints.
 
@@ -194,6 +207,17 @@ class AlignmentSession:
         self._train_seconds += (perf_counter() - start) * self._accelerator.num_processes
         weights = trunk.weights if scored is None else scored
         together(lambda: self._save(run, identity, trunk, weights))
+
+    def kept(self, samples: int) -> Kept | None:
+        """The checkpoint of a rung, without loading anything; None where there is none."""
+        run = run_address(self._identity())
+        if samples not in self._checkpoints.rungs(run):
+            return None
+        try:
+            found = self._checkpoints.files.manifest(run, samples)
+        except CheckpointError:
+            return None  # damaged: `advance` says so, and goes on from the rung below
+        return Kept(f"{run}:{found.parts['trained']}", found.facts["train_seconds"])
 
     def restore(self, samples: int, progress: Progress) -> None:
         """Go to a rung's checkpoint without training.

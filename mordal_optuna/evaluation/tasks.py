@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ class Task:
         live: lmms-eval's task object.
         split: the split that is scored.
         documents: original indices of the documents, ascending.
+        identity: SHA-256 of all that shapes its scores but the model: what counts, lmms-eval's
+            version and code, the documents.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Task:
     live: Any
     split: str
     documents: tuple[int, ...]
+    identity: str
 
 
 def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
@@ -68,7 +73,8 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
     split = live.config.test_split or live.config.validation_split
     _check_metric(settings.name, spec, live.config)
     documents = _select(live, split, spec, settings, seed)
-    return Task(settings.name, spec, live, split, documents)
+    identity = _identity(path, spec, live.dataset_no_image[split], documents)
+    return Task(settings.name, spec, live, split, documents, identity)
 
 
 def task_images(task: Task, count: int, *, seed: int) -> list[Image]:
@@ -158,6 +164,18 @@ def _build(settings: TaskSettings, path: Path, images: str | None) -> Any:
         ) from cause
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TaskError(settings.name, f"cannot be built ({error})") from error
+
+
+def _identity(path: Path, spec: MetricSpec, rows: Any, documents: tuple[int, ...]) -> str:
+    """Images count by the documents they belong to; their bytes are not read."""
+    content = hashlib.sha256(spec.model_dump_json().encode())
+    content.update(version("lmms-eval").encode())
+    for file in sorted(path.parent.iterdir()):
+        if file.suffix in (".yaml", ".py") or file.name.startswith("_default"):
+            content.update(file.read_bytes())
+    content.update(json.dumps(documents).encode())
+    content.update(json.dumps(rows.to_list(), default=str, sort_keys=True).encode())
+    return content.hexdigest()
 
 
 def _images_by_id(config: dict[str, Any], images: str) -> ImagesById:
