@@ -100,7 +100,7 @@ class AlignAndScore:
         """
         processes = self._machine.processes
         session = self._session(candidate)
-        known = self._known(session, task, samples) if processes.leads else None
+        known = processes.together(lambda: self._known(session, task, samples))
         if processes.told(known is not None):
             return known
         try:
@@ -125,7 +125,7 @@ class AlignAndScore:
 
     def _known(self, session: AlignmentSession, task: Task, samples: int) -> Score | None:
         kept = session.kept(samples)
-        if kept is None or self._scores is None:
+        if kept is None or self._scores is None:  # the leading process alone has scores
             return None
         return self._scores.get(kept.address, task.identity)
 

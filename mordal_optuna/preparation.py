@@ -173,12 +173,12 @@ class Comparison:
             "libraries": {name: version(name) for name in LIBRARIES},
         }
         processes = self._machine.processes
-        # One process looks, so that all do the same.
-        found = processes.told(self._store.get(shaped) if processes.leads else None)
+        # One process looks, so that all do the same; if it cannot, none goes on.
+        looked = processes.together(lambda: self._store.get(shaped) if processes.leads else None)
+        found = processes.told(looked)
         if found is None:
-            found = compute()
-            if processes.leads:
-                self._store.put(shaped, found)
+            found = made = compute()
+            processes.together(lambda: self._store.put(shaped, made) if processes.leads else None)
         for part, seconds in found.seconds.items():
             self._seconds[part] += seconds
         return found.values

@@ -1,0 +1,1 @@
+"""Everything of an evaluation but the model."""
