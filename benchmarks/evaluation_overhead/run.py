@@ -107,7 +107,7 @@ def oracle() -> Any:
 
 
 def plain(config: dict[str, Any], model: Any) -> tuple[float, float]:
-    """Seconds and score of `simple_evaluate`, on a task and a task manager that are built already."""
+    """Seconds and score of `simple_evaluate`; task and task manager are there already."""
     from lmms_eval.api.task import ConfigurableMessagesTask
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
