@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,9 +98,7 @@ def test_the_import_lets_loguru_sinks_live() -> None:
 
 
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(vlm: Vlm, scenes: Task) -> None:
-    wrong = Task(
-        scenes.name, MetricSpec(metric="anls,none"), scenes.live, scenes.split, scenes.documents
-    )
+    wrong = replace(scenes, spec=MetricSpec(metric="anls,none"))
     with pytest.raises(TaskError, match="'anls,none'; its results have exact_match,none"):
         score(vlm.model, vlm.processor, wrong, batch_size=8)
 
