@@ -17,12 +17,12 @@ from PIL import ImageFile
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import check_plugin, score
-from mordal_optuna.evaluation.tasks import Task
 from mordal_optuna.evaluation.upstream import MetricSpec
 from tests.evaluation.seven import told
 
 if TYPE_CHECKING:
     from mordal_optuna.alignment.assemble import Vlm
+    from mordal_optuna.evaluation.tasks import Task
 
 
 def test_our_own_task_ignores_case_alone(scenes: Task) -> None:
