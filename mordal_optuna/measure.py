@@ -12,6 +12,7 @@ from mordal_optuna.evaluation.score import score
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mordal_optuna.alignment.checkpoint import CheckpointStore
@@ -35,7 +36,7 @@ class AlignAndScore:
         data: AlignmentSet,
         checkpoints: CheckpointStore,
         scores: ScoreStore | None,
-        task: Task,
+        tasks: Sequence[Task],
         machine: Machine,
         progress: Progress,
     ) -> None:
@@ -46,7 +47,7 @@ class AlignAndScore:
             data: the alignment set.
             checkpoints: where trained parts are kept and found again.
             scores: where scores are kept and found again; None on a process that does not lead.
-            task: the target task.
+            tasks: the target task, then the further ones in the study file's order.
             machine: where to train.
             progress: is told of bars and scores.
         """
@@ -55,7 +56,7 @@ class AlignAndScore:
         self._data = data
         self._checkpoints = checkpoints
         self._scores = scores
-        self._task = task
+        self._tasks = tuple(tasks)
         self._machine = machine
         self._progress = progress
         self._current: tuple[Candidate, AlignmentSession] | None = None
@@ -63,71 +64,103 @@ class AlignAndScore:
     def __call__(self, candidate: Candidate, samples: int) -> Measurement | None:
         """Align a candidate to `samples` and score it on the target task.
 
+        Where the study file asks for it, the further tasks are scored in the same pass.
+
         Returns:
             What was measured; None on a process that does not lead.
 
         Raises:
             MordalError: if it cannot be assembled, trained or scored.
         """
-        found = self.score_on(self._task, self._settings.task.batch_size, candidate, samples)
+        every = self._settings.also_score_at == "rungs"
+        tasks = self._tasks if every else self._tasks[:1]
+        found = self.score_on(self._at(tasks, samples), candidate, samples)
         if found is None:
             return None
         kept = self._session(candidate).kept(samples)
         assert kept
-        self._progress.note(
-            f"{candidate} at {samples} samples: {100 * found.value:.1f} "
-            f"± {100 * found.stderr:.1f} % on {found.task}{_guessed(found)}"
-        )
+        self._progress.note(f"{candidate} at {samples} samples: " + "; ".join(map(_told, found)))
+        target = found[0]
         return Measurement(
             samples=samples,
-            score=found.value,
-            stderr=found.stderr,
-            documents=found.documents,
+            score=target.value,
+            stderr=target.stderr,
+            documents=target.documents,
             train_seconds=kept.train_seconds,
-            eval_seconds=found.seconds,
+            eval_seconds=sum(s.seconds for s in found),
+            nll=target.nll,
+            nll_stderr=target.nll_stderr,
         )
 
-    def score_on(
-        self, task: Task, batch_size: int, candidate: Candidate, samples: int
-    ) -> Score | None:
-        """Align a candidate to `samples` and score it on any task, or find its score.
+    def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...] | None:
+        """Scores of a candidate's rung on all further tasks, in one pass.
 
         Returns:
-            The score; None on a process that does not lead.
+            The scores; None on a process that does not lead.
+
+        Raises:
+            MordalError: if it cannot be assembled, trained or scored.
+        """
+        return self.score_on(self._at(self._tasks[1:], samples), candidate, samples)
+
+    def score_on(
+        self, tasks: Sequence[Task], candidate: Candidate, samples: int
+    ) -> tuple[Score, ...] | None:
+        """Align a candidate to `samples` and score it on tasks; what is known is looked up.
+
+        Returns:
+            The scores, in the tasks' order; None on a process that does not lead.
 
         Raises:
             MordalError: if it cannot be assembled, trained or scored.
         """
         processes = self._machine.processes
         session = self._session(candidate)
-        known = processes.together(lambda: self._known(session, task, samples))
-        if processes.told(known is not None):
-            return known
+        known = processes.together(lambda: self._known(session, tasks, samples))
+        missing: list[str] = processes.told([t.name for t in tasks if t.name not in known])
+        if missing:
+            asked = [task for task in tasks if task.name in missing]
+            known |= self._score(session, asked, samples)
+        return tuple(known[task.name] for task in tasks) if processes.leads else None
+
+    def _at(self, tasks: Sequence[Task], samples: int) -> list[Task]:
+        """Tasks on the documents that a rung is scored on."""
+        wanted = {t.name: t for t in (self._settings.task, *self._settings.also_score)}
+        sized = []
+        for task in tasks:
+            count = wanted[task.name].documents_at(samples, len(self._data))
+            sized.append(task.subset(count or len(task.documents)))
+        return sized
+
+    def _score(
+        self, session: AlignmentSession, tasks: Sequence[Task], samples: int
+    ) -> dict[str, Score]:
+        """Scores by task; nothing on a process that does not lead."""
+        processes = self._machine.processes
         try:
             session.advance(samples, self._progress)
         except MordalError:
             self._current = None  # what it holds is between two rungs; a checkpoint is not
             raise
-        found = score(
-            session.vlm.model,
-            session.vlm.processor,
-            task,
-            batch_size=batch_size,
-            processes=processes,
-        )
+        found = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
         if found is None:
-            return None
-        found = replace(found, seconds=found.seconds * processes.world)
+            return {}
+        scores = {s.task: replace(s, seconds=s.seconds * processes.world) for s in found}
         kept = session.kept(samples)
         if kept and self._scores:
-            self._scores.put(kept.address, task.identity, found)
-        return found
+            for task in tasks:
+                self._scores.put(kept.address, task.identity, scores[task.name])
+        return scores
 
-    def _known(self, session: AlignmentSession, task: Task, samples: int) -> Score | None:
+    def _known(
+        self, session: AlignmentSession, tasks: Sequence[Task], samples: int
+    ) -> dict[str, Score]:
+        """Scores that are stored, by task; the leading process alone has them."""
         kept = session.kept(samples)
-        if kept is None or self._scores is None:  # the leading process alone has scores
-            return None
-        return self._scores.get(kept.address, task.identity)
+        if kept is None or self._scores is None:
+            return {}
+        found = {task.name: self._scores.get(kept.address, task.identity) for task in tasks}
+        return {name: known for name, known in found.items() if known}
 
     def export(
         self, candidate: Candidate, samples: int, folder: Path, scores: list[str]
@@ -164,7 +197,10 @@ class AlignAndScore:
         return self._current[1]
 
 
-def _guessed(score: Score) -> str:
-    if score.guessed is None:
-        return ""
-    return f" ({100 * score.guessed:.0f} % of the answers could not be read and were drawn)"
+def _told(score: Score) -> str:
+    text = f"{100 * score.value:.1f} ± {100 * score.stderr:.1f} % on {score.task}"
+    if score.nll is not None:
+        text += f", -ln p {score.nll:.2f}"
+    if score.guessed is not None:
+        text += f" ({100 * score.guessed:.0f} % of the answers could not be read and were drawn)"
+    return text

@@ -69,7 +69,7 @@ class Workbench:
                 keep=None if settings.checkpoints.keep == "all" else 2,
             ),
             scores=ScoreStore(settings.storage_url()) if machine.processes.leads else None,
-            task=tasks[0],
+            tasks=tasks,
             machine=machine,
             progress=progress,
         )
@@ -143,12 +143,9 @@ class Workbench:
 
     def _score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
         scores = []
-        for task, wanted in zip(self._tasks[1:], self._settings.also_score, strict=True):
-            found = self._aligner.score_on(task, wanted.batch_size, candidate, samples)
-            if found is None:
-                continue
-            self._progress.note(f"{candidate}: {100 * found.value:.1f} % on {task.name}")
-            score = FurtherScore(task.name, found.value, found.stderr, found.documents, samples)
+        for found in self._aligner.score_further(candidate, samples) or ():
+            self._progress.note(f"{candidate}: {100 * found.value:.1f} % on {found.task}")
+            score = FurtherScore(found.task, found.value, found.stderr, found.documents, samples)
             scores.append(asdict(score))
         return scores
 
@@ -232,4 +229,7 @@ def find_device(name: str) -> torch.device:
 
 
 def _task(settings: StudySettings, task: TaskSettings) -> Task:
-    return build_task(task, [*settings.task_folders, shipped("tasks")], seed=settings.seed)
+    built = build_task(task, [*settings.task_folders, shipped("tasks")], seed=settings.seed)
+    for early in task.early_documents:
+        built.subset(early.documents)  # refused now if there are not so many
+    return built

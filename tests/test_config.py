@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mordal_optuna.config import differences, parse_study, read_study
+from mordal_optuna.config import TaskSettings, differences, parse_study, read_study
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.resources import shipped
 
@@ -75,6 +75,32 @@ def _add_llm(**model: str) -> Callable[[dict[str, Any]], None]:
         ),
         (_set("search.eta", 1), r"^search.eta: got 1; .*greater than or equal to 2"),
         (_set("search.first_ratio", 0.5), r"^search.first_ratio: 0.5 .* max_ratio 0.125"),
+        (
+            _set("task.early_documents", [{"below": 0.2, "documents": 9}] * 2),
+            r"^task.early_documents: 9 documents below 0.2 follow 9 below 0.2; both must grow",
+        ),
+        (
+            _set(
+                "task",
+                {
+                    "name": "gqa",
+                    "documents": 8,
+                    "early_documents": [{"below": 0.2, "documents": 9}],
+                },
+            ),
+            r"^task.early_documents: more than the 8 documents",
+        ),
+        (_set("also_score", [{"name": "gqa"}]), r"^also_score: 'gqa' is named twice"),
+        (
+            lambda c: c.update(
+                task={"name": "gqa", "likelihood": False}, search={"curve": "likelihood"}
+            ),
+            r"^search.curve: 'likelihood' needs `likelihood: true`",
+        ),
+        (
+            _set("search", {"method": "mordal-faithful", "curve": "likelihood"}),
+            r"^search.curve: 'likelihood' cannot be had with max_fit_loss",
+        ),
         (_set("pool.llms", []), r"^pool.llms: empty; at least one"),
         (_add_llm(name="qwen", location="a/b"), r"^pool.llms: 'qwen' at 'a/b' appears twice"),
         (
@@ -183,3 +209,11 @@ def test_what_changes_only_speed_or_place_is_no_other_study(content: dict[str, A
     assert moved.fingerprint() == base.fingerprint()
     other = parse_study({**content, "alignment": {**content["alignment"], "schedule": "ema"}})
     assert other.fingerprint() != base.fingerprint()
+
+
+def test_rungs_get_the_documents_of_the_first_entry_above_them() -> None:
+    early = [{"below": 0.1, "documents": 100}, {"below": 0.25, "documents": 200}]
+    task = TaskSettings.model_validate({"name": "gqa", "documents": 300, "early_documents": early})
+    asked = {ratio: task.documents_at(ratio, 100) for ratio in (3, 9, 10, 24, 25, 100)}
+    assert asked == {3: 100, 9: 100, 10: 200, 24: 200, 25: 300, 100: 300}
+    assert TaskSettings(name="gqa").documents_at(1, 100) is None

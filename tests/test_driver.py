@@ -68,7 +68,7 @@ def test_a_whole_search_with_real_models(
     scorings: list[str] = []
 
     def counted(*given: Any, **options: Any) -> Any:
-        scorings.append(given[2].name)
+        scorings.extend(task.name for task in given[2])
         return score(*given, **options)
 
     monkeypatch.setattr("mordal_optuna.measure.score", counted)

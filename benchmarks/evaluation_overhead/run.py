@@ -136,11 +136,12 @@ def ours(folder: Path, model: Any) -> tuple[float, float]:
     from mordal_optuna.evaluation import score as module
     from mordal_optuna.evaluation.tasks import build_task
 
-    task = build_task(TaskSettings(name="ai2d", data=folder), [], seed=0)
+    # A table of answers has no likelihoods.
+    task = build_task(TaskSettings(name="ai2d", data=folder, likelihood=False), [], seed=0)
     seconds = []
     for _ in range(2):
         start = perf_counter()
-        found = module._score(module._evaluate(model, task), task, start)
+        found = module._score(module._evaluate(model, [task]), task, {})
         seconds.append(perf_counter() - start)
     return seconds[-1], found.value
 

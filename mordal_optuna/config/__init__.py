@@ -1,20 +1,19 @@
 """The study file: its schema and how it is read."""
 
+from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings
+from mordal_optuna.config.base import Section
 from mordal_optuna.config.reading import differences, parse_study, read_study, with_method
 from mordal_optuna.config.schema import (
     FAITHFUL,
     FAITHFUL_SIMILARITY,
-    AlignmentSettings,
     CheckpointSettings,
-    DatasetSettings,
-    LoraSettings,
+    EarlyDocuments,
     Method,
     ModelSettings,
     PoolSettings,
     RepresentationSettings,
     RuntimeSettings,
     SearchSettings,
-    Section,
     StudySettings,
     TaskSettings,
     ZooSettings,
@@ -24,6 +23,7 @@ __all__ = [
     "AlignmentSettings",
     "CheckpointSettings",
     "DatasetSettings",
+    "EarlyDocuments",
     "FAITHFUL",
     "FAITHFUL_SIMILARITY",
     "LoraSettings",

@@ -1,4 +1,4 @@
-"""The study file: one frozen, typed schema. Every option of the product lives here, once.
+"""The study file: one frozen, typed schema. Every option of the product lives in this package.
 
 Relative paths, in the file and on the command line, are relative to the current directory, as in
 every `transformers` or `lmms-eval` command. A location that is an existing folder is local;
@@ -7,18 +7,16 @@ anything else is a hub id.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from mordal_optuna.config.alignment import AlignmentSettings
+from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
 from mordal_optuna.pool import ModelSource, Pool
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Ratio = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
 
 
 def _threshold(value: Any) -> Any:
@@ -45,12 +43,6 @@ FAITHFUL = {
     "finalists": 0,
 }
 FAITHFUL_SIMILARITY = "cka-biased"
-
-
-class Section(BaseModel):
-    """Frozen; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSettings(Section):
@@ -109,133 +101,16 @@ class ZooSettings(Section):
     workers: NonNegative = 2
 
 
-class LoraSettings(Section):
-    """LoRA on every linear layer of the LLM.
+class EarlyDocuments(Section):
+    """Fewer documents for the first rungs.
 
     Attributes:
-        rank: rank of the update.
-        alpha: scale numerator; the update is scaled by alpha / rank.
-        dropout: dropout on the adapter's input, 0..1.
+        below: rungs at less than this share of the alignment set.
+        documents: how many are scored there.
     """
 
-    rank: Positive = 16
-    alpha: Positive = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class DatasetSettings(Section):
-    """Alignment data as a `datasets` dataset, such as TRL's users have.
-
-    Attributes:
-        path: a local folder or file (Parquet, JSON, `save_to_disk`), or a hub id.
-        name: the dataset's configuration.
-        split: which of its splits.
-        revision: on the hub.
-        streaming: read it in its own order, without storing it first; `samples` must be given.
-        messages: column of turns, each with `role` and `content`.
-        images: column of an image or a list of images; None for text alone.
-    """
-
-    path: Annotated[str, Field(min_length=1)]
-    name: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    streaming: bool = False
-    messages: str = "messages"
-    images: str | None = "images"
-
-
-class AlignmentSettings(Section):
-    """How a candidate is aligned.
-
-    Attributes:
-        conversations: JSON file in LLaVA's conversation format.
-        images: folder its image names are relative to.
-        dataset: alignment data of another form, instead of `conversations` and `images`.
-        skip_broken_images: share of samples, 0..1, that may be left out because an image is
-            missing or cannot be decoded; 0 refuses any.
-        samples: D, the size of one full alignment; None takes all there are, in whole batches.
-        batch_size: samples per optimiser step over all processes.
-        learning_rate: peak rate of AdamW.
-        warmup_samples: samples over which the rate rises linearly from 0.
-        schedule: what follows the warm-up, and what a rung's score is of. `constant`: a constant
-            rate, the running weights. `ema`: a constant rate, a running average of the weights.
-            `cooldown`: a constant rate on the trunk; for each rung a branch whose rate falls to 0
-            over the last samples before it. `linear`: a rate that falls to 0 over all D samples,
-            as LLaVA is trained.
-        average_width: of `ema`, the standard deviation of the averaged samples' positions, as a
-            share of all samples so far.
-        cooldown: of `cooldown`, the branch's length as a share of the rung.
-        weight_decay: of AdamW.
-        max_gradient_norm: gradients are clipped to this norm.
-        lora: the adapter on the LLM; None trains the projector alone.
-        precision: dtype of the forward pass and the frozen weights.
-        max_length: longest sequence in tokens, image tokens included.
-        too_long: what happens to a longer one: `refuse` the data, or `cut` its end, as LLaVA does,
-            as long as an answer is left.
-        micro_batch_size: samples per forward pass of one process; halved when memory runs out.
-        batching: `grouped` pads samples of like length; `packed` joins a micro-batch to one row
-            without padding, best with flash attention, where the LLM's architecture can (OPT's
-            cannot and is padded).
-        attention: how the LLM computes attention; `auto` leaves it to transformers.
-        gradient_checkpointing: recompute activations instead of keeping them.
-    """
-
-    # How fast and where, not what: these shape no result but for rounding.
-    SPEED: ClassVar = frozenset(
-        {"micro_batch_size", "batching", "attention", "gradient_checkpointing"}
-    )
-
-    conversations: Path | None = None
-    images: Path | None = None
-    dataset: DatasetSettings | None = None
-    skip_broken_images: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    samples: Positive | None = None
-    batch_size: Positive = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    warmup_samples: NonNegative = 2048
-    schedule: Literal["constant", "ema", "cooldown", "linear"] = "constant"
-    average_width: Annotated[float, Field(gt=0, lt=0.28)] = 0.1
-    cooldown: Ratio = 0.2
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
-    lora: LoraSettings | None = LoraSettings()
-    precision: Literal["fp32", "bf16"] = "bf16"
-    max_length: Positive = 2048
-    too_long: Literal["refuse", "cut"] = "refuse"
-    micro_batch_size: Positive = 8
-    batching: Literal["grouped", "packed"] = "grouped"
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    gradient_checkpointing: bool = False
-
-    @model_validator(mode="after")
-    def _one_source(self) -> AlignmentSettings:
-        if (self.dataset is None) == (self.conversations is None):
-            msg = "conversations: give either `conversations` (with `images`) or `dataset`"
-            raise ValueError(msg)
-        if self.dataset is None and self.images is None:
-            msg = "images: missing; `conversations` name images relative to this folder"
-            raise ValueError(msg)
-        if self.dataset and self.dataset.streaming and self.samples is None:
-            msg = "samples: missing; a stream has no known size, so it must be given"
-            raise ValueError(msg)
-        if self.dataset and self.dataset.streaming and self.skip_broken_images:
-            msg = (
-                f"skip_broken_images: {self.skip_broken_images} cannot be obeyed for a stream, "
-                "whose images are seen only while training; 0 is allowed"
-            )
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _whole_batches(self) -> AlignmentSettings:
-        if self.samples is not None and self.samples % self.batch_size:
-            msg = (
-                f"samples: {self.samples} is not a whole number of batches of {self.batch_size}; "
-                f"{self.samples // self.batch_size * self.batch_size} is"
-            )
-            raise ValueError(msg)
-        return self
+    below: Ratio
+    documents: Positive
 
 
 class TaskSettings(Section):
@@ -246,6 +121,11 @@ class TaskSettings(Section):
         data: local folder with the task's data; None takes what the task's YAML names.
         revision: of the data on the hub.
         documents: score on a fixed random subset of this many documents; None scores all.
+        early_documents: score the first rungs on fewer: fixed random subsets that lie inside one
+            another and spread over clusters, the same for all candidates. The first entry whose
+            `below` lies above a rung counts. The search knows the larger noise.
+        likelihood: measure the likelihood of the reference answers at every rung as well, a
+            smoother sign of progress than the score; costs about another reading of the prompts.
         batch_size: documents generated for at once.
     """
 
@@ -253,7 +133,37 @@ class TaskSettings(Section):
     data: Path | None = None
     revision: str | None = None
     documents: Positive | None = None
+    early_documents: tuple[EarlyDocuments, ...] = ()
+    likelihood: bool = True
     batch_size: Positive = 16
+
+    @model_validator(mode="after")
+    def _grow(self) -> TaskSettings:
+        for first, second in pairwise(self.early_documents):
+            if second.below <= first.below or second.documents < first.documents:
+                msg = (
+                    f"early_documents: {second.documents} documents below {second.below} follow "
+                    f"{first.documents} below {first.below}; both must grow"
+                )
+                raise ValueError(msg)
+        if self.documents and any(e.documents > self.documents for e in self.early_documents):
+            msg = (
+                f"early_documents: more than the {self.documents} documents of the task were "
+                "given; early rungs are scored on fewer"
+            )
+            raise ValueError(msg)
+        return self
+
+    def documents_at(self, samples: int, full_samples: int) -> int | None:
+        """How many documents a rung is scored on; None for all that the task has.
+
+        Args:
+            samples: the rung.
+            full_samples: D.
+        """
+        ratio = samples / full_samples
+        early = next((e.documents for e in self.early_documents if ratio < e.below), None)
+        return early or self.documents
 
 
 class RepresentationSettings(Section):
@@ -294,6 +204,9 @@ class SearchSettings(Section):
         max_fit_loss: delta, the paper's rule: a fit counts if its mean squared residual of ln
             error is below; None judges fits by the known noise and drops nobody.
         finalists: candidates trained on the full alignment set at the end; 0 trusts the curves.
+        curve: what curves are fitted to: the `error`; or the `likelihood` of the reference
+            answers, which moves where scores still sit at chance, read off as an error by how the
+            two went together in the pool.
         confidence: of all intervals, 0..1.
         device_hours: stop once this much device time is spent; None sets no limit.
     """
@@ -309,6 +222,7 @@ class SearchSettings(Section):
     fit_points: Annotated[int, Field(ge=2)] = 3
     max_fit_loss: Annotated[float, Field(gt=0)] | None = None
     finalists: NonNegative = 1
+    curve: Literal["error", "likelihood"] = "error"
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     device_hours: Annotated[float, Field(gt=0)] | None = None
 
@@ -320,9 +234,17 @@ class SearchSettings(Section):
         return given
 
     @model_validator(mode="after")
-    def _ratios_ascend(self) -> SearchSettings:
+    def _fits_together(self) -> SearchSettings:
         if self.first_ratio > self.max_ratio:
             msg = f"first_ratio: {self.first_ratio} must not exceed max_ratio {self.max_ratio}"
+            raise ValueError(msg)
+        if self.curve == "likelihood" and (
+            self.max_fit_loss is not None or self.method == "cross"
+        ):
+            msg = (
+                "curve: 'likelihood' cannot be had with max_fit_loss (the paper's rule) nor with "
+                "method 'cross', which look at errors"
+            )
             raise ValueError(msg)
         return self
 
@@ -370,7 +292,9 @@ class StudySettings(Section):
         pool: the models.
         alignment: the training recipe.
         task: the target task.
-        also_score: further tasks the winner is scored on.
+        also_score: further tasks.
+        also_score_at: who is scored on them: the `winner`, or every candidate at all its `rungs`,
+            in one pass with the target task, for later studies to find in the database.
         task_folders: folders with the user's own lmms-eval task YAMLs, beside the shipped ones.
         representation: the comparison of models.
         search: the search.
@@ -387,6 +311,7 @@ class StudySettings(Section):
     alignment: AlignmentSettings
     task: TaskSettings
     also_score: tuple[TaskSettings, ...] = ()
+    also_score_at: Literal["winner", "rungs"] = "winner"
     task_folders: tuple[Path, ...] = ()
     representation: RepresentationSettings = RepresentationSettings()
     search: SearchSettings = SearchSettings()
@@ -404,6 +329,18 @@ class StudySettings(Section):
         if not isinstance(representation, dict):
             return given
         return {**given, "representation": {"similarity": FAITHFUL_SIMILARITY, **representation}}
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> StudySettings:
+        names = [task.name for task in (self.task, *self.also_score)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            msg = f"also_score: {twice!r} is named twice; each task is scored once"
+            raise ValueError(msg)
+        if self.search.curve == "likelihood" and not self.task.likelihood:
+            msg = "search.curve: 'likelihood' needs `likelihood: true` for the target task"
+            raise ValueError(msg)
+        return self
 
     def models(self) -> Pool:
         """The pool as plain values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -14,13 +15,18 @@ from lmms_eval.protocol import ChatMessages
 from torch.distributed.fsdp import FSDPModule
 
 from mordal_optuna.errors import EvaluationError, ModelError, MordalError
+from mordal_optuna.evaluation.likelihood import answer_ids, negative_log_likelihoods
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from lmms_eval.api.instance import Instance
     from transformers import PreTrainedModel, ProcessorMixin
+
+    from mordal_optuna.evaluation.tasks import Task
+
+    Reader = Callable[[Any], Any]
 
 
 class MordalVLM(lmms):
@@ -66,7 +72,7 @@ class MordalVLM(lmms):
         model: PreTrainedModel,
         processor: ProcessorMixin,
         *,
-        batch_size: int,
+        tasks: Sequence[Task],
         max_new_tokens: int = 64,
         processes: Processes | None = None,
     ) -> MordalVLM:
@@ -75,12 +81,16 @@ class MordalVLM(lmms):
         Args:
             model: has `generate`.
             processor: carries tokenizer, image processor and chat template.
-            batch_size: documents generated for at once.
-            max_new_tokens: where the task sets none.
+            tasks: that it will be asked.
+            max_new_tokens: where a task sets none.
             processes: that hold the same model and answer together; None for a single one.
         """
         held = cls.__new__(cls)
-        held._hold(model, processor, batch_size, max_new_tokens)
+        held._hold(model, processor, 1, max_new_tokens)
+        for task in tasks:
+            held._tasks[task.name] = task
+            held._batch_sizes[task.name] = task.batch_size
+            held.task_dict[task.name] = task.live.dataset
         if processes is not None:  # lmms-eval is to see one process, whatever was launched
             held._processes = processes
             held._rank, held._world_size = 0, 1
@@ -98,6 +108,11 @@ class MordalVLM(lmms):
         self.processor = processor
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
+        self._tasks: dict[str, Task] = {}
+        self._batch_sizes: dict[str, int] = {}
+        # -ln p of reference answers by task and document, and seconds spent by task.
+        self.likelihoods: dict[tuple[str, int], float] = {}
+        self.seconds: dict[str, float] = {}
         self._processes = Processes()
         self._rank = _environment("RANK", 0)
         self._world_size = _environment("WORLD_SIZE", 1)
@@ -120,11 +135,8 @@ class MordalVLM(lmms):
         self._processes.told(asked)
         return self._answer_together(asked, [request.args[1] for request in requests])
 
-    def follow(self, tasks: Mapping[str, Any]) -> None:
+    def follow(self) -> None:
         """Answer this process's share of what the leading one is asked, until it dismisses.
-
-        Args:
-            tasks: the same live tasks as there, by name.
 
         Raises:
             EvaluationError: if a document could not be answered, here or elsewhere.
@@ -135,7 +147,8 @@ class MordalVLM(lmms):
             if asked is None:
                 break
             try:
-                self._answer_together(asked, [tasks[q.task].doc_to_messages for q in asked])
+                readers = [self._tasks[q.task].live.doc_to_messages for q in asked]
+                self._answer_together(asked, readers)
             except MordalError as error:
                 failure = error  # raised once the leading process has let go
         if failure:
@@ -146,30 +159,47 @@ class MordalVLM(lmms):
         self._processes.told(None)
 
     def _answer_together(
-        self, asked: list[_Question], readers: Sequence[Callable[[Any], Any]]
+        self, asked: list[_Question], readers: Sequence[Reader]
     ) -> list[GenerationResult]:
         own = range(self._processes.rank, len(asked), self._processes.world)
         if any(isinstance(module, FSDPModule) for module in self.model.modules()):
             own = range(len(asked))  # its layers are gathered from all, so all go in step
-        answers: dict[int, GenerationResult] = {}
+        replies: dict[int, _Reply] = {}
 
         def answer() -> None:
             with _evaluating(self.model):
-                for settings, indices in _by_settings(asked, own).items():
-                    left = indices
-                    while left:
-                        chunk, left = left[: self.batch_size], left[self.batch_size :]
-                        texts = self._answer(
-                            [asked[i] for i in chunk],
-                            [readers[i] for i in chunk],
-                            json.loads(settings),
-                        )
-                        answers.update(zip(chunk, texts, strict=True))
+                for task, settings, indices in _by_settings(asked, own):
+                    start = perf_counter()
+                    replies.update(self._replies(task, settings, indices, asked, readers))
+                    spent = perf_counter() - start
+                    self.seconds[task] = self.seconds.get(task, 0.0) + spent
 
         self._processes.together(answer)
-        for share in self._processes.gathered(answers):
-            answers.update(share)
-        return [answers[i] for i in range(len(asked))]
+        for share in self._processes.gathered(replies):
+            replies.update(share)
+        for index, question in enumerate(asked):
+            likelihood = replies[index].likelihood
+            if likelihood is not None:
+                self.likelihoods[question.task, question.document] = likelihood
+        return [replies[i].result for i in range(len(asked))]
+
+    def _replies(
+        self,
+        task: str,
+        settings: str,
+        indices: Sequence[int],
+        asked: Sequence[_Question],
+        readers: Sequence[Reader],
+    ) -> Iterator[tuple[int, _Reply]]:
+        """Replies to questions of one task with the same generation arguments, in batches."""
+        left = list(indices)
+        while left:
+            size = self._batch_sizes.get(task, self.batch_size)
+            chunk, left = left[:size], left[size:]
+            replies = self._answer(
+                [asked[i] for i in chunk], [readers[i] for i in chunk], json.loads(settings)
+            )
+            yield from zip(chunk, replies, strict=True)
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
         """Not offered.
@@ -194,18 +224,16 @@ class MordalVLM(lmms):
         )
 
     def _answer(
-        self,
-        asked: Sequence[_Question],
-        readers: Sequence[Callable[[Any], Any]],
-        options: dict[str, Any],
-    ) -> list[GenerationResult]:
+        self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
+    ) -> list[_Reply]:
         task, documents = asked[0].task, [question.document for question in asked]
         try:
-            inputs = self._inputs(
-                [self._messages(q, reader) for q, reader in zip(asked, readers, strict=True)]
-            )
+            conversations = [self._messages(q, r) for q, r in zip(asked, readers, strict=True)]
+            prompts = [self._prompt(conversation) for conversation in conversations]
+            inputs = self._inputs(prompts, conversations)
             with torch.inference_mode():
                 output = self.model.generate(**inputs, **self._generation(options))
+            likelihoods = self._likelihoods(asked, conversations, prompts, inputs)
         except torch.OutOfMemoryError as error:
             if len(asked) == 1:
                 raise EvaluationError(
@@ -220,45 +248,64 @@ class MordalVLM(lmms):
         texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         pad = self.processor.tokenizer.pad_token_id
         counts = [int((row != pad).sum()) for row in new]
-        return [
+        results = [
             GenerationResult(_cut(text, options.get("until") or []), TokenCounts(output_tokens=n))
             for text, n in zip(texts, counts, strict=True)
         ]
+        return [_Reply(r, p) for r, p in zip(results, likelihoods, strict=True)]
 
     def _answer_in_halves(
-        self,
-        asked: Sequence[_Question],
-        readers: Sequence[Callable[[Any], Any]],
-        options: dict[str, Any],
-    ) -> list[GenerationResult]:
-        """Answers of a batch that did not fit the memory; later batches are as small."""
+        self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
+    ) -> list[_Reply]:
+        """Answers of a batch that did not fit the memory; the task's later ones are as small."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(asked) // 2
-        self.batch_size = half
+        self._batch_sizes[asked[0].task] = half
         return [
             *self._answer(asked[:half], readers[:half], options),
             *self._answer(asked[half:], readers[half:], options),
         ]
 
-    def _messages(self, asked: _Question, reader: Callable[[Any], Any]) -> ChatMessages:
+    def _likelihoods(
+        self,
+        asked: Sequence[_Question],
+        conversations: Sequence[ChatMessages],
+        prompts: Sequence[str],
+        inputs: dict[str, torch.Tensor],
+    ) -> Sequence[float | None]:
+        """-ln p of the reference answers, where the task asks for it."""
+        task = self._tasks.get(asked[0].task)
+        if task is None or not task.likelihood:
+            return [None] * len(asked)
+        answers = [
+            answer_ids(self.processor, c.to_hf_messages(), task.reference(q.document), prompt)
+            for q, c, prompt in zip(asked, conversations, prompts, strict=True)
+        ]
+        pad = self.processor.tokenizer.pad_token_id
+        return negative_log_likelihoods(self.model, inputs, answers, pad)
+
+    def _messages(self, asked: _Question, reader: Reader) -> ChatMessages:
         document = self.task_dict[asked.task][asked.split][asked.document]
         return ChatMessages(messages=reader(document))
 
-    def _inputs(self, conversations: Sequence[ChatMessages]) -> dict[str, torch.Tensor]:
-        texts, images = [], []
+    def _prompt(self, conversation: ChatMessages) -> str:
+        prompt: str = self.processor.apply_chat_template(
+            conversation.to_hf_messages(), add_generation_prompt=True, tokenize=False
+        )
+        return prompt
+
+    def _inputs(
+        self, prompts: Sequence[str], conversations: Sequence[ChatMessages]
+    ) -> dict[str, torch.Tensor]:
+        images = []
         for conversation in conversations:
             media, videos, audios = conversation.extract_media()
             if videos or audios:
                 raise ValueError("it holds video or audio; images and text are supported")
             images += media
-            texts.append(
-                self.processor.apply_chat_template(
-                    conversation.to_hf_messages(), add_generation_prompt=True, tokenize=False
-                )
-            )
         inputs = self.processor(
-            text=texts,
+            text=list(prompts),
             images=[image.convert("RGB") for image in images] or None,
             padding=True,
             padding_side="left",
@@ -329,12 +376,22 @@ class _Question:
         return cls(str(task), str(split), int(document), json.dumps(settings, sort_keys=True))
 
 
-def _by_settings(asked: Sequence[_Question], own: Sequence[int]) -> dict[str, list[int]]:
-    """Indices of questions that share their generation arguments, in order of appearance."""
-    groups: dict[str, list[int]] = {}
+@dataclass(frozen=True)
+class _Reply:
+    """An answer, and -ln p of the reference answer where it was asked for."""
+
+    result: GenerationResult
+    likelihood: float | None
+
+
+def _by_settings(
+    asked: Sequence[_Question], own: Sequence[int]
+) -> list[tuple[str, str, list[int]]]:
+    """Tasks, generation arguments, and indices of the questions that share both."""
+    groups: dict[tuple[str, str], list[int]] = {}
     for index in own:
-        groups.setdefault(asked[index].settings, []).append(index)
-    return groups
+        groups.setdefault((asked[index].task, asked[index].settings), []).append(index)
+    return [(task, settings, indices) for (task, settings), indices in groups.items()]
 
 
 def _cut(text: str, until: Sequence[str] | str) -> str:

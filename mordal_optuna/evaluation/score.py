@@ -1,10 +1,10 @@
-"""Score a live model on a task, by lmms-eval's own evaluation."""
+"""Score a live model on tasks, by lmms-eval's own evaluation."""
 
 from __future__ import annotations
 
 import argparse
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from mordal_optuna.evaluation.guards import alone, import_lmms_eval, quiet, rand
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from transformers import PreTrainedModel, ProcessorMixin
 
     from mordal_optuna.evaluation.tasks import Task
@@ -45,6 +47,8 @@ class Score:
         seconds: what the evaluation took.
         clusters: of each document; None where all are independent.
         guessed: share of answers that the task could not read and drew; None where it never does.
+        likelihoods: -ln p of the reference answer of each document, in nats; None where it was
+            not asked for.
     """
 
     task: str
@@ -55,17 +59,29 @@ class Score:
     seconds: float
     clusters: tuple[int, ...] | None = None
     guessed: float | None = None
+    likelihoods: tuple[float, ...] | None = None
+
+    @property
+    def nll(self) -> float | None:
+        """Mean of -ln p of the reference answers."""
+        return None if self.likelihoods is None else float(np.mean(self.likelihoods))
+
+    @property
+    def nll_stderr(self) -> float | None:
+        """Its standard error, from the spread of documents or their clusters."""
+        if self.likelihoods is None:
+            return None
+        return standard_error(self.likelihoods, self.clusters)
 
 
 def score(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    task: Task,
+    tasks: Sequence[Task],
     *,
-    batch_size: int,
     processes: Processes | None = None,
-) -> Score | None:
-    """Score a live model; it and all random generators are left as they were.
+) -> tuple[Score, ...] | None:
+    """Score a live model on tasks in one pass; it and all random generators stay as they were.
 
     Several processes hold the same model, and each answers its share of the documents. The
     leading one alone runs lmms-eval, which would otherwise have them wait for one another in
@@ -74,12 +90,11 @@ def score(
     Args:
         model: has `generate`.
         processor: carries tokenizer, image processor and chat template.
-        task: built by `build_task`.
-        batch_size: documents generated for at once.
+        tasks: built by `build_task`, each of another name.
         processes: that answer together; None for a single one.
 
     Returns:
-        The score; None on a process that does not lead.
+        The tasks' scores, in their order; None on a process that does not lead.
 
     Raises:
         EvaluationError: if a document cannot be answered or scored; there is no score then.
@@ -90,19 +105,27 @@ def score(
     from mordal_optuna.evaluation.model import MordalVLM
 
     together = processes or Processes()
-    wrapped = MordalVLM.from_live(model, processor, batch_size=batch_size, processes=together)
-    wrapped.task_dict[task.name] = task.live.dataset
+    wrapped = MordalVLM.from_live(model, processor, tasks=tasks, processes=together)
     if not together.leads:
-        wrapped.follow({task.name: task.live})
+        wrapped.follow()
         return None
     try:
-        results = _evaluate(wrapped, task)
+        results = _evaluate(wrapped, tasks)
     finally:
         wrapped.dismiss()
-    return _score(results, task, start)
+    found = [_score(results, task, wrapped.likelihoods) for task in tasks]
+    # What is not one task's own (building requests, lmms-eval's bookkeeping) is shared out by
+    # documents.
+    shared = perf_counter() - start - sum(wrapped.seconds.values())
+    total = sum(s.documents for s in found)
+    return tuple(
+        replace(s, seconds=wrapped.seconds[s.task] + shared * s.documents / total) for s in found
+    )
 
 
-def _score(results: dict[str, Any], task: Task, start: float) -> Score:
+def _score(
+    results: dict[str, Any], task: Task, likelihoods: Mapping[tuple[str, int], float]
+) -> Score:
     value = _main_metric(results, task)
     samples = _samples(results, task)
     values = document_values(samples, task)
@@ -114,15 +137,17 @@ def _score(results: dict[str, Any], task: Task, start: float) -> Score:
             "metric must be the mean over documents",
         )
     clusters = cluster_numbers(task)
+    answers = [likelihoods[task.name, n] for n in range(len(values)) if task.likelihood]
     return Score(
         task=task.name,
         value=float(np.mean(values)),
         stderr=standard_error(values, clusters),
         documents=len(values),
         per_document=values,
-        seconds=perf_counter() - start,
+        seconds=0.0,
         clusters=clusters,
         guessed=guessed_share(samples, task),
+        likelihoods=tuple(answers) or None,
     )
 
 
@@ -145,13 +170,14 @@ def check_plugin() -> None:
         )
 
 
-def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:
+def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
     from lmms_eval.evaluator import evaluate
 
-    task.live.set_fewshot_seed(seed=_FEWSHOT_SEED)
-    if task.live.get_config("num_fewshot") is None:
-        task.live.set_config(key="num_fewshot", value=0)
-    wrapped.task_dict[task.name] = task.live.dataset
+    for task in tasks:
+        task.live.set_fewshot_seed(seed=_FEWSHOT_SEED)
+        if task.live.get_config("num_fewshot") is None:
+            task.live.set_config(key="num_fewshot", value=0)
+        wrapped.task_dict[task.name] = task.live.dataset
     try:
         with random_states_kept(), quiet(), alone():
             random.seed(_SEEDS[0])
@@ -160,7 +186,7 @@ def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:
             # What `simple_evaluate` calls; it would have all processes load the task in turn.
             results: dict[str, Any] = evaluate(
                 lm=wrapped,
-                task_dict={task.name: task.live},
+                task_dict={task.name: task.live for task in tasks},
                 bootstrap_iters=0,
                 log_samples=True,
                 process_docs_parallel=1,
@@ -169,7 +195,8 @@ def _evaluate(wrapped: Any, task: Task) -> dict[str, Any]:
             )
     except RetryError as error:
         cause = error.last_attempt.exception()
-        raise EvaluationError(task.name, f"scoring answers failed ({cause})") from cause
+        names = ", ".join(task.name for task in tasks)
+        raise EvaluationError(names, f"scoring answers failed ({cause})") from cause
     return results
 
 

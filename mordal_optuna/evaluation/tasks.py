@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from dataclasses import dataclass
+from ast import literal_eval
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +40,11 @@ class Task:
         live: lmms-eval's task object.
         split: the split that is scored.
         documents: original indices of the documents, ascending.
-        identity: SHA-256 of all that shapes its scores but the model: what counts, lmms-eval's
-            version and code, the documents.
+        batch_size: documents generated for at once.
+        likelihood: whether the likelihood of the reference answers is measured as well.
+        order: all documents of the split, by original index; every beginning is a subset.
+        code: SHA-256 of what shapes its scores beside the model and the documents: what counts,
+            lmms-eval's version and the task's own files.
     """
 
     name: str
@@ -46,7 +52,74 @@ class Task:
     live: Any
     split: str
     documents: tuple[int, ...]
-    identity: str
+    batch_size: int = 16
+    likelihood: bool = True
+    order: tuple[int, ...] = field(default=(), repr=False)
+    code: str = ""
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of all that shapes its scores but the model.
+
+        Images count by the documents they belong to; their bytes are not read.
+        """
+        content = hashlib.sha256(f"{self.code} {self.likelihood}".encode())
+        content.update(json.dumps(self.documents).encode())
+        rows = self.live.dataset_no_image[self.split].to_list()
+        content.update(json.dumps(rows, default=str, sort_keys=True).encode())
+        return content.hexdigest()
+
+    def reference(self, document: int) -> str:
+        """The reference answer of a document.
+
+        Where there are several, the one given most often, the first among equals.
+
+        Args:
+            document: its position among `documents`.
+
+        Raises:
+            TaskError: if it has none.
+        """
+        row = self.live.dataset_no_image[self.split][document]
+        if self.spec.gold and self.spec.gold not in row:
+            raise TaskError(
+                self.name,
+                f"declares gold: {self.spec.gold!r}; its documents have {', '.join(row)}",
+            )
+        given = row[self.spec.gold] if self.spec.gold else self.live.doc_to_target(row)
+        if isinstance(given, int) and self.live.config.doc_to_choice is not None:
+            given = self.live.doc_to_choice(row)[given]
+        if isinstance(given, str) and given[:1] == "[" and given[-1:] == "]":
+            given = literal_eval(given)  # as MMMU writes several
+        answers = [str(a) for a in given] if isinstance(given, list | tuple) else [str(given)]
+        if not answers or not answers[0]:
+            raise TaskError(
+                self.name,
+                f"document {document} has no reference answer; set `likelihood: false` to do "
+                "without the likelihood of answers",
+            )
+        return max(answers, key=answers.count)
+
+    def subset(self, count: int) -> Task:
+        """The same task on fewer documents: the first of its nested order.
+
+        Args:
+            count: how many.
+
+        Raises:
+            TaskError: if it has no more than that.
+        """
+        if count > len(self.documents):
+            raise TaskError(
+                self.name, f"{count} documents asked for; it is scored on {len(self.documents)}"
+            )
+        if count == len(self.documents):
+            return self
+        chosen = sorted(self.order[:count])
+        place = {document: row for row, document in enumerate(self.documents)}
+        live = copy.copy(self.live)  # lmms-eval sets its requests anew for every evaluation
+        _keep(live, self.split, [place[document] for document in chosen])
+        return replace(self, live=live, documents=tuple(chosen))
 
 
 def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
@@ -72,9 +145,29 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
         spec = _declared(settings.name, live.config.metadata)
     split = live.config.test_split or live.config.validation_split
     _check_metric(settings.name, spec, live.config)
-    documents = _select(live, split, spec, settings, seed)
-    identity = _identity(path, spec, live.dataset_no_image[split], documents)
-    return Task(settings.name, spec, live, split, documents, identity)
+    total = len(live.dataset[split])
+    if settings.documents is not None and settings.documents > total:
+        raise TaskError(
+            settings.name, f"documents: {settings.documents} asked for; the task has {total}"
+        )
+    # Without images: lmms-eval walks over these documents when it filters answers, and would
+    # decode every picture for nothing.
+    live.task_docs = live.dataset_no_image[split]
+    clusters = column_clusters(settings.name, live.dataset[split], spec.cluster_key)
+    whole = Task(
+        name=settings.name,
+        spec=spec,
+        live=live,
+        split=split,
+        documents=tuple(range(total)),
+        batch_size=settings.batch_size,
+        likelihood=settings.likelihood,
+        order=tuple(nested_order(total, clusters, seed)),
+        code=_code(path, spec),
+    )
+    if settings.likelihood:
+        whole.reference(0)  # a task without reference answers is refused before any training
+    return whole.subset(settings.documents or total)
 
 
 def task_images(task: Task, count: int, *, seed: int) -> list[Image]:
@@ -166,15 +259,12 @@ def _build(settings: TaskSettings, path: Path, images: str | None) -> Any:
         raise TaskError(settings.name, f"cannot be built ({error})") from error
 
 
-def _identity(path: Path, spec: MetricSpec, rows: Any, documents: tuple[int, ...]) -> str:
-    """Images count by the documents they belong to; their bytes are not read."""
+def _code(path: Path, spec: MetricSpec) -> str:
     content = hashlib.sha256(spec.model_dump_json().encode())
     content.update(version("lmms-eval").encode())
     for file in sorted(path.parent.iterdir()):
         if file.suffix in (".yaml", ".py") or file.name.startswith("_default"):
             content.update(file.read_bytes())
-    content.update(json.dumps(documents).encode())
-    content.update(json.dumps(rows.to_list(), default=str, sort_keys=True).encode())
     return content.hexdigest()
 
 
@@ -235,27 +325,12 @@ def _check_metric(name: str, spec: MetricSpec, config: Any) -> None:
         )
 
 
-def _select(
-    live: Any, split: str, spec: MetricSpec, settings: TaskSettings, seed: int
-) -> tuple[int, ...]:
-    """Keep a fixed random subset of the documents; the first n are no sample."""
-    total = len(live.dataset[split])
-    if settings.documents is None or settings.documents == total:
-        chosen = list(range(total))
-    elif settings.documents > total:
-        raise TaskError(
-            settings.name, f"documents: {settings.documents} asked for; the task has {total}"
-        )
-    else:
-        clusters = column_clusters(settings.name, live.dataset[split], spec.cluster_key)
-        order = nested_order(total, clusters, seed)
-        chosen = sorted(order[: settings.documents])
-        live.dataset[split] = live.dataset[split].select(chosen)
-        live.dataset_no_image[split] = live.dataset_no_image[split].select(chosen)
-    # Without images: lmms-eval walks over these documents when it filters answers, and would
-    # decode every picture for nothing.
+def _keep(live: Any, split: str, rows: Sequence[int]) -> None:
+    """Leave a live task some of its documents; what others hold of it stays as it is."""
+    live.dataset, live.dataset_no_image = live.dataset.copy(), live.dataset_no_image.copy()
+    for held in (live.dataset, live.dataset_no_image):
+        held[split] = held[split].select(rows)
     live.task_docs = live.dataset_no_image[split]
-    return tuple(chosen)
 
 
 def nested_order(total: int, clusters: Sequence[int] | None, seed: int) -> list[int]:

@@ -26,6 +26,8 @@ class MetricSpec(BaseModel):
         cluster_key: document field whose values group documents that are not independent; an
             image counts by its bytes.
         guesses: whether the task draws an answer at random where it cannot read one.
+        gold: document field with the reference answer or answers; None takes what the task's
+            `doc_to_target` gives.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +36,7 @@ class MetricSpec(BaseModel):
     chance: float = Field(default=0.0, ge=0, lt=1)
     cluster_key: str | None = None
     guesses: bool = False
+    gold: str | None = None
 
     @property
     def document_key(self) -> str:
@@ -65,7 +68,8 @@ UPSTREAM = {
     ),
     "vizwiz_vqa_val": UpstreamTask(
         "vizwiz_vqa/vizwiz_vqa_val.yaml",
-        MetricSpec(metric="exact_match,none", cluster_key="image"),
+        # Its doc_to_target names a column that is not there.
+        MetricSpec(metric="exact_match,none", cluster_key="image", gold="answers"),
     ),
     "chartqa": UpstreamTask(
         "chartqa/chartqa.yaml", MetricSpec(metric="relaxed_overall,none", cluster_key="image")

@@ -34,6 +34,9 @@ def publish(study: Study, result: StudyResult) -> bool:
         "mordal-curves": figures.curves_figure(result),
         "mordal-costs": figures.costs_figure(result),
     }
+    likelihood = figures.likelihood_figure(result)
+    if likelihood is not None:
+        shown["mordal-likelihood"] = likelihood
     for number, figure in enumerate(figures.similarity_figures(result)):
         shown[f"mordal-similarity-{number}"] = figure
     for name, figure in shown.items():

@@ -25,36 +25,71 @@ _PARTS = ("features", "similarity", "warmup", "training", "evaluation")
 def curves_figure(result: StudyResult) -> go.Figure:
     """Error against samples, both logarithmic, with each fitted curve up to D."""
     figure = go.Figure()
-    encoders, llms = _names(result)
     for candidate, points in result.curves.items():
-        look = _look(candidate, encoders, llms)
-        figure.add_trace(
-            go.Scatter(
-                x=[point.samples for point in points],
-                y=[float(np.exp(point.log_error)) for point in points],
-                error_y={"type": "data", "array": [point.stderr or 0.0 for point in points]},
-                name=str(candidate),
-                legendgroup=str(candidate),
-                mode="lines+markers",
-                marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
-                line={
-                    "color": look["color"],
-                    "dash": look["dash"],
-                    "width": 4 if candidate == result.winner.candidate else 1.5,
-                },
-            )
+        trace = _curve(
+            result,
+            candidate,
+            [point.samples for point in points],
+            [float(np.exp(point.log_error)) for point in points],
+            [point.stderr or 0.0 for point in points],
         )
-        _add_extrapolation(figure, result, candidate, look["color"])
-    ticks = sorted({point.samples for points in result.curves.values() for point in points})
-    figure.update_xaxes(
-        type="log",
-        title="alignment samples",
-        tickvals=sorted({*ticks, result.full_samples}),
-        ticktext=[f"{tick:,}" for tick in sorted({*ticks, result.full_samples})],
-    )
+        figure.add_trace(trace)
+        _add_extrapolation(figure, result, candidate, trace.line.color)
+    _label_samples(figure, result)
     figure.update_yaxes(type="log", title="error (1 - score)")
     return _finished(
         figure, "Learning curves; dotted: extrapolated to the full alignment set", 520
+    )
+
+
+def likelihood_figure(result: StudyResult) -> go.Figure | None:
+    """-ln p of the reference answers against samples; None where it was never measured."""
+    figure = go.Figure()
+    for candidate, every in result.curves.items():
+        points = [(m, m.nll, m.nll_stderr or 0.0) for m in every if m.nll is not None]
+        if points:
+            measured, values, errors = zip(*points, strict=True)
+            samples = [m.samples for m in measured]
+            figure.add_trace(_curve(result, candidate, samples, list(values), list(errors)))
+    if not figure.data:
+        return None
+    _label_samples(figure, result)
+    figure.update_yaxes(type="log", title="mean -ln p of the reference answer, nats")
+    return _finished(figure, "Likelihood of the reference answers; lower is better", 520)
+
+
+def _curve(
+    result: StudyResult,
+    candidate: Candidate,
+    samples: Sequence[int],
+    values: Sequence[float],
+    errors: Sequence[float],
+) -> go.Scatter:
+    look = _look(candidate, *_names(result))
+    return go.Scatter(
+        x=samples,
+        y=values,
+        error_y={"type": "data", "array": errors},
+        name=str(candidate),
+        legendgroup=str(candidate),
+        mode="lines+markers",
+        marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
+        line={
+            "color": look["color"],
+            "dash": look["dash"],
+            "width": 4 if candidate == result.winner.candidate else 1.5,
+        },
+    )
+
+
+def _label_samples(figure: go.Figure, result: StudyResult) -> None:
+    rungs = {point.samples for points in result.curves.values() for point in points}
+    ticks = sorted({*rungs, result.full_samples})
+    figure.update_xaxes(
+        type="log",
+        title="alignment samples",
+        tickvals=ticks,
+        ticktext=[f"{tick:,}" for tick in ticks],
     )
 
 

@@ -46,6 +46,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    likelihood = figures.likelihood_figure(result)
     text = environment.get_template("report.html.j2").render(
         result=result,
         words=words,
@@ -53,6 +54,7 @@ def write_report(
         plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - the library itself
         ranking=_html(figures.ranking_figure(result)),
         curves=_html(figures.curves_figure(result)),
+        likelihood=_html(likelihood) if likelihood else None,
         cost_figure=_html(figures.costs_figure(result)),
         similarities=[_html(figure) for figure in figures.similarity_figures(result)],
         settings=yaml.safe_dump(dict(result.config), sort_keys=False, allow_unicode=True),

@@ -18,7 +18,7 @@ Symbols:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from scipy import special
@@ -48,6 +48,8 @@ class Measurement:
         documents: documents scored; None where it is not known.
         train_seconds: device-seconds of training from the start up to this rung.
         eval_seconds: device-seconds of this one evaluation.
+        nll: mean of -ln p of the reference answers, in nats; None where it was not measured.
+        nll_stderr: its standard error.
     """
 
     samples: int
@@ -56,6 +58,8 @@ class Measurement:
     documents: int | None = None
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
+    nll: float | None = None
+    nll_stderr: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no score.
@@ -86,6 +90,28 @@ class Measurement:
             least = 0.5 / self.documents
             return float(max(self.stderr, least) / np.exp(self.log_error))
         return float(max(self.stderr / np.exp(self.log_error), 1e-6))
+
+
+class Point(Protocol):
+    """What a curve is fitted to: a `Measurement`, or another quantity that falls as errors do."""
+
+    @property
+    def samples(self) -> int:
+        """n_i, at least 1."""
+        ...
+
+    @property
+    def log_error(self) -> float:
+        """y_i."""
+        ...
+
+    @property
+    def log_noise(self) -> float:
+        """sigma_i, above 0."""
+        ...
+
+
+AnyPoint = TypeVar("AnyPoint", bound=Point)
 
 
 @dataclass(frozen=True)
@@ -157,7 +183,7 @@ class Fit:
         return float(self.intercept + self.slope * at[1]), float(np.sqrt(variance + drift**2))
 
 
-def fit_log_linear(points: Sequence[Measurement], prior: SlopePrior | None = None) -> Fit:
+def fit_log_linear(points: Sequence[Point], prior: SlopePrior | None = None) -> Fit:
     """Weighted least squares of ln error on ln samples, the slope shrunk toward a prior.
 
     Args:
@@ -207,7 +233,7 @@ def fit_log_linear(points: Sequence[Measurement], prior: SlopePrior | None = Non
     )
 
 
-def stable_window(points: Sequence[Measurement], *, least: int) -> tuple[Measurement, ...]:
+def stable_window(points: Sequence[AnyPoint], *, least: int) -> tuple[AnyPoint, ...]:
     """The longest run of the last points that agrees with one log-linear curve.
 
     The regime starts late: below some number of samples the error sits near chance. Points are

@@ -45,6 +45,9 @@ class GridCurve(_Part):
         eval_seconds: device-seconds of each evaluation.
         stderr: standard error of each score; where it is not given, that of a share of
             `test_documents`.
+        nll: mean of -ln p of the reference answers at each rung, in nats; None where the file
+            has none.
+        nll_stderr: its standard error.
     """
 
     encoder: str
@@ -54,6 +57,8 @@ class GridCurve(_Part):
     train_seconds: tuple[Seconds, ...]
     eval_seconds: tuple[Seconds, ...]
     stderr: tuple[Seconds, ...] | None = None
+    nll: tuple[Seconds, ...] | None = None
+    nll_stderr: tuple[Seconds, ...] | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -131,6 +136,8 @@ class Grid(_Part):
             documents=self.test_documents,
             train_seconds=curve.train_seconds[at],
             eval_seconds=curve.eval_seconds[at],
+            nll=curve.nll[at] if curve.nll else None,
+            nll_stderr=curve.nll_stderr[at] if curve.nll_stderr else None,
         )
 
     def truth(self, candidate: Candidate) -> float:
@@ -243,7 +250,7 @@ def _matrix_problems(grid: Grid) -> list[str]:
 
 def _curve_problems(curve: GridCurve, grid: Grid) -> list[str]:
     name, count = f"the curve of {curve.candidate}", len(curve.samples)
-    for key in ("score", "train_seconds", "eval_seconds", "stderr"):
+    for key in ("score", "train_seconds", "eval_seconds", "stderr", "nll", "nll_stderr"):
         values = getattr(curve, key)
         if values is not None and len(values) != count:
             return [f"{name} has {count} samples and {len(values)} {key}; they must be as many"]

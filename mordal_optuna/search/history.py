@@ -218,6 +218,11 @@ def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
         "documents": measurement.documents,
         "train_seconds": measurement.train_seconds,
         "eval_seconds": measurement.eval_seconds,
+        **(
+            {}
+            if measurement.nll is None
+            else {"nll": measurement.nll, "nll_stderr": measurement.nll_stderr}
+        ),
     }
 
 

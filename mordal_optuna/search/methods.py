@@ -17,6 +17,7 @@ import numpy as np
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.likelihood import LikelihoodRanker
 from mordal_optuna.search.plan import Budget, Job, Plan, PooledPlan, first_missing
 from mordal_optuna.search.ranking import AdditiveRanker, PaperRanker, Ranker
 from mordal_optuna.search.rungs import build_rungs
@@ -287,7 +288,8 @@ def _ranker(settings: SearchSettings, tree: ClusterTree, full_samples: int) -> R
         return AdditiveRanker(
             tree, full_samples, centre=cross_centre(tree), confidence=confidence, points=points
         )
-    return Ranker(tree, full_samples, confidence=confidence, points=points)
+    kind = LikelihoodRanker if settings.curve == "likelihood" else Ranker
+    return kind(tree, full_samples, confidence=confidence, points=points)
 
 
 def _mordal(

@@ -115,17 +115,24 @@ class Ranker:
         slopes = pooled_slope([fit_log_linear(window) for window in windows.values()])
         return {c: fit_log_linear(window, slopes) for c, window in windows.items()}
 
+    def extrapolations(self, history: History) -> Beliefs:
+        """What their own curves say of the candidates that have one."""
+        found: Beliefs = {}
+        for candidate, fit in self.fits(history).items():
+            y, s = fit.log_error(self._full)
+            found[candidate] = Belief(y, s, "extrapolated", fit.rising)
+        return found
+
     def beliefs(self, history: History) -> Beliefs:
         """What the scores say of the candidates that have any."""
-        fits = self.fits(history)
+        curves = self.extrapolations(history)
         found: Beliefs = {}
         for candidate, known in history.candidates.items():
             full = known.at(self._full)
             if full:
                 found[candidate] = Belief(full.log_error, full.log_noise, "measured")
-            elif candidate in fits:
-                y, s = fits[candidate].log_error(self._full)
-                found[candidate] = Belief(y, s, "extrapolated", fits[candidate].rising)
+            elif candidate in curves:
+                found[candidate] = curves[candidate]
         deep = dict(found)
         falls: dict[int, tuple[float, float]] = {}
         for candidate, known in history.candidates.items():

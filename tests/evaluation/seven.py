@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +42,8 @@ def told(task: Task, answer: Answer) -> Score:
         loglikelihood = generate_until
         generate_until_multi_round = generate_until
 
-    return module._score(module._evaluate(Oracle(), task), task, 0.0)
+    plain = replace(task, likelihood=False)  # there is no model that could find answers likely
+    return module._score(module._evaluate(Oracle(), [task]), plain, {})
 
 
 def always(text: str) -> Answer:

@@ -55,7 +55,8 @@ def requests(options: list[dict[str, Any]], *, images: bool = True) -> tuple[lis
 
 
 def answers(vlm: Vlm, batch_size: int, options: list[dict[str, Any]], **kind: bool) -> list[str]:
-    model = MordalVLM.from_live(vlm.model, vlm.processor, batch_size=batch_size)
+    model = MordalVLM.from_live(vlm.model, vlm.processor, tasks=())
+    model.batch_size = batch_size
     made, model.task_dict = requests(options, **kind)
     return [result.text for result in model.generate_until(made)]
 
@@ -110,7 +111,7 @@ def test_memory_that_runs_out_halves_the_batch(vlm: Vlm, monkeypatch: pytest.Mon
 
 
 def test_what_is_not_offered_is_refused(vlm: Vlm) -> None:
-    model = MordalVLM.from_live(vlm.model, vlm.processor, batch_size=1)
+    model = MordalVLM.from_live(vlm.model, vlm.processor, tasks=())
     made, _ = requests([{}] * 3)
     with pytest.raises(EvaluationError, match="asks for loglikelihood"):
         model.loglikelihood(made)
@@ -139,7 +140,7 @@ def test_an_export_that_llavas_class_cannot_compute_is_loaded_by_ours(
 def test_an_export_scores_the_same_through_lmms_evals_own_command_line(
     vlm: Vlm, scenes: Task, zoo: Path, tmp_path: Path
 ) -> None:
-    live = score(vlm.model, vlm.processor, scenes, batch_size=4)
+    (live,) = score(vlm.model, vlm.processor, [scenes]) or ()
     source = ModelSource("part", "owner/part")
     card = ModelCard(source, source, 16, "test data", "digest", 0, {})
     export(copy.deepcopy(vlm), tmp_path / "model", card)

@@ -6,6 +6,7 @@ import math
 import random
 import warnings
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,11 @@ from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import check_plugin, score
 from mordal_optuna.evaluation.upstream import MetricSpec
-from tests.evaluation.seven import told
+from tests.evaluation.seven import built, told
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.evaluation.tasks import Task
 
@@ -38,7 +41,7 @@ def test_values_belong_to_their_documents(scenes: Task) -> None:
 
 
 def test_a_live_model_is_scored_with_its_standard_error(vlm: Vlm, scenes: Task) -> None:
-    found = score(vlm.model, vlm.processor, scenes, batch_size=4)
+    (found,) = score(vlm.model, vlm.processor, [scenes]) or ()
     assert found.documents == len(found.per_document) == 16
     assert found.value == pytest.approx(np.mean(found.per_document))
     expected = np.std(found.per_document, ddof=1) / math.sqrt(16)
@@ -69,7 +72,7 @@ def test_nothing_is_left_behind(
         dict(AcceleratorState._shared_state),
         [module.training for module in vlm.model.modules()],
     )
-    score(vlm.model, vlm.processor, scenes, batch_size=4)
+    score(vlm.model, vlm.processor, [scenes])
     after = (
         random.getstate(),
         np.random.get_state()[1].tolist(),  # noqa: NPY002
@@ -100,7 +103,7 @@ def test_the_import_lets_loguru_sinks_live() -> None:
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(vlm: Vlm, scenes: Task) -> None:
     wrong = replace(scenes, spec=MetricSpec(metric="anls,none"))
     with pytest.raises(TaskError, match="'anls,none'; its results have exact_match,none"):
-        score(vlm.model, vlm.processor, wrong, batch_size=8)
+        score(vlm.model, vlm.processor, [wrong])
 
 
 def test_a_model_that_fails_gives_no_score(
@@ -112,9 +115,31 @@ def test_a_model_that_fails_gives_no_score(
         raise RuntimeError("device lost")
 
     monkeypatch.setattr(vlm.model, "generate", broken)
-    with pytest.raises(EvaluationError, match=r"documents \[0, 1, 2, 3\] .*device lost"):
-        score(vlm.model, vlm.processor, scenes, batch_size=4)
+    with pytest.raises(EvaluationError, match=r"documents \[0, 1, 2, 3, .*device lost"):
+        score(vlm.model, vlm.processor, [scenes])
 
 
 def test_the_plugin_is_found_by_lmms_eval() -> None:
     check_plugin()
+
+
+def test_tasks_are_scored_together_as_alone(vlm: Vlm, scenes: Task, tmp_path: Path) -> None:
+    """In one pass over one loaded model; MMMU's draws for answers it cannot read included."""
+    tasks = [scenes, *(built(name, tmp_path) for name in ("mmmu_val", "gqa", "chartqa"))]
+    together = score(vlm.model, vlm.processor, tasks) or ()
+    assert [found.task for found in together] == [task.name for task in tasks]
+    assert together[1].guessed
+    for task, found in zip(tasks, together, strict=True):
+        (alone,) = score(vlm.model, vlm.processor, [task]) or ()
+        assert found.per_document == alone.per_document
+        assert found.likelihoods == pytest.approx(alone.likelihoods, rel=1e-4)
+
+
+def test_a_pass_is_paid_for_once(vlm: Vlm, scenes: Task, tmp_path: Path) -> None:
+    """The tasks' seconds add up to what the pass took."""
+    tasks = [scenes, built("gqa", tmp_path)]
+    start = perf_counter()
+    found = score(vlm.model, vlm.processor, tasks) or ()
+    took = perf_counter() - start
+    assert 0.5 * took < sum(s.seconds for s in found) <= took
+    assert min(s.seconds for s in found) > 0

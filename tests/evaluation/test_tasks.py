@@ -13,7 +13,7 @@ from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.documents import cluster_numbers
 from mordal_optuna.evaluation.tasks import Task, build_task, nested_order, task_images
 from mordal_optuna.resources import shipped
-from tests.evaluation.seven import SEVEN
+from tests.evaluation.seven import SEVEN, built, told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +145,34 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert found == [5, 7]
 
 
+@pytest.mark.parametrize("name", ["gqa", "mmmu_val"])
+def test_a_subset_is_the_task_built_with_so_few(tmp_path: Path, name: str) -> None:
+    """Documents, scores and identity; subsets lie inside one another, the whole stays whole."""
+    whole = built(name, tmp_path)
+    total = len(whole.documents)
+    part = whole.subset(3)
+    outright = built(name, tmp_path, documents=3)
+    assert part.documents == outright.documents
+    assert part.identity == outright.identity != whole.identity
+    assert set(part.subset(2).documents) < set(part.documents) < set(whole.documents)
+    gold = SEVEN[name][1]
+    assert told(part, gold).per_document == told(outright, gold).per_document == (1.0,) * 3
+    assert told(whole, gold).documents == total
+    assert [part.reference(n) for n in range(3)] == [outright.reference(n) for n in range(3)]
+    with pytest.raises(TaskError, match="4 documents asked for; it is scored on 3"):
+        part.subset(4)
+
+
+def test_a_task_without_reference_answers_is_refused(tmp_path: Path) -> None:
+    """Unless it is told to do without their likelihood."""
+    data = tmp_path / "scenes"
+    _write_documents(data, 4, answer="")
+    with pytest.raises(TaskError, match="no reference answer; set `likelihood: false`"):
+        build_task(TaskSettings(name="mordal_scenes", data=data), [shipped("tasks")], seed=0)
+    chosen = TaskSettings(name="mordal_scenes", data=data, likelihood=False)
+    assert not build_task(chosen, [shipped("tasks")], seed=0).likelihood
+
+
 def test_images_are_those_of_random_documents(scenes: Task) -> None:
     images = task_images(scenes, 6, seed=0)
     assert len(images) == 6
@@ -155,10 +183,10 @@ def test_images_are_those_of_random_documents(scenes: Task) -> None:
     assert [i.tobytes() for i in images] != first
 
 
-def _write_documents(folder: Path, count: int) -> None:
+def _write_documents(folder: Path, count: int, answer: str = "red") -> None:
+    image = PilImage.new("RGB", (8, 8))
     rows = [
-        {"id": str(n), "image": PilImage.new("RGB", (8, 8)), "question": "What?", "answer": "red"}
-        for n in range(count)
+        {"id": str(n), "image": image, "question": "What?", "answer": answer} for n in range(count)
     ]
     features = Features(
         id=Value("string"), image=Image(), question=Value("string"), answer=Value("string")

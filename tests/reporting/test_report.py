@@ -108,6 +108,28 @@ def test_figures_hold_every_point_and_every_pair(result: StudyResult) -> None:
     assert len(figures.similarity_figures(result)) == 3
 
 
+def test_the_likelihood_is_shown_where_it_was_measured(
+    result: StudyResult, tmp_path: Path
+) -> None:
+    """One trace a candidate that has any, its measured points alone."""
+    assert figures.likelihood_figure(result) is None
+    some = dict(list(result.curves.items())[:2])
+    first = next(iter(some))
+    some[first] = tuple(replace(m, nll=2.0, nll_stderr=0.1) for m in some[first])
+    shown = figures.likelihood_figure(replace(result, curves=some))
+    assert shown
+    (trace,) = shown.data
+    assert trace.name == str(first)
+    assert list(trace.y) == [2.0] * len(some[first])
+    path = write_report(
+        replace(result, curves={**result.curves, **some}),
+        tmp_path / "report.html",
+        dashboard_command="open",
+        versions={},
+    )
+    assert "Likelihood of the reference answers" in path.read_text()
+
+
 def test_heatmaps_are_ordered_by_cluster_with_their_values(result: StudyResult) -> None:
     heatmap = figures.similarity_figures(result)[0].data[0]
     assert list(heatmap.x) == ["clip", "siglip", "dino"]

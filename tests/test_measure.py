@@ -1,0 +1,91 @@
+"""Measuring a candidate: which documents at which rung, all tasks in one pass, nothing twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mordal_optuna.alignment.session import AlignmentSession
+from mordal_optuna.config import parse_study
+from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation import model as evaluation_model
+from mordal_optuna.pool import Candidate
+from mordal_optuna.progress import Silent
+from mordal_optuna.work import open_workbench
+
+if TYPE_CHECKING:
+    from mordal_optuna.search.curves import Measurement
+
+PAIR = Candidate("clip-t", "llama-t")
+
+
+@pytest.fixture
+def content(study_content: dict[str, Any]) -> dict[str, Any]:
+    """The first rung on 6 of 16 documents; the further task scored at all rungs."""
+    task = study_content["task"] | {"early_documents": [{"below": 0.2, "documents": 6}]}
+    return study_content | {"task": task, "also_score_at": "rungs"}
+
+
+def measured(content: dict[str, Any], *rungs: int) -> list[Measurement]:
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    bench = open_workbench(settings, Silent())
+    return [bench.measure(PAIR, samples) for samples in rungs]
+
+
+def test_early_rungs_are_scored_on_fewer_documents(content: dict[str, Any]) -> None:
+    """And the search is told of their number and of the larger noise that comes with it."""
+    early, late = measured(content, 8, 16)
+    assert (early.documents, late.documents) == (6, 16)
+    assert early.log_noise >= (0.5 / 6) / 1.0
+    assert early.nll is not None
+    assert (late.nll_stderr or 0) > 0
+
+
+def test_all_tasks_are_scored_in_one_pass_for_other_studies_to_find(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study on the second task, in the same database, neither trains nor answers anything."""
+    passes: list[set[str]] = []
+    answer = evaluation_model.MordalVLM.generate_until
+
+    def noted(self: Any, requests: list[Any]) -> list[Any]:
+        passes.append({str(request.args[4]) for request in requests})
+        return answer(self, requests)
+
+    monkeypatch.setattr(evaluation_model.MordalVLM, "generate_until", noted)
+    first = measured(content, 8)[0]
+    assert passes == [{"mordal_scenes", "scienceqa_img"}]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(AlignmentSession, "advance", refuse)
+    other = content | {"study": "other", "task": content["also_score"][0], "also_score": []}
+    (found,) = measured(other, 8)
+    assert len(passes) == 1
+    assert found.documents == 8
+    assert found.nll is not None
+    assert measured(content, 8)[0] == first
+
+
+def test_only_the_winner_is_scored_on_further_tasks_by_default(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    answer = evaluation_model.MordalVLM.generate_until
+
+    def noted(self: Any, requests: list[Any]) -> list[Any]:
+        passes.append(len(requests))
+        return answer(self, requests)
+
+    monkeypatch.setattr(evaluation_model.MordalVLM, "generate_until", noted)
+    measured(content | {"also_score_at": "winner"}, 8)
+    assert passes == [6]
+
+
+def test_more_early_documents_than_there_are_is_refused_at_start(content: dict[str, Any]) -> None:
+    content["task"]["early_documents"] = [{"below": 0.2, "documents": 17}]
+    with pytest.raises(TaskError, match="17 documents asked for; it is scored on 16"):
+        measured(content)
