@@ -14,6 +14,7 @@ from mordal_optuna.alignment.loading import check_model
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.session import Machine
 from mordal_optuna.errors import ConfigError, MordalError
+from mordal_optuna.evaluation.score import hidden_plugin
 from mordal_optuna.evaluation.tasks import build_task, task_images
 from mordal_optuna.launch import launched
 from mordal_optuna.measure import AlignAndScore
@@ -193,6 +194,9 @@ def _open(
         threads=settings.runtime.data_threads,
     )
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
+    hidden = hidden_plugin() if processes.leads else None
+    if hidden:
+        progress.note(f"{hidden}; this study does without it")
     machine = Machine(
         device,
         features=settings.workdir / "features",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +27,13 @@ from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import CheckpointError
+from mordal_optuna.pool import ModelSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import torch
     from transformers import PretrainedConfig
-
-    from mordal_optuna.pool import ModelSource
 
 # Enough of a weight file to tell two models apart without reading gigabytes.
 _BLOCKS, _BLOCK_BYTES = 16, 1 << 16
@@ -51,6 +50,7 @@ class Checkpoint:
         train_seconds: device-seconds spent from the start up to here.
         versions: of the libraries that trained it.
         candidate: its name, for people.
+        sources: where its `vision_encoder` and its `llm` come from; leave to run code is not kept.
     """
 
     samples: int
@@ -59,6 +59,7 @@ class Checkpoint:
     train_seconds: float
     versions: Mapping[str, str]
     candidate: str = ""
+    sources: Mapping[str, ModelSource] = field(default_factory=dict)
 
 
 class CheckpointStore:
@@ -105,6 +106,10 @@ class CheckpointStore:
             "train_seconds": checkpoint.train_seconds,
             "versions": dict(checkpoint.versions),
             "candidate": checkpoint.candidate,
+            "sources": {
+                kind: {"name": s.name, "location": s.location, "revision": s.revision}
+                for kind, s in checkpoint.sources.items()
+            },
         }
         written = self.files.write(run, checkpoint.samples, identity, parts, facts)
         if self._keep:
@@ -135,6 +140,7 @@ class CheckpointStore:
             facts["train_seconds"],
             facts["versions"],
             facts["candidate"],
+            {kind: ModelSource(**source) for kind, source in facts["sources"].items()},
         )
 
     def _tensors(self, run: str, samples: int, name: str) -> dict[str, torch.Tensor]:

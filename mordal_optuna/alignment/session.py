@@ -286,6 +286,7 @@ class AlignmentSession:
             train_seconds=self._train_seconds,
             versions={name: version(name) for name in LIBRARIES},
             candidate=f"{self._encoder.name} + {self._llm.name}",
+            sources={"vision_encoder": self._encoder, "llm": self._llm},
         )
         self._checkpoints.save(run, identity, checkpoint)
 

@@ -14,6 +14,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 from torch.distributed.fsdp import FSDPModule
 
+from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.errors import EvaluationError, ModelError, MordalError
 from mordal_optuna.evaluation.likelihood import answer_ids, negative_log_likelihoods
 from mordal_optuna.processes import Processes
@@ -47,23 +48,33 @@ class MordalVLM(lmms):
         revision: str | None = None,
         max_new_tokens: int = 64,
         max_batch_size: int | str | None = None,  # noqa: ARG002 - lmms-eval's CLI always gives it
+        *,
+        trust_remote_code: bool = False,
     ) -> None:
         """Load a model as lmms-eval's command line does.
 
         Args:
-            pretrained: folder or hub id of a LLaVA-style model with its processor.
+            pretrained: folder or hub id of a LLaVA-style model with its processor; or a checkpoint
+                of a study, `<checkpoints>/<run>/<samples>`, whose parts are found where its study
+                file said.
             batch_size: documents generated for at once.
             device: torch device; the accelerator where there is one.
-            dtype: of the weights; `auto` takes the checkpoint's.
+            dtype: of the weights; `auto` takes the checkpoint's. A study's knows its own.
             revision: on the hub.
             max_new_tokens: where the task sets none.
             max_batch_size: accepted for lmms-eval's sake; batches never grow by themselves.
+            trust_remote_code: whether code shipped with a checkpoint's parts may run.
 
         Raises:
             ModelError: if the model cannot be loaded.
+            CheckpointError: if a checkpoint is damaged, or its parts are no longer what they were.
         """
-        where = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
-        model, processor = _load(pretrained, revision or "main", dtype)
+        where = torch.device(device) if device else _own_device()
+        if checkpoint_at(pretrained):
+            vlm = revive(pretrained, device=where, trust_remote_code=trust_remote_code)
+            model, processor = vlm.model, vlm.processor
+        else:
+            model, processor = _load(pretrained, revision or "main", dtype)
         self._hold(model.to(where).eval(), processor, int(batch_size), max_new_tokens)
 
     @classmethod
@@ -400,6 +411,14 @@ def _cut(text: str, until: Sequence[str] | str) -> str:
         if stop:
             text = text.split(stop)[0]
     return text.strip()
+
+
+def _own_device() -> torch.device:
+    """This process's accelerator; the CPU where there is none."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None:
+        return torch.device("cpu")
+    return torch.device(found.type, _environment("LOCAL_RANK", 0))
 
 
 def _environment(name: str, default: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import random
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from mordal_optuna.evaluation.tasks import Task
 
+# How lmms-eval calls our model, and where it looks for it.
+PLUGIN, PLUGIN_GROUP = "mordal_vlm", "lmms_eval.models"
 # lmms-eval's own: Python, numpy, torch; and of few-shot examples.
 _SEEDS = (0, 1234, 1234)
 _FEWSHOT_SEED = 1234
@@ -151,23 +154,34 @@ def _score(
     )
 
 
-def check_plugin() -> None:
-    """Whether lmms-eval finds our model under its entry point.
+def hidden_plugin() -> str | None:
+    """What is wrong where lmms-eval's command line does not find our model; None if it does.
 
-    Raises:
-        EvaluationError: if it does not; another package's broken entry point may be in the way.
+    One broken entry point of another package ends lmms-eval's search for plugins; it only warns.
     """
     import_lmms_eval()
     from lmms_eval.models import list_available_models
 
     with quiet():
-        names = list_available_models()
-    if "mordal_vlm" not in names:
-        raise EvaluationError(
-            "mordal_vlm",
-            "lmms-eval does not find this plugin; reinstall mordal-optuna, or remove the package "
-            "whose entry point `lmms_eval.models` fails before it",
+        found = list_available_models()
+    if PLUGIN in found:
+        return None
+    own = importlib.metadata.entry_points(group=PLUGIN_GROUP)
+    if PLUGIN not in own.names:
+        return (
+            f"{PLUGIN!r} is not among the entry points {PLUGIN_GROUP!r}; reinstall mordal-optuna"
         )
+    for point in own:
+        try:
+            point.load()
+        except (ImportError, AttributeError) as error:
+            package = point.dist.name if point.dist else "?"
+            return (
+                f"lmms-eval's command line does not find {PLUGIN!r}, since the entry point "
+                f"{point.name!r} of the package {package!r} cannot be loaded ({error}) and hides "
+                "it; mend or remove that package"
+            )
+    return f"lmms-eval's command line does not find {PLUGIN!r}, though its entry point loads"
 
 
 def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -137,12 +137,10 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
         TaskError: if it is not found, found twice, or cannot be built.
     """
     import_lmms_eval()
-    path, spec = _find(settings.name, folders)
-    own = spec is None
-    images = None if own else UPSTREAM[settings.name].images
-    live = _build(settings, path, images)
-    if spec is None:
-        spec = _declared(settings.name, live.config.metadata)
+    path, known = _find(settings.name, folders)
+    config = _read(settings, path)
+    spec = known or _declared(settings.name, config.get("metadata"))
+    live = _build(settings, config, spec.images)
     split = live.config.test_split or live.config.validation_split
     _check_metric(settings.name, spec, live.config)
     total = len(live.dataset[split])
@@ -227,12 +225,12 @@ def _task_files(folder: Path, name: str) -> list[Path]:
     return files
 
 
-def _build(settings: TaskSettings, path: Path, images: str | None) -> Any:
+def _read(settings: TaskSettings, path: Path) -> dict[str, Any]:
+    """A task's YAML, with the data that the study file names."""
     from lmms_eval import utils
-    from lmms_eval.api.task import ConfigurableMessagesTask
 
     try:
-        config = utils.load_yaml_config(str(path), mode="full")
+        config: dict[str, Any] = utils.load_yaml_config(str(path), mode="full")
     except (OSError, yaml.YAMLError, ImportError, AttributeError) as error:
         raise TaskError(settings.name, f"{str(path)!r} cannot be read ({error})") from error
     # `token: True` means "must be logged in"; the data sets are public.
@@ -242,7 +240,12 @@ def _build(settings: TaskSettings, path: Path, images: str | None) -> Any:
         options["cache_dir"] = str(_cache_folder(settings.data))
     if settings.revision is not None:
         options["revision"] = settings.revision
-    config["dataset_kwargs"] = options
+    return config | {"dataset_kwargs": options}
+
+
+def _build(settings: TaskSettings, config: dict[str, Any], images: str | None) -> Any:
+    from lmms_eval.api.task import ConfigurableMessagesTask
+
     try:
         with quiet():
             if images is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MetricSpec(BaseModel):
-    """What counts as a task's score.
+    """What counts as a task's score, and where its answers and images are.
 
     Attributes:
         metric: key in lmms-eval's results, `<metric>,<filter>`; higher is better.
@@ -28,6 +28,8 @@ class MetricSpec(BaseModel):
         guesses: whether the task draws an answer at random where it cannot read one.
         gold: document field with the reference answer or answers; None takes what the task's
             `doc_to_target` gives.
+        images: configuration of the dataset that holds its images by `id`, where its documents
+            name them by `imageId`; None where each document has its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +39,7 @@ class MetricSpec(BaseModel):
     cluster_key: str | None = None
     guesses: bool = False
     gold: str | None = None
+    images: str | None = None
 
     @property
     def document_key(self) -> str:
@@ -51,20 +54,18 @@ class UpstreamTask:
     Attributes:
         yaml: below lmms-eval's own tasks.
         spec: what counts.
-        images: configuration of the dataset that holds its images by `id`, where its questions
-            name them by `imageId`; None where each document has its own.
     """
 
     yaml: str
     spec: MetricSpec
-    images: str | None = None
 
 
 UPSTREAM = {
     "gqa": UpstreamTask(
         "gqa/gqa.yaml",
-        MetricSpec(metric="exact_match,none", cluster_key="imageId"),
-        images="testdev_balanced_images",
+        MetricSpec(
+            metric="exact_match,none", cluster_key="imageId", images="testdev_balanced_images"
+        ),
     ),
     "vizwiz_vqa_val": UpstreamTask(
         "vizwiz_vqa/vizwiz_vqa_val.yaml",

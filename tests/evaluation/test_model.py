@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,12 +15,16 @@ import torch
 from PIL import Image
 
 from mordal_optuna.alignment.assemble import Vlm, assemble
+from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.export import ModelCard, export
+from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.llava import PatchLlavaForConditionalGeneration
+from mordal_optuna.alignment.session import AlignmentSession, Machine
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.pool import ModelSource
+from mordal_optuna.progress import Silent
 from mordal_optuna.resources import shipped
 from tests.families import random_encoder, random_llm
 
@@ -30,6 +35,8 @@ from mordal_optuna.evaluation.model import MordalVLM  # noqa: E402 - after the g
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.evaluation.tasks import Task
 
 QUESTIONS = ("What color is the circle?", "Where?", "How many things are there in all, I wonder?")
@@ -135,6 +142,30 @@ def test_an_export_that_llavas_class_cannot_compute_is_loaded_by_ours(
     assert all(torch.equal(value, weights[n]) for n, value in loaded.model.state_dict().items())
 
 
+def through_the_command_line(
+    tmp_path: Path, zoo: Path, pretrained: Path, launcher: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """What `python -m lmms_eval` writes of our own task."""
+    # The YAML's default data folder is relative to the current directory.
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "zoo").symlink_to(zoo)
+    command = [
+        *(sys.executable, "-m", *launcher, "lmms_eval", "--model", "mordal_vlm"),
+        *("--model_args", f"pretrained={pretrained},device=cpu"),
+        *("--tasks", "mordal_scenes", "--include_path", str(shipped("tasks"))),
+        *("--batch_size", "4", "--output_path", str(tmp_path / "out")),
+    ]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=170
+    )
+    # It exits with 0 on failure too: only its results count.
+    files = list((tmp_path / "out").rglob("*_results.json"))
+    assert len(files) == 1, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(files[0].read_text())["results"]["mordal_scenes"]
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_an_export_scores_the_same_through_lmms_evals_own_command_line(
@@ -144,17 +175,30 @@ def test_an_export_scores_the_same_through_lmms_evals_own_command_line(
     source = ModelSource("part", "owner/part")
     card = ModelCard(source, source, 16, "test data", "digest", 0, {})
     export(copy.deepcopy(vlm), tmp_path / "model", card)
-    # The YAML's default data folder is relative to the current directory.
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "zoo").symlink_to(zoo)
-    command = [
-        *(sys.executable, "-m", "lmms_eval", "--model", "mordal_vlm"),
-        *("--model_args", f"pretrained={tmp_path / 'model'},device=cpu"),
-        *("--tasks", "mordal_scenes", "--include_path", str(shipped("tasks"))),
-        *("--batch_size", "4", "--output_path", str(tmp_path / "out")),
-    ]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=170)
-    # It exits with 0 on failure too: only its results count.
-    (file,) = (tmp_path / "out").rglob("*_results.json")
-    found = json.loads(file.read_text())["results"]["mordal_scenes"]
+    found = through_the_command_line(tmp_path, zoo, tmp_path / "model")
+    assert found["exact_match,none"] == live.value
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_checkpoint_scores_the_same_on_two_processes(
+    scenes: Task, zoo: Path, tmp_path: Path, settings: AlignmentSettings, data: AlignmentSet
+) -> None:
+    """Named by its folder alone; its parts are found where the study file said."""
+    session = AlignmentSession(
+        ModelSource("clip", str(zoo / "encoders" / "clip-t")),
+        ModelSource("llama", str(zoo / "llms" / "llama-t")),
+        settings=settings,
+        seed=0,
+        data=data,
+        checkpoints=CheckpointStore(tmp_path / "checkpoints"),
+        machine=Machine(torch.device("cpu")),
+    )
+    session.advance(64, Silent())
+    (live,) = score(session.vlm.model, session.vlm.processor, [scenes]) or ()
+    (run,) = CheckpointFiles(tmp_path / "checkpoints").runs()
+    launcher = ("torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29697", "-m")
+    found = through_the_command_line(
+        tmp_path, zoo, tmp_path / "checkpoints" / run / "64", launcher
+    )
     assert found["exact_match,none"] == live.value

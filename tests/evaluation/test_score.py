@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from time import perf_counter
@@ -17,7 +20,7 @@ from PIL import ImageFile
 
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.guards import import_lmms_eval
-from mordal_optuna.evaluation.score import check_plugin, score
+from mordal_optuna.evaluation.score import hidden_plugin, score
 from mordal_optuna.evaluation.upstream import MetricSpec
 from tests.evaluation.seven import built, told
 
@@ -120,7 +123,27 @@ def test_a_model_that_fails_gives_no_score(
 
 
 def test_the_plugin_is_found_by_lmms_eval() -> None:
-    check_plugin()
+    assert hidden_plugin() is None
+
+
+@pytest.mark.slow
+def test_a_broken_plugin_that_hides_ours_is_named(tmp_path: Path) -> None:
+    """Another package's, found before ours, as lmms-eval meets it."""
+    metadata = tmp_path / "broken-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[lmms_eval.models]\nodd = nowhere.at:all\n")
+    asked = "from mordal_optuna.evaluation.score import hidden_plugin; print(hidden_plugin())"
+    paths = os.pathsep.join([str(tmp_path), os.getcwd()])  # noqa: PTH109 - a search path
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert "'odd' of the package 'broken' cannot be loaded" in done.stdout
 
 
 def test_tasks_are_scored_together_as_alone(vlm: Vlm, scenes: Task, tmp_path: Path) -> None:
