@@ -1,0 +1,1 @@
+"""A richer drawn world: scenes, photos, charts, documents, diagrams, and questions on them."""

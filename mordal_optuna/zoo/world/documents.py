@@ -1,0 +1,84 @@
+"""Documents: forms of a few lines, each a field's name and its value, in a bitmap font."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mordal_optuna.zoo.world.pictures import SIZE, Canvas, Mark
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+NAMES = ("ann", "bob", "eve", "max", "tom", "zoe", "kim", "ray")
+CITIES = ("rome", "oslo", "lima", "bern", "cairo", "delhi")
+GOODS = ("pen", "cup", "hat", "bag", "map", "key")
+MONTHS = ("jan", "mar", "may", "jul", "sep", "dec")
+# Fields and what stands in them; None for a number of two digits.
+FIELDS: dict[str, tuple[str, ...] | None] = {
+    "from": NAMES,
+    "to": NAMES,
+    "city": CITIES,
+    "item": GOODS,
+    "date": MONTHS,
+    "total": None,
+    "paid": None,
+}
+FEWEST_LINES, MOST_LINES = 2, 4
+
+_LINE_HEIGHT = SIZE / 6
+
+
+@dataclass(frozen=True)
+class Document:
+    """A form.
+
+    Attributes:
+        lines: (field, value) from the top; no field comes twice.
+        paper: grey level of the background, 0..255.
+        ink: grey level of the letters, 0..255.
+    """
+
+    lines: tuple[tuple[str, str], ...]
+    paper: int
+    ink: int
+
+    def marks(self) -> tuple[Mark, ...]:
+        """A mark for every line: the field, and the value as a word or digit by digit."""
+        pitch = self._pitch()
+        return tuple(
+            Mark(
+                f"{field} {value}",
+                (field, *(value if value.isdigit() else (value,))),
+                (0.0, n * pitch / SIZE, 1.0, (n + 1) * pitch / SIZE),
+            )
+            for n, (field, value) in enumerate(self.lines)
+        )
+
+    def draw(self, rng: np.random.Generator) -> Image.Image:
+        """Lines at even distances, each a little moved."""
+        canvas = Canvas(self.paper)
+        pitch = self._pitch()
+        slack = pitch - _LINE_HEIGHT
+        for number, (field, value) in enumerate(self.lines):
+            y = number * pitch + rng.uniform(0, slack)
+            x = rng.uniform(0, SIZE - 6 * (len(field) + 1 + len(value)))
+            canvas.text(min(x, 6), y, f"{field} {value}", (self.ink,) * 3)
+        return canvas.finish()
+
+    def _pitch(self) -> float:
+        return SIZE / MOST_LINES
+
+
+def random_document(rng: np.random.Generator) -> Document:
+    """A form of two to four different fields."""
+    count = int(rng.integers(FEWEST_LINES, MOST_LINES + 1))
+    fields = rng.choice(list(FIELDS), count, replace=False).tolist()
+    lines = tuple((field, _value(field, rng)) for field in fields)
+    return Document(lines, int(rng.integers(215, 256)), int(rng.integers(0, 60)))
+
+
+def _value(field: str, rng: np.random.Generator) -> str:
+    words = FIELDS[field]
+    return str(rng.integers(10, 100)) if words is None else str(rng.choice(words))
