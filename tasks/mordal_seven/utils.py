@@ -71,7 +71,7 @@ __all__ = [
 
 # The dataset_path of mordal_gqa.yaml, for lmms-eval's own command line; a study that names other
 # data gets its images from there.
-_GQA = "runs/zoo/tasks/GQA"
+_GQA = "runs/zoo/tasks/gqa"
 
 
 def gqa_doc_to_visual(doc: dict[str, Any]) -> list[Image]:
