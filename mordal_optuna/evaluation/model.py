@@ -16,7 +16,8 @@ from torch.distributed.fsdp import FSDPModule
 
 from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.errors import EvaluationError, ModelError, MordalError
-from mordal_optuna.evaluation.likelihood import answer_ids, negative_log_likelihoods
+from mordal_optuna.evaluation.answers import Answerer
+from mordal_optuna.evaluation.documents import cluster_numbers
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
@@ -202,8 +203,12 @@ class MordalVLM(lmms):
         asked: Sequence[_Question],
         readers: Sequence[Reader],
     ) -> Iterator[tuple[int, _Reply]]:
-        """Replies to questions of one task with the same generation arguments, in batches."""
-        left = list(indices)
+        """Replies to questions of one task with the same generation arguments, in batches.
+
+        Those on one image, where the task says which, come together.
+        """
+        clusters = cluster_numbers(self._tasks[task]) if task in self._tasks else None
+        left = sorted(indices, key=lambda i: clusters[asked[i].document] if clusters else 0)
         while left:
             size = self._batch_sizes.get(task, self.batch_size)
             chunk, left = left[:size], left[size:]
@@ -238,13 +243,15 @@ class MordalVLM(lmms):
         self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
     ) -> list[_Reply]:
         task, documents = asked[0].task, [question.document for question in asked]
+        known = self._tasks.get(task)
         try:
             conversations = [self._messages(q, r) for q, r in zip(asked, readers, strict=True)]
-            prompts = [self._prompt(conversation) for conversation in conversations]
-            inputs = self._inputs(prompts, conversations)
-            with torch.inference_mode():
-                output = self.model.generate(**inputs, **self._generation(options))
-            likelihoods = self._likelihoods(asked, conversations, prompts, inputs)
+            references = None
+            if known is not None and known.likelihood:
+                references = [known.reference(document) for document in documents]
+            answers = Answerer(self.model, self.processor).answer(
+                conversations, self._generation(options), references
+            )
         except torch.OutOfMemoryError as error:
             if len(asked) == 1:
                 raise EvaluationError(
@@ -255,15 +262,14 @@ class MordalVLM(lmms):
             raise EvaluationError(
                 str(task), f"documents {documents} cannot be answered ({error})"
             ) from error
-        new = output[:, inputs["input_ids"].shape[1] :]
-        texts = self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-        pad = self.processor.tokenizer.pad_token_id
-        counts = [int((row != pad).sum()) for row in new]
-        results = [
-            GenerationResult(_cut(text, options.get("until") or []), TokenCounts(output_tokens=n))
-            for text, n in zip(texts, counts, strict=True)
+        stops = options.get("until") or []
+        return [
+            _Reply(
+                GenerationResult(_cut(a.text, stops), TokenCounts(output_tokens=a.tokens)),
+                a.likelihood,
+            )
+            for a in answers
         ]
-        return [_Reply(r, p) for r, p in zip(results, likelihoods, strict=True)]
 
     def _answer_in_halves(
         self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
@@ -278,60 +284,9 @@ class MordalVLM(lmms):
             *self._answer(asked[half:], readers[half:], options),
         ]
 
-    def _likelihoods(
-        self,
-        asked: Sequence[_Question],
-        conversations: Sequence[ChatMessages],
-        prompts: Sequence[str],
-        inputs: dict[str, torch.Tensor],
-    ) -> Sequence[float | None]:
-        """-ln p of the reference answers, where the task asks for it."""
-        task = self._tasks.get(asked[0].task)
-        if task is None or not task.likelihood:
-            return [None] * len(asked)
-        answers = [
-            answer_ids(self.processor, c.to_hf_messages(), task.reference(q.document), prompt)
-            for q, c, prompt in zip(asked, conversations, prompts, strict=True)
-        ]
-        pad = self.processor.tokenizer.pad_token_id
-        return negative_log_likelihoods(self.model, inputs, answers, pad)
-
     def _messages(self, asked: _Question, reader: Reader) -> ChatMessages:
         document = self.task_dict[asked.task][asked.split][asked.document]
         return ChatMessages(messages=reader(document))
-
-    def _prompt(self, conversation: ChatMessages) -> str:
-        prompt: str = self.processor.apply_chat_template(
-            conversation.to_hf_messages(), add_generation_prompt=True, tokenize=False
-        )
-        return prompt
-
-    def _inputs(
-        self, prompts: Sequence[str], conversations: Sequence[ChatMessages]
-    ) -> dict[str, torch.Tensor]:
-        images = []
-        for conversation in conversations:
-            media, videos, audios = conversation.extract_media()
-            if videos or audios:
-                raise ValueError("it holds video or audio; images and text are supported")
-            images += media
-        inputs = self.processor(
-            text=list(prompts),
-            images=[image.convert("RGB") for image in images] or None,
-            padding=True,
-            padding_side="left",
-            add_special_tokens=False,  # the template has written them
-            return_tensors="pt",
-        )
-        inputs = inputs.to(self.device)
-        if "pixel_values" in inputs:
-            tower = next(self.model.model.vision_tower.parameters())
-            inputs["pixel_values"] = inputs["pixel_values"].to(tower.dtype)
-        return {
-            key: inputs[key]
-            for key in ("input_ids", "attention_mask", "pixel_values")
-            if key in inputs
-        }
 
     def _generation(self, options: dict[str, Any]) -> dict[str, Any]:
         """Arguments of `generate`, from what the task asks for."""
