@@ -260,7 +260,9 @@ def _context(prompts: _Prompts, beginning: _Beginning | None) -> dict[str, Any]:
     """What the model is to go on from: what was read already, or the images themselves."""
     if beginning:
         return {"cache": beginning.spread()}
-    return {} if prompts.pixels is None else {"pixel_values": prompts.pixels}
+    if prompts.pixels is None:
+        return {}
+    return {"pixel_values": prompts.pixels[prompts.image] if prompts.image else prompts.pixels}
 
 
 def _fingerprint(image: Image) -> bytes:

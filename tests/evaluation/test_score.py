@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from datasets import Image
 from loguru import logger
 from PIL import ImageFile
 
@@ -166,3 +167,22 @@ def test_a_pass_is_paid_for_once(vlm: Vlm, scenes: Task, tmp_path: Path) -> None
     took = perf_counter() - start
     assert 0.5 * took < sum(s.seconds for s in found) <= took
     assert min(s.seconds for s in found) > 0
+
+
+def test_no_picture_is_decoded_that_is_not_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two documents of four, each once, when it is read; lmms-eval looks at one at the start."""
+    decoded: list[object] = []
+    decode = Image.decode_example
+
+    def counted(self: Image, value: object, *given: object, **options: object) -> object:
+        decoded.append(value)
+        return decode(self, value, *given, **options)
+
+    monkeypatch.setattr(Image, "decode_example", counted)
+    task = built("ai2d", tmp_path, documents=2)
+    assert len(decoded) == 1
+    decoded.clear()
+    told(task, lambda doc: "ABCD"[int(doc["answer"])])
+    assert len(decoded) == 2
