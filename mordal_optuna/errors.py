@@ -161,6 +161,10 @@ class GridError(MordalError):
     """A grid file breaks its format, or lacks what a replayed search asks for."""
 
 
+class RivalError(MordalError):
+    """A rival's score cannot be computed from the arrays or texts that were given."""
+
+
 class ZooError(MordalError):
     """The embedded pool cannot be built, or an unknown part of it was asked for."""
 
