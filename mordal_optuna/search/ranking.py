@@ -214,7 +214,8 @@ class Ranker:
             return Belief(float(np.log(0.5)), 1.0, "inferred")
         weight = np.array([m.s for m in members]) ** -2.0
         ys = np.array([m.y for m in members])
-        mean = float(np.average(ys, weights=weight))
+        # from the first one on, so that the mean of one is that one, and no tie ends by rounding
+        mean = float(ys[0] + np.average(ys - ys[0], weights=weight))
         spread = max(float(np.std(ys, ddof=1)) if len(ys) > 1 else 0.0, _SPREAD_PRIOR)
         return Belief(mean, float(np.hypot(spread, weight.sum() ** -0.5)), "inferred")
 

@@ -121,3 +121,14 @@ def test_a_bad_fit_drops_nobody() -> None:
     assert len(found) == len(tree().candidates)
     widths = {pair: found[pair].high - found[pair].low for pair in found}
     assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]
+
+
+def test_one_score_says_the_same_of_everyone() -> None:
+    """Exactly: a tie must not be broken by rounding."""
+    candidate = Candidate("clip", "llama")
+    for correct in range(280, 345):
+        score = correct / 500
+        noise = (score * (1 - score) / 500) ** 0.5
+        measured = Measurement(FULL, score, noise, 500)
+        ranking = ranker().rank(History({candidate: CandidateHistory((measured,))}))
+        assert len({e.value for e in ranking}) == 1, score
