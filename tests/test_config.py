@@ -68,7 +68,10 @@ def _add_llm(**model: str) -> Callable[[dict[str, Any]], None]:
         (_set("search.etaa", 1), r"^search.etaa: unknown key .*allowed here: .*eta, "),
         (_set("alignment.lora", {"rang": 8}), r"^alignment.lora.rang: unknown key .*rank"),
         (_set("seed", "x"), r"^seed: got 'x'; input should be a valid integer"),
-        (_set("search.method", "magic"), r"^search.method: got 'magic'; .*'grid', .*or 'random'"),
+        (
+            _set("search.method", "magic"),
+            r"^search.method: got 'magic'; .*'grid', .*or 'best-parts'",
+        ),
         (
             _set("search.vision_threshold", 3),
             r"^search.vision_threshold: got 3; allowed are 'auto'",
@@ -100,6 +103,10 @@ def _add_llm(**model: str) -> Callable[[dict[str, Any]], None]:
         (
             _set("search", {"method": "mordal-faithful", "curve": "likelihood"}),
             r"^search.curve: 'likelihood' cannot be had with max_fit_loss",
+        ),
+        (
+            _set("search.popular", ["clip", "gpt"]),
+            r"^search.popular: 'gpt' is not in the pool; it has qwen",
         ),
         (_set("pool.llms", []), r"^pool.llms: empty; at least one"),
         (_add_llm(name="qwen", location="a/b"), r"^pool.llms: 'qwen' at 'a/b' appears twice"),

@@ -28,7 +28,16 @@ def _threshold(value: Any) -> Any:
 
 Threshold = Annotated[float | Literal["auto"], BeforeValidator(_threshold)]
 
-Method = Literal["mordal", "mordal-faithful", "grid", "all-at-ratio", "cross", "random"]
+Method = Literal[
+    "mordal",
+    "mordal-faithful",
+    "grid",
+    "all-at-ratio",
+    "cross",
+    "random",
+    "popular",
+    "best-parts",
+]
 
 # What `method: mordal-faithful` sets where the study file says nothing: the paper's settings.
 FAITHFUL = {
@@ -191,7 +200,9 @@ class SearchSettings(Section):
     Attributes:
         method: `mordal`; `mordal-faithful`, the paper's own settings; `grid`, every candidate
             fully; `all-at-ratio`, every candidate at `max_ratio`; `cross`, one row and one column
-            of the grid, completed additively; `random`, candidates fully in random order.
+            of the grid, completed additively; `random`, candidates fully in random order;
+            `popular`, one pair fully; `best-parts`, every encoder with the popular LLM and every
+            LLM with the popular encoder fully, then the best two together.
         vision_threshold: similarity above which vision encoders share a cluster; `auto` chooses
             the cut with the clearest groups.
         llm_threshold: the same for LLMs, chosen for each vision cluster.
@@ -209,6 +220,7 @@ class SearchSettings(Section):
             two went together in the pool.
         confidence: of all intervals, 0..1.
         device_hours: stop once this much device time is spent; None sets no limit.
+        popular: encoder and LLM of the popular pair; None is the first of each in the pool.
     """
 
     method: Method = "mordal"
@@ -225,6 +237,7 @@ class SearchSettings(Section):
     curve: Literal["error", "likelihood"] = "error"
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     device_hours: Annotated[float, Field(gt=0)] | None = None
+    popular: tuple[Name, Name] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -239,11 +252,11 @@ class SearchSettings(Section):
             msg = f"first_ratio: {self.first_ratio} must not exceed max_ratio {self.max_ratio}"
             raise ValueError(msg)
         if self.curve == "likelihood" and (
-            self.max_fit_loss is not None or self.method == "cross"
+            self.max_fit_loss is not None or self.method in ("cross", "best-parts")
         ):
             msg = (
                 "curve: 'likelihood' cannot be had with max_fit_loss (the paper's rule) nor with "
-                "method 'cross', which look at errors"
+                "the methods 'cross' and 'best-parts', which look at errors"
             )
             raise ValueError(msg)
         return self
@@ -340,6 +353,15 @@ class StudySettings(Section):
         if self.search.curve == "likelihood" and not self.task.likelihood:
             msg = "search.curve: 'likelihood' needs `likelihood: true` for the target task"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _popular_is_in_the_pool(self) -> StudySettings:
+        kinds = (self.pool.vision_encoders, self.pool.llms)
+        for name, models in zip(self.search.popular or (), kinds, strict=False):
+            if name not in (known := [m.name for m in models]):
+                msg = f"search.popular: {name!r} is not in the pool; it has {', '.join(known)}"
+                raise ValueError(msg)
         return self
 
     def models(self) -> Pool:

@@ -5,6 +5,7 @@ Symbols:
     K          clusters that survive the halving
     p          rungs a curve is fitted to
     D          samples of a full alignment
+    M, L       encoders and LLMs of the pool
 """
 
 from __future__ import annotations
@@ -225,6 +226,71 @@ class ListPlan(PooledPlan):
         return super()._contenders(searched)
 
 
+class BestPartsPlan(ListPlan):
+    """The best encoder and the best LLM, each looked for with the other one held fixed.
+
+    Every encoder is trained fully with the popular LLM, every LLM with the popular encoder, then
+    the best encoder with the best LLM: M + L - 1 full runs, and one more where that pair was not
+    among them. The answer is the best of all that were trained, as whoever has trained them would
+    choose, not the combination whatever it scores.
+    """
+
+    def __init__(
+        self,
+        tree: ClusterTree,
+        full_samples: int,
+        ranker: Ranker,
+        *,
+        popular: Candidate,
+        budget: Budget | None = None,
+    ) -> None:
+        """Plan it.
+
+        Args:
+            tree: the pool.
+            full_samples: D.
+            ranker: estimates; an `AdditiveRanker` with the popular pair in the centre.
+            popular: the pair whose parts are held fixed.
+            budget: when to stop in any case.
+        """
+        super().__init__(
+            tree,
+            _row_and_column(tree, popular),
+            (full_samples,),
+            full_samples,
+            ranker,
+            stage="parts",
+            budget=budget,
+        )
+        self._popular = popular
+
+    def _search_jobs(self, history: History) -> list[Job]:
+        jobs = super()._search_jobs(history)
+        if jobs:
+            return jobs
+        full, combined = self._rungs[-1], self._combination(history)
+        if combined and self._usable(history, combined) and not history.of(combined).at(full):
+            return [Job(combined, full, "combination")]
+        return []
+
+    def _combination(self, history: History) -> Candidate | None:
+        """The best part of each kind; the first of equals; None if a kind has no score."""
+        full, popular = self._rungs[-1], self._popular
+        encoders = {
+            v: known.score
+            for v in self.vision_encoders
+            if (known := history.of(Candidate(v, popular.llm)).at(full))
+        }
+        llms = {
+            m: known.score
+            for m in self.llms
+            if (known := history.of(Candidate(popular.vision_encoder, m)).at(full))
+        }
+        if not (encoders and llms):
+            return None
+        return Candidate(max(encoders, key=encoders.__getitem__), max(llms, key=llms.__getitem__))
+
+
 def build_plan(
     settings: SearchSettings,
     tree: ClusterTree,
@@ -270,6 +336,12 @@ def build_plan(
             plan = random_plan(tree, full_samples, ranker, seed=seed)
         case "cross":
             plan = cross_plan(tree, rungs[-settings.fit_points :], full_samples, ranker)
+        case "popular":
+            pair = (popular_pair(tree, settings.popular),)
+            plan = ListPlan(tree, pair, (full_samples,), full_samples, ranker, stage="popular")
+        case "best-parts":
+            popular = popular_pair(tree, settings.popular)
+            return BestPartsPlan(tree, full_samples, ranker, popular=popular, budget=budget)
     finalists = settings.finalists if settings.method in ("all-at-ratio", "cross") else 0
     return plan.limited(finalists, budget)
 
@@ -284,9 +356,11 @@ def _ranker(settings: SearchSettings, tree: ClusterTree, full_samples: int) -> R
             confidence=confidence,
             points=points,
         )
-    if settings.method == "cross":
+    if settings.method in ("cross", "best-parts"):
+        crossed = settings.method == "cross"
+        centre = cross_centre(tree) if crossed else popular_pair(tree, settings.popular)
         return AdditiveRanker(
-            tree, full_samples, centre=cross_centre(tree), confidence=confidence, points=points
+            tree, full_samples, centre=centre, confidence=confidence, points=points
         )
     kind = LikelihoodRanker if settings.curve == "likelihood" else Ranker
     return kind(tree, full_samples, confidence=confidence, points=points)
@@ -335,10 +409,28 @@ def cross_plan(
     tree: ClusterTree, rungs: Sequence[int], full_samples: int, ranker: Ranker
 ) -> ListPlan:
     """The row and the column of the centre; give an `AdditiveRanker` of the same centre."""
-    centre = cross_centre(tree)
-    row = [Candidate(centre.vision_encoder, llm) for llm in tree.llms]
-    column = [Candidate(encoder, centre.llm) for encoder in tree.vision_encoders]
-    candidates = tuple(dict.fromkeys((centre, *row, *column)))
+    candidates = _row_and_column(tree, cross_centre(tree))
     return ListPlan(
         tree, candidates, rungs, full_samples, ranker, stage="cross", untrained_finalists=True
     )
+
+
+def _row_and_column(tree: ClusterTree, centre: Candidate) -> tuple[Candidate, ...]:
+    row = [Candidate(centre.vision_encoder, llm) for llm in tree.llms]
+    column = [Candidate(encoder, centre.llm) for encoder in tree.vision_encoders]
+    return tuple(dict.fromkeys((centre, *row, *column)))
+
+
+def popular_pair(tree: ClusterTree, named: tuple[str, str] | None) -> Candidate:
+    """The named pair, or the first encoder with the first LLM of the pool.
+
+    Raises:
+        SearchError: if the pool does not have it.
+    """
+    encoder, llm = named or (tree.vision_encoders[0], tree.llms[0])
+    if encoder not in tree.vision_encoders or llm not in tree.llms:
+        raise SearchError(
+            f"the popular pair {encoder!r} + {llm!r} is not in the pool; encoders are "
+            f"{', '.join(tree.vision_encoders)}, LLMs {', '.join(tree.llms)}"
+        )
+    return Candidate(encoder, llm)

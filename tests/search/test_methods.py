@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import optuna
 import pytest
 
-from mordal_optuna.config import SearchSettings
+from mordal_optuna.config import Method, SearchSettings
+from mordal_optuna.errors import SearchError
 from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import cluster_pool
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.methods import build_plan, cross_centre, grid_plan
-from mordal_optuna.search.plan import Budget
+from mordal_optuna.search.plan import Budget, Finished, Job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import AdditiveRanker
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
@@ -228,13 +231,13 @@ def test_cross_may_train_a_finalist_that_was_not_on_the_cross() -> None:
 def test_every_method_keeps_to_its_budget() -> None:
     """It may go over by the job that is under way."""
     seconds = 3 * FULL / 100
-    for method in ("mordal", "mordal-faithful", "grid", "all-at-ratio", "cross", "random"):
+    for method in get_args(Method):
         chosen = settings(method, device_hours=seconds / 3600, top_clusters=4)
         plan = build_plan(chosen, tree(), FULL, spent_seconds=5.0)
         study = search(plan, table())
         spent = 5.0 + study_history(study).seconds
         assert spent < seconds + FULL / 100 + 1, method
-        if method in ("grid", "random"):
+        if method in ("grid", "random", "best-parts"):
             assert study.user_attrs[STOPPED_BECAUSE].startswith("budget spent")
 
 
@@ -253,3 +256,84 @@ def test_a_budget_of_nothing_stops_before_the_first_trial() -> None:
     study = search(plan, measure)
     assert len(measure.runs) <= 1
     assert study.user_attrs[STOPPED_BECAUSE] == "budget spent: 1 device-hours"
+
+
+def test_popular_trains_the_named_pair_or_the_first_and_says_nothing_of_the_others() -> None:
+    for named, pair in (
+        (None, Candidate("clip", "llama")),
+        (("dino", "qwen"), Candidate("dino", "qwen")),
+    ):
+        measure = table()
+        plan = build_plan(settings("popular", popular=named, finalists=3), tree(), FULL)
+        history = study_history(search(plan, measure))
+        assert measure.runs == [(pair, FULL)]
+        winner = plan.winner(history)
+        assert winner is not None
+        assert (winner.candidate, winner.known) == (pair, "measured")
+        assert len({e.value for e in plan.ranking(history)}) == 1
+
+
+def test_best_parts_trains_a_row_and_a_column_fully_then_the_best_two_together() -> None:
+    """From clip + llama: M + L - 1 runs, siglip and qwen are the best parts, one run more."""
+    measure = table()
+    plan = build_plan(settings("best-parts"), tree(), FULL)
+    study = search(plan, measure)
+    assert {samples for _, samples in measure.runs} == {FULL}
+    *parts, last = [candidate for candidate, _ in measure.runs]
+    assert set(parts) == {
+        c for c in tree().candidates if c.vision_encoder == "clip" or c.llm == "llama"
+    }
+    assert len(parts) == 3 + 3 - 1
+    assert last == Candidate("siglip", "qwen")
+    winner = plan.winner(study_history(study))
+    assert winner is not None
+    assert winner.candidate == last
+    assert study.user_attrs[STOPPED_BECAUSE].startswith("pool exhausted")
+
+
+def test_best_parts_trains_no_more_where_the_best_parts_were_together_already() -> None:
+    measure = table()
+    search(build_plan(settings("best-parts", popular=("dino", "qwen")), tree(), FULL), measure)
+    assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
+    assert len(measure.runs) == 3 + 3 - 1
+
+
+def test_best_parts_answers_with_the_best_it_trained() -> None:
+    """Parts that are the best alone and bad together are not the answer."""
+    measure = table()
+    measure.levels[Candidate("siglip", "qwen")] = 0.9
+    plan = build_plan(settings("best-parts"), tree(), FULL)
+    history = study_history(search(plan, measure))
+    assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
+    winner = plan.winner(history)
+    assert winner is not None
+    assert winner.candidate == Candidate("clip", "qwen")
+    assert plan.is_settled(history, Candidate("siglip", "qwen"))
+
+
+def test_best_parts_ends_where_its_combination_cannot_be_trained() -> None:
+    plan = build_plan(settings("best-parts"), tree(), FULL)
+    measure, best = table(), Candidate("siglip", "qwen")
+    parts = {
+        c: CandidateHistory((measure(c, FULL),))
+        for c in tree().candidates
+        if c.vision_encoder == "clip" or c.llm == "llama"
+    }
+    assert plan.jobs(History({**parts, best: CandidateHistory(failures=1)})) == [
+        Job(best, FULL, "combination")
+    ]
+    assert isinstance(plan.jobs(History({**parts, best: CandidateHistory(failures=2)})), Finished)
+
+
+def test_best_parts_adds_up_the_others() -> None:
+    plan = build_plan(settings("best-parts"), tree(), FULL)
+    measure = table()
+    for estimate in plan.ranking(study_history(search(plan, measure))):
+        assert estimate.value == pytest.approx(measure.score(estimate.candidate, FULL))
+
+
+def test_a_popular_pair_that_the_pool_lacks_is_refused() -> None:
+    for method in ("popular", "best-parts"):
+        chosen = settings(method, popular=("clip", "gpt"))
+        with pytest.raises(SearchError, match="'clip' \\+ 'gpt' is not in the pool"):
+            build_plan(chosen, tree(), FULL)
