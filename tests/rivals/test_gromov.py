@@ -61,6 +61,15 @@ def test_the_closer_the_shapes_the_higher_the_score() -> None:
     assert 0 > values[0] > values[1] > values[2]
 
 
+def test_unrelated_noise_looks_the_more_alike_the_wider_it_is() -> None:
+    """A weakness of the score, not of its computation: wide distances are all the same."""
+    rng = np.random.default_rng(5)
+    texts = rng.standard_normal((N, 64))
+    values = [gromov_wasserstein(rng.standard_normal((N, w)), texts) for w in (4, 32, 1024)]
+    assert values == sorted(values)
+    assert values[0] < 2 * values[-1]
+
+
 def test_it_is_half_the_root_of_the_objective() -> None:
     """Three points on a line against three alike: by hand, with mean distances of 1."""
     line = np.array([[0.0], [1.0], [2.0]])  # distances 1, 1, 2: over their mean .75, .75, 1.5
