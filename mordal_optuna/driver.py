@@ -274,7 +274,12 @@ def _build_zoo(settings: StudySettings, progress: Progress) -> None:
 
     assert settings.zoo is not None
     chosen = recipe(settings.zoo.recipe)
-    _check_zoo_models(settings, {e.name for e in chosen.encoders}, {m.name for m in chosen.llms})
+    made = [Path(part.path) for part in chosen.parts()]
+    _check_zoo_models(
+        settings,
+        {path.name for path in made if path.parent.name == "encoders"},
+        {path.name for path in made if path.parent.name == "llms"},
+    )
     if missing(chosen, settings.zoo.folder):
         progress.stage("building the embedded pool: tiny models pretrained on this machine")
         build(chosen, settings.zoo.folder, progress, workers=settings.zoo.workers)

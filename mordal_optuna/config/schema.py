@@ -105,7 +105,7 @@ class ZooSettings(Section):
         workers: processes that pretrain at the same time; 0 works in this process.
     """
 
-    recipe: Literal["quickstart", "tiny"]
+    recipe: Literal["quickstart", "minigrid", "tiny"]
     folder: Path
     workers: NonNegative = 2
 

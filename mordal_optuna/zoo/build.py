@@ -8,48 +8,32 @@ import queue
 import shutil
 import signal
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mordal_optuna.errors import ZooError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from multiprocessing.context import SpawnProcess
     from pathlib import Path
 
     from mordal_optuna.progress import Advance, Progress
-    from mordal_optuna.zoo.recipe import ZooRecipe
+    from mordal_optuna.zoo.parts import Part, Recipe
 
 _POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Something to build.
-
-    Attributes:
-        path: below the pool's folder.
-        units: what its progress bar counts.
-        seed: of everything in it.
-    """
-
-    path: str
-    units: int
-    seed: int
-
-
-def missing(recipe: ZooRecipe, folder: Path) -> tuple[str, ...]:
+def missing(recipe: Recipe, folder: Path) -> tuple[str, ...]:
     """The parts that are not built yet, as paths below the folder.
 
     Raises:
         ZooError: if the folder holds a pool of another recipe.
     """
     _check_recipe(recipe, folder)
-    return tuple(part.path for part in _parts(recipe) if not (folder / part.path).is_dir())
+    return tuple(part.path for part in recipe.parts() if not (folder / part.path).is_dir())
 
 
-def build(recipe: ZooRecipe, folder: Path, progress: Progress, *, workers: int = 2) -> None:
+def build(recipe: Recipe, folder: Path, progress: Progress, *, workers: int = 2) -> None:
     """Build what is missing.
 
     Every part is written under another name and renamed when it is whole, so an interrupted
@@ -65,7 +49,7 @@ def build(recipe: ZooRecipe, folder: Path, progress: Progress, *, workers: int =
         ZooError: if the folder holds another recipe's pool, or a part cannot be built.
     """
     left = set(missing(recipe, folder))
-    parts = [part for part in _parts(recipe) if part.path in left]
+    parts = [part for part in recipe.parts() if part.path in left]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=2), encoding="utf-8")
     if workers:
@@ -74,24 +58,7 @@ def build(recipe: ZooRecipe, folder: Path, progress: Progress, *, workers: int =
         _build_here(recipe, folder, parts, progress)
 
 
-def _parts(recipe: ZooRecipe) -> list[_Part]:
-    """Longest first, so that the last process to end does not end late."""
-    models = [
-        _Part(f"llms/{m.name}", m.steps, recipe.seed + 10 + n) for n, m in enumerate(recipe.llms)
-    ]
-    models += [
-        _Part(f"encoders/{e.name}", e.steps, recipe.seed + 20 + n)
-        for n, e in enumerate(recipe.encoders)
-    ]
-    return [
-        *models,
-        _Part("alignment", recipe.alignment_samples, recipe.seed + 30),
-        _Part("tasks/scenes", recipe.test_documents, recipe.seed + 40),
-        _Part("tasks/ScienceQA", recipe.scienceqa_documents, recipe.seed + 50),
-    ]
-
-
-def _check_recipe(recipe: ZooRecipe, folder: Path) -> None:
+def _check_recipe(recipe: Recipe, folder: Path) -> None:
     stored = folder / "recipe.json"
     if stored.is_file() and json.loads(stored.read_text(encoding="utf-8")) != recipe.to_json():
         raise ZooError(
@@ -100,9 +67,7 @@ def _check_recipe(recipe: ZooRecipe, folder: Path) -> None:
         )
 
 
-def _build_here(
-    recipe: ZooRecipe, folder: Path, parts: Sequence[_Part], progress: Progress
-) -> None:
+def _build_here(recipe: Recipe, folder: Path, parts: Sequence[Part], progress: Progress) -> None:
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -112,9 +77,9 @@ def _build_here(
 
 
 def _build_in_processes(
-    recipe: ZooRecipe,
+    recipe: Recipe,
     folder: Path,
-    parts: Sequence[_Part],
+    parts: Sequence[Part],
     progress: Progress,
     workers: int,
 ) -> None:
@@ -144,7 +109,7 @@ def _build_in_processes(
 
 
 def _follow(
-    parts: Sequence[_Part], news: Any, progress: Progress, processes: Sequence[SpawnProcess]
+    parts: Sequence[Part], news: Any, progress: Progress, processes: Sequence[SpawnProcess]
 ) -> None:
     """Pass on what the processes tell, until all parts are built."""
     units = {part.path: part.units for part in parts}
@@ -180,7 +145,7 @@ def _next_news(news: Any, processes: Sequence[SpawnProcess]) -> tuple[str, int |
         return path, amount
 
 
-def _work(recipe: ZooRecipe, folder: Path, waiting: Any, news: Any) -> None:
+def _work(recipe: Recipe, folder: Path, waiting: Any, news: Any) -> None:
     """What a process does: build parts until none is left."""
     import torch
 
@@ -205,33 +170,10 @@ def _work(recipe: ZooRecipe, folder: Path, waiting: Any, news: Any) -> None:
         news.put((part.path, None, None))
 
 
-def _build_part(recipe: ZooRecipe, folder: Path, part: _Part, advance: Advance) -> None:
+def _build_part(recipe: Recipe, folder: Path, part: Part, advance: Advance) -> None:
     target = folder / part.path
     scratch = target.with_name(f".{target.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.parent.mkdir(parents=True, exist_ok=True)
-    _builder(recipe, part)(scratch, advance)
+    recipe.write(part, scratch, advance)
     scratch.rename(target)
-
-
-def _builder(recipe: ZooRecipe, part: _Part) -> Callable[[Path, Advance], None]:
-    # Imported here: what writes data needs no transformers, and `missing` needs neither.
-    from mordal_optuna.zoo import datasets
-
-    kind, _, name = part.path.partition("/")
-    if kind == "llms":
-        from mordal_optuna.zoo.llms import pretrain_llm
-
-        llm = next(m for m in recipe.llms if m.name == name)
-        return lambda to, advance: pretrain_llm(llm, to, seed=part.seed, advance=advance)
-    if kind == "encoders":
-        from mordal_optuna.zoo.encoders import pretrain_encoder
-
-        encoder = next(e for e in recipe.encoders if e.name == name)
-        return lambda to, advance: pretrain_encoder(encoder, to, seed=part.seed, advance=advance)
-    if kind == "alignment":
-        return lambda to, advance: datasets.write_alignment(
-            to, samples=part.units, seed=part.seed, advance=advance
-        )
-    write = datasets.write_scenes_task if name == "scenes" else datasets.write_scienceqa_task
-    return lambda to, advance: write(to, documents=part.units, seed=part.seed, advance=advance)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mordal_optuna.errors import ZooError
+from mordal_optuna.zoo.parts import Part
+from mordal_optuna.zoo.world.minigrid import MINIGRID
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mordal_optuna.progress import Advance
+    from mordal_optuna.zoo.parts import Recipe
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,46 @@ class ZooRecipe:
         content["llms"] = list(content["llms"])
         return content
 
+    def parts(self) -> list[Part]:
+        """What is to be built, longest first."""
+        models = [
+            Part(f"llms/{m.name}", m.steps, self.seed + 10 + n) for n, m in enumerate(self.llms)
+        ]
+        models += [
+            Part(f"encoders/{e.name}", e.steps, self.seed + 20 + n)
+            for n, e in enumerate(self.encoders)
+        ]
+        return [
+            *models,
+            Part("alignment", self.alignment_samples, self.seed + 30),
+            Part("tasks/scenes", self.test_documents, self.seed + 40),
+            Part("tasks/ScienceQA", self.scienceqa_documents, self.seed + 50),
+        ]
+
+    def write(self, part: Part, folder: Path, advance: Advance) -> None:
+        """Build one of the parts; a missing folder is made."""
+        # Imported here: what writes data needs no transformers, and `parts` needs neither.
+        from mordal_optuna.zoo import datasets
+
+        kind, _, name = part.path.partition("/")
+        seed = part.seed
+        if kind == "llms":
+            from mordal_optuna.zoo.llms import pretrain_llm
+
+            llm = next(m for m in self.llms if m.name == name)
+            pretrain_llm(llm, folder, seed=seed, advance=advance)
+        elif kind == "encoders":
+            from mordal_optuna.zoo.encoders import pretrain_encoder
+
+            encoder = next(e for e in self.encoders if e.name == name)
+            pretrain_encoder(encoder, folder, seed=seed, advance=advance)
+        elif kind == "alignment":
+            datasets.write_alignment(folder, samples=part.units, seed=seed, advance=advance)
+        elif name == "scenes":
+            datasets.write_scenes_task(folder, documents=part.units, seed=seed, advance=advance)
+        else:
+            datasets.write_scienceqa_task(folder, documents=part.units, seed=seed, advance=advance)
+
 
 QUICKSTART = ZooRecipe(
     name="quickstart",
@@ -130,13 +178,14 @@ TINY = ZooRecipe(
 )
 
 
-def recipe(name: str) -> ZooRecipe:
+def recipe(name: str) -> Recipe:
     """A recipe by its name.
 
     Raises:
         ZooError: if there is none of this name.
     """
-    for known in (QUICKSTART, TINY):
-        if known.name == name:
-            return known
-    raise ZooError(f"zoo recipe {name!r} is not known; known are 'quickstart' and 'tiny'")
+    known: tuple[Recipe, ...] = (QUICKSTART, MINIGRID, TINY)
+    for found in known:
+        if found.name == name:
+            return found
+    raise ZooError(f"zoo recipe {name!r} is not known; known are 'quickstart', 'minigrid', 'tiny'")

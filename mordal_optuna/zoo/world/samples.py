@@ -7,7 +7,7 @@ on, with the pictures shown; each from a generator of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -17,20 +17,23 @@ from mordal_optuna.zoo.world.charts import random_chart
 from mordal_optuna.zoo.world.diagrams import random_diagram
 from mordal_optuna.zoo.world.documents import random_document
 from mordal_optuna.zoo.world.pictures import describe
+from mordal_optuna.zoo.world.recipe import Skill
 from mordal_optuna.zoo.world.scenes import random_photo, random_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from mordal_optuna.zoo.questions import Choice, Question
     from mordal_optuna.zoo.world.pictures import Picture
 
-Skill = Literal["scenes", "photos", "charts", "documents", "science", "diagrams", "mixed"]
 SKILLS: tuple[Skill, ...] = get_args(Skill)
 
+# Skills that ask with options.
+CHOICE_SKILLS = ("science", "diagrams", "mixed")
 # Share of the mixed samples that show two pictures, and that ask openly.
 PAIR_SHARE = 0.3
 OPEN_SHARE = 0.3
+DESCRIBE = "Describe."
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,29 @@ class Sample:
         return "".join(f"{describe(picture)}\n" for picture in self.pictures)
 
 
-def random_sample(skill: Skill, turns: int, rng: np.random.Generator) -> Sample:
+def random_sample(
+    skill: Skill, turns: int, rng: np.random.Generator, *, telling: bool = False
+) -> Sample:
     """A sample of one skill.
 
     Args:
         skill: what it exercises.
         turns: how many questions at most; one that comes out twice is asked once.
         rng: of everything in it.
+        telling: whether the pictures are to be described first.
     """
     pictures, ask = _MAKERS[skill](rng)
-    asked = [ask() for _ in range(turns)]
-    return Sample(pictures, tuple(dict.fromkeys(asked)))
+    if skill in CHOICE_SKILLS:  # their questions are twice as long
+        turns = (turns + 1) // 2
+    asked = dict.fromkeys(ask() for _ in range(turns))
+    return Sample(pictures, (*describing(pictures, telling=telling), *asked))
+
+
+def describing(pictures: Sequence[Picture], *, telling: bool) -> tuple[Turn, ...]:
+    """The turn that asks for a description, if there is to be one."""
+    if not telling:
+        return ()
+    return (Turn(DESCRIBE, "\n".join(describe(picture) for picture in pictures)),)
 
 
 def mixed_pictures(rng: np.random.Generator) -> tuple[tuple[Picture, ...], str, Question]:

@@ -108,9 +108,14 @@ class Photo:
         return image
 
 
-def random_scene(rng: np.random.Generator) -> Scene:
-    """A scene in which places and shapes differ; colours may come twice."""
-    count = int(rng.integers(FEWEST_THINGS, MOST_THINGS + 1))
+def random_scene(rng: np.random.Generator, *, most: int = MOST_THINGS) -> Scene:
+    """A scene in which places and shapes differ; colours may come twice.
+
+    Args:
+        rng: of the things.
+        most: how many things at most.
+    """
+    count = int(rng.integers(FEWEST_THINGS, most + 1))
     places = sorted(rng.choice(len(PLACES), count, replace=False).tolist())
     shapes = rng.choice(SHAPES, count, replace=False).tolist()
     colors = rng.choice(list(COLORS), count).tolist()

@@ -1,0 +1,1 @@
+"""Ground truth: every pair of a pool, trained fully and scored on seven tasks."""
