@@ -106,5 +106,7 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(ZooError, match="'huge' is not known; known are 'quickstart' and 'tiny'"):
+    with pytest.raises(
+        ZooError, match="'huge' is not known; known are 'quickstart', 'minigrid', 'tiny'"
+    ):
         recipe("huge")
