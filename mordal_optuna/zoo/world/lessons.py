@@ -21,6 +21,8 @@ from mordal_optuna.zoo.world.scenes import random_scene
 if TYPE_CHECKING:
     import numpy as np
 
+    from mordal_optuna.zoo.world.pictures import Picture
+
 # Things of a lesson's scene, and the share of lessons without a picture.
 _MOST_THINGS = 3
 _LETTERS_SHARE = 0.25
@@ -40,6 +42,7 @@ def lesson(turns: int, rng: np.random.Generator, *, telling: bool) -> Sample:
     """
     if rng.random() < _LETTERS_SHARE:
         return Sample((), tuple(_given_away(rng) for _ in range((turns + 1) // 2)))
+    shown: tuple[Picture, ...]
     kind = int(rng.integers(4))
     if kind < 2:
         scene = random_scene(rng, most=_MOST_THINGS)
