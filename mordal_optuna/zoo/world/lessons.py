@@ -1,8 +1,6 @@
 """First lessons of an LLM: what questions need, taught apart before it comes together.
 
-A tiny LLM that meets all skills at once guesses among the words it was told for most of its
-pretraining. Looking one thing up among few, copying, and naming the letter of an option that is
-given away are learnt sooner apart.
+Looking one thing up among few, copying, and naming the letter of an option that is given away.
 """
 
 from __future__ import annotations
