@@ -131,8 +131,7 @@ class Workbench:
         return self._machine.processes.together(lambda: works[command](*given))
 
     def _compare(self) -> Representation:
-        count, seed = self._settings.representation.images, self._settings.seed
-        images = task_images(self._tasks[0], count, seed=seed)
+        images = task_images(self._tasks[0], self._settings.representation.images)
         return Comparison(
             self._settings,
             data=self._data,

@@ -66,7 +66,7 @@ def measure(settings: StudySettings, candidate: Candidate) -> dict[str, Any]:
         `samples`, `scores` by task, `train_seconds` and `score_seconds` by rung.
     """
     asked = (settings.task, *settings.also_score)
-    tasks = [(build_task(t, settings.task_folders, seed=settings.seed), t) for t in asked]
+    tasks = [build_task(t, settings.task_folders, seed=settings.seed) for t in asked]
     data = AlignmentSet.read(settings.alignment, seed=settings.seed, progress=Silent(), threads=1)
     encoder, llm = settings.models().parts(candidate)
     session = AlignmentSession(
@@ -90,12 +90,10 @@ def measure(settings: StudySettings, candidate: Candidate) -> dict[str, Any]:
         samples = len(data) // ratio
         session.advance(samples, Silent())
         trained = process_time()
-        for task, wanted in tasks:
-            value = score(
-                session.vlm.model, session.vlm.processor, task, batch_size=wanted.batch_size
-            )
-            assert value is not None
-            found["scores"][task.name].append(round(value.value, 4))
+        scores = score(session.vlm.model, session.vlm.processor, tasks)
+        assert scores is not None
+        for value in scores:
+            found["scores"][value.task].append(round(value.value, 4))
         found["samples"].append(samples)
         found["train_seconds"].append(round(trained - start, 1))
         found["score_seconds"].append(round(process_time() - trained, 1))

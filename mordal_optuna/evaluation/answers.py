@@ -126,6 +126,34 @@ class Answerer:
             likelihoods = self._likelihoods(prompts, wanted, beginning)
         return [Answer(*row) for row in zip(told, counts, likelihoods, strict=True)]
 
+    @torch.inference_mode()
+    def read(self, conversations: Sequence[ChatMessages]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model makes of prompts, before it says anything.
+
+        Args:
+            conversations: what is asked, with images.
+
+        Returns:
+            The LLM's last hidden states and the logits of the next token, both at the last token
+            of each prompt: prompts x width and prompts x vocabulary, in single precision.
+
+        Raises:
+            ValueError: if a conversation cannot be put to the model.
+        """
+        texts = [self._render(c.to_hf_messages(), prompt=True) for c in conversations]
+        prompts = self._read(texts, conversations)
+        ids, mask = self._padded(prompts.rows, None)
+        output = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            output_hidden_states=True,
+            logits_to_keep=1,
+            use_cache=False,
+            **_context(prompts, None),
+        )
+        return output.hidden_states[-1][:, -1].float(), output.logits[:, -1].float()
+
     def _render(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
         rendered: str = self._processor.apply_chat_template(
             messages, add_generation_prompt=prompt, tokenize=False

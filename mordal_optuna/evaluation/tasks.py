@@ -168,30 +168,38 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
     return whole.subset(settings.documents or total)
 
 
-def task_images(task: Task, count: int, *, seed: int) -> list[Image]:
-    """The first image of documents of a task, drawn at random once.
+def task_images(task: Task, count: int) -> list[Image]:
+    """The first image of documents of a task, in the task's own random order.
+
+    No image comes twice: features of equal images agree whatever the models are, and would make
+    all models look alike.
 
     Args:
         task: any task with images.
-        count: how many documents; all if there are fewer.
-        seed: of the draw.
+        count: how many; all if there are fewer different ones.
 
     Raises:
-        TaskError: if a document has no image, or there are fewer than 4 documents.
+        TaskError: if a document has no image, or there are fewer than 4 different images.
     """
     docs = task.live.dataset[task.split]
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(docs))[:count])
-    if len(chosen) < 4:
-        raise TaskError(task.name, f"has {len(docs)} documents; comparing models needs 4 images")
-    images = []
-    for index in chosen.tolist():
-        visuals = task.live.doc_to_visual(docs[index])
+    place = {document: row for row, document in enumerate(task.documents)}
+    images: dict[bytes, Image] = {}
+    for document in (d for d in task.order if d in place):
+        if len(images) == count:
+            break
+        visuals = task.live.doc_to_visual(docs[place[document]])
         if not visuals:
             raise TaskError(
-                task.name, f"document {index} has no image; the target task must be visual"
+                task.name, f"document {document} has no image; the target task must be visual"
             )
-        images.append(visuals[0].convert("RGB"))
-    return images
+        image = visuals[0].convert("RGB")
+        images.setdefault(hashlib.sha256(image.tobytes()).digest(), image)
+    if len(images) < 4:
+        raise TaskError(
+            task.name,
+            f"shows {len(images)} different images; comparing models needs at least 4",
+        )
+    return list(images.values())
 
 
 def _find(name: str, folders: Sequence[Path]) -> tuple[Path, MetricSpec | None]:

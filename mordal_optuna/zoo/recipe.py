@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mordal_optuna.errors import ZooError
 from mordal_optuna.zoo.parts import Part
 from mordal_optuna.zoo.world.minigrid import MINIGRID
+from mordal_optuna.zoo.world.recipe import TASKS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,8 @@ class ZooRecipe:
         alignment_samples: size of the alignment set.
         test_documents: documents of the target task.
         scienceqa_documents: documents of the task in ScienceQA's form.
+        seven_documents: documents of each of the seven drawn benchmarks, for their tasks in
+            `tasks/mordal_seven`.
     """
 
     name: str
@@ -93,6 +96,7 @@ class ZooRecipe:
     alignment_samples: int
     test_documents: int
     scienceqa_documents: int
+    seven_documents: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as stored beside a built pool."""
@@ -115,6 +119,7 @@ class ZooRecipe:
             Part("alignment", self.alignment_samples, self.seed + 30),
             Part("tasks/scenes", self.test_documents, self.seed + 40),
             Part("tasks/ScienceQA", self.scienceqa_documents, self.seed + 50),
+            *(Part(f"tasks/{name}", self.seven_documents, self.seed + 60) for name in TASKS),
         ]
 
     def write(self, part: Part, folder: Path, advance: Advance) -> None:
@@ -138,8 +143,12 @@ class ZooRecipe:
             datasets.write_alignment(folder, samples=part.units, seed=seed, advance=advance)
         elif name == "scenes":
             datasets.write_scenes_task(folder, documents=part.units, seed=seed, advance=advance)
-        else:
+        elif name == "ScienceQA":
             datasets.write_scienceqa_task(folder, documents=part.units, seed=seed, advance=advance)
+        else:
+            from mordal_optuna.zoo.world.seven import write_task
+
+            write_task(name, folder, documents=part.units, seed=seed, advance=advance)
 
 
 QUICKSTART = ZooRecipe(
@@ -158,6 +167,7 @@ QUICKSTART = ZooRecipe(
     alignment_samples=3072,
     test_documents=320,
     scienceqa_documents=100,
+    seven_documents=40,
 )
 
 # The same architectures, hardly trained: for tests of the whole product.
@@ -175,6 +185,7 @@ TINY = ZooRecipe(
     alignment_samples=64,
     test_documents=16,
     scienceqa_documents=8,
+    seven_documents=8,
 )
 
 

@@ -107,3 +107,18 @@ def test_bf16_answers_and_finds_references_about_as_likely(
     low, full = answered(vlm, asked, 4), answered(plain, asked, 4)
     assert [a.likelihood for a in low] == pytest.approx([a.likelihood for a in full], rel=0.05)
     assert all(a.tokens == b.tokens for a, b in zip(low, full, strict=True))
+
+
+def test_what_is_read_of_a_prompt_is_where_the_answer_begins(plain: Vlm) -> None:
+    """In a batch as alone; its logits give the first token of the answer."""
+    asked = [question(t, c) for t, c in zip(TEXTS, ("red", "blue", "red", "blue"), strict=True)]
+    model = Answerer(plain.model, plain.processor)
+    states, logits = model.read(asked)
+    assert states.shape == (4, 32)
+    alone = [model.read([one]) for one in asked]
+    assert torch.allclose(states, torch.cat([s for s, _ in alone]), atol=1e-5)
+    assert torch.allclose(logits, torch.cat([found for _, found in alone]), atol=1e-4)
+    said = answered(plain, asked, 4, max_new_tokens=1)
+    tokenizer = plain.processor.tokenizer
+    first = tokenizer.batch_decode(logits.argmax(-1)[:, None], skip_special_tokens=True)
+    assert [a.text for a in said] == first

@@ -174,13 +174,25 @@ def test_a_task_without_reference_answers_is_refused(tmp_path: Path) -> None:
 
 
 def test_images_are_those_of_random_documents(scenes: Task) -> None:
-    images = task_images(scenes, 6, seed=0)
+    images = task_images(scenes, 6)
     assert len(images) == 6
     assert all(image.mode == "RGB" for image in images)
-    again = task_images(scenes, 6, seed=0)
+    again = task_images(scenes, 6)
     assert [i.tobytes() for i in images] == [i.tobytes() for i in again]
     first = [doc["image"].convert("RGB").tobytes() for doc in scenes.live.dataset["test"]][:6]
     assert [i.tobytes() for i in images] != first
+    few = task_images(scenes.subset(8), 16)
+    shown = {d["image"].convert("RGB").tobytes() for d in scenes.subset(8).live.dataset["test"]}
+    assert {image.tobytes() for image in few} == shown
+
+
+def test_images_that_are_asked_about_often_are_compared_once(tmp_path: Path) -> None:
+    """GQA's eight questions on four pictures; four documents that show one picture are refused."""
+    assert len({image.tobytes() for image in task_images(built("gqa", tmp_path), 8)}) == 4
+    _write_documents(tmp_path / "same", 4)
+    settings = TaskSettings(name="mordal_scenes", data=tmp_path / "same")
+    with pytest.raises(TaskError, match="shows 1 different images; .* at least 4"):
+        task_images(build_task(settings, [shipped("tasks")], seed=0), 4)
 
 
 def _write_documents(folder: Path, count: int, answer: str = "red") -> None:

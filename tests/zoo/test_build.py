@@ -15,6 +15,7 @@ from mordal_optuna.errors import ZooError
 from mordal_optuna.progress import Silent
 from mordal_optuna.zoo.build import build, missing
 from mordal_optuna.zoo.recipe import TINY, recipe
+from mordal_optuna.zoo.world.recipe import TASKS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,7 @@ SMALL = replace(
     alignment_samples=4,
     test_documents=4,
     scienceqa_documents=4,
+    seven_documents=2,
 )
 
 
@@ -78,6 +80,7 @@ def test_an_interrupted_part_does_not_count(tmp_path: Path) -> None:
         "alignment",
         "tasks/scenes",
         "tasks/ScienceQA",
+        *(f"tasks/{name}" for name in TASKS),
     )
     (tmp_path / "encoders" / ".dinov2-t.part").mkdir(parents=True)
     build(SMALL, tmp_path, Silent(), workers=0)
