@@ -42,15 +42,6 @@ def document_values(samples: Sequence[Mapping[str, Any]], task: Task) -> tuple[f
     return tuple(_value(sample, task) for sample in samples)
 
 
-def cluster_numbers(task: Task) -> tuple[int, ...] | None:
-    """The cluster of each document, numbered; None where the task declares no key.
-
-    Raises:
-        EvaluationError: if the documents lack the declared key.
-    """
-    return column_clusters(task.name, task.live.dataset[task.split], task.spec.cluster_key)
-
-
 def column_clusters(name: str, documents: Any, key: str | None) -> tuple[int, ...] | None:
     """Clusters by a column of a task's documents.
 
@@ -82,7 +73,8 @@ def standard_error(values: Sequence[float], clusters: Sequence[int] | None) -> f
         clusters: of each value; None where all are independent.
     """
     x = np.asarray(values, dtype=float)
-    groups = np.arange(len(x)) if clusters is None else np.asarray(clusters)
+    # Numbered anew: a subset has not every cluster of the whole.
+    groups = np.arange(len(x)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     sums = np.bincount(groups, weights=x - x.mean())
     count = len(sums)
     if count < 2:

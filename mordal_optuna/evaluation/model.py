@@ -17,7 +17,6 @@ from torch.distributed.fsdp import FSDPModule
 from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.errors import EvaluationError, ModelError, MordalError
 from mordal_optuna.evaluation.answers import Answerer
-from mordal_optuna.evaluation.documents import cluster_numbers
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ class MordalVLM(lmms):
 
         Those on one image, where the task says which, come together.
         """
-        clusters = cluster_numbers(self._tasks[task]) if task in self._tasks else None
+        clusters = self._tasks[task].clusters if task in self._tasks else None
         left = sorted(indices, key=lambda i: clusters[asked[i].document] if clusters else 0)
         while left:
             size = self._batch_sizes.get(task, self.batch_size)

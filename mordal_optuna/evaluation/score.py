@@ -15,7 +15,6 @@ from tenacity import RetryError
 
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.documents import (
-    cluster_numbers,
     document_values,
     guessed_share,
     standard_error,
@@ -139,16 +138,15 @@ def _score(
             f"lmms-eval reports {value} while its documents' mean is {np.mean(values)}; a main "
             "metric must be the mean over documents",
         )
-    clusters = cluster_numbers(task)
     answers = [likelihoods[task.name, n] for n in range(len(values)) if task.likelihood]
     return Score(
         task=task.name,
         value=float(np.mean(values)),
-        stderr=standard_error(values, clusters),
+        stderr=standard_error(values, task.clusters),
         documents=len(values),
         per_document=values,
         seconds=0.0,
-        clusters=clusters,
+        clusters=task.clusters,
         guessed=guessed_share(samples, task),
         likelihoods=tuple(answers) or None,
     )

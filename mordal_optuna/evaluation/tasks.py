@@ -42,6 +42,7 @@ class Task:
         documents: original indices of the documents, ascending.
         batch_size: documents generated for at once.
         likelihood: whether the likelihood of the reference answers is measured as well.
+        clusters: of each document, such as those on one image; None where all are independent.
         order: all documents of the split, by original index; every beginning is a subset.
         code: SHA-256 of what shapes its scores beside the model and the documents: what counts,
             lmms-eval's version and the task's own files.
@@ -54,6 +55,7 @@ class Task:
     documents: tuple[int, ...]
     batch_size: int = 16
     likelihood: bool = True
+    clusters: tuple[int, ...] | None = field(default=None, repr=False)
     order: tuple[int, ...] = field(default=(), repr=False)
     code: str = ""
 
@@ -117,9 +119,11 @@ class Task:
             return self
         chosen = sorted(self.order[:count])
         place = {document: row for row, document in enumerate(self.documents)}
+        rows = [place[document] for document in chosen]
         live = copy.copy(self.live)  # lmms-eval sets its requests anew for every evaluation
-        _keep(live, self.split, [place[document] for document in chosen])
-        return replace(self, live=live, documents=tuple(chosen))
+        _keep(live, self.split, rows)
+        clusters = None if self.clusters is None else tuple(self.clusters[row] for row in rows)
+        return replace(self, live=live, documents=tuple(chosen), clusters=clusters)
 
 
 def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
@@ -160,6 +164,7 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
         documents=tuple(range(total)),
         batch_size=settings.batch_size,
         likelihood=settings.likelihood,
+        clusters=clusters,
         order=tuple(nested_order(total, clusters, seed)),
         code=_code(path, spec),
     )

@@ -56,3 +56,9 @@ def test_differences_are_paired() -> None:
     assert error < standard_error(first, None) / 4
     with pytest.raises(EvaluationError, match="100 and 99 documents"):
         paired_difference(first, second[1:], None)
+
+
+def test_numbers_of_clusters_may_have_gaps() -> None:
+    """A subset of documents has not every cluster of the whole."""
+    values = [0.0, 1.0, 1.0, 0.0]
+    assert standard_error(values, [0, 0, 3, 7]) == standard_error(values, [0, 0, 1, 2])

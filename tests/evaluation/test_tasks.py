@@ -10,7 +10,6 @@ from PIL import Image as PilImage
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.errors import TaskError
-from mordal_optuna.evaluation.documents import cluster_numbers
 from mordal_optuna.evaluation.tasks import Task, build_task, nested_order, task_images
 from mordal_optuna.resources import shipped
 from tests.evaluation.seven import SEVEN, built, told
@@ -72,7 +71,7 @@ def test_subsets_spread_over_clusters(tmp_path: Path) -> None:
         data = SEVEN["gqa"][0](tmp_path / str(seed))
         chosen = TaskSettings(name="gqa", data=data, documents=4)
         part = build_task(chosen, [], seed=seed)
-        assert set(cluster_numbers(part) or ()) == {0, 1, 2, 3}
+        assert set(part.clusters or ()) == {0, 1, 2, 3}
 
 
 def test_an_order_takes_one_of_every_cluster_before_the_second_of_any() -> None:

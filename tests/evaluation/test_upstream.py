@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from mordal_optuna.evaluation.documents import cluster_numbers
 from mordal_optuna.evaluation.upstream import UPSTREAM
 from tests.evaluation.seven import COLORS, SEVEN, always, built, told
 
@@ -133,10 +132,10 @@ def test_mmmu_reads_open_answers_by_their_numbers(tmp_path: Path) -> None:
 
 
 def test_documents_on_one_image_are_one_cluster(tmp_path: Path) -> None:
-    assert cluster_numbers(built("gqa", tmp_path)) == (0, 1, 2, 3, 0, 1, 2, 3)
-    assert cluster_numbers(built("chartqa", tmp_path)) == (0, 0, 1, 1)
-    assert cluster_numbers(built("ai2d", tmp_path)) == (0, 1, 2, 3)
-    assert cluster_numbers(built("mmmu_val", tmp_path)) == (0, 1, 2, 3)
+    assert built("gqa", tmp_path).clusters == (0, 1, 2, 3, 0, 1, 2, 3)
+    assert built("chartqa", tmp_path).clusters == (0, 0, 1, 1)
+    assert built("ai2d", tmp_path).clusters == (0, 1, 2, 3)
+    assert built("mmmu_val", tmp_path).clusters == (0, 1, 2, 3)
 
 
 def test_gqas_images_are_looked_up_by_their_name(tmp_path: Path) -> None:

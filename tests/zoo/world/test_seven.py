@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mordal_optuna.config import TaskSettings
-from mordal_optuna.evaluation.documents import cluster_numbers
 from mordal_optuna.evaluation.tasks import build_task
 from mordal_optuna.zoo.world.samples import SKILLS, random_sample
 from mordal_optuna.zoo.world.seven import SEVEN, write_seven, write_task
@@ -59,7 +58,7 @@ def test_right_answers_score_one_and_silence_does_not(folder: Path, name: str) -
 
 @pytest.mark.parametrize("name", ["gqa", "chartqa", "docvqa_val", "ai2d"])
 def test_several_questions_are_asked_on_a_picture(folder: Path, name: str) -> None:
-    clusters = cluster_numbers(built(folder, name))
+    clusters = built(folder, name).clusters
     assert clusters is not None
     assert max(clusters) + 1 < DOCUMENTS
 
