@@ -139,7 +139,7 @@ def replay(
         raise ConfigError([f"--budget: got {budget!r}; it must be above 0 full runs"])
     if budget is None and method in BUDGETED:
         budget = replay(grid, "mordal", seed=seed, workers=workers).full_runs
-    setup = _set_up(grid, method, settings or method_settings(method), seed, budget)
+    setup = set_up(grid, method, settings or method_settings(method), seed, budget)
     study = optuna.create_study(
         direction="maximize", sampler=setup.sampler, pruner=setup.pruner, study_name=method
     )
@@ -150,7 +150,7 @@ def replay(
         setup.steering,
         workers=workers,
     ).run()
-    return _judge(grid, method, seed, workers, setup, study_history(study), simulated)
+    return judge(grid, method, seed, workers, setup, study_history(study), simulated)
 
 
 def check_method(method: str) -> None:
@@ -181,7 +181,18 @@ def method_settings(method: str, preset: Preset = "default") -> SearchSettings:
 
 
 @dataclass(frozen=True)
-class _SetUp:
+class SetUp:
+    """A search that is ready to run.
+
+    Attributes:
+        plan: decides.
+        sampler: proposes.
+        pruner: stops.
+        steering: says whether another trial should be started.
+        before: spent before the first trial, device-seconds.
+        before_projected: the same, projected.
+    """
+
     plan: Plan
     sampler: optuna.samplers.BaseSampler
     pruner: optuna.pruners.BasePruner
@@ -190,15 +201,28 @@ class _SetUp:
     before_projected: PartCosts
 
 
-def _set_up(
+def set_up(
     grid: Grid, method: str, settings: SearchSettings, seed: int, budget: float | None
-) -> _SetUp:
+) -> SetUp:
+    """Set a search up as a study file would.
+
+    Args:
+        grid: gives the pool, its similarities and what comparing it costs.
+        method: one of `METHODS`.
+        settings: options of the search; for stock Optuna those of its rungs.
+        seed: of what is random in the method.
+        budget: in full runs; None sets no limit.
+
+    Raises:
+        GridError: if the file lacks a similarity or a cost.
+        SearchError: if the ratios leave too few rungs.
+    """
     hours = None if budget is None else budget * grid.full_run_seconds / 3600
     if method in STOCK:
         return _stock(grid, method, settings, seed, Budget(hours))
     comparing = settings.method in COMPARING
-    tree = _tree(grid, settings) if comparing else ClusterTree.flat(grid.encoders, grid.llms)
-    before, projected = _comparison_costs(grid, tree) if comparing else (PartCosts(), PartCosts())
+    tree = pool_tree(grid, settings) if comparing else ClusterTree.flat(grid.encoders, grid.llms)
+    before, projected = comparison_costs(grid, tree) if comparing else (PartCosts(), PartCosts())
     plan = build_plan(
         settings.model_copy(update={"device_hours": hours}),
         tree,
@@ -206,7 +230,7 @@ def _set_up(
         seed=seed,
         spent_seconds=before.total,
     )
-    return _SetUp(
+    return SetUp(
         plan,
         CkaClusterSampler(plan, seed=seed),
         LogLinearHalvingPruner(plan),
@@ -216,7 +240,7 @@ def _set_up(
     )
 
 
-def _stock(grid: Grid, method: str, settings: SearchSettings, seed: int, budget: Budget) -> _SetUp:
+def _stock(grid: Grid, method: str, settings: SearchSettings, seed: int, budget: Budget) -> SetUp:
     """Rungs from the same lowest ratio up to D."""
     tree = ClusterTree.flat(grid.encoders, grid.llms)
     rungs = build_rungs(
@@ -226,7 +250,7 @@ def _stock(grid: Grid, method: str, settings: SearchSettings, seed: int, budget:
         tree, grid.full_samples, confidence=settings.confidence, points=settings.fit_points
     )
     plan = StockPlan(tree, rungs, ranker, budget)
-    return _SetUp(
+    return SetUp(
         plan,
         stock_sampler(method, plan, seed=seed),
         stock_pruner(method, plan, eta=settings.eta),
@@ -236,7 +260,12 @@ def _stock(grid: Grid, method: str, settings: SearchSettings, seed: int, budget:
     )
 
 
-def _tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
+def pool_tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
+    """The pool clustered as a study file's `search` section asks for.
+
+    Raises:
+        GridError: if the file lacks a similarity.
+    """
     return cluster_pool(
         grid.encoders,
         grid.llms,
@@ -248,8 +277,14 @@ def _tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
     )
 
 
-def _comparison_costs(grid: Grid, tree: ClusterTree) -> tuple[PartCosts, PartCosts]:
-    """Of features and warm-ups: every LLM is fed by the medoid of every vision cluster."""
+def comparison_costs(grid: Grid, tree: ClusterTree) -> tuple[PartCosts, PartCosts]:
+    """What features and warm-ups cost, measured and projected.
+
+    Every LLM is fed by the medoid of every vision cluster.
+
+    Raises:
+        GridError: if the file lacks a cost.
+    """
     medoids = dict.fromkeys(cluster.vision.medoid for cluster in tree.clusters)
     fed = [c for c in tree.candidates if c.vision_encoder in medoids]
     seconds = {candidate: grid.warmup(candidate) for candidate in fed}
@@ -260,15 +295,29 @@ def _comparison_costs(grid: Grid, tree: ClusterTree) -> tuple[PartCosts, PartCos
     return measured, projected
 
 
-def _judge(
+def judge(
     grid: Grid,
     method: str,
     seed: int,
     workers: int,
-    setup: _SetUp,
+    setup: SetUp,
     history: History,
     simulated: Simulated,
+    *,
+    draws: int = 100,
 ) -> Replay:
+    """Judge what a search has found.
+
+    Args:
+        grid: the truth.
+        method: its name.
+        seed: of the random orders of the tied.
+        workers: how many worked at the same time.
+        setup: the search.
+        history: what it has measured.
+        simulated: how it went.
+        draws: random orders of the tied.
+    """
     ranking = setup.plan.ranking(history)
     winner = setup.plan.winner(history) or ranking[0]
     truth = {candidate: grid.truth(candidate) for candidate in grid.candidates}
@@ -284,14 +333,14 @@ def _judge(
         picked=(winner.candidate.vision_encoder, winner.candidate.llm),
         regret=best - truth[winner.candidate],
         tau=weighted_tau(estimates, truths),
-        tau_random_ties=weighted_tau_random_ties(estimates, truths, seed=seed),
-        tau_top10=_top(estimates, truths),
+        tau_random_ties=weighted_tau_random_ties(estimates, truths, draws=draws, seed=seed),
+        tau_top10=tau_of_top(estimates, truths),
         best_rejected=not any(
             score == best and setup.plan.is_settled(history, candidate)
             for candidate, score in truth.items()
         ),
         gain=grid.grid_seconds / cost.total,
-        gain_projected=_projected_grid(grid) / projected.total,
+        gain_projected=projected_grid_seconds(grid) / projected.total,
         full_runs=cost.total / grid.full_run_seconds,
         cost=cost,
         cost_projected=projected,
@@ -302,7 +351,7 @@ def _judge(
     )
 
 
-def _top(estimates: Sequence[float], truths: Sequence[float], count: int = 10) -> float:
+def tau_of_top(estimates: Sequence[float], truths: Sequence[float], count: int = 10) -> float:
     """Weighted tau among the truly best; 0 in a pool of one."""
     best = np.argsort(truths, kind="stable")[::-1][:count]
     if len(best) < 2:
@@ -310,7 +359,7 @@ def _top(estimates: Sequence[float], truths: Sequence[float], count: int = 10) -
     return weighted_tau([estimates[i] for i in best], [truths[i] for i in best])
 
 
-def _costs(grid: Grid, history: History, setup: _SetUp) -> tuple[PartCosts, PartCosts]:
+def _costs(grid: Grid, history: History, setup: SetUp) -> tuple[PartCosts, PartCosts]:
     known = history.candidates.values()
     measured = PartCosts(
         features=setup.before.features,
@@ -328,6 +377,7 @@ def _costs(grid: Grid, history: History, setup: _SetUp) -> tuple[PartCosts, Part
     return measured, projected
 
 
-def _projected_grid(grid: Grid) -> float:
+def projected_grid_seconds(grid: Grid) -> float:
+    """Cost of the grid, projected."""
     each = grid.full_samples * TRAIN_SAMPLE + grid.test_documents * SCORED_DOCUMENT
     return len(grid.candidates) * each

@@ -1,0 +1,38 @@
+"""The paper's own figures, quoted: He, Jang and Chowdhury, ICLR 2026, arXiv 2502.00241.
+
+49 pairs of 7B models on 16 A40; a grid of 5,439 GPU-hours. They stand beside ours for orientation:
+other models, data and hardware.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """A row of the paper's tables.
+
+    Attributes:
+        gain: GPU-hours of the grid over those of the search.
+        tau: weighted tau of Mordal's ranking.
+        rivals: weighted tau of EMMS, LogME, LEEP and NLEEP, in this order.
+    """
+
+    gain: float
+    tau: float
+    rivals: tuple[float, float, float, float]
+
+
+RIVALS = ("EMMS", "LogME", "LEEP", "NLEEP")
+PAPER = {
+    "gqa": Quoted(11.2, 0.814, (0.682, -0.162, 0.232, 0.435)),
+    "vizwiz_vqa_val": Quoted(11.6, 0.882, (0.657, 0.236, 0.351, 0.502)),
+    "chartqa": Quoted(8.9, 0.765, (0.238, -0.144, -0.071, 0.298)),
+    "docvqa_val": Quoted(9.2, 0.897, (0.172, 0.155, 0.111, 0.265)),
+    "scienceqa_img": Quoted(11.5, 0.960, (0.770, 0.269, 0.344, 0.562)),
+    "ai2d": Quoted(10.9, 0.894, (0.557, 0.193, 0.316, 0.614)),
+    "mmmu_val": Quoted(10.8, 0.875, (0.526, 0.101, 0.245, 0.220)),
+}
+# True best pair found, in tasks out of all.
+FOUND = (6, 7)

@@ -1,0 +1,87 @@
+"""Synthetic files in the minigrid's formats: a small pool whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mordal_optuna.replay.synthetic import synthetic_grid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mordal_optuna.search.grid import Grid
+
+TASKS = ("gqa", "chartqa")
+SCHEDULES = ("linear", "cooldown", "ema")
+
+
+def write_files(
+    folder: Path,
+    *,
+    tasks: tuple[str, ...] = TASKS,
+    side: int = 3,
+    documents: int = 120,
+    cluster: int = 2,
+    schedules: bool = True,
+) -> None:
+    """Every file of the minigrid for a pool of side x side.
+
+    Documents come in clusters of `cluster` that are answered alike; a document's difficulty is the
+    same for all pairs, so that their scores are correlated as on a real task.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rivals: dict[str, dict] = {"seconds": {"logme": 3.0, "logme@budget": 9.0}}
+    further, other = {}, {}
+    for number, task in enumerate(tasks):
+        rng = np.random.default_rng(number)
+        grid = synthetic_grid(number, encoders=side, llms=side, documents=documents)
+        difficulty = np.repeat(rng.random(documents // cluster), cluster)
+        clusters = np.repeat(np.arange(documents // cluster), cluster)
+        curves = np.array([curve.score for curve in grid.curves])
+        values = _answers(rng, curves, difficulty)
+        pairs = [[c.vision_encoder, c.llm] for c in grid.candidates]
+        chosen = list(range(0, len(pairs), max(1, len(pairs) // 9)))[:9]
+        moved = np.clip(curves[chosen, None] + rng.normal(0, 0.02, (len(chosen), 2, 1)), 0, 1)
+        further[task] = _answers(rng, moved, difficulty)
+        other[task] = [[row.tolist()] * len(SCHEDULES) for row in curves[chosen]]
+        noisy = (curves[:, -1] + rng.normal(0, 0.05, len(pairs))).tolist()
+        rivals[task] = {"logme": noisy, "logme@budget": [None, *noisy[1:]]}
+        _write_grid(folder, task, grid, values, clusters)
+        np.savez_compressed(folder / f"{task}.npz", values=values, clusters=clusters)
+    samples = list(grid.curves[0].samples)
+    listed = {"pairs": [pairs[n] for n in chosen], "samples": samples}
+    _dump(folder / "seeds.json", {**listed, "seeds": [1, 2]})
+    np.savez_compressed(folder / "seeds.npz", **further)
+    _dump(folder / "rivals.json", rivals)
+    if schedules:
+        _dump(folder / "schedules.json", {**listed, "schedules": SCHEDULES, **other})
+
+
+def _answers(rng: np.random.Generator, scores: np.ndarray, difficulty: np.ndarray) -> np.ndarray:
+    """Right where a document's difficulty, a little different for everyone, is below the score."""
+    own = difficulty + rng.normal(0, 0.1, (*scores.shape, len(difficulty)))
+    return (own < scores[..., None]).astype(np.float16)
+
+
+def _write_grid(
+    folder: Path, task: str, grid: Grid, values: np.ndarray, clusters: np.ndarray
+) -> None:
+    scores = values.astype(float).mean(axis=2)
+    stored = json.loads(grid.model_dump_json()) | {"task": task}
+    sizes = np.bincount(clusters)
+    for curve, score, own in zip(stored["curves"], scores, values.astype(float), strict=True):
+        sums = np.array([np.bincount(clusters, row - row.mean()) for row in own])
+        factor = len(sizes) / (len(sizes) - 1)
+        curve["score"] = score.tolist()
+        curve["stderr"] = (np.sqrt(factor * (sums**2).sum(axis=1)) / len(clusters)).tolist()
+    _dump(folder / f"{task}.json", stored)
+    lifted = (0.5 + np.array(stored["vision_similarity"]) / 2).tolist()
+    biased = {"vision_similarity": lifted, "llm_similarity": stored["llm_similarity"]}
+    _dump(folder / f"{task}.biased.json", biased)
+
+
+def _dump(path: Path, stored: dict) -> None:
+    path.write_text(json.dumps(stored) + "\n", encoding="utf-8")

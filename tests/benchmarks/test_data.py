@@ -1,0 +1,90 @@
+"""Files that do not fit together are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from benchmarks.minigrid.data import read_task
+from mordal_optuna.errors import GridError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.minigrid.data import TaskData
+
+
+@pytest.fixture
+def own(folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(folder, tmp_path / "grids")
+
+
+def test_the_grids_own_seed_comes_first(tasks: tuple[TaskData, ...]) -> None:
+    data = tasks[0]
+    assert data.seed_scores.shape == (9, 3, 6)
+    assert data.seed_scores[:, 0] == pytest.approx(data.scores[list(data.seed_pairs)])
+    assert np.abs(data.seed_scores[:, 1] - data.seed_scores[:, 0]).max() > 0
+
+
+def test_similarities_are_exchanged_and_nothing_else(tasks: tuple[TaskData, ...]) -> None:
+    data = tasks[0]
+    assert data.biased.vision_similarity != data.grid.vision_similarity
+    assert data.biased.curves == data.grid.curves
+
+
+def test_rivals_seconds_are_shared_by_the_tasks(tasks: tuple[TaskData, ...]) -> None:
+    rivals = tasks[1].rivals
+    assert rivals is not None
+    assert rivals.seconds == {"logme": 1.5, "logme@budget": 4.5}
+    assert np.isnan(rivals.scores["logme@budget"][0])
+
+
+def test_values_that_do_not_average_to_the_score_are_refused(own: Path) -> None:
+    path = own / "gqa.npz"
+    with np.load(path) as stored:
+        values, clusters = stored["values"], stored["clusters"]
+    values[2, 1] = 1 - values[2, 1]
+    np.savez_compressed(path, values=values, clusters=clusters)
+    with pytest.raises(GridError, match=r"gqa: the values of encoder-0 \+ llm-2 at 1024 samples"):
+        read_task(own, "gqa")
+
+
+def test_values_of_another_shape_are_refused(own: Path) -> None:
+    path = own / "gqa.npz"
+    with np.load(path) as stored:
+        values, clusters = stored["values"], stored["clusters"]
+    for short in ({"values": values[1:]}, {"clusters": clusters[1:]}):
+        np.savez_compressed(path, **{"values": values, "clusters": clusters} | short)
+        with pytest.raises(GridError, match="gqa: values of shape"):
+            read_task(own, "gqa")
+
+
+def test_seeds_of_another_shape_are_refused(own: Path) -> None:
+    with np.load(own / "seeds.npz") as stored:
+        further = {task: stored[task][:, :, 1:] for task in stored.files}
+    np.savez_compressed(own / "seeds.npz", **further)
+    with pytest.raises(GridError, match="pairs, seeds and rungs are"):
+        read_task(own, "gqa")
+
+
+def test_an_unknown_pair_is_refused(own: Path) -> None:
+    listed = json.loads((own / "seeds.json").read_text())
+    listed["pairs"][0] = ["clip", "llama"]
+    (own / "seeds.json").write_text(json.dumps(listed))
+    with pytest.raises(GridError, match=r"seeds.json names the pair \['clip', 'llama'\]"):
+        read_task(own, "gqa")
+
+
+def test_a_missing_file_is_named_and_optional_ones_are_not_needed(own: Path) -> None:
+    for name in ("rivals.json", "schedules.json"):
+        (own / name).unlink()
+    data = read_task(own, "gqa")
+    assert data.rivals is None
+    assert data.schedules is None
+    (own / "gqa.biased.json").unlink()
+    with pytest.raises(GridError, match="gqa.biased.json' does not exist"):
+        read_task(own, "gqa")

@@ -1,0 +1,59 @@
+"""Bills of several searches, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.minigrid import one_store
+from benchmarks.minigrid.methods import light_replay
+from mordal_optuna.replay.synthetic import synthetic_grid
+from mordal_optuna.search.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
+
+
+def test_the_same_search_twice_trains_once() -> None:
+    grid = synthetic_grid(0, encoders=4, llms=4)
+    run = light_replay(grid, "mordal")
+    for bill, cost in (
+        (one_store.measured([grid] * 2, [run] * 2), run.cost),
+        (one_store.projected([grid] * 2, [run] * 2), run.cost_projected),
+    ):
+        assert bill.separate == pytest.approx(2 * cost.total)
+        assert bill.store == pytest.approx(2 * cost.total - cost.training)
+        assert bill.gain_over_separate == pytest.approx(bill.separate / bill.store)
+
+
+def test_one_search_shares_with_nobody() -> None:
+    grid = synthetic_grid(0, encoders=4, llms=4)
+    bill = one_store.measured([grid], [light_replay(grid, "mordal")])
+    assert bill.store == pytest.approx(bill.separate)
+    assert bill.grid == pytest.approx(bill.grids)
+    assert bill.grid == pytest.approx(grid.grid_seconds)
+
+
+def test_a_shared_grid_trains_once_and_scores_on_every_task() -> None:
+    grid = synthetic_grid(0, encoders=3, llms=3, documents=200)
+    runs = [light_replay(grid, "grid")] * 3
+    bill = one_store.measured([grid] * 3, runs)
+    trained = sum(curve.train_seconds[-1] for curve in grid.curves)
+    scored = sum(curve.eval_seconds[-1] for curve in grid.curves)
+    assert bill.grid == pytest.approx(trained + 3 * scored)
+    assert bill.grids == pytest.approx(3 * (trained + scored))
+    # grids out of one store are the shared grid
+    assert bill.store == pytest.approx(bill.grid)
+    projected = one_store.projected([grid] * 3, runs)
+    assert projected.grid == pytest.approx(
+        9 * (grid.full_samples * TRAIN_SAMPLE + 3 * 200 * SCORED_DOCUMENT)
+    )
+    assert projected.store == pytest.approx(projected.grid)
+
+
+def test_a_pair_is_trained_as_far_as_the_furthest_task_asks() -> None:
+    """All pairs to 1/8 for one task, one pair to the end for the other."""
+    grid = synthetic_grid(0, encoders=3, llms=3)
+    some, one = light_replay(grid, "all-at-ratio"), light_replay(grid, "random", budget=0.5)
+    tops = {c: max(one_store.tops(r).get(c, 0) for r in (some, one)) for c in grid.candidates}
+    bill = one_store.projected([grid, grid], [some, one])
+    training = some.cost_projected.training + one.cost_projected.training
+    expected = bill.separate - training + sum(tops.values()) * TRAIN_SAMPLE
+    assert bill.store == pytest.approx(expected)
+    assert max(tops.values()) == grid.full_samples
