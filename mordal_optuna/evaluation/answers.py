@@ -120,8 +120,8 @@ class Answerer:
         likelihoods: Sequence[float | None] = [None] * len(texts)
         if references is not None:
             wanted = [
-                self._answer_ids(c, text, reference)
-                for c, text, reference in zip(conversations, texts, references, strict=True)
+                self.answer_ids(c, reference)
+                for c, reference in zip(conversations, references, strict=True)
             ]
             likelihoods = self._likelihoods(prompts, wanted, beginning)
         return [Answer(*row) for row in zip(told, counts, likelihoods, strict=True)]
@@ -160,10 +160,20 @@ class Answerer:
         )
         return rendered
 
-    def _answer_ids(self, conversation: ChatMessages, prompt: str, answer: str) -> torch.Tensor:
-        """Ids of an answer and of what ends it, tokenised as alignment trains them."""
+    def answer_ids(self, conversation: ChatMessages, answer: str) -> torch.Tensor:
+        """Ids of an answer and of what ends it, tokenised as alignment trains them.
+
+        Args:
+            conversation: what is asked.
+            answer: what the assistant is to say.
+
+        Raises:
+            ValueError: if the chat template rewrites the prompt when an answer follows it.
+        """
+        messages = conversation.to_hf_messages()
         turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        whole = self._render([*conversation.to_hf_messages(), turn], prompt=False)
+        prompt = self._render(messages, prompt=True)
+        whole = self._render([*messages, turn], prompt=False)
         if not whole.startswith(prompt):
             raise ValueError("the chat template rewrites the prompt when an answer follows it")
         ids = self._processor.tokenizer(whole[len(prompt) :], add_special_tokens=False)

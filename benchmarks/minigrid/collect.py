@@ -1,0 +1,151 @@
+"""Grid files from the files of the jobs, see `data` for their formats."""
+
+from __future__ import annotations
+
+import json
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.minigrid.files import Job
+from benchmarks.minigrid.jobs import BUDGET_RATIO
+from mordal_optuna.representation.similarity import Cka
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from benchmarks.minigrid.files import Files
+    from benchmarks.minigrid.setting import Setting
+    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.representation.cka import Estimator
+
+
+def collect(
+    setting: Setting,
+    files: Files,
+    folder: Path,
+    *,
+    seeds: Sequence[int],
+    chosen: Sequence[tuple[str, str]],
+) -> None:
+    """Write the grid files of all tasks.
+
+    Args:
+        setting: the pool and its tasks.
+        files: of the jobs; all must be done.
+        folder: gets the grid files.
+        seeds: that some pairs were trained with beside the study's own.
+        chosen: these pairs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in setting.tasks:
+        _write_task(setting, files, task, folder)
+    _write_seeds(setting, files, folder, seeds, chosen)
+    _write_rivals(setting, files, folder)
+
+
+def _write_task(setting: Setting, files: Files, task: Task, folder: Path) -> None:
+    encoders, llms = setting.names
+    start = perf_counter()
+    debiased = _similarities(setting, files, task, "debiased")
+    seconds = perf_counter() - start
+    for name in encoders:
+        seconds += files.read(Job("encode", name))["feature_seconds"][task.name]
+    warm = {}
+    for v, m in setting.pairs:
+        found = files.read(Job("compare", v, m))
+        warm[f"{v}|{m}"] = found["warmup_seconds"] + found["llm_seconds"][task.name]
+    content = {
+        "task": task.name,
+        "full_samples": len(setting.data),
+        "test_documents": len(task.documents),
+        "encoders": encoders,
+        "llms": llms,
+        **debiased,
+        "warmup_seconds": warm,
+        "feature_seconds": seconds,
+        "curves": [_curve(files, Job("train", *pair), task.name) for pair in setting.pairs],
+    }
+    _dump(folder / f"{task.name}.json", content)
+    biased = _similarities(setting, files, task, "biased")
+    _dump(folder / f"{task.name}.biased.json", biased)
+    values = [files.array(Job("train", *pair), task.name) for pair in setting.pairs]
+    clusters = task.clusters or range(len(task.documents))
+    np.savez_compressed(
+        folder / f"{task.name}.npz",
+        values=np.stack(values),
+        clusters=np.array(clusters, dtype=np.int32),
+    )
+
+
+def _similarities(
+    setting: Setting, files: Files, task: Task, estimator: Estimator
+) -> dict[str, Any]:
+    encoders, llms = setting.names
+    measure = Cka(estimator)
+    seen = {v: files.array(Job("encode", v), task.name) for v in encoders}
+    fed = {
+        v: measure({m: files.array(Job("compare", v, m), task.name) for m in llms})
+        for v in encoders
+    }
+    return {
+        "vision_similarity": _rows(measure(seen)),
+        "llm_similarity": {name: _rows(matrix) for name, matrix in fed.items()},
+    }
+
+
+def _write_seeds(
+    setting: Setting,
+    files: Files,
+    folder: Path,
+    seeds: Sequence[int],
+    chosen: Sequence[tuple[str, str]],
+) -> None:
+    listed = {"pairs": [list(pair) for pair in chosen], "seeds": list(seeds)}
+    _dump(folder / "seeds.json", {**listed, "samples": setting.rungs})
+    values = {}
+    for task in setting.tasks:
+        rows = [
+            [files.array(Job("train", *pair, seed=seed), task.name) for seed in seeds]
+            for pair in chosen
+        ]
+        values[task.name] = np.array(rows)
+    np.savez_compressed(folder / "seeds.npz", **values)  # type: ignore[arg-type]
+
+
+def _write_rivals(setting: Setting, files: Files, folder: Path) -> None:
+    """Those of untrained pairs under their own names, those of pairs at budget with `@budget`."""
+    content: dict[str, Any] = {"seconds": {}}
+    untrained = [files.read(Job("compare", *pair)) for pair in setting.pairs]
+    trained = [files.read(Job("train", *pair)) for pair in setting.pairs]
+    at = setting.rungs.index(len(setting.data) // BUDGET_RATIO)
+    # What brought the pairs there serves all tasks; the tables share seconds out among the tasks.
+    spent = sum(own["train_seconds"][at] for own in trained) * len(setting.tasks)
+    for found, suffix, before in ((untrained, "", 0.0), (trained, "@budget", spent)):
+        rivals = [own["rivals"] for own in found]
+        for rival in rivals[0]["seconds"]:
+            seconds = before + sum(own["seconds"][rival] for own in rivals)
+            content["seconds"][f"{rival}{suffix}"] = seconds
+        for task in setting.tasks:
+            rows = content.setdefault(task.name, {})
+            for rival in rivals[0]["scores"][task.name]:
+                scores = [own["scores"][task.name][rival] for own in rivals]
+                rows[f"{rival}{suffix}"] = [s if np.isfinite(s) else None for s in scores]
+    _dump(folder / "rivals.json", content)
+
+
+def _curve(files: Files, job: Job, task: str) -> dict[str, Any]:
+    found = files.read(job)
+    own = {k: v for k, v in found["tasks"][task].items() if k != "guessed"}
+    named = {"encoder": job.encoder, "llm": job.llm, "samples": found["samples"]}
+    return {**named, "train_seconds": found["train_seconds"], **own}
+
+
+def _rows(matrix: np.ndarray) -> list[list[float]]:
+    return [[round(float(value), 6) for value in row] for row in matrix]
+
+
+def _dump(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
