@@ -90,6 +90,7 @@ class AlignAndScore:
             eval_seconds=sum(s.seconds for s in found),
             nll=target.nll,
             nll_stderr=target.nll_stderr,
+            guessed=target.guessed,
         )
 
     def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...] | None:

@@ -145,7 +145,9 @@ class Workbench:
         scores = []
         for found in self._aligner.score_further(candidate, samples) or ():
             self._progress.note(f"{candidate}: {100 * found.value:.1f} % on {found.task}")
-            score = FurtherScore(found.task, found.value, found.stderr, found.documents, samples)
+            score = FurtherScore(
+                found.task, found.value, found.stderr, found.documents, samples, found.guessed
+            )
             scores.append(asdict(score))
         return scores
 

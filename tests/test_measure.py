@@ -12,9 +12,13 @@ from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation import model as evaluation_model
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
+from mordal_optuna.search.history import measurement_attributes
 from mordal_optuna.work import open_workbench
+from tests.evaluation.seven import SEVEN
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mordal_optuna.search.curves import Measurement
 
 PAIR = Candidate("clip-t", "llama-t")
@@ -89,3 +93,16 @@ def test_more_early_documents_than_there_are_is_refused_at_start(content: dict[s
     content["task"]["early_documents"] = [{"below": 0.2, "documents": 17}]
     with pytest.raises(TaskError, match="17 documents asked for; it is scored on 16"):
         measured(content)
+
+
+def test_answers_that_had_to_be_drawn_are_told_to_the_study(
+    study_content: dict[str, Any], tmp_path: Path
+) -> None:
+    """MMMU's; a model that was hardly trained writes no letters."""
+    data = SEVEN["mmmu_val"][0](tmp_path / "mmmu")
+    task = {"name": "mmmu_val", "data": str(data)}
+    (found,) = measured(study_content | {"task": task, "also_score": []}, 8)
+    assert found.guessed
+    assert measurement_attributes(found)["guessed"] == found.guessed
+    (scenes,) = measured(study_content | {"study": "b", "also_score": []}, 8)
+    assert "guessed" not in measurement_attributes(scenes)

@@ -9,6 +9,7 @@ from rich.table import Table
 from mordal_optuna.reporting.words import (
     cost_sentence,
     ending,
+    further,
     headline,
     interval,
     known,
@@ -39,14 +40,7 @@ def print_result(result: StudyResult, console: Console) -> None:
     ]
     if result.representation:
         lines += _clusters(result.representation)
-    lines += [
-        (
-            "also",
-            f"{score.task}: {percent(score.value)} ± {percent(score.stderr)} % for the winner at "
-            f"{score.samples:,} samples ({score.documents} documents)",
-        )
-        for score in result.further_scores
-    ]
+    lines += [("also", further(score)) for score in result.further_scores]
     lines += [("failed", f"{c}: {reason}") for c, reason in result.failures.items()]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", min_width=9)

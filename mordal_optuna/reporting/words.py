@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mordal_optuna.search.ranking import Estimate
-    from mordal_optuna.search.result import StudyResult
+    from mordal_optuna.search.result import FurtherScore, StudyResult
 
 
 def percent(value: float) -> str:
@@ -40,9 +40,26 @@ def headline(result: StudyResult) -> str:
         if not others
         else f"{others} other candidate{'s' if others > 1 else ''} cannot be told from the best"
     )
+    curve = result.curves.get(winner.candidate, ())
+    unread = drawn(curve[-1].guessed if curve else None)
     return (
         f"{winner.candidate}: {percent(winner.value)} % on {result.task} "
-        f"({interval(winner)}, {known(winner)} samples); {certainty}."
+        f"({interval(winner)}, {known(winner)} samples{unread}); {certainty}."
+    )
+
+
+def drawn(guessed: float | None) -> str:
+    """How many answers the task could not read, where it draws one at random instead."""
+    return (
+        "" if guessed is None else f", {100 * guessed:.0f} % of the answers unreadable and drawn"
+    )
+
+
+def further(score: FurtherScore) -> str:
+    """The winner's score on another task."""
+    return (
+        f"{score.task}: {percent(score.value)} ± {percent(score.stderr)} % for the winner at "
+        f"{score.samples:,} samples ({score.documents} documents{drawn(score.guessed)})"
     )
 
 

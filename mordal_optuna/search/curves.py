@@ -50,6 +50,8 @@ class Measurement:
         eval_seconds: device-seconds of this one evaluation.
         nll: mean of -ln p of the reference answers, in nats; None where it was not measured.
         nll_stderr: its standard error.
+        guessed: share of answers that the task could not read and drew at random; None where it
+            never does.
     """
 
     samples: int
@@ -60,6 +62,7 @@ class Measurement:
     eval_seconds: float = 0.0
     nll: float | None = None
     nll_stderr: float | None = None
+    guessed: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no score.

@@ -213,16 +213,10 @@ def candidate_of(trial: FrozenTrial) -> Candidate | None:
 
 def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
     """What a trial stores of a score beside Optuna's own intermediate value."""
-    return {
-        "stderr": measurement.stderr,
-        "documents": measurement.documents,
-        "train_seconds": measurement.train_seconds,
-        "eval_seconds": measurement.eval_seconds,
-        **(
-            {}
-            if measurement.nll is None
-            else {"nll": measurement.nll, "nll_stderr": measurement.nll_stderr}
-        ),
+    always = ("stderr", "documents", "train_seconds", "eval_seconds")
+    known = ("nll", "nll_stderr", "guessed")
+    return {name: getattr(measurement, name) for name in always} | {
+        name: value for name in known if (value := getattr(measurement, name)) is not None
     }
 
 

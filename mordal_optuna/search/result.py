@@ -74,6 +74,8 @@ class FurtherScore:
         stderr: standard error of the value.
         documents: documents scored.
         samples: alignment samples of the checkpoint that was scored.
+        guessed: share of answers that the task could not read and drew at random; None where it
+            never does.
     """
 
     task: str
@@ -81,6 +83,7 @@ class FurtherScore:
     stderr: float
     documents: int
     samples: int
+    guessed: float | None = None
 
 
 @dataclass(frozen=True)

@@ -102,3 +102,16 @@ def test_reference_answers_of_the_seven(tmp_path: Path, name: str, answers: list
     task = built(name, tmp_path)
     assert [task.reference(n) for n in range(2)] == answers
     assert set(SEVEN) >= {name}
+
+
+def test_of_several_reference_answers_the_one_given_most_often(tmp_path: Path) -> None:
+    """Whatever their order; the first among equals."""
+    task = built("vizwiz_vqa_val", tmp_path)
+    rows = task.live.dataset_no_image[task.split]
+    assert rows[0]["answers"].count("dog") == 2  # the other eight differ
+    backwards = rows.map(lambda row: {"answers": row["answers"][::-1]})
+    task.live.dataset_no_image[task.split] = backwards
+    assert backwards[0]["answers"][0] != "dog"
+    assert task.reference(0) == "dog"
+    task.live.dataset_no_image[task.split] = rows.map(lambda row: {"answers": row["answers"][1:4]})
+    assert task.reference(0) == "dog"  # once each, and it comes first

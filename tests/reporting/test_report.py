@@ -91,6 +91,18 @@ def test_the_headline_says_how_sure_it_is(result: StudyResult) -> None:
     assert f"{others} other candidate" in words.headline(result)
 
 
+def test_answers_that_had_to_be_drawn_are_reported_with_the_score(result: StudyResult) -> None:
+    """For the winner on the target task, and on further tasks; nothing where none ever are."""
+    assert "drawn" not in words.headline(result)
+    winner = result.winner.candidate
+    told = tuple(replace(m, guessed=0.25) for m in result.curves[winner])
+    drawn = replace(result, curves={**result.curves, winner: told})
+    assert "25 % of the answers unreadable and drawn" in words.headline(drawn)
+    score = replace(result.further_scores[0], guessed=0.5)
+    assert "(100 documents, 50 % of the answers unreadable and drawn)" in words.further(score)
+    assert "drawn" not in words.further(result.further_scores[0])
+
+
 def test_figures_hold_every_point_and_every_pair(result: StudyResult) -> None:
     curves = figures.curves_figure(result)
     points = {

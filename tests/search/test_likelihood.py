@@ -77,6 +77,7 @@ def test_candidates_at_chance_are_told_apart() -> None:
     gap = {e.candidate.llm: e.value for e in by_error}
     truth = {llm: 1 - min(CHANCE, CHANCE * a * 16**-b) for llm, (a, b) in TRUTH.items()}
     ours = {e.candidate.llm: e.value for e in by_likelihood}
+    assert ours["y"] == pytest.approx(truth["y"], abs=0.08)
     assert abs(ours["y"] - truth["y"]) < abs(gap["y"] - truth["y"])
 
 
