@@ -4,11 +4,12 @@ Where scores still sit at chance their curves say nothing; the likelihood of the
 moves from the first samples on, and is taken to be log-linear in them as errors are.
 
 Symbols:
-    u     ln of the mean -ln p of the reference answers
-    y     ln error
-    u(D)  u extrapolated to a full alignment, with standard error s_u
-    A, B  the pool's line y = A + B u, over all its scores
-    h     spread of single scores around that line
+    u      ln of the mean -ln p of the reference answers
+    y      ln error
+    u(D)   u extrapolated to a full alignment, with standard error s_u
+    u0     where errors leave chance: above it they stay at c, below it they fall
+    c, B   the pool's broken line y = c - B max(0, u0 - u), over all its scores
+    h      spread of single scores around that line
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _SLOPE, _SLOPE_SPREAD = 1.0, 0.5
 # h before many scores are known; counts as two of them.
 _SPREAD = 0.1
+# Values of u0 that are tried, and rounds in which h settles.
+_STARTS, _ROUNDS = 41, 5
 
 
 @dataclass(frozen=True)
@@ -72,29 +75,37 @@ class LikelihoodPoint:
 
 
 @dataclass(frozen=True)
-class PooledLine:
+class BrokenLine:
     """The pool's line from u to y.
 
     Attributes:
-        intercept: A.
+        start: u0.
+        level: c.
         slope: B.
+        slope_error: standard error of B.
         spread: h.
     """
 
-    intercept: float
+    start: float
+    level: float
     slope: float
+    slope_error: float
     spread: float
 
     def read(self, u: float, s: float) -> tuple[float, float]:
-        """The error that goes with a likelihood, and its standard error."""
-        return self.intercept + self.slope * u, float(np.hypot(self.slope * s, self.spread))
+        """The ln error that goes with a likelihood, and its standard error."""
+        below = max(0.0, self.start - u)
+        slope = self.slope if below else 0.0
+        parts = (slope * s, below * self.slope_error, self.spread)
+        return self.level - self.slope * below, float(np.linalg.norm(parts))
 
 
-def pooled_line(measurements: Sequence[Measurement]) -> PooledLine:
-    """Fit the line through all scores of a pool, its slope shrunk toward 1.
+def pooled_line(measurements: Sequence[Measurement]) -> BrokenLine:
+    """Fit the broken line through all scores of a pool, its slope shrunk toward 1.
 
-    Weighted least squares with one more observation B = 1 with noise .5, as in `fit_log_linear`;
-    the weights are those of the scores' own noise with h added in squares.
+    For each of a row of u0 the rest is weighted least squares, with one more observation B = 1
+    with noise .5 as in `fit_log_linear`; the u0 with the smallest misfit is taken. Weights are
+    those of the scores' own noise with h added in squares.
 
     Args:
         measurements: at least one, each with a likelihood.
@@ -105,16 +116,32 @@ def pooled_line(measurements: Sequence[Measurement]) -> PooledLine:
     u = np.array([LikelihoodPoint.of(m).log_error for m in measurements])
     y = np.array([m.log_error for m in measurements])
     noise = np.array([m.log_noise for m in measurements])
-    slope, spread = _SLOPE, _SPREAD
-    for _ in range(20):  # a fixed point of h; far fewer are needed
+    spread = _SPREAD
+    for _ in range(_ROUNDS):
         weight = 1 / (noise**2 + spread**2)
-        centre_u, centre_y = np.average(u, weights=weight), np.average(y, weights=weight)
-        up = weight @ ((u - centre_u) * (y - centre_y)) + _SLOPE * _SLOPE_SPREAD**-2
-        slope = up / (weight @ (u - centre_u) ** 2 + _SLOPE_SPREAD**-2)
-        residual = y - centre_y - slope * (u - centre_u)
+        fits = [_hinge(u, y, weight, start) for start in np.linspace(u.min(), u.max(), _STARTS)]
+        start, level, slope, slope_error, _ = min(fits, key=lambda fit: fit[-1])
+        residual = y - level + slope * np.maximum(0, start - u)
         excess = max(float((residual**2 - noise**2).sum()), 0.0)
         spread = float(np.sqrt((2 * _SPREAD**2 + excess) / (2 + len(y))))
-    return PooledLine(float(centre_y - slope * centre_u), float(slope), spread)
+    return BrokenLine(start, level, slope, slope_error, spread)
+
+
+def _hinge(
+    u: np.ndarray, y: np.ndarray, weight: np.ndarray, start: float
+) -> tuple[float, float, float, float, float]:
+    """u0, c, B, the standard error of B, and the misfit with that of the prior."""
+    design = np.stack([np.ones_like(u), -np.maximum(0, start - u)], axis=1)
+    precision = design.T @ (weight[:, None] * design)
+    precision[1, 1] += _SLOPE_SPREAD**-2
+    target = design.T @ (weight * y)
+    target[1] += _SLOPE * _SLOPE_SPREAD**-2
+    covariance = np.linalg.inv(precision)
+    level, slope = covariance @ target
+    misfit = weight @ (y - design @ (level, slope)) ** 2
+    misfit += ((slope - _SLOPE) / _SLOPE_SPREAD) ** 2
+    error = float(np.sqrt(covariance[1, 1]))
+    return float(start), float(level), float(slope), error, float(misfit)
 
 
 class LikelihoodRanker(Ranker):

@@ -10,7 +10,12 @@ from mordal_optuna.errors import SearchError
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.likelihood import LikelihoodPoint, LikelihoodRanker, pooled_line
+from mordal_optuna.search.likelihood import (
+    BrokenLine,
+    LikelihoodPoint,
+    LikelihoodRanker,
+    pooled_line,
+)
 from mordal_optuna.search.methods import build_plan
 from mordal_optuna.search.ranking import Ranker
 
@@ -41,29 +46,36 @@ def history(rungs: tuple[int, ...], **further: int) -> History:
     )
 
 
-def test_the_pools_line_is_found() -> None:
-    """Given its own slope and noise, whatever the prior says."""
+@pytest.mark.parametrize("leaves", [1.0, -0.5])
+def test_the_pools_line_is_found(leaves: float) -> None:
+    """Given its own slope and noise, whatever the prior says, and where errors leave chance."""
     rng = np.random.default_rng(1)
     u = rng.uniform(-2, 0.5, 400)
-    errors = np.exp(-0.7 + 0.6 * u + rng.normal(0, 0.15, 400))
+    y = -0.3 - 0.6 * np.maximum(0, leaves - u) + rng.normal(0, 0.1, 400)
     points = [
-        Measurement(1, 1 - e, 0.001, 10**6, nll=float(np.exp(v)), nll_stderr=0.001)
-        for v, e in zip(u, errors, strict=True)
-        if e < 1
+        Measurement(1, 1 - float(np.exp(e)), 0.001, 10**6, nll=float(np.exp(v)), nll_stderr=0.001)
+        for v, e in zip(u, y, strict=True)
     ]
     line = pooled_line(points)
     assert line.slope == pytest.approx(0.6, abs=0.05)
-    assert line.intercept == pytest.approx(-0.7, abs=0.05)
-    assert line.spread == pytest.approx(0.15, abs=0.03)
-    y, s = line.read(0.0, 0.2)
-    assert y == line.intercept
-    assert s == pytest.approx(np.hypot(0.2 * line.slope, line.spread))
+    assert line.spread == pytest.approx(0.1, abs=0.03)
+    for at in (-1.8, -1.0, 0.4):
+        expected = -0.3 - 0.6 * max(0.0, leaves - at)
+        assert line.read(at, 0.0)[0] == pytest.approx(expected, abs=0.05)
+
+
+def test_what_is_read_is_as_uncertain_as_the_likelihood_and_the_line() -> None:
+    """More so the further a likelihood lies below where errors leave chance."""
+    line = BrokenLine(start=0.0, level=-0.3, slope=0.5, slope_error=0.2, spread=0.1)
+    assert line.read(0.5, 0.4) == (-0.3, pytest.approx(0.1))
+    assert line.read(-2.0, 0.4) == (-1.3, pytest.approx(np.linalg.norm((0.2, 0.4, 0.1))))
 
 
 def test_with_one_score_the_slope_is_the_priors() -> None:
     line = pooled_line([Measurement(1, 0.5, 0.01, 1000, nll=1.0, nll_stderr=0.1)])
     assert line.slope == 1.0
-    assert line.intercept == pytest.approx(np.log(0.5))
+    assert line.read(0.0, 0.0)[0] == pytest.approx(np.log(0.5))
+    assert line.read(-1.0, 0.0)[0] == pytest.approx(np.log(0.5) - 1)
 
 
 def test_candidates_at_chance_are_told_apart() -> None:
