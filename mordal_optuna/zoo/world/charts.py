@@ -19,6 +19,8 @@ _LINE = (170, 170, 170)
 # Pixels of one unit of value, and of the ground line from the top.
 _UNIT = 0.56
 _GROUND = 68.0
+# Pixels of a number's width and height, at whose multiples it stands.
+_NUMBER = 12
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Chart:
             top = _GROUND - value * _UNIT
             canvas.bar((middle - half, top, middle + half, _GROUND), COLORS[color])
             if self.numbered:
-                canvas.text(middle - 6, top - 12, str(value), _INK)
+                x = _NUMBER * round((middle - _NUMBER / 2) / _NUMBER)
+                canvas.text(x, _NUMBER * ((top - _NUMBER) // _NUMBER), str(value), _INK)
         canvas.bar((0, _GROUND, SIZE, _GROUND + 1), _INK)
         return canvas.finish()
 

@@ -48,7 +48,7 @@ class Diagram:
         following = [*(node.label for node in self.nodes[1:]), END]
         return tuple(
             Mark(
-                f"{node.shape} {node.label} to {after}",
+                f"{node.shape} {node.label} {after}",
                 (node.shape, node.label, after),
                 cell_box(node.place),
             )
@@ -72,7 +72,8 @@ class Diagram:
             canvas.arrow(start, end, _INK)
         for node, (x, y) in zip(self.nodes, middles, strict=True):
             canvas.shape(node.shape, _FILL, x - 5, y, 6)
-            canvas.text(x + 3, y - 6, node.label, _INK)
+            row, column = divmod(node.place, 3)
+            canvas.text((column + 0.5) * cell + 3, (row + 0.5) * cell, node.label, _INK)
         return canvas.finish()
 
 

@@ -27,7 +27,11 @@ FIELDS: dict[str, tuple[str, ...] | None] = {
 }
 FEWEST_LINES, MOST_LINES = 2, 4
 
-_LINE_HEIGHT = SIZE / 6
+# Lines stand a row of 12 pixels apart and begin at a multiple of 12, as two letters are wide.
+_ROW = 12
+_FIRST_ROW = 1
+# Pixels of a letter's width.
+_LETTER = 6
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,24 @@ class Document:
 
     def marks(self) -> tuple[Mark, ...]:
         """A mark for every line: the field, and the value as a word or digit by digit."""
-        pitch = self._pitch()
         return tuple(
             Mark(
                 f"{field} {value}",
                 (field, *(value if value.isdigit() else (value,))),
-                (0.0, n * pitch / SIZE, 1.0, (n + 1) * pitch / SIZE),
+                (0.0, row * _ROW / SIZE, 1.0, (row + 1) * _ROW / SIZE),
             )
-            for n, (field, value) in enumerate(self.lines)
+            for row, (field, value) in enumerate(self.lines, start=_FIRST_ROW)
         )
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
-        """Lines at even distances, each a little moved."""
+        """Lines below each other, as far to the right as they may."""
         canvas = Canvas(self.paper)
-        pitch = self._pitch()
-        slack = pitch - _LINE_HEIGHT
-        for number, (field, value) in enumerate(self.lines):
-            y = number * pitch + rng.uniform(0, slack)
-            x = rng.uniform(0, SIZE - 6 * (len(field) + 1 + len(value)))
-            canvas.text(min(x, 6), y, f"{field} {value}", (self.ink,) * 3)
+        for row, (field, value) in enumerate(self.lines, start=_FIRST_ROW):
+            text = f"{field} {value}"
+            places = (SIZE - _LETTER * len(text)) // _ROW + 1
+            x = _ROW * int(rng.integers(places))
+            canvas.text(x, row * _ROW, text, (self.ink,) * 3)
         return canvas.finish()
-
-    def _pitch(self) -> float:
-        return SIZE / MOST_LINES
 
 
 def random_document(rng: np.random.Generator) -> Document:

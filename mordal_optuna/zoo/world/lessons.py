@@ -1,67 +1,181 @@
-"""First lessons of an LLM: what questions need, taught apart before it comes together.
+"""Texts an LLM of the drawn world is pretrained on: lessons first, then the tasks' own form.
 
-Looking one thing up among few, copying, and naming the letter of an option that is given away.
+A lesson has many short look-ups on one picture told in words: marks told again in any order,
+questions with the answer right after them, letters of options, and questions on one list of
+options. The tasks' form, in which a look-up is five times as long, comes when those are known.
+A text is a list of segments: context, answer, context, answer, ...; only answers are trained.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mordal_optuna.zoo.questions import LETTERS, Question
+from mordal_optuna.zoo.corpus import BOS, EOS
+from mordal_optuna.zoo.questions import CHOICE_PROMPT, LETTERS, Question
 from mordal_optuna.zoo.world import questions as q
 from mordal_optuna.zoo.world.charts import random_chart
-from mordal_optuna.zoo.world.diagrams import LABELS
+from mordal_optuna.zoo.world.diagrams import LABELS, random_diagram
 from mordal_optuna.zoo.world.documents import FIELDS, random_document
-from mordal_optuna.zoo.world.pictures import COLORS, SHAPES
-from mordal_optuna.zoo.world.samples import Sample, Turn, describing
-from mordal_optuna.zoo.world.scenes import random_scene
+from mordal_optuna.zoo.world.pictures import COLORS, SHAPES, describe
+from mordal_optuna.zoo.world.samples import CHOICE_SKILLS, DESCRIBE, SKILLS, pick, random_sample
+from mordal_optuna.zoo.world.scenes import random_photo, random_scene
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy as np
 
     from mordal_optuna.zoo.world.pictures import Picture
+    from mordal_optuna.zoo.world.recipe import Skill
+    from mordal_optuna.zoo.world.samples import Sample
+    from mordal_optuna.zoo.world.scenes import Scene
 
-# Things of a lesson's scene, and the share of lessons without a picture.
-_MOST_THINGS = 3
-_LETTERS_SHARE = 0.25
+# Share of the steps with the simplest lessons alone; then the tasks' form grows to its full share.
+_FIRST = 0.2
+_GROWTH = 0.45
+_TASK_SHARE = 0.8
+# Of the first lessons, how many are on scenes; of the later ones on options, how many have
+# options without a picture, at first and in the end.
+_SCENE_SHARE = 0.6
+_OPTION_SHARE = 0.75
+_LETTER_SHARES = (0.6, 0.2)
+_RECALL_SHARE = 0.5
+_TELLING_SHARE = 0.25
+_RECALLED = _ASKED = 8
+_LETTERED = 10
+_MOST_OPTIONS = 4
 _OPTIONS = (
     *(tuple(COLORS), SHAPES, LABELS, q.PROPERTIES, tuple(q.USES.values())),
     *(words for words in FIELDS.values() if words),
 )
 
 
-def lesson(turns: int, rng: np.random.Generator, *, telling: bool) -> Sample:
-    """A sample with open questions on something simple, or with options that need no picture.
+def segments(sample: Sample) -> list[str]:
+    """A sample in words as the chat template renders it: context, answer, context, answer, ..."""
+    parts = []
+    start = f"{BOS}USER: {sample.told()}"
+    for turn in sample.turns:
+        parts += [f"{start}{turn.prompt} ASSISTANT:", f" {turn.answer}{EOS}"]
+        start = "USER: "
+    return parts
+
+
+def text(
+    mixture: Mapping[Skill, float], turns: int, progress: float, rng: np.random.Generator
+) -> list[str]:
+    """Segments of a text.
 
     Args:
-        turns: how many questions at most.
+        mixture: shares of the skills.
+        turns: questions of a text in the tasks' form, at most.
+        progress: share of the pretraining that is done, 0..1.
         rng: of everything in it.
-        telling: whether what is shown is to be described first.
     """
-    if rng.random() < _LETTERS_SHARE:
-        return Sample((), tuple(_given_away(rng) for _ in range((turns + 1) // 2)))
-    shown: tuple[Picture, ...]
-    kind = int(rng.integers(4))
-    if kind < 2:
-        scene = random_scene(rng, most=_MOST_THINGS)
-        asked = [q.ask_scene(scene, rng) for _ in range(turns)]
-        shown, prompt = (scene,), q.short_prompt
-    elif kind == 2:
-        chart = random_chart(rng)
-        asked = [q.ask_chart(chart, rng) for _ in range(turns)]
-        shown, prompt = (chart,), q.word_prompt
-    else:
-        page = random_document(rng)
-        asked = [q.ask_document(page, rng) for _ in range(turns)]
-        shown, prompt = (page,), q.short_prompt
-    answered = dict.fromkeys(Turn(prompt(x.text), x.answer) for x in asked)
-    return Sample(shown, (*describing(shown, telling=telling), *answered))
+    skill = pick(mixture, rng)
+    first = progress < _FIRST
+    grown = min(1.0, max(0.0, (progress - _FIRST) / _GROWTH))
+    if not first and rng.random() < _TASK_SHARE * grown:
+        telling = bool(rng.random() < _TELLING_SHARE)
+        return segments(random_sample(skill, turns, rng, telling=telling))
+    if first and rng.random() < _SCENE_SHARE:
+        return _looked_up("scenes", rng)
+    kind = _ASKED_OF.get(skill) or str(rng.choice(list(_KINDS)))
+    if not first and skill in CHOICE_SKILLS and rng.random() < _OPTION_SHARE:
+        early, late = _LETTER_SHARES
+        if rng.random() < early + (late - early) * grown:
+            return _letters(rng)
+        return _chosen(kind, rng)
+    return _looked_up(kind, rng)
 
 
-def _given_away(rng: np.random.Generator) -> Turn:
-    """The letter of an option that the question names."""
+def _looked_up(kind: str, rng: np.random.Generator) -> list[str]:
+    """A picture, its marks again in any order, and short questions."""
+    make, ask = _KINDS[kind]
+    picture = make(rng)
+    start = f"{BOS}USER: {describe(picture)}\n"
+    recalled = []
+    if rng.random() < _RECALL_SHARE:
+        recalled = _recalled(picture, f"{start}{DESCRIBE} ASSISTANT:", rng)
+        start = "\n"
+    for _ in range(_ASKED):
+        asked = ask(picture, rng)
+        recalled += [f"{start}{asked.text}", f" {asked.answer}"]
+        start = "\n"
+    return recalled
+
+
+def _recalled(picture: Picture, start: str, rng: np.random.Generator) -> list[str]:
+    """Marks in any order with their words in any order; the first word of each is given."""
+    marks = picture.marks()
+    parts = []
+    for _ in range(_RECALLED):
+        words = marks[int(rng.integers(len(marks)))].text.split()
+        given, *others = rng.permutation(words).tolist()
+        parts += [f"{start} {given}", "".join(f" {word}" for word in others) + ";"]
+        start = ""
+    return parts
+
+
+def _letters(rng: np.random.Generator) -> list[str]:
+    """Options, then letters of options and options of letters, bare or as the tasks ask."""
     words = _OPTIONS[int(rng.integers(len(_OPTIONS)))]
-    answer = str(rng.choice(words))
-    others = tuple(word for word in words if word != answer)
-    choice = q.offer(Question(f"Which option says {answer}?", answer, others), rng)
-    return Turn(q.choice_prompt(choice), LETTERS[choice.answer])
+    count = int(rng.integers(2, _MOST_OPTIONS + 1))
+    offered = rng.choice(words, count, replace=False).tolist()
+    start = f"{BOS}USER: {_listed(offered)}"
+    bare = rng.random() < 0.5
+    parts = []
+    for _ in range(_LETTERED):
+        place = int(rng.integers(count))
+        word, letter = offered[place], LETTERS[place]
+        if not bare:
+            asked = f"Which option says {word}?\n{CHOICE_PROMPT} ASSISTANT:"
+            parts += [f"{start}{asked}", f" {letter}"]
+            start = "\n"
+            continue
+        given, wanted = (word, letter) if rng.random() < 0.5 else (letter, word)
+        parts += [f"{start} {given}", f" {wanted};"]
+        start = ""
+    return parts
+
+
+def _chosen(kind: str, rng: np.random.Generator) -> list[str]:
+    """A picture, one list of options, and questions whose answers are among them."""
+    make, ask = _KINDS[kind]
+    picture = make(rng)
+    asked = {question.text: question for question in (ask(picture, rng) for _ in range(_ASKED))}
+    offered = list(dict.fromkeys(x.answer for x in asked.values()))[:_MOST_OPTIONS]
+    if len(offered) == 1:
+        offered.append(next(iter(asked.values())).others[0])
+    offered = rng.permutation(offered).tolist()
+    start = f"{BOS}USER: {describe(picture)}\n{_listed(offered)}"
+    parts = []
+    for question in asked.values():
+        if question.answer in offered:
+            letter = LETTERS[offered.index(question.answer)]
+            parts += [f"{start}{question.text}\n{CHOICE_PROMPT} ASSISTANT:", f" {letter}"]
+            start = "\n"
+    return parts
+
+
+def _listed(offered: list[str]) -> str:
+    return "".join(f"{LETTERS[n]}. {word}\n" for n, word in enumerate(offered))
+
+
+def _ask_science(scene: Scene, rng: np.random.Generator) -> Question:
+    context, asked = q.ask_science(scene, rng)
+    if not context:
+        return asked
+    return Question(f"Context: {context}\n{asked.text}", asked.answer, asked.others)
+
+
+# What draws a picture, and what asks of it.
+_KINDS: dict[str, tuple[Callable[[np.random.Generator], Any], Callable[..., Question]]] = {
+    "scenes": (random_scene, q.ask_scene),
+    "photos": (random_photo, q.ask_photo),
+    "charts": (random_chart, q.ask_chart),
+    "documents": (random_document, q.ask_document),
+    "science": (random_scene, _ask_science),
+    "diagrams": (random_diagram, q.ask_diagram),
+}
+# Mixed samples ask of any.
+_ASKED_OF: dict[Skill, str] = {s: s for s in SKILLS if s != "mixed"}

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from mordal_optuna.zoo.corpus import BOS, EOS, PAD, UNKNOWN
 from mordal_optuna.zoo.optim import Optimizer
 from mordal_optuna.zoo.questions import CHOICE_PROMPT
-from mordal_optuna.zoo.world.lessons import lesson
+from mordal_optuna.zoo.world.lessons import segments, text
+from mordal_optuna.zoo.world.mimetic import look_up
 from mordal_optuna.zoo.world.questions import DOUBT_PROMPT, SHORT_PROMPT, WORD_PROMPT
-from mordal_optuna.zoo.world.samples import SKILLS, pick, random_sample
+from mordal_optuna.zoo.world.samples import SKILLS, random_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from mordal_optuna.progress import Advance
     from mordal_optuna.zoo.world.recipe import WorldLlm
-    from mordal_optuna.zoo.world.samples import Sample
 
 # The prompts' endings and the template's roles are a token each: sequences are half as long.
 _PHRASES = (SHORT_PROMPT, WORD_PROMPT, DOUBT_PROMPT, CHOICE_PROMPT, "USER:", " ASSISTANT:")
@@ -34,9 +34,6 @@ _TOKENIZER_SAMPLES = 1500
 _HEAD_WIDTH = 32
 _EMBEDDING_SCALE = 0.7
 _IGNORED = -100
-# Share of the steps that give first lessons, and of texts that are to be described again.
-_LESSON_SHARE = 0.4
-_TELLING_SHARE = 0.5
 # Texts drawn together, of which batches of like length are made.
 _POOL_BATCHES = 4
 
@@ -75,8 +72,8 @@ def train_tokenizer(vocabulary: int, seed: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            pre_tokenizers.Split(Regex(" ?[0-9]"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
-            pre_tokenizers.Digits(individual_digits=True),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
@@ -104,7 +101,7 @@ def build_llm(recipe: WorldLlm, tokenizer: PreTrainedTokenizerFast) -> PreTraine
         recipe.family,
         vocab_size=len(tokenizer),
         hidden_size=recipe.width,
-        intermediate_size=recipe.width * 3,
+        intermediate_size=recipe.width * 3 // 2,
         num_hidden_layers=recipe.layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
@@ -116,36 +113,21 @@ def build_llm(recipe: WorldLlm, tokenizer: PreTrainedTokenizerFast) -> PreTraine
         pad_token_id=tokenizer.pad_token_id,
     )
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():  # as large as what the layers soon add to them
-        model.get_input_embeddings().weight.normal_(std=_EMBEDDING_SCALE)
+    # As large as what the layers soon add to them; Gemma's are scaled up as they are read.
+    scale = recipe.width**-0.5 if recipe.family == "gemma" else 1.0
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(std=_EMBEDDING_SCALE * scale)
+    look_up(model)
     return model
-
-
-def segments(sample: Sample) -> list[str]:
-    """A sample in words as the chat template renders it: context, answer, context, answer, ..."""
-    parts = []
-    start = f"{BOS}USER: {sample.told()}"
-    for turn in sample.turns:
-        parts += [f"{start}{turn.prompt} ASSISTANT:", f" {turn.answer}{EOS}"]
-        start = "USER: "
-    return parts
-
-
-def _text(recipe: WorldLlm, rng: np.random.Generator, *, first: bool) -> list[str]:
-    telling = bool(rng.random() < _TELLING_SHARE)
-    if first:
-        return segments(lesson(recipe.turns, rng, telling=telling))
-    skill = pick(dict(recipe.mixture), rng)
-    return segments(random_sample(skill, recipe.turns, rng, telling=telling))
 
 
 def _plain_texts(rng: np.random.Generator) -> Iterator[str]:
     """Texts of all skills, without what becomes a token by itself."""
     for number in range(_TOKENIZER_SAMPLES):
-        text = "".join(segments(random_sample(SKILLS[number % len(SKILLS)], 2, rng)))
+        plain = "".join(segments(random_sample(SKILLS[number % len(SKILLS)], 2, rng)))
         for phrase in (BOS, EOS, *_PHRASES):
-            text = text.replace(phrase, "\n")
-        yield text
+            plain = plain.replace(phrase, "\n")
+        yield plain
 
 
 def _batches(
@@ -153,12 +135,13 @@ def _batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Ids, attention mask and labels (answers only): texts x tokens, padded on the right."""
     together = recipe.batch_size * _POOL_BATCHES
+    mixture = dict(recipe.mixture)
     for group in count():
-        first = group * _POOL_BATCHES < recipe.steps * _LESSON_SHARE
-        texts = [_text(recipe, rng, first=first) for _ in range(together)]
-        flat = tokenizer([s for text in texts for s in text], add_special_tokens=False)
+        progress = group * _POOL_BATCHES / recipe.steps
+        texts = [text(mixture, recipe.turns, progress, rng) for _ in range(together)]
+        flat = tokenizer([s for parts in texts for s in parts], add_special_tokens=False)
         encoded = iter(flat["input_ids"])
-        rows = [[next(encoded) for _ in text] for text in texts]
+        rows = [[next(encoded) for _ in parts] for parts in texts]
         rows.sort(key=lambda row: sum(len(part) for part in row))
         for number in rng.permutation(_POOL_BATCHES).tolist():
             start = number * recipe.batch_size

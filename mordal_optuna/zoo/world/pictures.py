@@ -74,7 +74,7 @@ class Picture(Protocol):
 
 def describe(picture: Picture) -> str:
     """A picture in words."""
-    return ", ".join(mark.text for mark in picture.marks())
+    return " ".join(f"{mark.text};" for mark in picture.marks())
 
 
 def cell_box(place: int) -> Box:

@@ -1,0 +1,132 @@
+"""Initial weights with which an untrained LLM looks things up: mimetic initialisation.
+
+After Trockman & Kolter 2023 (Mimetic initialization of self-attention layers), who start queries
+and keys of a head alike, so that tokens attend to their likes; and after what induction circuits
+of trained transformers do (Olsson 2022): heads of the first layer tell every token what stands
+just before it. Without it, models this small find neither within minutes.
+
+Symbols:
+
+| symbol | meaning                                                       | code          |
+|--------|---------------------------------------------------------------|---------------|
+| n, d   | width of the model, of a head                                 | `n`, `d`      |
+| w_i    | rotary angle of the i-th pair of a head's coordinates         | `angles`      |
+| o      | how many tokens before itself a token looks                   | `offset`      |
+| g      | length of queries and keys that depend on the position alone  | `length`      |
+| c      | what every embedding's first coordinate is, after the norm    | `constant`    |
+| S      | score of a token o places before over one far away, at most   | `_NEAR_SCORE` |
+
+A key (c g, 0) and a query (c g cos o w_i, -c g sin o w_i) in each pair score highest at o tokens
+before, whatever the tokens are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_CONSTANT = 2.0
+_NEAR_SCORE = 8.0
+_NEAR_NOISE = 0.02
+_ALIKE = 0.6
+_NEAR_WEIGHT, _ALIKE_WEIGHT = 1.0, 0.5
+_HEAD_SCALE = 0.1
+# Of the first and second half of the heads: offset, and the angles that are used.
+_NEAR = ((2, 0.07, 2.0), (3, 0.07, 0.6))
+
+
+class _Attention(NamedTuple):
+    """Views of a layer's matrices, heads x d x n; of the output, n x n."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    output: torch.Tensor
+
+
+def look_up(model: PreTrainedModel) -> None:
+    """Set embeddings, output head and attention so that the model looks things up at once.
+
+    The first layer's heads take the mean of the last few tokens, the others' attend to what is
+    like the token at hand and copy it; the output head names the token copied. Uses torch's
+    global random state.
+
+    Args:
+        model: any of `WorldLlm`'s families, with as many keys as queries and rotary positions.
+    """
+    with torch.no_grad():
+        embeddings = model.get_input_embeddings().weight
+        scale = float(embeddings.std())
+        embeddings[:, 0] = _CONSTANT * scale
+        model.get_output_embeddings().weight.copy_(embeddings * (_HEAD_SCALE / scale))
+        model.get_output_embeddings().weight[:, 0] = 0.0
+        constant = _CONSTANT / math.sqrt(1 + _CONSTANT**2 / embeddings.shape[1])
+        for number, layer in enumerate(model.base_model.layers):
+            attention = _views(layer, model.config.num_attention_heads)
+            if number == 0:
+                _near(attention, constant, model.config)
+            else:
+                _alike(attention)
+
+
+def _near(attention: _Attention, constant: float, config: object) -> None:
+    heads, d, n = attention.query.shape
+    pairs = _rotated(config, d) // 2
+    theta = float(config.rope_parameters["rope_theta"])  # type: ignore[attr-defined]
+    angles = theta ** (-torch.arange(pairs) / pairs)
+    attention.query.normal_(std=_NEAR_NOISE)
+    attention.key.normal_(std=_NEAR_NOISE)
+    for head in range(heads):
+        offset, least, most = _NEAR[2 * head // heads]
+        used = ((angles > least) & (angles < most)).float()
+        length = math.sqrt(_NEAR_SCORE * math.sqrt(d) / float(used.sum())) / constant
+        attention.key[head, :pairs, 0] += length * used
+        attention.query[head, :pairs, 0] += length * used * torch.cos(offset * angles)
+        attention.query[head, pairs : 2 * pairs, 0] -= length * used * torch.sin(offset * angles)
+    _copying(attention, n, _NEAR_WEIGHT)
+
+
+def _alike(attention: _Attention) -> None:
+    n = attention.query.shape[2]
+    same = _orthogonal(n) * _ALIKE
+    same[:, 0] = 0.0
+    attention.query.copy_(same.view_as(attention.query))
+    attention.key.copy_(same.view_as(attention.key))
+    _copying(attention, n, _ALIKE_WEIGHT)
+
+
+def _copying(attention: _Attention, n: int, weight: float) -> None:
+    """Values and output that together are `weight` times the identity."""
+    value = _orthogonal(n)
+    attention.value.copy_(value.view_as(attention.value))
+    attention.output.copy_(weight * value.T)
+
+
+def _orthogonal(n: int) -> torch.Tensor:
+    return torch.nn.init.orthogonal_(torch.empty(n, n))
+
+
+def _rotated(config: object, d: int) -> int:
+    share = config.rope_parameters.get("partial_rotary_factor", 1.0)  # type: ignore[attr-defined]
+    return int(d * share)
+
+
+def _views(layer: torch.nn.Module, heads: int) -> _Attention:
+    if hasattr(layer, "attention"):  # gpt_neox: query, key and value of a head follow each other
+        both = layer.attention.query_key_value.weight
+        n = both.shape[1]
+        query, key, value = both.view(heads, 3, -1, n).unbind(1)
+        return _Attention(query, key, value, layer.attention.dense.weight)
+    inside = layer.self_attn
+    if hasattr(inside, "qkv_proj"):  # phi3
+        n = inside.qkv_proj.weight.shape[1]
+        query, key, value = inside.qkv_proj.weight.view(3, heads, -1, n).unbind(0)
+    else:
+        weights = (inside.q_proj.weight, inside.k_proj.weight, inside.v_proj.weight)
+        query, key, value = (w.view(heads, -1, w.shape[1]) for w in weights)
+    return _Attention(query, key, value, inside.o_proj.weight)
