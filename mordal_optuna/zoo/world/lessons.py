@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from mordal_optuna.zoo.world.scenes import Scene
 
 # Share of the steps with the simplest lessons alone; then the tasks' form grows to its full share.
-_FIRST = 0.2
-_GROWTH = 0.45
-_TASK_SHARE = 0.8
+_FIRST = 0.12
+_GROWTH = 0.33
+_TASK_SHARE, _CHOICE_TASK_SHARE = 0.8, 0.5
 # Of the first lessons, how many are on scenes; of the later ones on options, how many have
 # options without a picture, at first and in the end.
 _SCENE_SHARE = 0.6
@@ -74,7 +74,8 @@ def text(
     skill = pick(mixture, rng)
     first = progress < _FIRST
     grown = min(1.0, max(0.0, (progress - _FIRST) / _GROWTH))
-    if not first and rng.random() < _TASK_SHARE * grown:
+    share = _CHOICE_TASK_SHARE if skill in CHOICE_SKILLS else _TASK_SHARE
+    if not first and rng.random() < share * grown:
         telling = bool(rng.random() < _TELLING_SHARE)
         return segments(random_sample(skill, turns, rng, telling=telling))
     if first and rng.random() < _SCENE_SHARE:

@@ -23,7 +23,7 @@ before, whatever the tokens are.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -60,24 +60,27 @@ def look_up(model: PreTrainedModel) -> None:
         model: any of `WorldLlm`'s families, with as many keys as queries and rotary positions.
     """
     with torch.no_grad():
-        embeddings = model.get_input_embeddings().weight
+        embeddings: torch.Tensor = model.get_input_embeddings().weight
+        named: torch.Tensor = model.get_output_embeddings().weight
         scale = float(embeddings.std())
         embeddings[:, 0] = _CONSTANT * scale
-        model.get_output_embeddings().weight.copy_(embeddings * (_HEAD_SCALE / scale))
-        model.get_output_embeddings().weight[:, 0] = 0.0
+        named.copy_(embeddings * (_HEAD_SCALE / scale))
+        named[:, 0] = 0.0
         constant = _CONSTANT / math.sqrt(1 + _CONSTANT**2 / embeddings.shape[1])
-        for number, layer in enumerate(model.base_model.layers):
-            attention = _views(layer, model.config.num_attention_heads)
+        config: Any = model.config
+        layers: Any = model.base_model.layers
+        for number, layer in enumerate(layers):
+            attention = _views(layer, config.num_attention_heads)
             if number == 0:
-                _near(attention, constant, model.config)
+                _near(attention, constant, config)
             else:
                 _alike(attention)
 
 
-def _near(attention: _Attention, constant: float, config: object) -> None:
+def _near(attention: _Attention, constant: float, config: Any) -> None:
     heads, d, n = attention.query.shape
     pairs = _rotated(config, d) // 2
-    theta = float(config.rope_parameters["rope_theta"])  # type: ignore[attr-defined]
+    theta = float(config.rope_parameters["rope_theta"])
     angles = theta ** (-torch.arange(pairs) / pairs)
     attention.query.normal_(std=_NEAR_NOISE)
     attention.key.normal_(std=_NEAR_NOISE)
@@ -111,12 +114,12 @@ def _orthogonal(n: int) -> torch.Tensor:
     return torch.nn.init.orthogonal_(torch.empty(n, n))
 
 
-def _rotated(config: object, d: int) -> int:
-    share = config.rope_parameters.get("partial_rotary_factor", 1.0)  # type: ignore[attr-defined]
+def _rotated(config: Any, d: int) -> int:
+    share = config.rope_parameters.get("partial_rotary_factor", 1.0)
     return int(d * share)
 
 
-def _views(layer: torch.nn.Module, heads: int) -> _Attention:
+def _views(layer: Any, heads: int) -> _Attention:
     if hasattr(layer, "attention"):  # gpt_neox: query, key and value of a head follow each other
         both = layer.attention.query_key_value.weight
         n = both.shape[1]
