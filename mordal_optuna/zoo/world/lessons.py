@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from mordal_optuna.zoo.world.scenes import Scene
 
 # Share of the steps with the simplest lessons alone; then the tasks' form grows to its full share.
-_FIRST = 0.12
-_GROWTH = 0.33
-_TASK_SHARE, _CHOICE_TASK_SHARE = 0.8, 0.5
+_FIRST = 0.2
+_GROWTH = 0.45
+_TASK_SHARE = 0.8
 # Of the first lessons, how many are on scenes; of the later ones on options, how many have
 # options without a picture, at first and in the end.
 _SCENE_SHARE = 0.6
@@ -74,8 +74,7 @@ def text(
     skill = pick(mixture, rng)
     first = progress < _FIRST
     grown = min(1.0, max(0.0, (progress - _FIRST) / _GROWTH))
-    share = _CHOICE_TASK_SHARE if skill in CHOICE_SKILLS else _TASK_SHARE
-    if not first and rng.random() < share * grown:
+    if not first and rng.random() < _TASK_SHARE * grown:
         telling = bool(rng.random() < _TELLING_SHARE)
         return segments(random_sample(skill, turns, rng, telling=telling))
     if first and rng.random() < _SCENE_SHARE:
@@ -118,21 +117,15 @@ def _recalled(picture: Picture, start: str, rng: np.random.Generator) -> list[st
 
 
 def _letters(rng: np.random.Generator) -> list[str]:
-    """Options, then letters of options and options of letters, bare or as the tasks ask."""
+    """Options, then letters of options and options of letters."""
     words = _OPTIONS[int(rng.integers(len(_OPTIONS)))]
     count = int(rng.integers(2, _MOST_OPTIONS + 1))
     offered = rng.choice(words, count, replace=False).tolist()
     start = f"{BOS}USER: {_listed(offered)}"
-    bare = rng.random() < 0.5
     parts = []
     for _ in range(_LETTERED):
         place = int(rng.integers(count))
         word, letter = offered[place], LETTERS[place]
-        if not bare:
-            asked = f"Which option says {word}?\n{CHOICE_PROMPT} ASSISTANT:"
-            parts += [f"{start}{asked}", f" {letter}"]
-            start = "\n"
-            continue
         given, wanted = (word, letter) if rng.random() < 0.5 else (letter, word)
         parts += [f"{start} {given}", f" {wanted};"]
         start = ""

@@ -33,8 +33,6 @@ _PHRASES = (SHORT_PROMPT, WORD_PROMPT, DOUBT_PROMPT, CHOICE_PROMPT, "USER:", " A
 _TOKENIZER_SAMPLES = 1500
 _HEAD_WIDTH = 32
 _EMBEDDING_SCALE = 0.7
-# How a byte-level vocabulary writes a space.
-_SPACE = "\u0120"
 _IGNORED = -100
 # Texts drawn together, of which batches of like length are made.
 _POOL_BATCHES = 4
@@ -117,11 +115,8 @@ def build_llm(recipe: WorldLlm, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     # As large as what the layers soon add to them; Gemma's are scaled up as they are read.
     scale = recipe.width**-0.5 if recipe.family == "gemma" else 1.0
-    vocabulary = tokenizer.get_vocab()
     with torch.no_grad():
-        embeddings = model.get_input_embeddings().weight.normal_(std=_EMBEDDING_SCALE * scale)
-        for token, number in vocabulary.items():  # with or without a space, a word is the same
-            embeddings[number] = embeddings[vocabulary.get(token.removeprefix(_SPACE), number)]
+        model.get_input_embeddings().weight.normal_(std=_EMBEDDING_SCALE * scale)
     look_up(model)
     return model
 

@@ -102,8 +102,8 @@ MINIGRID = WorldRecipe(
         WorldEncoder("aimv2-xs", "aimv2", "sigmoid", _BROAD, 64, 3, 64, 16, 100, 32, 1e-2),
     ),
     llms=(
-        WorldLlm("llama-m", "llama", _GENERAL, 128, 4, 512, 1000, 16, 3e-3, 8),
-        WorldLlm("olmo2-mc", "olmo2", _CHOICES, 128, 4, 512, 900, 16, 3e-3, 8),
+        WorldLlm("llama-m", "llama", _GENERAL, 128, 4, 512, 880, 16, 3e-3, 8),
+        WorldLlm("olmo2-mc", "olmo2", _CHOICES, 128, 4, 512, 880, 16, 3e-3, 8),
         WorldLlm("qwen2-rel", "qwen2", _RELATIONS, 128, 4, 512, 720, 16, 3e-3, 8),
         WorldLlm("mistral-num", "mistral", _NUMBERS, 128, 3, 512, 720, 16, 3e-3, 8),
         WorldLlm("gemma-read", "gemma", _READING, 96, 4, 512, 720, 16, 3e-3, 8),

@@ -62,10 +62,7 @@ def test_letters_stand_for_the_options_asked_for() -> None:
             continue
         for context, answer in zip(parts[::2], parts[1::2], strict=True):
             answer = answer.strip().removesuffix("</s>")
-            if (says := re.search(r"Which option says (.+)\?", context)) is not None:
-                named += 1
-                assert offered[answer] == says[1]
-            elif answer.endswith(";"):
+            if answer.endswith(";"):
                 named += 1
                 given = context.split()[-1]
                 pair = (given, answer[:-1]) if len(given) == 1 and given in offered else None

@@ -36,17 +36,3 @@ def test_the_first_layer_attends_to_what_stands_just_before(
         first, second = model(input_ids=ids, output_attentions=True).attentions
     near = [layer[:, :, 30, 26:30].sum(-1).mean() for layer in (first, second)]
     assert near[0] > 0.45 > near[1]
-
-
-def test_a_word_starts_the_same_with_and_without_a_space(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    torch.manual_seed(0)
-    embeddings = build_llm(RECIPES["llama"], tokenizer).get_input_embeddings().weight
-    after_space, alone = (
-        tokenizer(" A", add_special_tokens=False)["input_ids"],
-        tokenizer("A", add_special_tokens=False)["input_ids"],
-    )
-    assert after_space != alone
-    assert torch.equal(embeddings[after_space], embeddings[alone])
-    assert not torch.equal(embeddings[after_space], embeddings[tokenizer.eos_token_id])
