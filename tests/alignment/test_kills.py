@@ -27,7 +27,7 @@ def aligned(zoo: Path, folder: Path, kills: int) -> Any:  # noqa: ANN401
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_at_20_moments_it_ends_with_the_same_digest(zoo: Path, tmp_path: Path) -> None:
-    """SIGKILL at random moments of reading, training and writing; every rung's numbers equal."""
+    """SIGKILL at random moments, every other one while writing; every rung's numbers equal."""
     undisturbed = aligned(zoo, tmp_path / "undisturbed", 0)["digests"]
     found = aligned(zoo, tmp_path / "killed", 20)
     assert len(undisturbed) == 1
