@@ -134,7 +134,7 @@ class TaskSettings(Section):
             another and spread over clusters, the same for all candidates. The first entry whose
             `below` lies above a rung counts. The search knows the larger noise.
         likelihood: measure the likelihood of the reference answers at every rung as well, a
-            smoother sign of progress than the score; costs about another reading of the prompts.
+            smoother sign of progress than the score; costs another reading of the questions.
         batch_size: documents generated for at once.
     """
 
