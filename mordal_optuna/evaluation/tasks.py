@@ -176,8 +176,8 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
 def task_images(task: Task, count: int) -> list[Image]:
     """The first image of documents of a task, in the task's own random order.
 
-    No image comes twice: features of equal images agree whatever the models are, and would make
-    all models look alike.
+    No image comes twice: features of equal images agree whatever the models are, and pull all
+    similarities up.
 
     Args:
         task: any task with images.
