@@ -46,6 +46,36 @@ def collect(
     _write_rivals(setting, files, folder)
 
 
+def collect_schedules(
+    setting: Setting,
+    files: Files,
+    folder: Path,
+    *,
+    schedules: Sequence[str],
+    chosen: Sequence[tuple[str, str]],
+) -> None:
+    """Write the scores of pairs under other schedules.
+
+    Args:
+        setting: the pool and its tasks.
+        files: of the jobs; all must be done.
+        folder: of the grid files.
+        schedules: by the study file's names.
+        chosen: pairs that were trained with each.
+    """
+    content: dict[str, Any] = {"pairs": [list(pair) for pair in chosen]}
+    content |= {"schedules": list(schedules), "samples": setting.rungs}
+    for task in setting.tasks:
+        content[task.name] = [
+            [
+                files.read(Job("train", *pair, schedule=name))["tasks"][task.name]["score"]
+                for name in schedules
+            ]
+            for pair in chosen
+        ]
+    _dump(folder / "schedules.json", content)
+
+
 def _write_task(setting: Setting, files: Files, task: Task, folder: Path) -> None:
     encoders, llms = setting.names
     start = perf_counter()

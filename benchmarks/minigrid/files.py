@@ -1,7 +1,8 @@
 """The grid's own files: one or two for every job, from which the grid files are put together.
 
 <pairs>/<job>.json     what was measured; written last
-<pairs>/train-*.npz    values of single documents, rungs x documents by task
+<pairs>/train-*.npz    values of single documents, rungs x documents by task, and -ln p of their
+                       reference answers as TASK/nll
 <features>/<job>.npz   features, by task; too large to be committed, and quickly made again
 """
 
@@ -27,18 +28,21 @@ class Job:
         encoder: by name.
         llm: by name; empty for `encode`.
         seed: of `train`.
+        schedule: of the learning rate, of `train`; empty for the study's own.
     """
 
     kind: Literal["encode", "compare", "train"]
     encoder: str
     llm: str = ""
     seed: int = 0
+    schedule: str = ""
 
     @property
     def name(self) -> str:
         """Of its files."""
         pair = f"{self.encoder}+{self.llm}" if self.llm else self.encoder
-        return f"{self.kind}-{pair}" + (f"-seed{self.seed}" if self.seed else "")
+        seed = f"-seed{self.seed}" if self.seed else ""
+        return f"{self.kind}-{pair}{seed}" + (f"-{self.schedule}" if self.schedule else "")
 
 
 @dataclass(frozen=True)

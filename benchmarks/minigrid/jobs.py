@@ -1,4 +1,4 @@
-"""What the grid is made of: a job for every encoder, every pair, every further seed.
+"""What the grid is made of: a job for every encoder, pair, further seed, other schedule.
 
     encode     an encoder's features of every task's images
     compare    a pair's projector warmed up; the LLM's features of every task's images; rivals, of
@@ -122,13 +122,17 @@ def compare(job: Job, setting: Setting, files: Files) -> Found:
 def train(job: Job, setting: Setting) -> Found:
     """A pair's curve on all tasks; the values of single documents beside it."""
     encoder, llm = setting.settings.models().parts(Candidate(job.encoder, job.llm))
+    alignment = setting.settings.alignment
+    if job.schedule:
+        alignment = alignment.model_copy(update={"schedule": job.schedule})
     curves: dict[str, list[Score]] = {task.name: [] for task in setting.tasks}
     found: dict[str, Any] = {"samples": setting.rungs, "train_seconds": []}
+    found["schedule"] = alignment.schedule
     with tempfile.TemporaryDirectory() as scratch:
         session = AlignmentSession(
             encoder,
             llm,
-            settings=setting.settings.alignment,
+            settings=alignment,
             seed=job.seed,
             data=setting.data,
             checkpoints=CheckpointStore(scratch, keep=1),
@@ -141,12 +145,13 @@ def train(job: Job, setting: Setting) -> Found:
             assert scores is not None
             for own in scores:
                 curves[own.task].append(own)
-            if not job.seed and samples == len(setting.data) // BUDGET_RATIO:
+            of_grid = not job.seed and not job.schedule
+            if of_grid and samples == len(setting.data) // BUDGET_RATIO:
                 found["rivals"] = rival_scores(session.vlm, setting, None)
-    values = {
-        task: np.array([own.per_document for own in curve], dtype=np.float16)
-        for task, curve in curves.items()
-    }
+    values = {}
+    for task, curve in curves.items():
+        values[task] = np.array([own.per_document for own in curve], dtype=np.float16)
+        values[f"{task}/nll"] = np.array([own.likelihoods for own in curve], dtype=np.float16)
     return found | {"tasks": {task: _plain(curve) for task, curve in curves.items()}}, values
 
 

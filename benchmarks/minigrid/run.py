@@ -4,7 +4,8 @@
 
 goes on where it was: what is done is found in files, those of trained pairs in
 `benchmarks/minigrid/pairs`, which can be committed on the way. Run nothing else meanwhile: costs
-are wall-clock seconds of one thread. `--only PAIRS` stops after so many trained pairs.
+are wall-clock seconds of one thread. `--only PAIRS` stops after so many trained pairs. Runs under
+other schedules come last, when the grid files are there already.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.minigrid.collect import collect
+from benchmarks.minigrid.collect import collect, collect_schedules
 from benchmarks.minigrid.files import Files, Job
 from benchmarks.minigrid.jobs import opened, run
 from mordal_optuna.config import read_study
@@ -32,6 +33,8 @@ HERE = Path(__file__).parent
 # Trained with further seeds: chosen beforehand, by their place in the pool alone.
 CHOSEN = (0, 3, 6)
 SEEDS = (1, 2)
+# Of the learning rate, beside the study's own; the same pairs are trained with each.
+SCHEDULES = ("linear", "cooldown", "ema")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,8 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         todo[: given.only],
     ):
         work([job for job in jobs if not files.done(job)], given.study, files, given.processes)
-    if all(files.done(job) for job in trained):
-        collect(setting, files, given.out / "grids", seeds=SEEDS, chosen=chosen)
+    if not all(files.done(job) for job in trained):
+        return
+    collect(setting, files, given.out / "grids", seeds=SEEDS, chosen=chosen)
+    other = [Job("train", *pair, schedule=name) for name in SCHEDULES for pair in chosen]
+    work([job for job in other if not files.done(job)], given.study, files, given.processes)
+    collect_schedules(setting, files, given.out / "grids", schedules=SCHEDULES, chosen=chosen)
 
 
 def _some(names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_MUON_RATE = 0.02
+MUON_RATE = 0.02
 _WEIGHT_DECAY = 0.01
 _MAX_NORM = 1.0
 
@@ -27,6 +27,7 @@ class Optimizer:
         *,
         rate: float,
         steps: int,
+        muon_rate: float = MUON_RATE,
     ) -> None:
         """Optimise.
 
@@ -34,6 +35,7 @@ class Optimizer:
             named_parameters: matrices inside `layers` get Muon, everything else AdamW.
             rate: peak rate of AdamW.
             steps: length of the schedule.
+            muon_rate: peak rate of Muon.
         """
         parameters = dict(named_parameters)
         hidden = [p for name, p in parameters.items() if p.ndim == 2 and "layer" in name]
@@ -43,7 +45,7 @@ class Optimizer:
         self._steps = steps
         self._done = 0
         self._parts = (
-            (torch.optim.Muon(hidden, lr=_MUON_RATE, weight_decay=_WEIGHT_DECAY), _MUON_RATE),
+            (torch.optim.Muon(hidden, lr=muon_rate, weight_decay=_WEIGHT_DECAY), muon_rate),
             (torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0), rate),
         )
 

@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks.minigrid import jobs
 from benchmarks.minigrid.data import TASKS, read_tasks
-from benchmarks.minigrid.run import main
+from benchmarks.minigrid.run import SCHEDULES, main
 from mordal_optuna.progress import Silent
 from mordal_optuna.rivals.inputs import RIVALS
 from mordal_optuna.zoo.build import build
@@ -35,7 +35,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         MINIGRID,
         encoders=tuple(replace(e, batch_size=4, steps=2, **small) for e in ENCODERS),
         # Long enough to learn where an answer ends, or all would be as long as allowed.
-        llms=tuple(replace(m, batch_size=8, steps=80, **small) for m in LLMS),
+        llms=tuple(replace(m, batch_size=8, steps=80, choosing=2, **small) for m in LLMS),
         alignment=replace(MINIGRID.alignment, samples=64),
         documents=40,
     )
@@ -88,7 +88,7 @@ def test_the_tables_read_what_the_command_makes(
 
     monkeypatch.setattr("benchmarks.minigrid.run.run", noted)
     main(["--study", str(study), "--out", str(tmp_path), "--processes", "0"])
-    assert len(done) == 1 + 2  # the other pair, one pair with two more seeds
+    assert len(done) == 1 + 2 + 3  # the other pair; one with two more seeds, three schedules
     assert all(name.startswith("train-") for name in done)
     found = read_tasks(tmp_path / "grids")
     assert [data.task for data in found] == list(TASKS)
@@ -96,6 +96,9 @@ def test_the_tables_read_what_the_command_makes(
         assert data.samples == (2, 4, 8, 16, 32, 64)
         assert data.values.shape == (2, 6, 40)
         assert data.seed_scores.shape == (1, 3, 6)
+        assert data.schedules
+        assert data.schedules.names == ("linear", "cooldown", "ema")
+        assert data.schedules.scores.shape == (1, 3, 6)
         assert data.rivals
         at_budget = {f"{rival}@budget" for rival in RIVALS if rival != "gromov-wasserstein"}
         assert set(data.rivals.scores) == {*RIVALS, *at_budget}
@@ -108,5 +111,12 @@ def test_the_tables_read_what_the_command_makes(
         assert min(data.grid.warmup_seconds.values()) > 0
         assert set(data.grid.llm_similarity) == {e.name for e in ENCODERS}
         assert data.biased.vision_similarity != data.grid.vision_similarity
+    for path in (tmp_path / "pairs").glob("train-*.json"):
+        measured = json.loads(path.read_text())
+        name = path.stem.rsplit("-", 1)[-1]
+        assert measured["schedule"] == (name if name in SCHEDULES else "constant")
+        with np.load(path.with_suffix(".npz")) as arrays:
+            nll = arrays["gqa/nll"].astype(float)
+        assert nll.mean(1) == pytest.approx(measured["tasks"]["gqa"]["nll"], rel=2e-3)
     again = json.loads((tmp_path / "grids" / "rivals.json").read_text())
     assert set(again) == {"seconds", *TASKS}

@@ -2,7 +2,8 @@
 
 `contrast` and `sigmoid` match pictures with their descriptions (Radford 2021, Zhai 2023), and
 have every patch name the mark it lies in besides (LocCa, Wan 2024): a contrastive loss alone
-reaches patch features only after far longer pretraining. `name` has patches name their marks
+reaches patch features only after far longer pretraining, and at full weight it keeps the naming
+from being learned. `name` has patches name their marks
 alone. `masked` predicts the pixels of masked patches (SimMIM, Xie 2022) and knows no words.
 """
 
@@ -76,6 +77,8 @@ _EMBEDDING = 64
 _HEAD_WIDTH = 32
 _POSITION_SCALE = 0.3
 _MASKED_SHARE = 0.4
+# Of the loss by which pictures and descriptions are matched, beside that of naming.
+_MATCHING_WEIGHT = {"contrast": 0.2, "sigmoid": 0.1}
 # CLIP's normalisation, used for all families here.
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -110,7 +113,9 @@ class _Pretraining(torch.nn.Module):
         words = located_words(pictures, math.isqrt(patches.shape[1]))
         named = self.head(patches).unflatten(-1, (MOST_WORDS, len(WORDS)))
         loss = cross_entropy(named.flatten(0, 2), words.flatten())
-        return loss if self.target == "name" else loss + self._matching(patches, pictures)
+        if self.target == "name":
+            return loss
+        return loss + _MATCHING_WEIGHT[self.target] * self._matching(patches, pictures)
 
     def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = self.tower(pixel_values=pixels).last_hidden_state

@@ -3,15 +3,21 @@
 A lesson has many short look-ups on one picture told in words: marks told again in any order,
 questions with the answer right after them, letters of options, and questions on one list of
 options. The tasks' form, in which a look-up is five times as long, comes when those are known.
+The second schedule is for letters: where one answers, a word has to be looked up first and then
+matched with the options.
+Half of the pictures are told in words; of the others each mark stands at one position, all its
+words at once, as a patch's projected feature may: models that read nothing but text for seconds
+take most of an alignment to accept such positions, those of real pools do not.
 A text is a list of segments: context, answer, context, answer, ...; only answers are trained.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mordal_optuna.zoo.corpus import BOS, EOS
-from mordal_optuna.zoo.questions import CHOICE_PROMPT, LETTERS, Question
+from mordal_optuna.zoo.questions import CHOICE_PROMPT, LETTERS, Choice, Question
 from mordal_optuna.zoo.world import questions as q
 from mordal_optuna.zoo.world.charts import random_chart
 from mordal_optuna.zoo.world.diagrams import LABELS, random_diagram
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
     from mordal_optuna.zoo.world.samples import Sample
     from mordal_optuna.zoo.world.scenes import Scene
 
+    Tell = Callable[[Picture], str]
+
 # Share of the steps with the simplest lessons alone; then the tasks' form grows to its full share.
 _FIRST = 0.2
 _GROWTH = 0.45
@@ -44,16 +52,40 @@ _TELLING_SHARE = 0.25
 _RECALLED = _ASKED = 8
 _LETTERED = 10
 _MOST_OPTIONS = 4
+_SHOWN_SHARE = 0.5
+# Around a mark that stands at one position.
+SHOWN_START, SHOWN_END = "\x02", "\x03"
+# Of the second schedule: questions that name the right option, at first and in the end, and how
+# many a text has; letters alone, at first; texts of open skills; of the others, how many are in
+# the tasks' form, and by when.
+_STATED_SHARES = (0.5, 0.2)
+_STATED = 6
+_LETTERS_SHARE = 0.15
+_OPEN_TEXTS = 0.15
+_CHOICE_TASK_SHARE = 0.8
+_CHOICE_GROWTH = 0.3
+_OFFERED = re.compile(rf"^(?:{BOS}USER: )?([{LETTERS}])\. (.+)$", re.MULTILINE)
 _OPTIONS = (
     *(tuple(COLORS), SHAPES, LABELS, q.PROPERTIES, tuple(q.USES.values())),
     *(words for words in FIELDS.values() if words),
 )
 
 
-def segments(sample: Sample) -> list[str]:
-    """A sample in words as the chat template renders it: context, answer, context, answer, ..."""
+def shown(picture: Picture) -> str:
+    """A picture's marks, each at one position."""
+    return "".join(f"{SHOWN_START} {mark.text}{SHOWN_END}" for mark in picture.marks())
+
+
+def segments(sample: Sample, tell: Tell = describe) -> list[str]:
+    """A sample as the chat template renders it: context, answer, context, answer, ...
+
+    Args:
+        sample: pictures and turns.
+        tell: how pictures are told: `describe` or `shown`.
+    """
     parts = []
-    start = f"{BOS}USER: {sample.told()}"
+    told = "".join(f"{tell(picture)}\n" for picture in sample.pictures)
+    start = f"{BOS}USER: {told}"
     for turn in sample.turns:
         parts += [f"{start}{turn.prompt} ASSISTANT:", f" {turn.answer}{EOS}"]
         start = "USER: "
@@ -72,27 +104,75 @@ def text(
         rng: of everything in it.
     """
     skill = pick(mixture, rng)
+    tell = _tell(rng)
     first = progress < _FIRST
     grown = min(1.0, max(0.0, (progress - _FIRST) / _GROWTH))
     if not first and rng.random() < _TASK_SHARE * grown:
         telling = bool(rng.random() < _TELLING_SHARE)
-        return segments(random_sample(skill, turns, rng, telling=telling))
+        return segments(random_sample(skill, turns, rng, telling=telling), tell)
     if first and rng.random() < _SCENE_SHARE:
-        return _looked_up("scenes", rng)
+        return _looked_up("scenes", tell, rng)
     kind = _ASKED_OF.get(skill) or str(rng.choice(list(_KINDS)))
     if not first and skill in CHOICE_SKILLS and rng.random() < _OPTION_SHARE:
         early, late = _LETTER_SHARES
         if rng.random() < early + (late - early) * grown:
             return _letters(rng)
-        return _chosen(kind, rng)
-    return _looked_up(kind, rng)
+        return _chosen(kind, tell, rng)
+    return _looked_up(kind, tell, rng)
 
 
-def _looked_up(kind: str, rng: np.random.Generator) -> list[str]:
+def choosing(
+    mixture: Mapping[Skill, float], turns: int, progress: float, rng: np.random.Generator
+) -> list[str]:
+    """Segments of a text of the second schedule; the arguments are those of `text`."""
+    drawn = rng.random()
+    tell = _tell(rng)
+    early, late = _STATED_SHARES
+    stated = early + (late - early) * progress
+    if drawn < stated:
+        return _stated(rng)
+    if drawn < stated + _LETTERS_SHARE * (1 - progress):
+        return _letters(rng)
+    if drawn > 1 - _OPEN_TEXTS:
+        return segments(random_sample(_of(mixture, rng, choice=False), turns, rng), tell)
+    skill = _of(mixture, rng, choice=True)
+    if rng.random() < _CHOICE_TASK_SHARE * min(1.0, progress / _CHOICE_GROWTH):
+        return segments(random_sample(skill, turns, rng), tell)
+    return _chosen(_ASKED_OF.get(skill) or str(rng.choice(list(_KINDS))), tell, rng)
+
+
+def meant(parts: list[str]) -> list[str]:
+    """What each answer of a text stands for: a letter, for the option last offered under it.
+
+    Args:
+        parts: context, answer, context, answer, ...
+
+    Returns:
+        One an answer, as it would begin in the text: with a space before it.
+    """
+    options: dict[str, str] = {}
+    words = []
+    for context, answer in zip(parts[::2], parts[1::2], strict=True):
+        options = dict(_OFFERED.findall(context)) or options
+        said = answer.removesuffix(EOS).removesuffix(";").strip()
+        words.append(f" {options.get(said, said)}")
+    return words
+
+
+def _tell(rng: np.random.Generator) -> Tell:
+    return shown if rng.random() < _SHOWN_SHARE else describe
+
+
+def _of(mixture: Mapping[Skill, float], rng: np.random.Generator, *, choice: bool) -> Skill:
+    """One of the mixture's skills that ask with options, or of those that do not."""
+    return pick({s: share for s, share in mixture.items() if (s in CHOICE_SKILLS) == choice}, rng)
+
+
+def _looked_up(kind: str, tell: Tell, rng: np.random.Generator) -> list[str]:
     """A picture, its marks again in any order, and short questions."""
     make, ask = _KINDS[kind]
     picture = make(rng)
-    start = f"{BOS}USER: {describe(picture)}\n"
+    start = f"{BOS}USER: {tell(picture)}\n"
     recalled = []
     if rng.random() < _RECALL_SHARE:
         recalled = _recalled(picture, f"{start}{DESCRIBE} ASSISTANT:", rng)
@@ -118,13 +198,11 @@ def _recalled(picture: Picture, start: str, rng: np.random.Generator) -> list[st
 
 def _letters(rng: np.random.Generator) -> list[str]:
     """Options, then letters of options and options of letters."""
-    words = _OPTIONS[int(rng.integers(len(_OPTIONS)))]
-    count = int(rng.integers(2, _MOST_OPTIONS + 1))
-    offered = rng.choice(words, count, replace=False).tolist()
+    offered = _offered(rng)
     start = f"{BOS}USER: {_listed(offered)}"
     parts = []
     for _ in range(_LETTERED):
-        place = int(rng.integers(count))
+        place = int(rng.integers(len(offered)))
         word, letter = offered[place], LETTERS[place]
         given, wanted = (word, letter) if rng.random() < 0.5 else (letter, word)
         parts += [f"{start} {given}", f" {wanted};"]
@@ -132,7 +210,27 @@ def _letters(rng: np.random.Generator) -> list[str]:
     return parts
 
 
-def _chosen(kind: str, rng: np.random.Generator) -> list[str]:
+def _stated(rng: np.random.Generator) -> list[str]:
+    """Questions in the tasks' form that name the right option themselves."""
+    start = f"{BOS}USER: "
+    parts = []
+    for _ in range(_STATED):
+        offered = _offered(rng)
+        place = int(rng.integers(len(offered)))
+        choice = Choice(f"Which is {offered[place]}?", tuple(offered), place)
+        parts += [f"{start}{q.choice_prompt(choice)} ASSISTANT:", f" {LETTERS[place]}{EOS}"]
+        start = "USER: "
+    return parts
+
+
+def _offered(rng: np.random.Generator) -> list[str]:
+    words = _OPTIONS[int(rng.integers(len(_OPTIONS)))]
+    count = int(rng.integers(2, _MOST_OPTIONS + 1))
+    offered: list[str] = rng.choice(words, count, replace=False).tolist()
+    return offered
+
+
+def _chosen(kind: str, tell: Tell, rng: np.random.Generator) -> list[str]:
     """A picture, one list of options, and questions whose answers are among them."""
     make, ask = _KINDS[kind]
     picture = make(rng)
@@ -141,7 +239,7 @@ def _chosen(kind: str, rng: np.random.Generator) -> list[str]:
     if len(offered) == 1:
         offered.append(next(iter(asked.values())).others[0])
     offered = rng.permutation(offered).tolist()
-    start = f"{BOS}USER: {describe(picture)}\n{_listed(offered)}"
+    start = f"{BOS}USER: {tell(picture)}\n{_listed(offered)}"
     parts = []
     for question in asked.values():
         if question.answer in offered:

@@ -1,9 +1,13 @@
-"""Pretraining of the LLMs of the drawn world: answers on pictures that are told in words."""
+"""Pretraining of the LLMs of the drawn world: answers on pictures that are told in words.
+
+The second schedule has a second loss: an earlier layer must name the word that an answer stands
+for (deep supervision, Lee 2015), so that the layers after it need only match it with the options.
+"""
 
 from __future__ import annotations
 
-from itertools import count
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,28 +18,51 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from mordal_optuna.zoo.corpus import BOS, EOS, PAD, UNKNOWN
 from mordal_optuna.zoo.optim import Optimizer
 from mordal_optuna.zoo.questions import CHOICE_PROMPT
-from mordal_optuna.zoo.world.lessons import segments, text
+from mordal_optuna.zoo.world.lessons import SHOWN_END, SHOWN_START, choosing, meant, segments, text
 from mordal_optuna.zoo.world.mimetic import look_up
 from mordal_optuna.zoo.world.questions import DOUBT_PROMPT, SHORT_PROMPT, WORD_PROMPT
 from mordal_optuna.zoo.world.samples import SKILLS, random_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from transformers import PreTrainedModel
 
     from mordal_optuna.progress import Advance
-    from mordal_optuna.zoo.world.recipe import WorldLlm
+    from mordal_optuna.zoo.world.recipe import Skill, WorldLlm
 
 # The prompts' endings and the template's roles are a token each: sequences are half as long.
 _PHRASES = (SHORT_PROMPT, WORD_PROMPT, DOUBT_PROMPT, CHOICE_PROMPT, "USER:", " ASSISTANT:")
+_SHOWN = re.compile(f"{SHOWN_START}(.*?){SHOWN_END}")
 _TOKENIZER_SAMPLES = 1500
 _HEAD_WIDTH = 32
 _EMBEDDING_SCALE = 0.7
 _IGNORED = -100
+# Peak rates of the second schedule; the layers after which the word meant is to be known, and the
+# weight of that loss.
+_CHOOSING_RATE, _CHOOSING_MUON_RATE = 2e-3, 0.012
+_SHOWN_NOISE = 0.5
+_KNOWN_AFTER = 3
+_KNOWN_WEIGHT = 0.5
 # Texts drawn together, of which batches of like length are made.
 _POOL_BATCHES = 4
+
+
+class Batch(NamedTuple):
+    """Texts, all of texts x positions.
+
+    Attributes:
+        ids: tokens; x the most at one position, of which those from the first -1 on are none.
+        mask: attention mask.
+        labels: the tokens of answers, elsewhere -100.
+        words: the first token of what an answer stands for, where it begins; elsewhere -100.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    labels: torch.Tensor
+    words: torch.Tensor
 
 
 def pretrain_llm(recipe: WorldLlm, folder: Path, *, seed: int, advance: Advance) -> None:
@@ -52,19 +79,69 @@ def pretrain_llm(recipe: WorldLlm, folder: Path, *, seed: int, advance: Advance)
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(recipe.vocabulary, seed)
     model = build_llm(recipe, tokenizer)
+    rng = np.random.default_rng([seed, 1])
     optimizer = Optimizer(model.named_parameters(), rate=recipe.learning_rate, steps=recipe.steps)
-    batches = _batches(recipe, tokenizer, np.random.default_rng([seed, 1]))
-    for _ in range(recipe.steps):
-        ids, mask, labels = next(batches)
-        hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-        wanted = labels[:, 1:] != _IGNORED
-        head = model.get_output_embeddings()
-        logits = head(hidden.last_hidden_state[:, :-1][wanted])
-        cross_entropy(logits, labels[:, 1:][wanted]).backward()
+    for batch in _batches(text, recipe, recipe.steps, tokenizer, rng):
+        answers(model, batch).backward()
+        optimizer.step()
+        advance(1)
+    optimizer = Optimizer(
+        model.named_parameters(),
+        rate=_CHOOSING_RATE,
+        steps=recipe.choosing,
+        muon_rate=_CHOOSING_MUON_RATE,
+    )
+    for batch in _batches(choosing, recipe, recipe.choosing, tokenizer, rng):
+        answers_and_words(model, batch).backward()
         optimizer.step()
         advance(1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def answers(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Mean cross entropy of the answers' tokens."""
+    read = model.base_model(
+        inputs_embeds=embedded(model, batch.ids), attention_mask=batch.mask, use_cache=False
+    )
+    return _named(model, read.last_hidden_state, batch.labels)
+
+
+def answers_and_words(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """`answers`, and what final norm and output head say of an earlier layer against the words."""
+    base = model.base_model
+    read = base(
+        inputs_embeds=embedded(model, batch.ids),
+        attention_mask=batch.mask,
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    norm = base.final_layer_norm if hasattr(base, "final_layer_norm") else base.norm
+    known = min(_KNOWN_AFTER, model.config.num_hidden_layers - 1)
+    words = _named(model, norm(read.hidden_states[known]), batch.words)
+    return _named(model, read.last_hidden_state, batch.labels) + _KNOWN_WEIGHT * words
+
+
+def embedded(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """Embeddings of positions: texts x positions x width.
+
+    Where several tokens stand at one position, their sum over the root of their number, so that it
+    is as large as one token's, with noise.
+    """
+    there = (ids >= 0).unsqueeze(-1)
+    number = there.sum(2)
+    each = model.get_input_embeddings()(ids.clamp(min=0)) * there
+    summed = each.sum(2) / number.clamp(min=1) ** 0.5
+    size = summed.detach().std(-1, keepdim=True)
+    noise = torch.randn_like(summed) * size * _SHOWN_NOISE
+    return torch.where(number > 1, summed + noise, summed)
+
+
+def _named(model: PreTrainedModel, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of labels under what the token before each of them names."""
+    wanted = labels[:, 1:] != _IGNORED
+    logits = model.get_output_embeddings()(hidden[:, :-1][wanted])
+    return cross_entropy(logits, labels[:, 1:][wanted])
 
 
 def train_tokenizer(vocabulary: int, seed: int) -> PreTrainedTokenizerFast:
@@ -131,35 +208,60 @@ def _plain_texts(rng: np.random.Generator) -> Iterator[str]:
 
 
 def _batches(
-    recipe: WorldLlm, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Ids, attention mask and labels (answers only): texts x tokens, padded on the right."""
+    lesson: Callable[[Mapping[Skill, float], int, float, np.random.Generator], list[str]],
+    recipe: WorldLlm,
+    steps: int,
+    tokenizer: PreTrainedTokenizerFast,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    """Batches of a whole schedule; several are drawn together, so that lengths are alike."""
     together = recipe.batch_size * _POOL_BATCHES
     mixture = dict(recipe.mixture)
-    for group in count():
-        progress = group * _POOL_BATCHES / recipe.steps
-        texts = [text(mixture, recipe.turns, progress, rng) for _ in range(together)]
-        flat = tokenizer([s for parts in texts for s in parts], add_special_tokens=False)
-        encoded = iter(flat["input_ids"])
-        rows = [[next(encoded) for _ in parts] for parts in texts]
-        rows.sort(key=lambda row: sum(len(part) for part in row))
-        for number in rng.permutation(_POOL_BATCHES).tolist():
+    for first in range(0, steps, _POOL_BATCHES):
+        texts = [lesson(mixture, recipe.turns, first / steps, rng) for _ in range(together)]
+        texts.sort(key=lambda parts: sum(len(part) for part in parts))
+        for number in rng.permutation(_POOL_BATCHES)[: steps - first].tolist():
             start = number * recipe.batch_size
-            yield collate(rows[start : start + recipe.batch_size], tokenizer.pad_token_id)
+            yield collate(texts[start : start + recipe.batch_size], tokenizer)
 
 
-def collate(
-    rows: list[list[list[int]]], pad: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, attention mask and labels of texts given as context, answer, context, answer, ..."""
+def collate(texts: list[list[str]], tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Positions of texts given as context, answer, context, answer, ..., padded on the right."""
+    encoded = iter(positions([part for parts in texts for part in parts], tokenizer))
+    rows = [[next(encoded) for _ in parts] for parts in texts]
+    said = tokenizer([w for parts in texts for w in meant(parts)], add_special_tokens=False)
+    firsts = iter(tokens[0] for tokens in said["input_ids"])
     length = max(sum(len(part) for part in row) for row in rows)
-    ids = torch.full((len(rows), length), pad)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, _IGNORED)
+    most = max(len(tokens) for row in rows for part in row for tokens in part)
+    ids = torch.full((len(rows), length, most), -1)
+    mask = torch.zeros(len(rows), length, dtype=torch.long)
+    labels = torch.full_like(mask, _IGNORED)
+    words = torch.full_like(mask, _IGNORED)
     for number, row in enumerate(rows):
-        joined = [token for part in row for token in part]
-        wanted = [t if n % 2 else _IGNORED for n, part in enumerate(row) for t in part]
-        ids[number, : len(joined)] = torch.tensor(joined)
-        mask[number, : len(joined)] = 1
-        labels[number, : len(joined)] = torch.tensor(wanted)
-    return ids, mask, labels
+        at = 0
+        for place, part in enumerate(row):
+            here = slice(at, at + len(part))
+            padded = [tokens + [-1] * (most - len(tokens)) for tokens in part]
+            ids[number, here] = torch.tensor(padded)
+            mask[number, here] = 1
+            if place % 2:
+                labels[number, here] = ids[number, here, 0]
+                words[number, at] = next(firsts)
+            at = here.stop
+    return Batch(ids, mask, labels, words)
+
+
+def positions(parts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[list[list[int]]]:
+    """The tokens at every position of each text: one, or all those of a mark that is shown."""
+    split = [_SHOWN.split(part) for part in parts]
+    encoded = iter(
+        tokenizer([x for pieces in split for x in pieces], add_special_tokens=False).input_ids
+    )
+    found = []
+    for pieces in split:
+        here: list[list[int]] = []
+        for number, _ in enumerate(pieces):
+            tokens = next(encoded)
+            here += [tokens] if number % 2 else [[token] for token in tokens]
+        found.append(here)
+    return found

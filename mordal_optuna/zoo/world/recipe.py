@@ -33,9 +33,10 @@ class WorldLlm:
         width: hidden size.
         layers: transformer layers.
         vocabulary: size of its byte-level BPE.
-        steps: optimiser steps.
+        steps: optimiser steps of the first schedule, on lessons and the tasks' form.
+        choosing: of the second, on letters that stand for what must be looked up; may be 0.
         batch_size: texts a step.
-        learning_rate: peak, linear warm-up and cosine decay.
+        learning_rate: peak of the first schedule, linear warm-up and cosine decay.
         turns: questions on a text, at most.
     """
 
@@ -46,6 +47,7 @@ class WorldLlm:
     layers: int
     vocabulary: int
     steps: int
+    choosing: int
     batch_size: int
     learning_rate: float
     turns: int = 5
@@ -129,7 +131,8 @@ class WorldRecipe:
     def parts(self) -> list[Part]:
         """What is to be built, longest first."""
         models = [
-            Part(f"llms/{m.name}", m.steps, self.seed + 10 + n) for n, m in enumerate(self.llms)
+            Part(f"llms/{m.name}", m.steps + m.choosing, self.seed + 10 + n)
+            for n, m in enumerate(self.llms)
         ]
         models += [
             Part(f"encoders/{e.name}", e.steps, self.seed + 30 + n)

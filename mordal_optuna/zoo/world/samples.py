@@ -51,10 +51,6 @@ class Sample:
     pictures: tuple[Picture, ...]
     turns: tuple[Turn, ...]
 
-    def told(self) -> str:
-        """The pictures in words, a line each."""
-        return "".join(f"{describe(picture)}\n" for picture in self.pictures)
-
 
 def random_sample(
     skill: Skill, turns: int, rng: np.random.Generator, *, telling: bool = False

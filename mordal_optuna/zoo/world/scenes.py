@@ -48,15 +48,14 @@ class Scene:
         return tuple(_mark(thing) for thing in self.things)
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
-        """Each thing a little off its place and of its own size."""
+        """Each thing a little off its place and of its own size: too little to confuse shapes."""
         canvas = Canvas(self.background)
         cell = SIZE / CELLS
         for thing in self.things:
             row, column = divmod(thing.place, CELLS)
-            radius = cell * rng.uniform(0.36, 0.46)
-            slack = cell / 2 - radius
-            x = (column + 0.5) * cell + rng.uniform(-slack, slack)
-            y = (row + 0.5) * cell + rng.uniform(-slack, slack)
+            radius = cell * rng.uniform(0.40, 0.46)
+            x = (column + 0.5) * cell + rng.uniform(-1, 1)
+            y = (row + 0.5) * cell + rng.uniform(-1, 1)
             canvas.shape(thing.shape, COLORS[thing.color], x, y, radius)
         return canvas.finish()
 

@@ -39,7 +39,8 @@ def hardly_trained(encoders: int, llms: int) -> WorldRecipe:
             for e in MINIGRID.encoders[:encoders]
         ),
         llms=tuple(
-            replace(m, width=32, layers=2, steps=2, batch_size=2) for m in MINIGRID.llms[:llms]
+            replace(m, width=32, layers=2, steps=2, choosing=1, batch_size=2)
+            for m in MINIGRID.llms[:llms]
         ),
         alignment=replace(MINIGRID.alignment, samples=60),
         documents=4,

@@ -10,6 +10,7 @@ import pytest
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.evaluation.tasks import build_task
+from mordal_optuna.zoo.world.pictures import describe
 from mordal_optuna.zoo.world.samples import SKILLS, random_sample
 from mordal_optuna.zoo.world.seven import SEVEN, write_seven, write_task
 from tests.evaluation.seven import Answer, told
@@ -125,7 +126,8 @@ def test_right_answers_of_samples_follow_from_what_is_told() -> None:
     rng = np.random.default_rng(0)
     for _ in range(40):
         sample = random_sample("documents", 3, rng)
-        assert all(turn.answer in sample.told() for turn in sample.turns)
+        told = "\n".join(describe(picture) for picture in sample.pictures)
+        assert all(turn.answer in told for turn in sample.turns)
 
 
 def test_tasks_share_no_picture(folder: Path) -> None:
