@@ -163,6 +163,7 @@ def variants() -> tuple[Variant, ...]:
         replace(_option("p 5, R 1/2", fit_points=5, max_ratio=0.5), group="points"),
         replace(_option("R 1/4", max_ratio=0.25), group="points"),
         replace(_option("R 1/2", max_ratio=0.5), group="points"),
+        replace(_option("likelihood", curve="likelihood"), group="curves"),
         Variant("curves", "no shrinkage", _curved("stable", shrink=False)),
         *(
             Variant("curves", f"R 1/2, 5 rungs, {name}{'' if shrink else ', no shrinkage'}", build)
@@ -194,15 +195,15 @@ def run_variant(data: TaskData, variant: Variant, replicates: Sequence[Grid]) ->
     return MethodResult(found[0], tuple(found[1:]), rows[0].picked)
 
 
-def _option(name: str, **options: float) -> Variant:
+def _option(name: str, **options: float | str) -> Variant:
     return Variant("default", name, lambda data: _set_up(data.grid, **options))
 
 
-def _set_up(grid: Grid, **options: float) -> SetUp:
+def _set_up(grid: Grid, **options: float | str) -> SetUp:
     return set_up(grid, "mordal", _settings(**options), 0, None)
 
 
-def _settings(**options: float) -> SearchSettings:
+def _settings(**options: float | str) -> SearchSettings:
     return SearchSettings.model_validate({"method": "mordal", **options})
 
 

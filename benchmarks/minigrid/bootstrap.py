@@ -13,7 +13,8 @@ pair gets the noise of another seed: one of the centred residual curves d_ps of 
 with replacement from all pairs and seeds, times sqrt(S / (S - 1)) for the degree of freedom that
 the mean of S seeds takes; the whole curve at once, since the rungs of one run go up and down
 together; the draw is the same on all tasks, since the run is. The residuals come from the full
-documents, so the documents' own noise is not added a second time.
+documents, so the documents' own noise is not added a second time. Likelihoods are redrawn along
+with the scores: the same documents, the same run's residuals, of ln(-ln p) in place of z.
 
 A replicate's truth is its own scores at r = 1: a search that is run again is judged, as in the
 tables, against a grid that was run with the same documents and seeds. Its best pair differs from
@@ -105,10 +106,14 @@ def seed_residuals(scores: np.ndarray) -> np.ndarray:
     Returns:
         (pairs * seeds) x rungs, on the scale of z, widened by sqrt(S / (S - 1)).
     """
-    z = np.arcsin(np.sqrt(scores))
-    seeds = scores.shape[1]
-    residuals = (z - z.mean(axis=1, keepdims=True)) * np.sqrt(seeds / (seeds - 1))
-    return residuals.reshape(-1, scores.shape[2])
+    return widened_residuals(np.arcsin(np.sqrt(scores)))
+
+
+def widened_residuals(values: np.ndarray) -> np.ndarray:
+    """(pairs * seeds) x rungs of values' distances from their mean over the S seeds, widened."""
+    seeds = values.shape[1]
+    residuals = (values - values.mean(axis=1, keepdims=True)) * np.sqrt(seeds / (seeds - 1))
+    return residuals.reshape(-1, values.shape[2])
 
 
 def add_on_z(scores: np.ndarray, residuals: np.ndarray) -> np.ndarray:
@@ -128,28 +133,47 @@ class Resampler:
         self._sums = data.values @ shown
         self._sizes = shown.sum(axis=0)
         self._residuals = seed_residuals(data.seed_scores)
+        self._nll_sums = self._nll_residuals = None
+        if data.nlls is not None and data.seed_nlls is not None:
+            self._nll_sums = data.nlls @ shown
+            self._nll_residuals = widened_residuals(np.log(data.seed_nlls))
 
     def documents_redrawn(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores and standard errors with other documents and the same seeds, pairs x rungs."""
-        count = len(self._sizes)
-        rng = np.random.default_rng([number, 1, self._task])
-        drawn = np.bincount(rng.integers(0, count, count), minlength=count)
-        return weighted_scores(self._sums, self._sizes, drawn)
+        return weighted_scores(self._sums, self._sizes, self._documents(number))
 
     def seeds_redrawn(self, number: int) -> np.ndarray:
         """Residuals of another seed on the scale of z, pairs x rungs."""
-        rng = np.random.default_rng([number, 0])
-        return self._residuals[rng.integers(0, len(self._residuals), len(self._sums))]
+        return self._residuals[self._runs(number)]
 
     def scores(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores and standard errors with other documents and other seeds, pairs x rungs."""
         scores, stderr = self.documents_redrawn(number)
         return add_on_z(scores, self.seeds_redrawn(number)), stderr
 
+    def nlls(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean -ln p and standard errors, redrawn as the scores are; None where there are none."""
+        if self._nll_sums is None or self._nll_residuals is None:
+            return None
+        nll, stderr = weighted_scores(self._nll_sums, self._sizes, self._documents(number))
+        factor = np.exp(self._nll_residuals[self._runs(number)])
+        return nll * factor, stderr * factor
+
     def grid(self, number: int) -> Grid:
         """A replicate as a grid; similarities and costs are those of the file."""
         scores, stderr = self.scores(number)
-        return with_scores(self._grid, scores, stderr)
+        return with_scores(self._grid, scores, stderr, self.nlls(number))
+
+    def _documents(self, number: int) -> np.ndarray:
+        """How often each cluster of documents is drawn."""
+        count = len(self._sizes)
+        rng = np.random.default_rng([number, 1, self._task])
+        return np.bincount(rng.integers(0, count, count), minlength=count)
+
+    def _runs(self, number: int) -> np.ndarray:
+        """Which run's residuals each pair gets."""
+        rng = np.random.default_rng([number, 0])
+        return rng.integers(0, len(self._residuals), len(self._sums))
 
 
 def weighted_scores(
@@ -173,16 +197,21 @@ def weighted_scores(
     return means, np.sqrt(count / (count - 1) * squares) / documents
 
 
-def with_scores(grid: Grid, scores: np.ndarray, stderr: np.ndarray) -> Grid:
-    """A grid with other scores; pairs x rungs in the order of its candidates."""
+def with_scores(
+    grid: Grid,
+    scores: np.ndarray,
+    stderr: np.ndarray,
+    nlls: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Grid:
+    """A grid with other scores and likelihoods; pairs x rungs in the order of its candidates."""
     by_pair = {curve.candidate: curve for curve in grid.curves}
-    curves = tuple(
-        by_pair[candidate].model_copy(
-            update={"score": tuple(score.tolist()), "stderr": tuple(noise.tolist())}
-        )
-        for candidate, score, noise in zip(grid.candidates, scores, stderr, strict=True)
-    )
-    return _rebuilt(grid, curves)
+    curves = []
+    for row, candidate in enumerate(grid.candidates):
+        update = {"score": tuple(scores[row].tolist()), "stderr": tuple(stderr[row].tolist())}
+        for key, values in zip(("nll", "nll_stderr"), nlls or (None, None), strict=True):
+            update[key] = None if values is None else tuple(values[row].tolist())
+        curves.append(by_pair[candidate].model_copy(update=update))
+    return _rebuilt(grid, tuple(curves))
 
 
 def _rebuilt(grid: Grid, curves: tuple[GridCurve, ...]) -> Grid:

@@ -101,11 +101,12 @@ def _write_task(setting: Setting, files: Files, task: Task, folder: Path) -> Non
     _dump(folder / f"{task.name}.json", content)
     biased = _similarities(setting, files, task, "biased")
     _dump(folder / f"{task.name}.biased.json", biased)
-    values = [files.array(Job("train", *pair), task.name) for pair in setting.pairs]
+    jobs = [Job("train", *pair) for pair in setting.pairs]
     clusters = task.clusters or range(len(task.documents))
     np.savez_compressed(
         folder / f"{task.name}.npz",
-        values=np.stack(values),
+        values=np.stack([files.array(job, task.name) for job in jobs]),
+        nlls=np.stack([files.array(job, f"{task.name}/nll") for job in jobs]),
         clusters=np.array(clusters, dtype=np.int32),
     )
 
@@ -137,11 +138,11 @@ def _write_seeds(
     _dump(folder / "seeds.json", {**listed, "samples": setting.rungs})
     values = {}
     for task in setting.tasks:
-        rows = [
-            [files.array(Job("train", *pair, seed=seed), task.name) for seed in seeds]
-            for pair in chosen
-        ]
+        jobs = [[Job("train", *pair, seed=seed) for seed in seeds] for pair in chosen]
+        rows = [[files.array(job, task.name) for job in row] for row in jobs]
         values[task.name] = np.array(rows)
+        measured = [[files.read(job)["tasks"][task.name]["nll"] for job in row] for row in jobs]
+        values[f"{task.name}/nll"] = np.array(measured)
     np.savez_compressed(folder / "seeds.npz", **values)  # type: ignore[arg-type]
 
 

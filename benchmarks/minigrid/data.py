@@ -4,10 +4,12 @@ Below one folder lie, for every task:
     TASK.json           the grid file (`mordal_optuna.search.grid`), similarities by debiased CKA
     TASK.biased.json    {"vision_similarity", "llm_similarity"} by plain CKA
     TASK.npz            `values`, pairs x rungs x documents, in the order of the grid's candidates
-                        and rungs; `clusters`, of each document
+                        and rungs; `nlls`, -ln p of the reference answers, the same; `clusters`,
+                        of each document
 and for all tasks:
     seeds.json          {"pairs", "seeds", "samples"}: pairs that were trained with further seeds
-    seeds.npz           by task: pairs x seeds x rungs x documents, the same documents
+    seeds.npz           by task: pairs x seeds x rungs x documents, the same documents; as
+                        TASK/nll the mean -ln p, pairs x seeds x rungs
     rivals.json         {"seconds": {rival: all tasks together}, TASK: {rival: one score a pair}}
     schedules.json      optional: {"pairs", "schedules", "samples",
                         TASK: pairs x schedules x rungs}
@@ -86,6 +88,8 @@ class TaskData:
         seed_scores: their scores, pairs x seeds x rungs, the grid's own seed first.
         rivals: training-free rankings; None where none were computed.
         schedules: other schedules; None where none were run.
+        nlls: -ln p of the reference answers, pairs x rungs x documents; None leaves it out.
+        seed_nlls: their means, pairs x seeds x rungs, the grid's own seed first.
     """
 
     grid: Grid
@@ -96,6 +100,8 @@ class TaskData:
     seed_scores: np.ndarray
     rivals: Rivals | None = None
     schedules: Schedules | None = None
+    nlls: np.ndarray | None = None
+    seed_nlls: np.ndarray | None = None
 
     @property
     def task(self) -> str:
@@ -134,10 +140,13 @@ def read_task(folder: Path, task: str) -> TaskData:
     similarities = {key: biased[key] for key in ("vision_similarity", "llm_similarity")}
     with np.load(_there(folder / f"{task}.npz")) as stored:
         values, clusters = stored["values"].astype(np.float64), stored["clusters"]
-    _check(grid, values, clusters)
+        nlls = stored["nlls"].astype(np.float64)
+    _check(grid, values, nlls, clusters)
     # Clusters may be any whole numbers; from here on they count from 0 without gaps.
     clusters = np.unique(clusters, return_inverse=True)[1]
-    seed_pairs, seed_scores = _seeds(folder, grid, values.mean(axis=2))
+    seed_pairs, seed_scores, seed_nlls = _seeds(
+        folder, grid, values.mean(axis=2), nlls.mean(axis=2)
+    )
     return TaskData(
         grid,
         Grid.model_validate({**grid.model_dump(), **similarities}),
@@ -147,6 +156,8 @@ def read_task(folder: Path, task: str) -> TaskData:
         seed_scores,
         _rivals(folder, grid),
         _schedules(folder, grid),
+        nlls,
+        seed_nlls,
     )
 
 
@@ -156,12 +167,13 @@ def _there(path: Path) -> Path:
     return path
 
 
-def _check(grid: Grid, values: np.ndarray, clusters: np.ndarray) -> None:
+def _check(grid: Grid, values: np.ndarray, nlls: np.ndarray, clusters: np.ndarray) -> None:
     samples = grid.curves[0].samples
     shape = (len(grid.candidates), len(samples), grid.test_documents)
-    if values.shape != shape or clusters.shape != shape[2:]:
+    if values.shape != shape or nlls.shape != shape or clusters.shape != shape[2:]:
         raise GridError(
-            f"{grid.task}: values of shape {values.shape} with {len(clusters)} clusters; pairs, "
+            f"{grid.task}: values of shape {values.shape} and nlls of {nlls.shape} with "
+            f"{len(clusters)} clusters; pairs, "
             f"rungs and documents are {shape}, and every document has its cluster"
         )
     means = values.mean(axis=2)
@@ -176,17 +188,25 @@ def _check(grid: Grid, values: np.ndarray, clusters: np.ndarray) -> None:
         )
 
 
-def _seeds(folder: Path, grid: Grid, scores: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
+def _seeds(
+    folder: Path, grid: Grid, scores: np.ndarray, nlls: np.ndarray
+) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+    """Rows of the pairs that have further seeds; their scores and their mean -ln p."""
     listed = json.loads(_there(folder / "seeds.json").read_text(encoding="utf-8"))
     rows = _rows(grid, listed["pairs"], "seeds.json")
     with np.load(_there(folder / "seeds.npz")) as stored:
         further = stored[grid.task].astype(np.float64).mean(axis=3)
+        further_nlls = stored[f"{grid.task}/nll"].astype(np.float64)
     wanted = (len(rows), len(listed["seeds"]), scores.shape[1])
-    if further.shape != wanted:
-        raise GridError(
-            f"seeds.npz has {further.shape} for {grid.task}; pairs, seeds and rungs are {wanted}"
-        )
-    return rows, np.concatenate([scores[list(rows), None], further], axis=1)
+    for found in (further, further_nlls):
+        if found.shape != wanted:
+            raise GridError(
+                f"seeds.npz has {found.shape} for {grid.task}; pairs, seeds and rungs are {wanted}"
+            )
+    own = [means[list(rows), None] for means in (scores, nlls)]
+    both = zip(own, (further, further_nlls), strict=True)
+    all_scores, all_nlls = (np.concatenate(found, axis=1) for found in both)
+    return rows, all_scores, all_nlls
 
 
 def _rivals(folder: Path, grid: Grid) -> Rivals | None:

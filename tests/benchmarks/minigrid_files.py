@@ -46,11 +46,13 @@ def write_files(
         chosen = list(range(0, len(pairs), max(1, len(pairs) // 9)))[:9]
         moved = np.clip(curves[chosen, None] + rng.normal(0, 0.02, (len(chosen), 2, 1)), 0, 1)
         further[task] = _answers(rng, moved, difficulty)
+        further[f"{task}/nll"] = _nlls(moved)
         other[task] = [[row.tolist()] * len(SCHEDULES) for row in curves[chosen]]
         noisy = (curves[:, -1] + rng.normal(0, 0.05, len(pairs))).tolist()
         rivals[task] = {"logme": noisy, "logme@budget": [None, *noisy[1:]]}
-        _write_grid(folder, task, grid, values, clusters)
-        np.savez_compressed(folder / f"{task}.npz", values=values, clusters=clusters)
+        nlls = _nlls(curves)[..., None] * (0.5 + difficulty)
+        _write_grid(folder, task, grid, values, nlls, clusters)
+        np.savez_compressed(folder / f"{task}.npz", values=values, nlls=nlls, clusters=clusters)
     samples = list(grid.curves[0].samples)
     listed = {"pairs": [pairs[n] for n in chosen], "samples": samples}
     _dump(folder / "seeds.json", {**listed, "seeds": [1, 2]})
@@ -66,17 +68,30 @@ def _answers(rng: np.random.Generator, scores: np.ndarray, difficulty: np.ndarra
     return (own < scores[..., None]).astype(np.float16)
 
 
+def _nlls(scores: np.ndarray) -> np.ndarray:
+    """The better the score, the likelier the answer."""
+    return 3 * (1 - scores) + 0.05
+
+
 def _write_grid(
-    folder: Path, task: str, grid: Grid, values: np.ndarray, clusters: np.ndarray
+    folder: Path,
+    task: str,
+    grid: Grid,
+    values: np.ndarray,
+    nlls: np.ndarray,
+    clusters: np.ndarray,
 ) -> None:
     scores = values.astype(float).mean(axis=2)
     stored = json.loads(grid.model_dump_json()) | {"task": task}
     sizes = np.bincount(clusters)
-    for curve, score, own in zip(stored["curves"], scores, values.astype(float), strict=True):
-        sums = np.array([np.bincount(clusters, row - row.mean()) for row in own])
-        factor = len(sizes) / (len(sizes) - 1)
-        curve["score"] = score.tolist()
-        curve["stderr"] = (np.sqrt(factor * (sums**2).sum(axis=1)) / len(clusters)).tolist()
+    factor = len(sizes) / (len(sizes) - 1)
+    for curve, score, own, nll in zip(
+        stored["curves"], scores, values.astype(float), nlls, strict=True
+    ):
+        curve["score"], curve["nll"] = score.tolist(), nll.mean(axis=1).tolist()
+        for key, rows in (("stderr", own), ("nll_stderr", nll)):
+            sums = np.array([np.bincount(clusters, row - row.mean()) for row in rows])
+            curve[key] = (np.sqrt(factor * (sums**2).sum(axis=1)) / len(clusters)).tolist()
     _dump(folder / f"{task}.json", stored)
     lifted = (0.5 + np.array(stored["vision_similarity"]) / 2).tolist()
     biased = {"vision_similarity": lifted, "llm_similarity": stored["llm_similarity"]}

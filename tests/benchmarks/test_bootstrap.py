@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,24 @@ def test_residuals_have_the_seeds_variance() -> None:
 def test_scores_stay_scores() -> None:
     moved = add_on_z(np.array([0.0, 0.5, 1.0]), np.array([-0.2, 0.0, 0.3]))
     assert moved == pytest.approx([0, 0.5, 1])
+
+
+def test_likelihoods_are_redrawn_with_the_scores(tasks: tuple[TaskData, ...]) -> None:
+    """Where -ln p of a document falls as its value rises, and runs differ alike, they go along."""
+    data = tasks[0]
+    z = np.arcsin(np.sqrt(data.seed_scores))
+    linked = replace(data, nlls=2 - data.values, seed_nlls=np.exp(-z))
+    resampler = Resampler(linked)
+    scores, stderr = resampler.documents_redrawn(4)
+    found = resampler.nlls(4)
+    assert found
+    factor = np.exp(-resampler.seeds_redrawn(4))
+    assert found[0] == pytest.approx((2 - scores) * factor)
+    assert found[1] == pytest.approx(stderr * factor)
+    curve = resampler.grid(4).curves[0]
+    assert curve.nll == pytest.approx(found[0][0].tolist())
+    assert curve.nll_stderr == pytest.approx(found[1][0].tolist())
+    assert Resampler(replace(data, nlls=None)).grid(4).curves[0].nll is None
 
 
 def test_replicates_repeat_and_share_the_run_over_tasks(tasks: tuple[TaskData, ...]) -> None:

@@ -126,10 +126,6 @@ def _views(layer: Any, heads: int) -> _Attention:
         query, key, value = both.view(heads, 3, -1, n).unbind(1)
         return _Attention(query, key, value, layer.attention.dense.weight)
     inside = layer.self_attn
-    if hasattr(inside, "qkv_proj"):  # phi3
-        n = inside.qkv_proj.weight.shape[1]
-        query, key, value = inside.qkv_proj.weight.view(3, heads, -1, n).unbind(0)
-    else:
-        weights = (inside.q_proj.weight, inside.k_proj.weight, inside.v_proj.weight)
-        query, key, value = (w.view(heads, -1, w.shape[1]) for w in weights)
+    weights = (inside.q_proj.weight, inside.k_proj.weight, inside.v_proj.weight)
+    query, key, value = (w.view(heads, -1, w.shape[1]) for w in weights)
     return _Attention(query, key, value, inside.o_proj.weight)

@@ -112,14 +112,14 @@ MINIGRID = WorldRecipe(
         WorldEncoder("aimv2-xs", "aimv2", "sigmoid", _BROAD, 64, 3, 64, 16, 150, 32, 1e-2),
     ),
     llms=(
-        WorldLlm("llama-m", "llama", _SCHOOL, 128, 4, 512, 880, 1400, 16, 3e-3, 8),
+        WorldLlm("llama-m", "llama", _GENERAL, 128, 4, 512, 880, 0, 16, 3e-3, 8),
         WorldLlm("olmo2-mc", "olmo2", _CHOICES, 128, 4, 512, 880, 900, 16, 3e-3, 8),
-        WorldLlm("qwen2-rel", "qwen2", _RELATIONS, 128, 4, 512, 720, 720, 16, 3e-3, 8),
+        WorldLlm("qwen3-rel", "qwen3", _RELATIONS, 128, 4, 512, 720, 720, 16, 3e-3, 8),
         WorldLlm("mistral-num", "mistral", _NUMBERS, 128, 3, 512, 720, 0, 16, 3e-3, 8),
         WorldLlm("gemma-read", "gemma", _READING, 96, 4, 512, 720, 0, 16, 3e-3, 8),
-        WorldLlm("phi3-s", "phi3", _SCHOOL, 96, 4, 512, 640, 900, 16, 3e-3, 8),
+        WorldLlm("olmo2-s", "olmo2", _SCHOOL, 96, 4, 512, 640, 900, 16, 3e-3, 8),
         WorldLlm("neox-xs", "gpt_neox", _GENERAL, 64, 3, 512, 300, 0, 16, 3e-3, 8),
     ),
-    alignment=WorldAlignment(_GENERAL, samples=8192, turns=4, telling=1.0),
+    alignment=WorldAlignment(_GENERAL, samples=16384, turns=4, telling=1.0),
     documents=300,
 )

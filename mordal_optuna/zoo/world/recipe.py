@@ -41,7 +41,7 @@ class WorldLlm:
     """
 
     name: str
-    family: Literal["llama", "qwen2", "mistral", "gemma", "phi3", "olmo2", "gpt_neox"]
+    family: Literal["llama", "qwen3", "mistral", "gemma", "olmo2", "gpt_neox"]
     mixture: tuple[tuple[Skill, float], ...]
     width: int
     layers: int

@@ -23,7 +23,7 @@ from mordal_optuna.zoo.world.scenes import Scene, Thing
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-FAMILIES = ("llama", "qwen2", "mistral", "gemma", "phi3", "olmo2", "gpt_neox")
+FAMILIES = ("llama", "qwen3", "mistral", "gemma", "olmo2", "gpt_neox")
 SCENE = Scene((Thing("red", "star", 3), Thing("blue", "ring", 7)), background=0)
 TEXTS = [
     ["<s>USER: Which is red?\nA. blue\nB. red\n? ASSISTANT:", " B</s>"],
