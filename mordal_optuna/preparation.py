@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.checkpoint import model_identity
 from mordal_optuna.alignment.loading import load_config
-from mordal_optuna.alignment.session import LIBRARIES, warm_up
-from mordal_optuna.representation.cache import Features, FeatureStore, images_digest
+from mordal_optuna.alignment.session import LIBRARIES, warm_up, with_projector
+from mordal_optuna.representation.cache import Computed, ComputedStore, images_digest
 from mordal_optuna.representation.features import llm_features, vision_features
 from mordal_optuna.representation.similarity import Cka, MutualKnn
 from mordal_optuna.search.clusters import cluster_pool
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.session import Machine
     from mordal_optuna.config import RepresentationSettings, StudySettings
@@ -55,7 +56,7 @@ class Comparison:
             data: warms up the projectors.
             images: images of the target task, at least 4.
             machine: where to compute.
-            folder: keeps features.
+            folder: keeps features and warmed-up projectors.
             progress: is told of bars and clusters.
         """
         self._settings = settings
@@ -65,7 +66,7 @@ class Comparison:
         self._machine = machine
         self._progress = progress
         self._digest = images_digest(images)
-        self._store = FeatureStore(folder)
+        self._store = ComputedStore(folder)
         self._measure = similarity_measure(settings.representation, machine.device)
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
 
@@ -98,13 +99,13 @@ class Comparison:
 
     def _vision_features(self) -> dict[str, np.ndarray]:
         return {
-            source.name: self._kept(
+            source.name: self._features(
                 {"encoder": self._identity(source)}, partial(self._encode, source)
             )
             for source in self._pool.vision_encoders
         }
 
-    def _encode(self, source: ModelSource) -> Features:
+    def _encode(self, source: ModelSource) -> Computed:
         start = perf_counter()
         values = vision_features(
             source,
@@ -115,7 +116,7 @@ class Comparison:
             progress=self._progress,
             processes=self._machine.processes,
         )
-        return Features(values, {"features": self._since(start)})
+        return Computed({"features": values}, {"features": self._since(start)})
 
     def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
         """Last hidden states of every LLM, fed with the medoid's embeddings."""
@@ -123,34 +124,21 @@ class Comparison:
         recipe = self._settings.alignment.model_dump(
             mode="json", exclude={"conversations", "images", "dataset", "lora"}
         )
-        return {
-            llm.name: self._kept(
-                {
-                    "encoder": self._identity(encoder),
-                    "llm": self._identity(llm),
-                    "recipe": recipe,
-                    "warmup_samples": self._settings.representation.warmup_samples,
-                    "data": self._data.digest,
-                    "seed": self._settings.seed,
-                },
-                partial(self._warm_and_encode, encoder, llm),
-            )
-            for llm in self._pool.llms
-        }
+        found = {}
+        for llm in self._pool.llms:
+            warmed: dict[str, object] = {
+                "encoder": self._identity(encoder),
+                "llm": self._identity(llm),
+                "recipe": recipe,
+                "warmup_samples": self._settings.representation.warmup_samples,
+                "data": self._data.digest,
+                "seed": self._settings.seed,
+            }
+            found[llm.name] = self._features(warmed, partial(self._feed, encoder, llm, warmed))
+        return found
 
-    def _warm_and_encode(self, encoder: ModelSource, llm: ModelSource) -> Features:
-        start = perf_counter()
-        vlm = warm_up(
-            encoder,
-            llm,
-            settings=self._settings.alignment,
-            seed=self._settings.seed,
-            data=self._data,
-            samples=self._settings.representation.warmup_samples,
-            machine=self._machine,
-            progress=self._progress,
-        )
-        warm = self._since(start)
+    def _feed(self, encoder: ModelSource, llm: ModelSource, warmed: dict[str, object]) -> Computed:
+        vlm, warm_seconds = self._warmed_up(encoder, llm, warmed)
         start = perf_counter()
         values = llm_features(
             vlm,
@@ -160,15 +148,57 @@ class Comparison:
             progress=self._progress,
             processes=self._machine.processes,
         )
-        return Features(values, {"warmup": warm, "features": self._since(start)})
+        seconds = {"warmup": warm_seconds, "features": self._since(start)}
+        return Computed({"features": values}, seconds)
 
-    def _kept(self, identity: dict[str, object], compute: Callable[[], Features]) -> np.ndarray:
-        """Features as they are found on disk, or computed and put there."""
+    def _warmed_up(
+        self, encoder: ModelSource, llm: ModelSource, warmed: dict[str, object]
+    ) -> tuple[Vlm, float]:
+        """A candidate with a warmed-up projector, which a study on another task may have left."""
+        live: list[Vlm] = []
+
+        def compute() -> Computed:
+            start = perf_counter()
+            vlm = warm_up(
+                encoder,
+                llm,
+                settings=self._settings.alignment,
+                seed=self._settings.seed,
+                data=self._data,
+                samples=self._settings.representation.warmup_samples,
+                machine=self._machine,
+                progress=self._progress,
+            )
+            live.append(vlm)
+            projector = {name: p.detach().cpu().numpy() for name, p in vlm.trainable().items()}
+            return Computed(projector, {"warmup": self._since(start)})
+
+        found = self._kept({**warmed, "kept": "projector"}, compute)
+        vlm = next(iter(live), None) or with_projector(
+            encoder,
+            llm,
+            found.arrays,
+            settings=self._settings.alignment,
+            device=self._machine.device,
+        )
+        return vlm, found.seconds["warmup"]
+
+    def _features(
+        self, identity: dict[str, object], compute: Callable[[], Computed]
+    ) -> np.ndarray:
+        """Features of the task's images; their cost counts as this study's."""
+        batch_size = self._settings.representation.batch_size
+        shaped = {**identity, "images": self._digest, "batch_size": batch_size}
+        found = self._kept(shaped, compute)
+        for part, seconds in found.seconds.items():
+            self._seconds[part] += seconds
+        return found.arrays["features"]
+
+    def _kept(self, identity: dict[str, object], compute: Callable[[], Computed]) -> Computed:
+        """Arrays as they are found on disk, or computed and put there."""
         shaped = {
             **identity,
-            "images": self._digest,
             "precision": self._settings.alignment.precision,
-            "batch_size": self._settings.representation.batch_size,
             "device": self._machine.device.type,
             "libraries": {name: version(name) for name in LIBRARIES},
         }
@@ -179,9 +209,7 @@ class Comparison:
         if found is None:
             found = made = compute()
             processes.together(lambda: self._store.put(shaped, made) if processes.leads else None)
-        for part, seconds in found.seconds.items():
-            self._seconds[part] += seconds
-        return found.values
+        return found
 
     def _since(self, start: float) -> float:
         """Device-seconds: all processes wait for one another."""

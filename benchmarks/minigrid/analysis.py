@@ -235,6 +235,7 @@ def _small(folder: Path, task: str, *, effort: Effort) -> tuple[Any, ...]:
 def _store(folder: Path, tasks: tuple[str, ...], method: str, *, effort: Effort) -> Shared:
     data: tuple[TaskData, ...] = read_tasks(folder, tasks)
     resamplers = [Resampler(own) for own in data]
+    warmed = [one_store.warmed(own, method) for own in data]
     bills: dict[str, list[one_store.Bill]] = {"measured": [], "projected": []}
     for number in range(-1, effort.store):
         grids = [
@@ -242,8 +243,8 @@ def _store(folder: Path, tasks: tuple[str, ...], method: str, *, effort: Effort)
             for own, resampler in zip(data, resamplers, strict=True)
         ]
         runs = [light_replay(grid, method, draws=1) for grid in grids]
-        bills["measured"].append(one_store.measured(grids, runs))
-        bills["projected"].append(one_store.projected(grids, runs))
+        bills["measured"].append(one_store.measured(grids, runs, warmed))
+        bills["projected"].append(one_store.projected(grids, runs, warmed))
     return Shared(_bill(bills["measured"]), _bill(bills["projected"]))
 
 

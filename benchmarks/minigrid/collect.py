@@ -44,6 +44,7 @@ def collect(
         _write_task(setting, files, task, folder)
     _write_seeds(setting, files, folder, seeds, chosen)
     _write_rivals(setting, files, folder)
+    _write_warmups(setting, files, folder)
 
 
 def collect_schedules(
@@ -165,6 +166,14 @@ def _write_rivals(setting: Setting, files: Files, folder: Path) -> None:
                 scores = [own["scores"][task.name][rival] for own in rivals]
                 rows[f"{rival}{suffix}"] = [s if np.isfinite(s) else None for s in scores]
     _dump(folder / "rivals.json", content)
+
+
+def _write_warmups(setting: Setting, files: Files, folder: Path) -> None:
+    """Of the projectors alone: they serve all tasks."""
+    seconds = {
+        f"{v}|{m}": files.read(Job("compare", v, m))["warmup_seconds"] for v, m in setting.pairs
+    }
+    _dump(folder / "warmups.json", seconds)
 
 
 def _curve(files: Files, job: Job, task: str) -> dict[str, Any]:

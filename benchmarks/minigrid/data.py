@@ -11,6 +11,8 @@ and for all tasks:
     seeds.npz           by task: pairs x seeds x rungs x documents, the same documents; as
                         TASK/nll the mean -ln p, pairs x seeds x rungs
     rivals.json         {"seconds": {rival: all tasks together}, TASK: {rival: one score a pair}}
+    warmups.json        {"encoder|llm": device-seconds of the projector's warm-up alone, which
+                        serves all tasks; in the grid files it is joined with the LLM's features}
     schedules.json      optional: {"pairs", "schedules", "samples",
                         TASK: pairs x schedules x rungs}
 """
@@ -18,7 +20,7 @@ and for all tasks:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ from mordal_optuna.search.grid import Grid, read_grid
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from mordal_optuna.pool import Candidate
 
 # In the order of the paper's table.
 TASKS = (
@@ -90,6 +94,7 @@ class TaskData:
         schedules: other schedules; None where none were run.
         nlls: -ln p of the reference answers, pairs x rungs x documents; None leaves it out.
         seed_nlls: their means, pairs x seeds x rungs, the grid's own seed first.
+        warmups: device-seconds of projectors' warm-ups alone, by pair.
     """
 
     grid: Grid
@@ -102,6 +107,7 @@ class TaskData:
     schedules: Schedules | None = None
     nlls: np.ndarray | None = None
     seed_nlls: np.ndarray | None = None
+    warmups: Mapping[Candidate, float] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -158,6 +164,7 @@ def read_task(folder: Path, task: str) -> TaskData:
         _schedules(folder, grid),
         nlls,
         seed_nlls,
+        _warmups(folder, grid),
     )
 
 
@@ -223,6 +230,20 @@ def _rivals(folder: Path, grid: Grid) -> Rivals | None:
             )
     tasks = sum(1 for key in stored if key != "seconds")
     return Rivals(scores, {name: stored["seconds"][name] / tasks for name in scores})
+
+
+def _warmups(folder: Path, grid: Grid) -> dict[Candidate, float]:
+    stored = json.loads(_there(folder / "warmups.json").read_text(encoding="utf-8"))
+    found = {}
+    for candidate in grid.candidates:
+        key, most = f"{candidate.vision_encoder}|{candidate.llm}", grid.warmup(candidate)
+        if not 0 <= stored.get(key, -1.0) <= most:
+            raise GridError(
+                f"warmups.json has {stored.get(key)} for {key!r} on {grid.task}; it must be "
+                f"between 0 and the {most} seconds of the grid file, which include it"
+            )
+        found[candidate] = stored[key]
+    return found
 
 
 def _schedules(folder: Path, grid: Grid) -> Schedules | None:

@@ -1,8 +1,9 @@
 """What all tasks together cost: searches that share one checkpoint store, one grid, or nothing.
 
     one store       a pair is trained once, as far as the task that went furthest with it asks
-                    for; features, warm-ups and evaluations are paid for each task, since they
-                    depend on its pictures and documents
+                    for, and a projector is warmed up once, as the product does it (`preparation`);
+                    features and evaluations are paid for each task, since they depend on its
+                    pictures and documents
     separate        every search trains for itself
     shared grid     every pair trained fully once, and scored once on every task
     separate grids  every pair trained fully for every task
@@ -17,9 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mordal_optuna.replay.run import method_settings, pool_tree, warmed_up
 from mordal_optuna.search.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
+from mordal_optuna.search.methods import COMPARING
 
 if TYPE_CHECKING:
+    from benchmarks.minigrid.data import TaskData
     from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.run import Replay
     from mordal_optuna.search.grid import Grid
@@ -65,12 +69,23 @@ def tops(found: Replay) -> Tops:
     return {e.candidate: e.samples for e in found.ranking if e.samples}
 
 
-def measured(grids: Sequence[Grid], runs: Sequence[Replay]) -> Bill:
+def warmed(data: TaskData, method: str) -> dict[Candidate, float]:
+    """Device-seconds of the projectors' warm-ups that a method asks for on a task, by pair."""
+    settings = method_settings(method)
+    if settings.method not in COMPARING:
+        return {}
+    return {c: data.warmups[c] for c in warmed_up(pool_tree(data.grid, settings))}
+
+
+def measured(
+    grids: Sequence[Grid], runs: Sequence[Replay], warmed: Sequence[Mapping[Candidate, float]]
+) -> Bill:
     """The bill in device-seconds as measured.
 
     Args:
         grids: one a task, of the same pool.
         runs: one search a task.
+        warmed: device-seconds of the projectors' warm-ups that each search asked for.
     """
     furthest: dict[Candidate, float] = {}
     for grid, run in zip(grids, runs, strict=True):
@@ -85,15 +100,21 @@ def measured(grids: Sequence[Grid], runs: Sequence[Replay]) -> Bill:
         for curve in grid.curves:
             full[curve.candidate] = max(full[curve.candidate], curve.train_seconds[-1])
     return Bill(
-        store=separate - training + sum(furthest.values()),
+        store=separate - training + sum(furthest.values()) - _again(warmed),
         separate=separate,
         grid=sum(full.values()) + evaluated,
         grids=sum(grid.grid_seconds for grid in grids),
     )
 
 
-def projected(grids: Sequence[Grid], runs: Sequence[Replay]) -> Bill:
+def projected(
+    grids: Sequence[Grid], runs: Sequence[Replay], warmed: Sequence[Mapping[Candidate, float]]
+) -> Bill:
     """The bill with every unit at its cost at 7B (`mordal_optuna.search.costs`)."""
+    equal_samples = [
+        {c: seconds / grid.seconds_per_sample(c) for c, seconds in own.items()}
+        for grid, own in zip(grids, warmed, strict=True)
+    ]
     furthest: dict[Candidate, int] = {}
     for run in runs:
         for candidate, samples in tops(run).items():
@@ -104,8 +125,19 @@ def projected(grids: Sequence[Grid], runs: Sequence[Replay]) -> Bill:
     evaluated = pairs * sum(grid.test_documents for grid in grids) * SCORED_DOCUMENT
     trained = pairs * samples * TRAIN_SAMPLE
     return Bill(
-        store=separate - training + sum(furthest.values()) * TRAIN_SAMPLE,
+        store=separate
+        - training
+        + (sum(furthest.values()) - _again(equal_samples)) * TRAIN_SAMPLE,
         separate=separate,
         grid=trained + evaluated,
         grids=len(grids) * trained + evaluated,
     )
+
+
+def _again(warmed: Sequence[Mapping[Candidate, float]]) -> float:
+    """What is saved where a projector that one search has warmed up serves the others."""
+    once: dict[Candidate, float] = {}
+    for own in warmed:
+        for candidate, cost in own.items():
+            once[candidate] = max(once.get(candidate, 0.0), cost)
+    return sum(sum(own.values()) for own in warmed) - sum(once.values())

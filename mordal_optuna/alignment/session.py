@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
@@ -406,4 +408,36 @@ def warm_up(
     until = batches * settings.batch_size
     with progress.track(f"warm up {vision_encoder.name} + {llm.name}", until) as advance:
         trainer.run(until, advance)
+    return vlm
+
+
+def with_projector(
+    vision_encoder: ModelSource,
+    llm: ModelSource,
+    projector: Mapping[str, np.ndarray],
+    *,
+    settings: AlignmentSettings,
+    device: torch.device,
+) -> Vlm:
+    """The candidate that `warm_up` gave, from the trained parameters it had.
+
+    Args:
+        vision_encoder: as it was given there.
+        llm: as it was given there.
+        projector: all of the candidate's trainable parameters by name.
+        settings: the recipe.
+        device: where the model lives.
+    """
+    vlm = assemble(
+        vision_encoder,
+        llm,
+        lora=None,
+        precision=settings.precision,
+        seed=0,  # of weights that are replaced
+        device=device,
+        attention=settings.attention,
+    )
+    with torch.no_grad():
+        for name, parameter in vlm.trainable().items():
+            parameter.copy_(torch.from_numpy(projector[name]))
     return vlm

@@ -32,6 +32,7 @@ from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.simulate import Simulated, Steering
     from mordal_optuna.search.grid import Grid
     from mordal_optuna.search.history import History
@@ -277,17 +278,19 @@ def pool_tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
     )
 
 
+def warmed_up(tree: ClusterTree) -> list[Candidate]:
+    """Whose projectors are warmed up: every LLM's with the medoid of every vision cluster."""
+    medoids = {cluster.vision.medoid for cluster in tree.clusters}
+    return [c for c in tree.candidates if c.vision_encoder in medoids]
+
+
 def comparison_costs(grid: Grid, tree: ClusterTree) -> tuple[PartCosts, PartCosts]:
     """What features and warm-ups cost, measured and projected.
-
-    Every LLM is fed by the medoid of every vision cluster.
 
     Raises:
         GridError: if the file lacks a cost.
     """
-    medoids = dict.fromkeys(cluster.vision.medoid for cluster in tree.clusters)
-    fed = [c for c in tree.candidates if c.vision_encoder in medoids]
-    seconds = {candidate: grid.warmup(candidate) for candidate in fed}
+    seconds = {candidate: grid.warmup(candidate) for candidate in warmed_up(tree)}
     equal_samples = sum(s / grid.seconds_per_sample(c) for c, s in seconds.items())
     pictures = len(grid.encoders) * grid.test_documents
     measured = PartCosts(features=grid.feature_seconds, warmup=sum(seconds.values()))

@@ -1,8 +1,8 @@
-"""Features of models on a task's images, kept on disk with what they cost.
+"""What the comparison of models computes, kept on disk with its cost.
 
-A study that was interrupted, or another one on the same images, finds them. Their cost is the
-device-seconds it took to compute them, whoever did, so a study's cost does not depend on how often
-it was interrupted.
+That is features of models on a task's images, and warmed-up projectors, which serve all tasks. A
+study that was interrupted, or another one, finds them. Their cost is the device-seconds it took to
+compute them, whoever did, so a study's cost does not depend on how often it was interrupted.
 """
 
 from __future__ import annotations
@@ -25,47 +25,49 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Features:
-    """What a model makes of images.
+class Computed:
+    """Arrays and what they cost.
 
     Attributes:
-        values: images x width, float64.
+        arrays: by name; `features` are images x width.
         seconds: device-seconds by part, such as warmup and features.
     """
 
-    values: np.ndarray
+    arrays: Mapping[str, np.ndarray]
     seconds: Mapping[str, float]
 
 
-class FeatureStore:
-    """Features by all that shapes them."""
+class ComputedStore:
+    """Arrays by all that shapes them."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep features under a folder; made when the first are saved."""
+        """Keep arrays under a folder; made when the first are saved."""
         self._folder = folder
 
-    def get(self, identity: Mapping[str, object]) -> Features | None:
-        """Features of an identity; None where they are not there or cannot be read."""
+    def get(self, identity: Mapping[str, object]) -> Computed | None:
+        """What is kept of an identity; None where it is not there or cannot be read."""
         path = self._path(identity)
         if not path.is_file():
             return None
         try:
             with safe_open(path, "numpy") as file:
                 seconds = json.loads(file.metadata()["seconds"])
-                return Features(file.get_tensor("features"), seconds)
+                # not `.items()`: a safetensors file has `keys` alone
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return Computed(arrays, seconds)
         except SafetensorError:
             return None  # cut off by a full disk or a crash: computed again
 
-    def put(self, identity: Mapping[str, object], features: Features) -> None:
-        """Keep features; written whole or not at all."""
+    def put(self, identity: Mapping[str, object], computed: Computed) -> None:
+        """Keep arrays; written whole or not at all."""
         path = self._path(identity)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         facts = {
-            "seconds": json.dumps(dict(features.seconds)),
+            "seconds": json.dumps(dict(computed.seconds)),
             "identity": json.dumps(identity, sort_keys=True),
         }
-        save_file({"features": features.values}, scratch, metadata=facts)
+        save_file(dict(computed.arrays), scratch, metadata=facts)
         scratch.replace(path)
 
     def _path(self, identity: Mapping[str, object]) -> Path:

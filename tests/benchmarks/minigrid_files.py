@@ -35,9 +35,12 @@ def write_files(
     folder.mkdir(parents=True, exist_ok=True)
     rivals: dict[str, dict] = {"seconds": {"logme": 3.0, "logme@budget": 9.0}}
     further, other = {}, {}
+    warmups: dict[str, float] = {}
     for number, task in enumerate(tasks):
         rng = np.random.default_rng(number)
         grid = synthetic_grid(number, encoders=side, llms=side, documents=documents)
+        for pair, seconds in grid.warmup_seconds.items():  # the LLM's features are the rest
+            warmups[pair] = min(warmups.get(pair, np.inf), seconds / 2)
         difficulty = np.repeat(rng.random(documents // cluster), cluster)
         clusters = np.repeat(np.arange(documents // cluster), cluster)
         curves = np.array([curve.score for curve in grid.curves])
@@ -58,6 +61,7 @@ def write_files(
     _dump(folder / "seeds.json", {**listed, "seeds": [1, 2]})
     np.savez_compressed(folder / "seeds.npz", **further)
     _dump(folder / "rivals.json", rivals)
+    _dump(folder / "warmups.json", warmups)
     if schedules:
         _dump(folder / "schedules.json", {**listed, "schedules": SCHEDULES, **other})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,18 @@ def test_seeds_of_another_shape_are_refused(own: Path) -> None:
         np.savez_compressed(own / "seeds.npz", **arrays | {name: arrays[name][:, :, 1:]})
         with pytest.raises(GridError, match="pairs, seeds and rungs are"):
             read_task(own, "gqa")
+
+
+@pytest.mark.parametrize("factor", [-1.0, 3.0])
+def test_a_warm_up_that_costs_more_than_the_grid_file_says_is_refused(
+    own: Path, factor: float
+) -> None:
+    stored = json.loads((own / "warmups.json").read_text())
+    key = min(stored)
+    stored[key] *= factor
+    (own / "warmups.json").write_text(json.dumps(stored))
+    with pytest.raises(GridError, match=f"warmups.json has .* for '{re.escape(key)}' on gqa"):
+        read_task(own, "gqa")
 
 
 def test_an_unknown_pair_is_refused(own: Path) -> None:

@@ -108,7 +108,8 @@ def test_the_tables_read_what_the_command_makes(
         assert curve.nll
         assert all(value > 0 for value in curve.nll)
         assert data.grid.feature_seconds > 0
-        assert min(data.grid.warmup_seconds.values()) > 0
+        for candidate, seconds in data.warmups.items():
+            assert 0 < seconds < data.grid.warmup(candidate)
         assert set(data.grid.llm_similarity) == {e.name for e in ENCODERS}
         assert data.biased.vision_similarity != data.grid.vision_similarity
     for path in (tmp_path / "pairs").glob("train-*.json"):

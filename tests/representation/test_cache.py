@@ -1,4 +1,4 @@
-"""Features on disk: found by what shapes them, with what they cost."""
+"""Arrays on disk: found by what shapes them, with what they cost."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mordal_optuna.representation.cache import Features, FeatureStore, images_digest
+from mordal_optuna.representation.cache import Computed, ComputedStore, images_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ONES = Features(np.ones((4, 3)), {"warmup": 2.0, "features": 1.0})
+ONES = Computed({"features": np.ones((4, 3))}, {"warmup": 2.0, "features": 1.0})
 
 
 def test_what_is_kept_is_found_with_its_cost(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path / "features")
+    store = ComputedStore(tmp_path / "features")
     assert store.get({"encoder": "clip"}) is None
     store.put({"encoder": "clip"}, ONES)
     found = store.get({"encoder": "clip"})
     assert found
-    assert np.array_equal(found.values, ONES.values)
+    assert np.array_equal(found.arrays["features"], ONES.arrays["features"])
     assert found.seconds == ONES.seconds
     assert store.get({"encoder": "siglip"}) is None
 
 
 def test_a_file_that_was_cut_off_is_not_found(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path)
+    store = ComputedStore(tmp_path)
     store.put({}, ONES)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:50])
