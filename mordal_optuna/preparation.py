@@ -13,7 +13,7 @@ from mordal_optuna.alignment.session import LIBRARIES, warm_up, with_projector
 from mordal_optuna.representation.cache import Computed, ComputedStore, images_digest
 from mordal_optuna.representation.features import llm_features, vision_features
 from mordal_optuna.representation.similarity import Cka, MutualKnn
-from mordal_optuna.search.clusters import cluster_pool
+from mordal_optuna.search.clusters import LEAST_CKA, cluster_pool
 from mordal_optuna.search.result import Representation
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Comparison:
             vision_threshold=search.vision_threshold,
             llm_threshold=search.llm_threshold,
             linkage=search.linkage,
+            least=least_alike(self._settings.representation),
         )
         rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
         return Representation(_rows(vision), rows, tree, dict(self._seconds))
@@ -239,6 +240,11 @@ def similarity_measure(
             return Cka("minibatch", device=device)
         case "cka-debiased":
             return Cka("debiased", device=device)
+
+
+def least_alike(settings: RepresentationSettings) -> float:
+    """How alike models must be by the measure to share a cluster where no threshold is set."""
+    return -1.0 if settings.similarity == "mutual-knn" else LEAST_CKA
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:

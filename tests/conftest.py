@@ -109,7 +109,14 @@ def study_content(zoo: Path, tmp_path: Path) -> dict[str, Any]:
         "task": {"name": "mordal_scenes", "data": str(zoo / "tasks" / "scenes")},
         "also_score": [{"name": "scienceqa_img", "data": str(zoo / "tasks" / "ScienceQA")}],
         "representation": {"images": 16, "warmup_samples": 16},
-        "search": {"first_ratio": 0.125, "max_ratio": 0.5, "top_clusters": 1, "finalists": 1},
+        "search": {
+            "first_ratio": 0.125,
+            "max_ratio": 0.5,
+            "top_clusters": 1,
+            "fit_points": 3,
+            "finalists": 1,
+            "finish": "full",
+        },
         "runtime": {"device": "cpu"},
     }
 

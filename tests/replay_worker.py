@@ -33,8 +33,8 @@ GRID = synthetic_grid(3)
 
 
 def grid_search_plan() -> Plan:
-    """The default search over the 7 x 7 grid, with two finalists."""
-    settings = method_settings("mordal").model_copy(update={"finalists": 2})
+    """The default search over the 7 x 7 grid."""
+    settings = method_settings("mordal")
     tree = cluster_pool(GRID.encoders, GRID.llms, GRID.vision_similarity, GRID.similarity_of_llms)
     return build_plan(settings, tree, GRID.full_samples)
 

@@ -77,7 +77,7 @@ def _add_llm(**model: str) -> Callable[[dict[str, Any]], None]:
             r"^search.vision_threshold: got 3; allowed are 'auto'",
         ),
         (_set("search.eta", 1), r"^search.eta: got 1; .*greater than or equal to 2"),
-        (_set("search.first_ratio", 0.5), r"^search.first_ratio: 0.5 .* max_ratio 0.125"),
+        (_set("search.first_ratio", 0.5), r"^search.first_ratio: 0.5 .* max_ratio 0.0625"),
         (
             _set("task.early_documents", [{"below": 0.2, "documents": 9}] * 2),
             r"^task.early_documents: 9 documents below 0.2 follow 9 below 0.2; both must grow",

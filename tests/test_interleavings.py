@@ -221,11 +221,16 @@ ACTIONS = st.lists(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(actions=ACTIONS, finalists=st.integers(0, 2), top_clusters=st.integers(1, 4))
+@given(
+    actions=ACTIONS,
+    finalists=st.integers(0, 4),
+    top_clusters=st.integers(1, 4),
+    race=st.sampled_from([(), (2048, 4096)]),
+)
 def test_every_rung_once_and_the_ranking_of_the_undisturbed_search(
-    actions: list[tuple[str, int]], finalists: int, top_clusters: int
+    actions: list[tuple[str, int]], finalists: int, top_clusters: int, race: tuple[int, ...]
 ) -> None:
-    chosen = plan(finalists=finalists, top_clusters=top_clusters)
+    chosen = plan(finalists=finalists, top_clusters=top_clusters, race=race)
     undisturbed = table()
     expected = chosen.ranking(study_history(search(chosen, undisturbed)))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

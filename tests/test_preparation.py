@@ -9,8 +9,8 @@ from PIL import Image
 
 from mordal_optuna import preparation
 from mordal_optuna.alignment.session import Machine
-from mordal_optuna.config import parse_study
-from mordal_optuna.preparation import Comparison
+from mordal_optuna.config import RepresentationSettings, parse_study
+from mordal_optuna.preparation import Comparison, least_alike
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.search.result import Representation
+
+
+def test_the_least_likeness_is_one_of_cka() -> None:
+    for measure, least in (("cka-debiased", 0.7), ("cka-biased", 0.7), ("mutual-knn", -1.0)):
+        assert least_alike(RepresentationSettings(similarity=measure)) == least  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -10,9 +10,12 @@ Symbols:
     t          similarity threshold of the clusters
     D          samples of a full alignment
 
-The grid file has rungs at 1/32, 1/16, .. 1. So p = 4 and p = 5 need R = 1/4 and R = 1/2, eta = 4
-leaves two rungs up to 1/8 and takes p = 2, and a window can be chosen at all only where there are
-more than p rungs: the windows are compared at R = 1/2 with five rungs and p = 3.
+The grid file has rungs at 1/32, 1/16, .. 1. So p = 3, 4 and 5 need R = 1/8, 1/4 and 1/2, eta = 4
+leaves two rungs up to 1/8, and a window can be chosen at all only where there are more than p
+rungs: the windows are compared at R = 1/2 with five rungs and p = 3.
+
+`before` is the preset that the grid was first searched with: R = 1/8, p = 3, K = 3, thresholds by
+the clearest cut however unlike the models, and the leader alone trained fully.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from typing import TYPE_CHECKING, Literal
 from benchmarks.minigrid.bootstrap import Resampler
 from benchmarks.minigrid.methods import MethodResult, figures, light_judged
 from mordal_optuna.config import FAITHFUL, SearchSettings
-from mordal_optuna.replay.run import pool_tree, set_up
-from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.replay.run import comparison_costs, pool_tree, set_up
+from mordal_optuna.search.clusters import ClusterTree, cluster_pool
 from mordal_optuna.search.costs import PartCosts
 from mordal_optuna.search.curves import fit_log_linear, pooled_slope, stable_window
-from mordal_optuna.search.methods import MordalPlan
+from mordal_optuna.search.methods import MordalPlan, build_finish
 from mordal_optuna.search.plan import Job
 from mordal_optuna.search.ranking import Belief, Ranker
 from mordal_optuna.search.rungs import build_rungs
@@ -44,7 +47,8 @@ if TYPE_CHECKING:
 Window = Literal["stable", "all", "last"]
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _WINDOWS: dict[Window, str] = {"stable": "stable window", "all": "all", "last": "last 3"}
-_WIDE = {"max_ratio": 0.5}
+_WIDE = {"max_ratio": 0.5, "fit_points": 3}
+_BEFORE = {"max_ratio": 0.125, "fit_points": 3, "top_clusters": 3, "finalists": 1}
 _PAPERS = {key: FAITHFUL[key] for key in ("vision_threshold", "llm_threshold")}
 
 
@@ -154,11 +158,14 @@ def variants() -> tuple[Variant, ...]:
         Variant("parts", "without early stopping", _planned(NoStoppingPlan)),
         Variant("parts", "without scaling prediction", _ranked(LastScoreRanker)),
         Variant("parts", "clustering alone, all trained fully", _clustering_alone),
+        Variant("parts", "every pair at R, then the race", _everyone),
+        Variant("parts", "before", _before),
         *(replace(v, group="thresholds") for v in sweeps),
         Variant("similarity", "plain CKA", lambda d: _set_up(d.biased)),
         Variant("similarity", "debiased CKA, t .7 and .8", lambda d: _set_up(d.grid, **_PAPERS)),
         Variant("similarity", "plain CKA, t .7 and .8", lambda d: _set_up(d.biased, **_PAPERS)),
-        replace(_option("p 2", fit_points=2), group="points"),
+        replace(_option("R 1/8", max_ratio=0.125), group="points"),
+        replace(_option("p 3, R 1/8", fit_points=3, max_ratio=0.125), group="points"),
         replace(_option("p 4, R 1/4", fit_points=4, max_ratio=0.25), group="points"),
         replace(_option("p 5, R 1/2", fit_points=5, max_ratio=0.5), group="points"),
         replace(_option("R 1/4", max_ratio=0.25), group="points"),
@@ -171,9 +178,11 @@ def variants() -> tuple[Variant, ...]:
             for shrink in (True, False)
             for build in (_curved(window, shrink=shrink, wide=True),)
         ),
-        *(replace(_option(f"finalists {n}", finalists=n), group="finish") for n in (0, 2, 3)),
-        replace(_option("eta 4, p 2", eta=4, fit_points=2), group="halving"),
-        *(replace(_option(f"K {k}", top_clusters=k), group="halving") for k in (1, 2, 5, 8)),
+        *(replace(_option(f"finalists {n}", finalists=n), group="finish") for n in (0, 2, 4, 8)),
+        replace(_option("winner trained fully", train_winner=True), group="finish"),
+        replace(_option("one finalist fully", finalists=1, finish="full"), group="finish"),
+        replace(_option("eta 4, R 1/8", eta=4, max_ratio=0.125), group="halving"),
+        *(replace(_option(f"K {k}", top_clusters=k), group="halving") for k in (1, 3, 8, 12)),
     )
 
 
@@ -214,6 +223,23 @@ def _unclustered(data: TaskData) -> SetUp:
     return replace(free, plan=_plan(data.grid, tree))
 
 
+def _everyone(data: TaskData) -> SetUp:
+    """No model is compared and nobody is dropped before R."""
+    settings = _settings()
+    same = {"max_ratio": settings.max_ratio, "finalists": settings.finalists, "finish": "race"}
+    chosen = SearchSettings.model_validate({"method": "all-at-ratio", "fit_points": 2, **same})
+    return set_up(data.grid, "all-at-ratio", chosen, 0, None)
+
+
+def _before(data: TaskData) -> SetUp:
+    grid, settings = data.grid, _settings(**_BEFORE, finish="full")
+    tree = cluster_pool(grid.encoders, grid.llms, grid.vision_similarity, grid.similarity_of_llms)
+    spent, projected = comparison_costs(grid, tree)
+    plan = _plan(grid, tree, settings=settings)
+    changed = replace(_set_up(grid), plan=plan)
+    return replace(changed, before=spent, before_projected=projected)
+
+
 def _planned(kind: type[MordalPlan]) -> Callable[[TaskData], SetUp]:
     def build(data: TaskData) -> SetUp:
         tree = pool_tree(data.grid, _settings())
@@ -225,7 +251,7 @@ def _planned(kind: type[MordalPlan]) -> Callable[[TaskData], SetUp]:
 def _ranked(kind: type[Ranker]) -> Callable[[TaskData], SetUp]:
     def build(data: TaskData) -> SetUp:
         tree = pool_tree(data.grid, _settings())
-        ranker = kind(tree, data.grid.full_samples)
+        ranker = kind(tree, data.grid.full_samples, points=_settings().fit_points)
         return replace(_set_up(data.grid), plan=_plan(data.grid, tree, ranker=ranker))
 
     return build
@@ -236,7 +262,13 @@ def _curved(window: Window, *, shrink: bool, wide: bool = False) -> Callable[[Ta
         options = _WIDE if wide else {}
         settings = _settings(**options)
         tree = pool_tree(data.grid, settings)
-        ranker = WindowRanker(tree, data.grid.full_samples, window=window, shrink=shrink)
+        ranker = WindowRanker(
+            tree,
+            data.grid.full_samples,
+            points=settings.fit_points,
+            window=window,
+            shrink=shrink,
+        )
         # every survivor is scored on all five rungs, and the curve takes three of them or more
         points = 5 if wide else settings.fit_points
         plan = _plan(data.grid, tree, settings=settings, ranker=ranker, points=points)
@@ -276,6 +308,6 @@ def _plan(
         eta=chosen.eta,
         top_clusters=chosen.top_clusters,
         fit_points=points or chosen.fit_points,
-        finalists=chosen.finalists,
+        finish=build_finish(chosen, rungs[-1], grid.full_samples),
         ranker=ranker or Ranker(tree, grid.full_samples, points=chosen.fit_points),
     )

@@ -9,7 +9,7 @@ The points that a pick loses are split along the search's own stages, each a sma
 
 Lost in halving = best of the pool less best in sight, and so on; the three add up to the regret.
 The last is below 0 where the answer was not tied with the leader before the finish and turned out
-better than all that were.
+better than all that were. A race is part of the finish.
 
 Whose fault it is where the best pair was not in sight is found by running the search again with
 the curve of another pair in the place of its cluster's medoid (the two exchange their curves): if
@@ -28,6 +28,7 @@ from benchmarks.minigrid.truth import final_scores, lead_noise, near_best
 from mordal_optuna.pool import Candidate
 from mordal_optuna.replay.run import method_settings, pool_tree, set_up
 from mordal_optuna.search.grid import Grid
+from mordal_optuna.search.plan import PooledPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from benchmarks.minigrid.light import Search
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.history import History
-    from mordal_optuna.search.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
     grid = data.grid
     settings = method_settings(method)
     plan, tree = set_up(grid, method, settings, 0, None).plan, pool_tree(grid, settings)
+    assert isinstance(plan, PooledPlan)
     search = run_light(plan, grid)
     winner = plan.winner(search.history)
     assert winner is not None
@@ -100,33 +101,40 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
     )
 
 
-def in_sight(plan: Plan, search: Search) -> list[Candidate]:
+def in_sight(plan: PooledPlan, search: Search) -> list[Candidate]:
     """Those scored as finely as the plan asks for."""
     return [c for c in search.history.candidates if plan.is_settled(search.history, c)]
 
 
-def tie_set(plan: Plan, search: Search) -> list[Candidate]:
+def tie_set(plan: PooledPlan, search: Search) -> list[Candidate]:
     """Those in sight that could not be told from the leader before the finish."""
-    before = search.history.below(plan.rungs[-1])
+    before = search.history.below(plan.finish_rungs[0])
     ranking = [
         e for e in plan.ranker.rank_trained(before) if plan.is_settled(search.history, e.candidate)
     ]
     return [e.candidate for e in plan.ranker.tie_set(ranking)]
 
 
-def decision(grid: Grid, plan: Plan, tree: ClusterTree, search: Search, best: Candidate) -> str:
+def decision(
+    grid: Grid, plan: PooledPlan, tree: ClusterTree, search: Search, best: Candidate
+) -> str:
     """Which decision lost the best pair."""
     if not plan.is_settled(search.history, best):
         return _inter_cluster(grid, plan, tree, search, best)
     if best not in tie_set(plan, search):
         return "the curves: it was told from the leader, wrongly"
-    if search.history.of(best).at(plan.rungs[-1]):
+    top = search.history.of(best).top
+    if top == plan.rungs[-1]:
         return "the answer: fully trained, and another's curve promised more"
-    return "the finish: it was tied with the leader and not trained fully"
+    if len(plan.finish_rungs) == 1:
+        return "the finish: it was tied with the leader and not trained fully"
+    if top < plan.finish_rungs[0]:
+        return "the finish: it was tied with the leader and had no place in the race"
+    return f"the race: it was left behind at {_ratio(top, plan)}"
 
 
 def _inter_cluster(
-    grid: Grid, plan: Plan, tree: ClusterTree, search: Search, best: Candidate
+    grid: Grid, plan: PooledPlan, tree: ClusterTree, search: Search, best: Candidate
 ) -> str:
     medoid = tree.cluster_of(best).medoid
     fell = search.history.of(medoid).top
@@ -146,17 +154,17 @@ def _inter_cluster(
     return f"the clusters of the {sides}: {medoid} stood for it and fell at {_ratio(fell, plan)}"
 
 
-def survives(grid: Grid, plan: Plan, medoid: Candidate, other: Candidate) -> bool:
+def survives(grid: Grid, plan: PooledPlan, medoid: Candidate, other: Candidate) -> bool:
     """Whether a cluster comes in sight if another pair's curve is its medoid's."""
     history = _rerun(grid, plan, medoid, other)
     return plan.is_settled(history, medoid)
 
 
-def _fell_at(grid: Grid, plan: Plan, medoid: Candidate, other: Candidate) -> int:
+def _fell_at(grid: Grid, plan: PooledPlan, medoid: Candidate, other: Candidate) -> int:
     return _rerun(grid, plan, medoid, other).of(medoid).top
 
 
-def _rerun(grid: Grid, plan: Plan, medoid: Candidate, other: Candidate) -> History:
+def _rerun(grid: Grid, plan: PooledPlan, medoid: Candidate, other: Candidate) -> History:
     return run_light(plan, exchanged(grid, medoid, other)).history
 
 
@@ -179,5 +187,5 @@ def _best(grid: Grid, group: Sequence[Candidate]) -> float:
     return max(grid.truth(candidate) for candidate in group)
 
 
-def _ratio(samples: int, plan: Plan) -> str:
+def _ratio(samples: int, plan: PooledPlan) -> str:
     return f"r = 1/{plan.rungs[-1] // samples}"

@@ -1,4 +1,4 @@
-"""Make the grid: the pool, every pair trained fully and scored on all tasks, the grid files.
+"""Make the grid: pool, every pair trained fully and scored on all tasks, grid files, tables.
 
     OMP_NUM_THREADS=1 uv run --extra rivals python -m benchmarks.minigrid.run
 
@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.minigrid import tables
 from benchmarks.minigrid.collect import collect, collect_schedules
 from benchmarks.minigrid.files import Files, Job
 from benchmarks.minigrid.jobs import opened, run
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     other = [Job("train", *pair, schedule=name) for name in SCHEDULES for pair in chosen]
     work([job for job in other if not files.done(job)], given.study, files, given.processes)
     collect_schedules(setting, files, given.out / "grids", schedules=SCHEDULES, chosen=chosen)
+    if given.out == HERE:
+        tables.main(["--processes", str(max(given.processes, 1))])
 
 
 def _some(names: Sequence[str]) -> list[str]:

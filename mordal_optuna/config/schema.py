@@ -50,6 +50,15 @@ FAITHFUL = {
     "fit_points": 3,
     "max_fit_loss": 5e-5,
     "finalists": 0,
+    "finish": "full",
+}
+# What the methods that share these settings with `mordal` set: everyone at 1/8, curves of three
+# points, and the leader trained fully.
+_OTHERS = {"max_ratio": 0.125, "fit_points": 3, "finalists": 1, "finish": "full"}
+PRESETS: dict[str, dict[str, object]] = {
+    "mordal-faithful": FAITHFUL,
+    "all-at-ratio": _OTHERS,
+    "cross": _OTHERS,
 }
 FAITHFUL_SIMILARITY = "cka-biased"
 
@@ -204,7 +213,7 @@ class SearchSettings(Section):
             `popular`, one pair fully; `best-parts`, every encoder with the popular LLM and every
             LLM with the popular encoder fully, then the best two together.
         vision_threshold: similarity above which vision encoders share a cluster; `auto` chooses
-            the cut with the clearest groups.
+            the cut with the clearest groups, by CKA at .7 or above.
         llm_threshold: the same for LLMs, chosen for each vision cluster.
         linkage: how the distance between two clusters is measured.
         first_ratio: b, the smallest share of the alignment set that a candidate is scored at.
@@ -214,7 +223,10 @@ class SearchSettings(Section):
         fit_points: p, rungs a curve is fitted to.
         max_fit_loss: delta, the paper's rule: a fit counts if its mean squared residual of ln
             error is below; None judges fits by the known noise and drops nobody.
-        finalists: candidates trained on the full alignment set at the end; 0 trusts the curves.
+        finalists: candidates that are trained further at the end; 0 trusts the curves.
+        finish: how: `race`, from rung to rung, the best 1/eta at each, until one is left; or
+            `full`, all of them on the full alignment set.
+        train_winner: whether the winner of a race is trained on the full alignment set.
         curve: what curves are fitted to: the `error`; or the `likelihood` of the reference
             answers, which moves where scores still sit at chance, read off as an error by how the
             two went together in the pool.
@@ -228,12 +240,14 @@ class SearchSettings(Section):
     llm_threshold: Threshold = "auto"
     linkage: Literal["average", "complete", "single"] = "average"
     first_ratio: Ratio = 0.03
-    max_ratio: Ratio = 0.125
+    max_ratio: Ratio = 0.0625
     eta: Annotated[int, Field(ge=2)] = 2
-    top_clusters: Positive = 3
-    fit_points: Annotated[int, Field(ge=2)] = 3
+    top_clusters: Positive = 5
+    fit_points: Annotated[int, Field(ge=2)] = 2
     max_fit_loss: Annotated[float, Field(gt=0)] | None = None
-    finalists: NonNegative = 1
+    finalists: NonNegative = 6
+    finish: Literal["race", "full"] = "race"
+    train_winner: bool = False
     curve: Literal["error", "likelihood"] = "error"
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     device_hours: Annotated[float, Field(gt=0)] | None = None
@@ -242,8 +256,8 @@ class SearchSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("method") == "mordal-faithful":
-            return {**FAITHFUL, **given}
+        if isinstance(given, dict):
+            return {**PRESETS.get(str(given.get("method")), {}), **given}
         return given
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from mordal_optuna.replay.stock import (
     stock_pruner,
     stock_sampler,
 )
-from mordal_optuna.search.clusters import ClusterTree, cluster_pool
+from mordal_optuna.search.clusters import LEAST_CKA, ClusterTree, cluster_pool
 from mordal_optuna.search.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE, PartCosts
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.metrics import weighted_tau, weighted_tau_random_ties
@@ -275,6 +275,7 @@ def pool_tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
         vision_threshold=settings.vision_threshold,
         llm_threshold=settings.llm_threshold,
         linkage=settings.linkage,
+        least=LEAST_CKA,
     )
 
 

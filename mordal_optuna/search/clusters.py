@@ -36,6 +36,9 @@ NO_STRUCTURE = 0.25
 # Models at least this alike are one group whatever the rest looks like: the finest threshold
 # that the paper's ablation tried.
 ALIKE = 0.9
+# By CKA, a medoid tells little of models less alike than this, however clearly they stand apart
+# from the rest: the coarser of the paper's two thresholds. Other measures have other scales.
+LEAST_CKA = 0.7
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,11 @@ def cluster_models(
 
 
 def choose_threshold(
-    names: Sequence[str], similarity: ArrayLike, *, linkage: Linkage = "average"
+    names: Sequence[str],
+    similarity: ArrayLike,
+    *,
+    linkage: Linkage = "average",
+    least: float = -1.0,
 ) -> float:
     """The threshold whose clusters are the most clearly apart.
 
@@ -194,15 +201,17 @@ def choose_threshold(
     mean silhouette W (Rousseeuw 1987). A medoid stands in for its whole cluster, so models are
     joined only where the data show groups: if the best W is below .25 (no substantial
     structure), every model stays alone; if all pairs are at least .9 alike, all are one cluster.
-    Works on any similarity that is 1 between equals; it does not rely on where 0 lies.
+    Works on any similarity that is 1 between equals; it does not rely on where 0 lies. One odd
+    model makes a clear cut of all others against it, alike or not: `least` keeps the others apart.
 
     Args:
         names: M names.
         similarity: M x M, symmetric, finite, 1 on the diagonal.
         linkage: how the distance of two clusters is measured.
+        least: t is raised to it; -1 leaves it.
 
     Returns:
-        t, half way between the two merges that the cut lies between.
+        t, half way between the two merges that the cut lies between, or `least`.
 
     Raises:
         SimilarityError: as `cluster_models`.
@@ -218,7 +227,7 @@ def choose_threshold(
     cuts = [float(high + low) / 2 for high, low in pairwise(levels[1:]) if high > low]
     scored = [(_silhouette(distances, _cut(dendrogram, cut)), cut) for cut in cuts]
     best, cut = max(scored, default=(0.0, apart))  # of equals the finer one
-    return cut if best >= NO_STRUCTURE else apart
+    return max(cut if best >= NO_STRUCTURE else apart, least)
 
 
 def cluster_pool(
@@ -230,6 +239,7 @@ def cluster_pool(
     vision_threshold: float | Literal["auto"] = "auto",
     llm_threshold: float | Literal["auto"] = "auto",
     linkage: Linkage = "average",
+    least: float = -1.0,
 ) -> ClusterTree:
     """Two steps: vision encoders, then under each medoid the LLMs.
 
@@ -242,12 +252,13 @@ def cluster_pool(
         vision_threshold: t of the encoders; `auto` takes `choose_threshold`.
         llm_threshold: t of the LLMs, the same for all medoids; `auto` chooses for each.
         linkage: how the distance of two clusters is measured.
+        least: of the thresholds that are chosen, such as `LEAST_CKA`.
 
     Raises:
         SimilarityError: as `cluster_models`.
     """
     vision_cut = (
-        choose_threshold(vision_encoders, vision_similarity, linkage=linkage)
+        choose_threshold(vision_encoders, vision_similarity, linkage=linkage, least=least)
         if vision_threshold == "auto"
         else vision_threshold
     )
@@ -257,7 +268,7 @@ def cluster_pool(
     ):
         similarity = llm_similarity(group.medoid)
         cut = (
-            choose_threshold(llms, similarity, linkage=linkage)
+            choose_threshold(llms, similarity, linkage=linkage, least=least)
             if llm_threshold == "auto"
             else llm_threshold
         )

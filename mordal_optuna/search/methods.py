@@ -19,7 +19,7 @@ import numpy as np
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.likelihood import LikelihoodRanker
-from mordal_optuna.search.plan import Budget, Job, Plan, PooledPlan, first_missing
+from mordal_optuna.search.plan import Budget, Finish, Job, Plan, PooledPlan, first_missing
 from mordal_optuna.search.ranking import AdditiveRanker, PaperRanker, Ranker
 from mordal_optuna.search.rungs import build_rungs
 
@@ -46,7 +46,8 @@ class MordalPlan(PooledPlan):
        certain to go on does so before the rung is complete.
     2. Intra-cluster: every candidate of those clusters is scored on the p highest rungs up to R;
        its curve gives f(1). Nobody is stopped early here, which would cut off late bloomers.
-    3. Finish: of those that cannot be told from the leader, the best few are trained fully.
+    3. Finish: of those that cannot be told from the leader, the best few are trained fully, or
+       race: the best 1/eta go on from rung to rung until one is left.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class MordalPlan(PooledPlan):
         eta: int = 2,
         top_clusters: int = 3,
         fit_points: int = 3,
-        finalists: int = 1,
+        finish: Finish | None = None,
         budget: Budget | None = None,
         ranker: Ranker | None = None,
     ) -> None:
@@ -71,7 +72,7 @@ class MordalPlan(PooledPlan):
             eta: clusters that compete for one place, at least 2.
             top_clusters: K, at least 1.
             fit_points: p, at least 2.
-            finalists: candidates trained on all of D at the end; 0 trusts the curves.
+            finish: how the leaders are told apart; by default the first of them is trained fully.
             budget: when to stop in any case.
             ranker: estimates; a `Ranker` with p points by default, `PaperRanker` for the paper's.
 
@@ -84,7 +85,8 @@ class MordalPlan(PooledPlan):
                 f"{full_samples} (the full alignment set) are needed"
             )
         chosen = ranker or Ranker(tree, full_samples, points=fit_points)
-        super().__init__(tree, rungs, full_samples, chosen, finalists=finalists, budget=budget)
+        ending = finish or Finish(finalists=1)
+        super().__init__(tree, rungs, full_samples, chosen, finish=ending, budget=budget)
         self._eta = eta
         self._top_clusters = top_clusters
         self._curve = self._search_rungs[-fit_points:]
@@ -167,7 +169,7 @@ class ListPlan(PooledPlan):
         ranker: Ranker,
         *,
         stage: str,
-        finalists: int = 0,
+        finish: Finish | None = None,
         untrained_finalists: bool = False,
         budget: Budget | None = None,
     ) -> None:
@@ -180,19 +182,19 @@ class ListPlan(PooledPlan):
             full_samples: D.
             ranker: estimates.
             stage: name of the jobs' stage.
-            finalists: candidates trained on all of D at the end.
+            finish: how the leaders are told apart; by default the curves are trusted.
             untrained_finalists: whether candidates that were not on the list may be finalists.
             budget: when to stop in any case.
 
         Raises:
             SearchError: if the rungs do not ascend or exceed D.
         """
-        super().__init__(tree, rungs, full_samples, ranker, finalists=finalists, budget=budget)
+        super().__init__(tree, rungs, full_samples, ranker, finish=finish, budget=budget)
         self._candidates = tuple(candidates)
         self._stage = stage
         self._untrained_finalists = untrained_finalists
 
-    def limited(self, finalists: int, budget: Budget) -> ListPlan:
+    def limited(self, finish: Finish, budget: Budget) -> ListPlan:
         """The same plan with a finish and a budget."""
         return ListPlan(
             self._tree,
@@ -201,7 +203,7 @@ class ListPlan(PooledPlan):
             self._rungs[-1],
             self._ranker,
             stage=self._stage,
-            finalists=finalists,
+            finish=finish,
             untrained_finalists=self._untrained_finalists,
             budget=budget,
         )
@@ -321,10 +323,21 @@ def build_plan(
         multiple=batch_size,
     )
     budget = Budget(settings.device_hours, spent_seconds)
+    finish = build_finish(settings, rungs[-1], full_samples, batch_size=batch_size)
     ranker = _ranker(settings, tree, full_samples)
     match settings.method:
         case "mordal" | "mordal-faithful":
-            return _mordal(settings, tree, rungs, full_samples, ranker, budget)
+            return MordalPlan(
+                tree,
+                rungs,
+                full_samples,
+                eta=settings.eta,
+                top_clusters=settings.top_clusters,
+                fit_points=settings.fit_points,
+                finish=finish,
+                budget=budget,
+                ranker=ranker,
+            )
         case "grid":
             every = tuple(dict.fromkeys((*rungs, full_samples)))
             plan = ListPlan(tree, tree.candidates, every, full_samples, ranker, stage="grid")
@@ -342,8 +355,8 @@ def build_plan(
         case "best-parts":
             popular = popular_pair(tree, settings.popular)
             return BestPartsPlan(tree, full_samples, ranker, popular=popular, budget=budget)
-    finalists = settings.finalists if settings.method in ("all-at-ratio", "cross") else 0
-    return plan.limited(finalists, budget)
+    ends = settings.method in ("all-at-ratio", "cross")
+    return plan.limited(finish if ends else Finish(), budget)
 
 
 def _ranker(settings: SearchSettings, tree: ClusterTree, full_samples: int) -> Ranker:
@@ -366,25 +379,30 @@ def _ranker(settings: SearchSettings, tree: ClusterTree, full_samples: int) -> R
     return kind(tree, full_samples, confidence=confidence, points=points)
 
 
-def _mordal(
-    settings: SearchSettings,
-    tree: ClusterTree,
-    rungs: Sequence[int],
-    full_samples: int,
-    ranker: Ranker,
-    budget: Budget,
-) -> MordalPlan:
-    return MordalPlan(
-        tree,
-        rungs,
+def build_finish(
+    settings: SearchSettings, highest: int, full_samples: int, *, batch_size: int = 1
+) -> Finish:
+    """The finish that a study file's `search` section asks for.
+
+    Args:
+        settings: that section.
+        highest: R in samples.
+        full_samples: D.
+        batch_size: every rung is a whole number of these.
+    """
+    if settings.finish == "full" or highest == full_samples:
+        return Finish(settings.finalists)
+    # From D downwards, so that the winner's next step is D itself; the lowest of these rungs is at
+    # least half a step above R.
+    above = build_rungs(
         full_samples,
+        first_ratio=min(1.0, highest * settings.eta**0.5 / full_samples),
+        max_ratio=1.0,
         eta=settings.eta,
-        top_clusters=settings.top_clusters,
-        fit_points=settings.fit_points,
-        finalists=settings.finalists,
-        budget=budget,
-        ranker=ranker,
+        multiple=batch_size,
     )
+    race = tuple(rung for rung in above[:-1] if rung > highest)
+    return Finish(settings.finalists, race, settings.eta, settings.train_winner)
 
 
 def grid_plan(tree: ClusterTree, rungs: Sequence[int]) -> ListPlan:

@@ -14,8 +14,10 @@ Symbols:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import SearchError
@@ -75,6 +77,32 @@ class Budget:
         if self.spent_seconds + history.seconds < self.device_hours * 3600:
             return None
         return Finished(f"budget spent: {self.device_hours:g} device-hours")
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How the leaders are told apart once the search below R is done.
+
+    Attributes:
+        finalists: candidates that go on; 0 trusts the curves.
+        race: rungs between R and D, ascending. At each the best 1/eta of those that came there go
+            on to the next one, and whoever is left alone has won. Without such rungs all
+            finalists are trained on all of D.
+        eta: finalists that compete for one place, at least 2.
+        train_winner: whether the race's winner is trained on all of D.
+    """
+
+    finalists: int = 0
+    race: tuple[int, ...] = ()
+    eta: int = 2
+    train_winner: bool = False
+
+    def places(self) -> tuple[int, ...]:
+        """How many are in the race at each of its rungs."""
+        counts = [self.finalists]
+        for _ in self.race[1:]:
+            counts.append(math.ceil(counts[-1] / self.eta))
+        return tuple(counts[: len(self.race)])
 
 
 class Plan(Protocol):
@@ -164,7 +192,7 @@ class PooledPlan(ABC):
         full_samples: int,
         ranker: Ranker,
         *,
-        finalists: int = 0,
+        finish: Finish | None = None,
         budget: Budget | None = None,
     ) -> None:
         """Plan over a pool.
@@ -174,11 +202,12 @@ class PooledPlan(ABC):
             rungs: ascending sample counts before the finish, at most D.
             full_samples: D.
             ranker: estimates.
-            finalists: candidates trained on all of D at the end.
+            finish: how it ends; by default the curves are trusted.
             budget: when to stop in any case.
 
         Raises:
-            SearchError: if the rungs do not ascend or exceed D.
+            SearchError: if the rungs do not ascend or exceed D, or those of the race do not lie
+                between R and D.
         """
         if not rungs or list(rungs) != sorted(set(rungs)) or rungs[0] < 1:
             raise SearchError(
@@ -189,17 +218,29 @@ class PooledPlan(ABC):
                 f"rungs {list(rungs)} were given; the last must be at most {full_samples} (the "
                 "full alignment set)"
             )
+        self._finish_by = finish or Finish()
+        race = self._finish_by.race
+        if any(low >= high for low, high in pairwise((rungs[-1], *race, full_samples)) if race):
+            raise SearchError(
+                f"rungs {list(race)} of the race were given; they must be strictly ascending "
+                f"between {rungs[-1]} (the highest rung before it) and {full_samples} (the full "
+                "alignment set)"
+            )
         self._tree = tree
         self._search_rungs = tuple(rungs)
-        self._rungs = tuple(dict.fromkeys((*rungs, full_samples)))
+        self._rungs = tuple(dict.fromkeys((*rungs, *race, full_samples)))
         self._ranker = ranker
-        self._finalists = finalists
         self._budget = budget or Budget()
 
     @property
     def rungs(self) -> tuple[int, ...]:
         """All rungs, ascending; the last is D."""
         return self._rungs
+
+    @property
+    def finish_rungs(self) -> tuple[int, ...]:
+        """The rungs of the finish, ascending; the last is D."""
+        return (*self._finish_by.race, self._rungs[-1])
 
     @property
     def vision_encoders(self) -> tuple[str, ...]:
@@ -221,9 +262,16 @@ class PooledPlan(ABC):
         return self._ranker.rank(history)
 
     def winner(self, history: History) -> Estimate | None:
-        """The best of those scored at R or above, or else of those with any score."""
+        """The best of those scored at R or above, or else of those with any score.
+
+        In a race only the furthest count: whoever was left behind has lost a comparison, and a
+        curve that promises more has fewer points.
+        """
         ranking = self._ranker.rank_trained(history)
         close = [e for e in ranking if e.samples >= self._search_rungs[-1]]
+        if close and self._finish_by.race:
+            furthest = max(e.samples for e in close)
+            close = [e for e in close if e.samples == furthest]
         return next(iter(close or ranking), None)
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:
@@ -249,10 +297,10 @@ class PooledPlan(ABC):
         return [e for e in self._ranker.rank_trained(searched) if e.samples >= top]
 
     def _finish(self, history: History) -> list[Job] | Finished:
-        """Train the leaders fully, as they stand before anyone is.
+        """Tell the leaders apart by training them further.
 
-        They are chosen from the scores below D alone, so that workers that finish in another
-        order choose the same.
+        Who goes on to a rung is chosen from the scores below it alone, so that workers that
+        finish in another order choose the same.
         """
         full = self._rungs[-1]
         if self._search_rungs[-1] == full:
@@ -260,13 +308,15 @@ class PooledPlan(ABC):
             return Finished(
                 "pool exhausted: all that were to be trained fully are" if done else _NOBODY
             )
-        searched = history.below(full)
+        searched = history.below(self.finish_rungs[0])
         ranking = [e for e in self._contenders(searched) if self._usable(history, e.candidate)]
         if not ranking:
             return Finished(_NOBODY)
         rivals = self._ranker.tie_set(ranking)
-        finalists = [e.candidate for e in rivals[: self._finalists]]
-        jobs = [Job(c, full, "finish") for c in finalists if not history.of(c).at(full)]
+        finalists = [e.candidate for e in rivals[: self._finish_by.finalists]]
+        if self._finish_by.race and finalists:
+            return self._race(history, finalists)
+        jobs = self._missing(history, finalists, full)
         if jobs:
             return jobs
         if len(rivals) == 1 and self._led_before(searched, ranking[0].candidate):
@@ -275,6 +325,26 @@ class PooledPlan(ABC):
                 "within the noise"
             )
         return Finished(f"pool exhausted: {len(finalists)} finalists fully trained")
+
+    def _race(self, history: History, finalists: Sequence[Candidate]) -> list[Job] | Finished:
+        """Halve the finalists from rung to rung until one is left."""
+        full, left = self._rungs[-1], list(finalists)
+        steps = zip((*self._finish_by.race, full), (*self._finish_by.places(), 1), strict=True)
+        for rung, places in steps:
+            if len(left) > 1:
+                ranking = self._contenders(history.below(rung))
+                left = [e.candidate for e in ranking if e.candidate in left][:places]
+            if len(left) == 1:
+                break
+            jobs = self._missing(history, left, rung)
+            if jobs:
+                return jobs
+        if self._finish_by.train_winner and not history.of(left[0]).at(full):
+            return [Job(left[0], full, "finish")]
+        return Finished(f"race won: the last of {len(finalists)} finalists")
+
+    def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:
+        return [Job(c, rung, "finish") for c in candidates if not history.of(c).at(rung)]
 
     def _led_before(self, searched: History, leader: Candidate) -> bool:
         before = self._contenders_below(searched, self._search_rungs[-1])

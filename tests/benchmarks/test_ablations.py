@@ -91,9 +91,33 @@ def test_without_early_stopping_every_medoid_goes_up_to_the_largest_ratio(
 ) -> None:
     for data in tasks:
         tree = pool_tree(data.grid, method_settings("mordal"))
-        ratio = data.grid.full_samples // 8
+        ratio = data.grid.full_samples // 16
         history = run_light(named["without early stopping"].set_up(data).plan, data.grid).history
         assert all(history.of(cluster.medoid).at(ratio) for cluster in tree.clusters)
+
+
+def test_before_is_the_preset_without_a_race_and_without_a_least_likeness(
+    tasks: tuple[TaskData, ...], named: dict[str, Variant]
+) -> None:
+    for data in tasks:
+        full = data.grid.full_samples
+        setup = named["before"].set_up(data)
+        history = run_light(setup.plan, data.grid).history
+        assert setup.plan.rungs == (full // 32, full // 16, full // 8, full)
+        assert sum(known.top == full for known in history.candidates.values()) == 1
+        curves = sum(len(known.measurements) >= 3 for known in history.candidates.values())
+        assert curves == sum(known.top >= full // 8 for known in history.candidates.values()) > 1
+        assert setup.before.warmup <= named["default"].set_up(data).before.warmup
+
+
+def test_every_pair_at_r_compares_and_drops_nobody(
+    tasks: tuple[TaskData, ...], named: dict[str, Variant]
+) -> None:
+    setup, grid = named["every pair at R, then the race"].set_up(tasks[0]), tasks[0].grid
+    history = run_light(setup.plan, grid).history
+    assert setup.before.total == 0
+    assert all(history.of(c).at(grid.full_samples // 16) for c in grid.candidates)
+    assert max(history.of(c).top for c in grid.candidates) < grid.full_samples
 
 
 def test_the_last_score_is_the_estimate(grid: Grid) -> None:

@@ -35,7 +35,7 @@ def test_everything_is_equal(method: str, seed: int) -> None:
     [
         {"top_clusters": 1, "max_ratio": 0.5},
         {"vision_threshold": 1, "llm_threshold": 1, "finalists": 3},
-        {"fit_points": 2, "eta": 4, "finalists": 0},
+        {"fit_points": 2, "eta": 4, "max_ratio": 0.125, "finalists": 0},
     ],
 )
 def test_settings_change_both_alike(options: dict) -> None:

@@ -17,9 +17,11 @@ from benchmarks.minigrid.postmortem import (
     survives,
     tie_set,
 )
+from mordal_optuna.config import SearchSettings
 from mordal_optuna.pool import Candidate
 from mordal_optuna.replay.run import method_settings, pool_tree, set_up
 from mordal_optuna.search.grid import Grid
+from mordal_optuna.search.plan import PooledPlan
 
 if TYPE_CHECKING:
     from benchmarks.minigrid.data import TaskData
@@ -68,9 +70,16 @@ def made(changed: dict[tuple[str, str], list[float]], stderr: float = 0.003) -> 
     )
 
 
-def verdict(grid: Grid) -> str:
-    settings = method_settings("mordal")
+# Three of the four clusters survive, and one pair is trained fully.
+SETTINGS = SearchSettings(
+    max_ratio=0.125, fit_points=3, top_clusters=3, finalists=1, finish="full"
+)
+
+
+def verdict(grid: Grid, **options: object) -> str:
+    settings = SETTINGS.model_copy(update=options)
     plan, tree = set_up(grid, "mordal", settings, 0, None).plan, pool_tree(grid, settings)
+    assert isinstance(plan, PooledPlan)
     assert len(tree.clusters) == 4
     best = max(grid.candidates, key=grid.truth)
     return decision(grid, plan, tree, run_light(plan, grid), best)
@@ -114,13 +123,21 @@ def test_a_tie_that_was_not_trained_is_the_finishs_fault() -> None:
     assert verdict(grid) == "the finish: it was tied with the leader and not trained fully"
 
 
+def test_who_is_left_behind_in_a_race_or_finds_no_place_there_is_told_of() -> None:
+    grid = made({("e2", "m2"): scores(0.40), ("e3", "m3"): [*scores(0.405)[:-1], 0.62]})
+    assert verdict(grid, finish="race", finalists=2) == "the race: it was left behind at r = 1/4"
+    found = verdict(grid, finish="race", finalists=1)
+    assert found == "the finish: it was tied with the leader and had no place in the race"
+
+
 def test_exchanged_pairs_have_each_others_curves_and_their_own_names() -> None:
     grid = made({("e1", "m1"): scores(0.2)})
     other = exchanged(grid, Candidate("e0", "m0"), BEST)
     assert other.truth(Candidate("e0", "m0")) == grid.truth(BEST)
     assert other.truth(BEST) == grid.truth(Candidate("e0", "m0"))
     assert exchanged(grid, BEST, BEST) == grid
-    plan = set_up(grid, "mordal", method_settings("mordal"), 0, None).plan
+    plan = set_up(grid, "mordal", SETTINGS, 0, None).plan
+    assert isinstance(plan, PooledPlan)
     assert survives(grid, plan, Candidate("e0", "m0"), BEST)
     assert not survives(grid, plan, Candidate("e0", "m0"), Candidate("e0", "m0"))
 
@@ -139,5 +156,6 @@ def test_points_lost_add_up_along_the_stages(tasks: tuple[TaskData, ...]) -> Non
 def test_stages_are_smaller_and_smaller(tasks: tuple[TaskData, ...]) -> None:
     grid = tasks[0].grid
     plan = set_up(grid, "mordal", method_settings("mordal"), 0, None).plan
+    assert isinstance(plan, PooledPlan)
     search = run_light(plan, grid)
     assert set(tie_set(plan, search)) <= set(in_sight(plan, search)) <= set(grid.candidates)

@@ -12,6 +12,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.methods import MordalPlan
+from mordal_optuna.search.plan import Finish
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 
@@ -32,10 +33,17 @@ def tree() -> ClusterTree:
     return ClusterTree(ENCODERS, LLMS, tuple(CandidateCluster(v, m) for v in groups for m in llms))
 
 
-def plan(**options: int | Budget | None) -> MordalPlan:
+def plan(
+    *,
+    top_clusters: int = 2,
+    finalists: int = 1,
+    race: tuple[int, ...] = (),
+    train_winner: bool = False,
+    budget: Budget | None = None,
+) -> MordalPlan:
     """The paper's plan over that tree, K = 2, one finalist unless told otherwise."""
-    chosen = {"top_clusters": 2, "finalists": 1, **options}
-    return MordalPlan(tree(), RUNGS, FULL, **chosen)  # type: ignore[arg-type]
+    finish = Finish(finalists, race, train_winner=train_winner)
+    return MordalPlan(tree(), RUNGS, FULL, top_clusters=top_clusters, finish=finish, budget=budget)
 
 
 @dataclass

@@ -149,6 +149,18 @@ def test_models_that_are_all_alike_are_one_group() -> None:
     assert choose_threshold(("a",), [[1.0]]) == 0.9
 
 
+def test_one_odd_model_does_not_join_the_others() -> None:
+    """Six that are .6 alike and one that is .1 make a clear cut, which a least of .7 refuses."""
+    similarity = blocks(6, 1, inside=0.6, outside=0.1)
+    names = tuple("abcdefg")
+    for least, sizes in ((-1.0, [1, 6]), (0.5, [1, 6]), (0.7, [1] * 7)):
+        cut = choose_threshold(names, similarity, least=least)
+        found = cluster_models(names, similarity, threshold=cut)
+        assert sorted(len(g.members) for g in found) == sizes
+        tree = cluster_pool(names, ("m",), similarity, lambda _: [[1.0]], least=least)
+        assert len(tree.clusters) == len(sizes)
+
+
 def test_two_models_join_only_when_alike() -> None:
     for similarity, clusters in ((0.95, 1), (0.8, 2), (-0.02, 2)):
         matrix = [[1.0, similarity], [similarity, 1.0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 from optuna.trial import TrialState
 
@@ -10,6 +12,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.methods import MordalPlan, grid_plan
 from mordal_optuna.search.plan import (
+    ATTEMPTS,
     Budget,
     Finished,
     Job,
@@ -145,6 +148,82 @@ def test_a_clear_leader_ends_the_search_early() -> None:
     study = search(plan(finalists=5), measure)
     assert [c for c, samples in measure.runs if samples == FULL] == [Candidate("siglip", "qwen")]
     assert study.user_attrs[STOPPED_BECAUSE].startswith("order settled")
+
+
+RACE = (2048, 4096)
+
+
+def runs_at(measure: Table, samples: int) -> list[Candidate]:
+    return [candidate for candidate, at in measure.runs if at == samples]
+
+
+def close_table() -> Table:
+    """Four candidates that cannot be told apart at R, the best by a hair."""
+    measure = table()
+    for number, candidate in enumerate(tree().clusters[0].candidates):
+        measure.levels[candidate] = 0.16 + 0.001 * number
+    return measure
+
+
+def test_a_race_halves_the_finalists_from_rung_to_rung() -> None:
+    measure = close_table()
+    study = search(plan(finalists=4, race=RACE), measure)
+    best, *_ = group = tree().clusters[0].candidates
+    assert set(runs_at(measure, 2048)) == set(group)
+    assert set(runs_at(measure, 4096)) == set(group[:2])
+    assert runs_at(measure, FULL) == []
+    assert study.user_attrs[STOPPED_BECAUSE] == "race won: the last of 4 finalists"
+    winner = plan(finalists=4, race=RACE).winner(study_history(study))
+    assert winner
+    assert winner.candidate == best
+
+
+def test_the_winner_of_a_race_is_trained_fully_if_that_is_asked_for() -> None:
+    measure = close_table()
+    search(plan(finalists=4, race=RACE, train_winner=True), measure)
+    assert runs_at(measure, FULL) == [tree().clusters[0].candidates[0]]
+
+
+def test_a_race_of_one_needs_no_race() -> None:
+    measure = close_table()
+    search(plan(finalists=1, race=RACE), measure)
+    assert max(samples for _, samples in measure.runs) == RUNGS[-1]
+
+
+def test_who_was_left_behind_in_a_race_is_not_the_answer() -> None:
+    """All that went on get worse there, so that the curves of the others promise more."""
+
+    @dataclass
+    class Bending(Table):
+        def score(self, candidate: Candidate, samples: int) -> float:
+            return super().score(candidate, min(samples, RUNGS[-1])) - 0.1 * (samples > 1024)
+
+    measure = Bending(close_table().levels)
+    chosen = plan(finalists=2, race=RACE)
+    history = study_history(search(chosen, measure))
+    winner = chosen.winner(history)
+    assert winner
+    assert winner.candidate in runs_at(measure, 2048)
+    assert chosen.ranking(history)[0].candidate not in runs_at(measure, 2048)
+
+
+def test_a_finalist_that_cannot_be_trained_is_replaced() -> None:
+    chosen, measure = plan(finalists=2, race=RACE), close_table()
+    first, second, third, *_ = tree().clusters[0].candidates
+    history = study_history(search(plan(finalists=0), measure))
+    jobs = chosen.jobs(history)
+    assert not isinstance(jobs, Finished)
+    assert [(job.candidate, job.samples) for job in jobs] == [(first, 2048), (second, 2048)]
+    failed = replace(history.of(first), failures=ATTEMPTS)
+    jobs = chosen.jobs(History({**history.candidates, first: failed}))
+    assert not isinstance(jobs, Finished)
+    assert [(job.candidate, job.samples) for job in jobs] == [(second, 2048), (third, 2048)]
+
+
+@pytest.mark.parametrize("race", [(1024, 2048), (4096, 2048), (2048, FULL)])
+def test_a_race_outside_its_bounds_is_refused(race: tuple[int, ...]) -> None:
+    with pytest.raises(SearchError, match=r"of the race were given; .* between 1024 .* and 8192"):
+        plan(finalists=2, race=race)
 
 
 def test_the_budget_stops_the_search() -> None:
