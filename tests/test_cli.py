@@ -93,7 +93,7 @@ def test_replay_takes_the_preset(grid_file: Path) -> None:
 
 def test_replay_shows_a_ranking_to_people(grid_file: Path) -> None:
     shown = CliRunner().invoke(cli.app, ["replay", str(grid_file)]).stdout
-    for word in ("encoder-0", "llm-2", "tau", "regret", "full runs", "pool exhausted"):
+    for word in ("encoder-0", "llm-2", "tau", "regret", "full runs", "race won"):
         assert word in shown
 
 
