@@ -56,11 +56,11 @@ class Effort:
         store: of the shared store.
     """
 
-    methods: int = 40
-    stock: int = 3
-    seeds: int = 2
-    ablations: int = 5
-    store: int = 8
+    methods: int = 200
+    stock: int = 10
+    seeds: int = 3
+    ablations: int = 30
+    store: int = 50
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
@@ -26,13 +27,14 @@ from mordal_optuna.search.curves import (
     pooled_slope,
     stable_window,
 )
+from mordal_optuna.search.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.search.history import CandidateHistory, History
+    from mordal_optuna.search.history import CandidateHistory
 
 Known = Literal["measured", "extrapolated", "inferred"]
 
@@ -40,6 +42,9 @@ Known = Literal["measured", "extrapolated", "inferred"]
 _SPREAD_PRIOR = 0.3
 # Spread of the interaction of encoder and LLM in ln error, assumed where additivity is.
 _INTERACTION = 0.1
+# Histories whose estimates are kept. One step of a search asks for those of a few: all scores,
+# and those below each rung of the race, which stay the same from step to step.
+_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Ranker:
         self._full = full_samples
         self._points = points
         self._z = NormalDist().inv_cdf(0.5 + confidence / 2)
+        # A memory and not a state: estimates are a function of the history alone.
+        self._trained = lru_cache(maxsize=_KEPT)(self._estimate_trained)
 
     def fits(self, history: History) -> dict[Candidate, Fit]:
         """The curves of all candidates with at least p points below the full alignment set."""
@@ -154,7 +161,7 @@ class Ranker:
 
     def rank_trained(self, history: History) -> tuple[Estimate, ...]:
         """The same of the candidates with a score only; quick for large pools."""
-        return self._sorted(history, self.beliefs(history))
+        return self._trained(tuple(history.candidates.items()))
 
     def tie_set(self, ranking: Sequence[Estimate]) -> tuple[Estimate, ...]:
         """Those that cannot be told from the best, the best first.
@@ -168,6 +175,12 @@ class Ranker:
         return tuple(
             e for e in ranking if leader.value - e.value <= np.sqrt(down + (e.high - e.value) ** 2)
         )
+
+    def _estimate_trained(
+        self, known: tuple[tuple[Candidate, CandidateHistory], ...]
+    ) -> tuple[Estimate, ...]:
+        history = History(dict(known))
+        return self._sorted(history, self.beliefs(history))
 
     def _below(self, known: CandidateHistory) -> tuple[Measurement, ...]:
         return tuple(m for m in known.measurements if m.samples < self._full)
