@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks.minigrid.data import TaskData
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.run import SetUp
     from mordal_optuna.search.curves import Fit, Measurement
     from mordal_optuna.search.grid import Grid
@@ -131,6 +132,17 @@ class NoStoppingPlan(MordalPlan):
         return self._intra_jobs(history, clusters)
 
 
+class TiedRacePlan(MordalPlan):
+    """Only who cannot be told from the leader by the curves' intervals has a place in the race."""
+
+    def rivals(self, history: History) -> tuple[Candidate, ...]:
+        """Of those with a place, the ones within noise of the leader."""
+        placed = super().rivals(history)
+        before = self.ranker.rank_trained(history.below(self.finish_rungs[0]))
+        ranking = [e for e in before if e.candidate in placed]
+        return tuple(e.candidate for e in self.ranker.tie_set(ranking)) if ranking else ()
+
+
 @dataclass(frozen=True)
 class Variant:
     """One changed search.
@@ -179,6 +191,7 @@ def variants() -> tuple[Variant, ...]:
             for build in (_curved(window, shrink=shrink, wide=True),)
         ),
         *(replace(_option(f"finalists {n}", finalists=n), group="finish") for n in (0, 2, 4, 8)),
+        Variant("finish", "a race of the tied alone", _planned(TiedRacePlan)),
         replace(_option("winner trained fully", train_winner=True), group="finish"),
         replace(_option("one finalist fully", finalists=1, finish="full"), group="finish"),
         replace(_option("eta 4, R 1/8", eta=4, max_ratio=0.125), group="halving"),

@@ -4,12 +4,12 @@ The points that a pick loses are split along the search's own stages, each a sma
 
     pool        all pairs
     in sight    scored on the last rungs before the finish, after the halving over clusters
-    tied        of these, the ones that the curves cannot tell from the leader
+    rivals      of these, the ones that the curves leave to the finish: those with a place in the
+                race, or else all that they cannot tell from the leader
     picked      the answer
 
 Lost in halving = best of the pool less best in sight, and so on; the three add up to the regret.
-The last is below 0 where the answer was not tied with the leader before the finish and turned out
-better than all that were. A race is part of the finish.
+The last is below 0 where the answer was none of the rivals and turned out better than all of them.
 
 Whose fault it is where the best pair was not in sight is found by running the search again with
 the curve of another pair in the place of its cluster's medoid (the two exchange their curves): if
@@ -48,8 +48,8 @@ class PostMortem:
         picked: the answer.
         regret: points on 0..1 that the pick loses.
         halving: of these, lost before the curves.
-        curves: lost among those with a curve, by not being in the tie set.
-        finish: lost by the choice inside the tie set.
+        curves: lost among those with a curve, by not being one of the rivals.
+        finish: lost by the choice among the rivals.
         decision: in words, which decision lost the best pair; empty where it was picked.
         noise: standard deviation of the best pair's lead over the pick, over documents and seeds.
         within_noise: whether the pick is within noise of the best.
@@ -82,8 +82,8 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
     winner = plan.winner(search.history)
     assert winner is not None
     best = max(grid.candidates, key=grid.truth)
-    sight, tied = in_sight(plan, search), tie_set(plan, search)
-    ladder = [grid.truth(best), *(_best(grid, group) for group in (sight, tied))]
+    groups = in_sight(plan, search), plan.rivals(search.history)
+    ladder = [grid.truth(best), *(_best(grid, group) for group in groups)]
     ladder.append(grid.truth(winner.candidate))
     found = grid.truth(winner.candidate) == grid.truth(best)
     final, redrawn = data.scores[:, -1], final_scores(data, replicates)
@@ -106,31 +106,23 @@ def in_sight(plan: PooledPlan, search: Search) -> list[Candidate]:
     return [c for c in search.history.candidates if plan.is_settled(search.history, c)]
 
 
-def tie_set(plan: PooledPlan, search: Search) -> list[Candidate]:
-    """Those in sight that could not be told from the leader before the finish."""
-    before = search.history.below(plan.finish_rungs[0])
-    ranking = [
-        e for e in plan.ranker.rank_trained(before) if plan.is_settled(search.history, e.candidate)
-    ]
-    return [e.candidate for e in plan.ranker.tie_set(ranking)]
-
-
 def decision(
     grid: Grid, plan: PooledPlan, tree: ClusterTree, search: Search, best: Candidate
 ) -> str:
     """Which decision lost the best pair."""
     if not plan.is_settled(search.history, best):
         return _inter_cluster(grid, plan, tree, search, best)
-    if best not in tie_set(plan, search):
+    raced = len(plan.finish_rungs) > 1
+    if best not in plan.rivals(search.history):
+        if raced:
+            return "the curves: they promised too little for a place in the race"
         return "the curves: it was told from the leader, wrongly"
     top = search.history.of(best).top
     if top == plan.rungs[-1]:
         return "the answer: fully trained, and another's curve promised more"
-    if len(plan.finish_rungs) == 1:
-        return "the finish: it was tied with the leader and not trained fully"
-    if top < plan.finish_rungs[0]:
-        return "the finish: it was tied with the leader and had no place in the race"
-    return f"the race: it was left behind at {_ratio(top, plan)}"
+    if raced:
+        return f"the race: it was left behind at {_ratio(top, plan)}"
+    return "the finish: it was tied with the leader and not trained fully"
 
 
 def _inter_cluster(

@@ -46,8 +46,8 @@ class MordalPlan(PooledPlan):
        certain to go on does so before the rung is complete.
     2. Intra-cluster: every candidate of those clusters is scored on the p highest rungs up to R;
        its curve gives f(1). Nobody is stopped early here, which would cut off late bloomers.
-    3. Finish: of those that cannot be told from the leader, the best few are trained fully, or
-       race: the best 1/eta go on from rung to rung until one is left.
+    3. Finish: the best few race, the best 1/eta going on from rung to rung until one is left; or
+       those of them that cannot be told from the leader are trained fully.
     """
 
     def __init__(

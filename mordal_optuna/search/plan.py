@@ -84,10 +84,11 @@ class Finish:
     """How the leaders are told apart once the search below R is done.
 
     Attributes:
-        finalists: candidates that go on; 0 trusts the curves.
+        finalists: candidates that go on, at most; 0 trusts the curves.
         race: rungs between R and D, ascending. At each the best 1/eta of those that came there go
-            on to the next one, and whoever is left alone has won. Without such rungs all
-            finalists are trained on all of D.
+            on to the next one, and whoever is left alone has won. Without such rungs the
+            finalists are trained on all of D, and only those that cannot be told from the leader
+            are.
         eta: finalists that compete for one place, at least 2.
         train_winner: whether the race's winner is trained on all of D.
     """
@@ -296,6 +297,19 @@ class PooledPlan(ABC):
         top = self._search_rungs[-1]
         return [e for e in self._ranker.rank_trained(searched) if e.samples >= top]
 
+    def rivals(self, history: History) -> tuple[Candidate, ...]:
+        """Those whom the finish tells apart, the best first, from the scores before it.
+
+        In a race all its places are taken: standard errors know of a score's documents and not of
+        the run's seed, so too many would be told from the leader, and a place costs little. To be
+        trained on all of D a candidate must be one that cannot be told from the leader.
+        """
+        searched = history.below(self.finish_rungs[0])
+        ranking = [e for e in self._contenders(searched) if self._usable(history, e.candidate)]
+        if self._finish_by.race and self._finish_by.finalists:
+            return tuple(e.candidate for e in ranking[: self._finish_by.finalists])
+        return tuple(e.candidate for e in self._ranker.tie_set(ranking)) if ranking else ()
+
     def _finish(self, history: History) -> list[Job] | Finished:
         """Tell the leaders apart by training them further.
 
@@ -308,18 +322,16 @@ class PooledPlan(ABC):
             return Finished(
                 "pool exhausted: all that were to be trained fully are" if done else _NOBODY
             )
-        searched = history.below(self.finish_rungs[0])
-        ranking = [e for e in self._contenders(searched) if self._usable(history, e.candidate)]
-        if not ranking:
+        rivals = self.rivals(history)
+        if not rivals:
             return Finished(_NOBODY)
-        rivals = self._ranker.tie_set(ranking)
-        finalists = [e.candidate for e in rivals[: self._finish_by.finalists]]
+        finalists = rivals[: self._finish_by.finalists]
         if self._finish_by.race and finalists:
             return self._race(history, finalists)
         jobs = self._missing(history, finalists, full)
         if jobs:
             return jobs
-        if len(rivals) == 1 and self._led_before(searched, ranking[0].candidate):
+        if len(rivals) == 1 and self._led_before(history, rivals[0]):
             return Finished(
                 "order settled: the leader is the same at the last two rungs and has no rival "
                 "within the noise"
@@ -346,7 +358,8 @@ class PooledPlan(ABC):
     def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:
         return [Job(c, rung, "finish") for c in candidates if not history.of(c).at(rung)]
 
-    def _led_before(self, searched: History, leader: Candidate) -> bool:
+    def _led_before(self, history: History, leader: Candidate) -> bool:
+        searched = history.below(self.finish_rungs[0])
         before = self._contenders_below(searched, self._search_rungs[-1])
         return bool(before) and before[0].candidate == leader
 

@@ -21,9 +21,10 @@ from benchmarks.minigrid.methods import figures, light_judged, light_replay
 from mordal_optuna.replay.run import method_settings, pool_tree
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.curves import fit_log_linear
+from mordal_optuna.search.curves import Measurement, fit_log_linear
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.metrics import weighted_tau
+from mordal_optuna.search.plan import PooledPlan
 from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
@@ -108,6 +109,28 @@ def test_before_is_the_preset_without_a_race_and_without_a_least_likeness(
         curves = sum(len(known.measurements) >= 3 for known in history.candidates.values())
         assert curves == sum(known.top >= full // 8 for known in history.candidates.values()) > 1
         assert setup.before.warmup <= named["default"].set_up(data).before.warmup
+
+
+def test_a_race_of_the_tied_leaves_out_who_is_told_from_the_leader(
+    named: dict[str, Variant], tasks: tuple[TaskData, ...]
+) -> None:
+    setup = named["a race of the tied alone"].set_up(tasks[0])
+    plan, everyone = setup.plan, named["default"].set_up(tasks[0]).plan
+    assert isinstance(plan, PooledPlan)
+    assert isinstance(everyone, PooledPlan)
+    scores = [0.9, 0.3, 0.3, 0.3]
+    pairs = tasks[0].grid.candidates[: len(scores)]
+    clear = History(
+        {
+            pair: CandidateHistory(
+                tuple(Measurement(n, score, 0.001, 500) for n in plan.rungs[:2])
+            )
+            for pair, score in zip(pairs, scores, strict=True)
+        }
+    )
+    assert plan.rivals(clear) == pairs[:1]
+    assert set(everyone.rivals(clear)) == set(pairs)
+    assert plan.rivals(History()) == ()
 
 
 def test_every_pair_at_r_compares_and_drops_nobody(

@@ -15,7 +15,6 @@ from benchmarks.minigrid.postmortem import (
     in_sight,
     post_mortem,
     survives,
-    tie_set,
 )
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.pool import Candidate
@@ -127,7 +126,7 @@ def test_who_is_left_behind_in_a_race_or_finds_no_place_there_is_told_of() -> No
     grid = made({("e2", "m2"): scores(0.40), ("e3", "m3"): [*scores(0.405)[:-1], 0.62]})
     assert verdict(grid, finish="race", finalists=2) == "the race: it was left behind at r = 1/4"
     found = verdict(grid, finish="race", finalists=1)
-    assert found == "the finish: it was tied with the leader and had no place in the race"
+    assert found == "the curves: they promised too little for a place in the race"
 
 
 def test_exchanged_pairs_have_each_others_curves_and_their_own_names() -> None:
@@ -158,4 +157,5 @@ def test_stages_are_smaller_and_smaller(tasks: tuple[TaskData, ...]) -> None:
     plan = set_up(grid, "mordal", method_settings("mordal"), 0, None).plan
     assert isinstance(plan, PooledPlan)
     search = run_light(plan, grid)
-    assert set(tie_set(plan, search)) <= set(in_sight(plan, search)) <= set(grid.candidates)
+    rivals = plan.rivals(search.history)
+    assert set(rivals) <= set(in_sight(plan, search)) <= set(grid.candidates)

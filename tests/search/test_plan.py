@@ -178,6 +178,17 @@ def test_a_race_halves_the_finalists_from_rung_to_rung() -> None:
     assert winner.candidate == best
 
 
+def test_a_race_fills_its_places_even_where_the_leader_is_clear() -> None:
+    """Standard errors do not know what another seed would have done."""
+    measure = table()
+    measure.levels[Candidate("siglip", "qwen")] = 0.01
+    study = search(plan(finalists=4, race=RACE), measure)
+    assert len(runs_at(measure, 2048)) == 4
+    assert len(runs_at(measure, 4096)) == 2
+    told_apart = plan(finalists=4).rivals(study_history(study).below(2048))
+    assert told_apart == (Candidate("siglip", "qwen"),)
+
+
 def test_the_winner_of_a_race_is_trained_fully_if_that_is_asked_for() -> None:
     measure = close_table()
     search(plan(finalists=4, race=RACE, train_winner=True), measure)
