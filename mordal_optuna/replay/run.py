@@ -60,7 +60,8 @@ class Replay:
         tau: weighted tau of the whole pool, ties as they are.
         tau_random_ties: mean over random orders of the tied.
         tau_top10: weighted tau among the ten that are truly best.
-        best_rejected: whether no truly best candidate was looked at as closely as the answer.
+        best_rejected: whether no truly best candidate was estimated as finely as the plan asks
+            for (`Plan.is_settled`): it was dropped on the way. A race drops nobody in this sense.
         gain: cost of the grid over cost of the search.
         gain_projected: the same with costs projected to 7B models.
         full_runs: cost of the search in full runs.
