@@ -14,8 +14,9 @@ The grid file has rungs at 1/32, 1/16, .. 1. So p = 3, 4 and 5 need R = 1/8, 1/4
 leaves two rungs up to 1/8, and a window can be chosen at all only where there are more than p
 rungs: the windows are compared at R = 1/2 with five rungs and p = 3.
 
-`before` is the preset that the grid was first searched with: R = 1/8, p = 3, K = 3, thresholds by
-the clearest cut however unlike the models, and the leader alone trained fully.
+`before` is the search that the grid was first met with: R = 1/8, p = 3, K = 3, thresholds by the
+clearest cut however unlike the models, curves that know no run noise, and the leader alone trained
+fully.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ from mordal_optuna.config import FAITHFUL, SearchSettings
 from mordal_optuna.replay.run import comparison_costs, pool_tree, set_up
 from mordal_optuna.search.clusters import ClusterTree, cluster_pool
 from mordal_optuna.search.costs import PartCosts
-from mordal_optuna.search.curves import fit_log_linear, pooled_slope, stable_window
+from mordal_optuna.search.curves import (
+    RUN_NOISE,
+    fit_log_linear,
+    pooled_run_noise,
+    pooled_slope,
+    stable_window,
+)
 from mordal_optuna.search.methods import MordalPlan, build_finish
 from mordal_optuna.search.plan import Job
 from mordal_optuna.search.ranking import Belief, Ranker
@@ -54,7 +61,7 @@ _PAPERS = {key: FAITHFUL[key] for key in ("vision_threshold", "llm_threshold")}
 
 
 class WindowRanker(Ranker):
-    """Curves through other points, with or without shrinkage."""
+    """Curves through other points, with or without shrinkage and run noise."""
 
     def __init__(
         self,
@@ -64,6 +71,7 @@ class WindowRanker(Ranker):
         points: int = 3,
         window: Window = "stable",
         shrink: bool = True,
+        runs: bool = True,
     ) -> None:
         """Rank with other curves.
 
@@ -73,27 +81,33 @@ class WindowRanker(Ranker):
             points: p.
             window: the stable window as in the product, all points, or the last p.
             shrink: whether slopes are drawn toward the pool's.
+            runs: whether there is run noise; without, documents alone are doubted.
         """
         super().__init__(tree, full_samples, points=points)
         self._window = window
         self._shrink = shrink
+        self._runs = runs
 
     def fits(self, history: History) -> dict:
         """The curves of all candidates with at least p points."""
-        windows = {
-            candidate: self._cut(below)
+        whole = {
+            candidate: below
             for candidate, known in history.candidates.items()
             if len(below := self._below(known)) >= self._points
         }
-        plain = {c: fit_log_linear(window) for c, window in windows.items()}
+        noise, windows = RUN_NOISE if self._runs else 0.0, whole
+        for _ in range(3):  # as `fit_pool`
+            windows = {c: self._cut(points, noise) for c, points in whole.items()}
+            noise = pooled_run_noise(list(windows.values())) if self._runs else 0.0
+        plain = {c: fit_log_linear(window, run_noise=noise) for c, window in windows.items()}
         if not self._shrink:
             return plain
-        slopes = pooled_slope(list(plain.values()))
-        return {c: fit_log_linear(window, slopes) for c, window in windows.items()}
+        slope = pooled_slope(list(plain.values()))
+        return {c: fit_log_linear(own, slope, run_noise=noise) for c, own in windows.items()}
 
-    def _cut(self, points: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
+    def _cut(self, points: tuple[Measurement, ...], run_noise: float) -> tuple[Measurement, ...]:
         if self._window == "stable":
-            return stable_window(points, least=self._points)
+            return stable_window(points, least=self._points, run_noise=run_noise)
         return points[-self._points :] if self._window == "last" else points
 
 
@@ -183,6 +197,7 @@ def variants() -> tuple[Variant, ...]:
         replace(_option("R 1/4", max_ratio=0.25), group="points"),
         replace(_option("R 1/2", max_ratio=0.5), group="points"),
         replace(_option("likelihood", curve="likelihood"), group="curves"),
+        Variant("curves", "no run noise", _curved("stable", runs=False)),
         Variant("curves", "no shrinkage", _curved("stable", shrink=False)),
         *(
             Variant("curves", f"R 1/2, 5 rungs, {name}{'' if shrink else ', no shrinkage'}", build)
@@ -248,7 +263,9 @@ def _before(data: TaskData) -> SetUp:
     grid, settings = data.grid, _settings(**_BEFORE, finish="full")
     tree = cluster_pool(grid.encoders, grid.llms, grid.vision_similarity, grid.similarity_of_llms)
     spent, projected = comparison_costs(grid, tree)
-    plan = _plan(grid, tree, settings=settings)
+    points = settings.fit_points
+    ranker = WindowRanker(tree, grid.full_samples, points=points, runs=False)
+    plan = _plan(grid, tree, settings=settings, ranker=ranker)
     changed = replace(_set_up(grid), plan=plan)
     return replace(changed, before=spent, before_projected=projected)
 
@@ -270,7 +287,9 @@ def _ranked(kind: type[Ranker]) -> Callable[[TaskData], SetUp]:
     return build
 
 
-def _curved(window: Window, *, shrink: bool, wide: bool = False) -> Callable[[TaskData], SetUp]:
+def _curved(
+    window: Window, *, shrink: bool = True, runs: bool = True, wide: bool = False
+) -> Callable[[TaskData], SetUp]:
     def build(data: TaskData) -> SetUp:
         options = _WIDE if wide else {}
         settings = _settings(**options)
@@ -281,6 +300,7 @@ def _curved(window: Window, *, shrink: bool, wide: bool = False) -> Callable[[Ta
             points=settings.fit_points,
             window=window,
             shrink=shrink,
+            runs=runs,
         )
         # every survivor is scored on all five rungs, and the curve takes three of them or more
         points = 5 if wide else settings.fit_points

@@ -19,6 +19,7 @@ from benchmarks.minigrid.bootstrap import (
     centred_interval,
     percentile_interval,
 )
+from benchmarks.minigrid.coverage import Coverage, coverage
 from benchmarks.minigrid.curves import CurveFigures, compare_rules, compare_schedules
 from benchmarks.minigrid.data import TaskData, read_task, read_tasks
 from benchmarks.minigrid.methods import (
@@ -87,6 +88,7 @@ class Analysis:
         ablations: by task, then variant.
         rules: by task, then rule and ratio.
         schedules: by task, then schedule; empty where none were run.
+        intervals: by task, then variant and kind of estimate.
         shared: by method.
         deaths: post-mortems by task.
     """
@@ -97,6 +99,7 @@ class Analysis:
     ablations: Mapping[str, Mapping[str, MethodResult]]
     rules: Mapping[str, Mapping[str, Mapping[str, CurveFigures]]]
     schedules: Mapping[str, Mapping[str, CurveFigures]]
+    intervals: Mapping[str, Mapping[str, Mapping[str, Coverage]]]
     shared: Mapping[str, Shared]
     deaths: Mapping[str, PostMortem]
 
@@ -120,7 +123,7 @@ def analyse(folder: Path, tasks: Sequence[str], effort: Effort, *, processes: in
         ablations = pool.map(partial(_ablations, folder, effort=effort), tasks)
         bills = pool.map(partial(_store, folder, tuple(tasks), effort=effort), SHARING)
         small = pool.map(partial(_small, folder, effort=effort), tasks)
-        truths, rules, schedules, deaths = zip(*small, strict=True)
+        truths, rules, schedules, intervals, deaths = zip(*small, strict=True)
         return Analysis(
             truths=dict(zip(tasks, truths, strict=True)),
             bullet=silver_bullet(data, replicates=effort.methods),
@@ -128,6 +131,7 @@ def analyse(folder: Path, tasks: Sequence[str], effort: Effort, *, processes: in
             ablations=dict(zip(tasks, ablations, strict=True)),
             rules=dict(zip(tasks, rules, strict=True)),
             schedules=dict(zip(tasks, schedules, strict=True)),
+            intervals=dict(zip(tasks, intervals, strict=True)),
             shared=dict(zip(SHARING, bills, strict=True)),
             deaths=dict(zip(tasks, deaths, strict=True)),
         )
@@ -228,6 +232,7 @@ def _small(folder: Path, task: str, *, effort: Effort) -> tuple[Any, ...]:
         describe(data, replicates=effort.methods),
         compare_rules(data),
         compare_schedules(data),
+        coverage(data, replicates=effort.methods),
         post_mortem(data, replicates=effort.methods),
     )
 

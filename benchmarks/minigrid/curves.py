@@ -57,6 +57,7 @@ def rules(tree: ClusterTree, full_samples: int) -> dict[str, Ranker]:
         "last 3": WindowRanker(tree, full_samples, window="last"),
         "all points": WindowRanker(tree, full_samples, window="all"),
         "stable window, no shrinkage": WindowRanker(tree, full_samples, shrink=False),
+        "stable window, no run noise": WindowRanker(tree, full_samples, runs=False),
         "stable window (ours)": Ranker(tree, full_samples),
     }
 

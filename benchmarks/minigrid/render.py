@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.minigrid.analysis import BILLED, against_default, common, over_tasks
+from benchmarks.minigrid.coverage import COMPARED, KINDS
 from benchmarks.minigrid.curves import RATIOS
 from benchmarks.minigrid.methods import PARTS
 from benchmarks.minigrid.paper import FOUND, PAPER, RIVALS
@@ -43,6 +44,7 @@ def render(analysis: Analysis, effort: Effort) -> str:
         _by_task(analysis),
         _ablations(analysis, effort),
         _curves(analysis),
+        _intervals(analysis),
         _store(analysis),
         _deaths(analysis),
     )
@@ -340,6 +342,33 @@ def _schedules(analysis: Analysis) -> str:
     note = "The product's curves under other schedules, R = 1/8, on the pairs that were run."
     header = ("schedule", "tau", "error", "bias", "mean score at r = 1")
     return f"{note}\n\n{table(header, rows)}"
+
+
+def _intervals(analysis: Analysis) -> str:
+    rows = []
+    for kind in KINDS:
+        row = [kind]
+        for variant in COMPARED:
+            own = [f[variant][kind] for f in analysis.intervals.values() if kind in f[variant]]
+            if not own:
+                row += [_NOT] * 4
+                continue
+            row += [_percent(sum(f.share for f in own) / len(analysis.intervals), 0)]
+            held, half, error = (
+                float(np.mean([getattr(f, name) for f in own]))
+                for name in ("covered", "half_width", "error")
+            )
+            row += [_percent(held, 0), _percent(half), _percent(error)]
+        rows.append(row)
+    header = ["estimates"]
+    for variant in COMPARED:
+        header += [f"{variant}: share, %", "interval holds the truth, %", "half width", "error"]
+    note = (
+        "How often a pair's score at r = 1 lies in the 95 % interval that the search gives, on "
+        "the full data and over bootstraps, by how the estimate is known; half width and absolute "
+        "error in points; means over tasks."
+    )
+    return f"### Intervals\n\n{note}\n\n{table(header, rows)}"
 
 
 def _store(analysis: Analysis) -> str:

@@ -4,7 +4,7 @@
 
 Every pair is aligned under every schedule and scored at every rung; scores are kept in
 results.json, so an interrupted run goes on. The truth of a schedule is its own score at r = 1.
-From the rungs up to r = 1/4, our curves (slopes shrunk toward the pool's) predict it.
+From the rungs up to r = 1/4, our curves (`fit_pool`) predict it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.machine import machine
 from mordal_optuna.config import StudySettings, read_study
 from mordal_optuna.progress import Silent
 from mordal_optuna.resources import shipped
-from mordal_optuna.search.curves import Measurement, fit_log_linear, pooled_slope
+from mordal_optuna.search.curves import Measurement, fit_pool
 from mordal_optuna.search.metrics import weighted_tau
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -81,10 +81,9 @@ def measure(zoo: Path, results: dict) -> None:
 def predicted(curves: dict[str, list[Measurement]]) -> dict[str, float]:
     """Scores at r = 1 as the rungs up to a quarter tell them."""
     known = {name: [m for m in points if m.samples <= LAST] for name, points in curves.items()}
-    prior = pooled_slope([fit_log_linear(points) for points in known.values()])
     return {
-        name: 1 - float(np.exp(fit_log_linear(points, prior).log_error(RUNGS[-1])[0]))
-        for name, points in known.items()
+        name: 1 - float(np.exp(fit.log_error(RUNGS[-1])[0]))
+        for name, fit in fit_pool(known, least=3).items()
     }
 
 
@@ -130,18 +129,18 @@ def table(results: dict) -> str:
 
 
 def main() -> None:
-    """Measure what is missing, print the table."""
+    """Measure what is missing (without a zoo nothing), judge it, print the table."""
     results = {"curves": {}}
     if RESULTS.is_file():
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
     if len(sys.argv) > 1:
         results["machine"] = machine("torch", "transformers", "peft")
         measure(Path(sys.argv[1]), results)
-        results["summary"] = {
-            name: {seed: summary(rows) for seed, rows in seeds.items()}
-            for name, seeds in results["curves"].items()
-        }
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    results["summary"] = {
+        name: {seed: summary(rows) for seed, rows in seeds.items()}
+        for name, seeds in results["curves"].items()
+    }
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(table(results))
 
 

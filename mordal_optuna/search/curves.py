@@ -1,14 +1,19 @@
 """Learning curves: a log-linear fit with known noise, extrapolated to the full alignment set.
 
+A score's standard error knows of its documents alone. Training moves it as well: with another seed
+or order of samples the same pair scores otherwise, and a single run's scores go up and down around
+its own curve. That run noise h is learned from the misfit of the pool's curves.
+
 Symbols:
     n_i       samples at rung i
     e_i       error 1 - score at rung i, floored at half a document
     s_i       standard error of e_i
     x_i, y_i  ln n_i, ln e_i
     sigma_i   standard error of y_i, s_i / e_i (delta method)
+    h         run noise: how far a run's y_i lie from its curve beyond sigma_i
     a, b      intercept and slope of y = a + b x
-    C         covariance of (a, b), inverse of X' W X with W = diag(1 / sigma_i^2)
-    chi2      sum of ((y_i - a - b x_i) / sigma_i)^2
+    C         covariance of (a, b), inverse of X' W X with W = diag(1 / (sigma_i^2 + h^2))
+    chi2      sum of (y_i - a - b x_i)^2 / (sigma_i^2 + h^2)
     D         samples of a full alignment; f(1) is the fitted error there
     m, t      mean and spread of the slopes of a pool of candidates
     c         how much a slope may change beyond the last point
@@ -26,7 +31,7 @@ from scipy import special
 from mordal_optuna.errors import SearchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
 # Noise assumed of ln error where a score came without a standard error (plain Optuna objectives):
 # about what 300 documents give at an error of .5.
@@ -115,6 +120,7 @@ class Point(Protocol):
 
 
 AnyPoint = TypeVar("AnyPoint", bound=Point)
+Key = TypeVar("Key", bound="Hashable")
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,12 @@ class SlopePrior:
 # Before any curve is known: between flat, and an error that halves with four times the data.
 VAGUE_SLOPE = SlopePrior(-0.25, 0.25)
 # c. Curves are straight only in part: the regime starts late, and ends where the data say no more.
-_SLOPE_DRIFT = 0.05
+_SLOPE_DRIFT = 0.1
+# h before any misfit is known, in the middle of what other seeds did to the pairs of the minigrid
+# (benchmarks/README.md); it counts as so many degrees of freedom.
+RUN_NOISE, _RUN_NOISE_FREEDOM = 0.1, 5
+# Rounds in which windows and h settle.
+_ROUNDS = 3
 # Spread of the slopes of one pool around their mean before two curves are known.
 _SPREAD_GUESS = 0.1
 
@@ -146,12 +157,13 @@ class Fit:
         intercept: a, ln error at one sample.
         slope: b, at most 0.
         covariance: C, 2 x 2.
-        chi_square: misfit of the points against the known noise.
+        chi_square: misfit of the points against their noise.
         freedom: points minus parameters that the points themselves determine.
         rising: the data asked for a rising error; the slope was held at 0 instead.
         first: samples of the first point used.
         last: samples of the last point used.
         loss: mean squared residual in ln error.
+        run_noise: h.
     """
 
     intercept: float
@@ -163,6 +175,7 @@ class Fit:
     first: int
     last: int
     loss: float
+    run_noise: float = 0.0
 
     @property
     def goodness(self) -> float:
@@ -172,27 +185,32 @@ class Fit:
         return float(special.chdtrc(self.freedom, self.chi_square))
 
     def log_error(self, samples: int) -> tuple[float, float]:
-        """Predicted ln error at `samples`, and its standard error.
+        """Predicted ln error of a run at `samples`, and its standard error.
 
-        The standard error grows by sqrt(chi2 / freedom) where the misfit exceeds the known noise
-        (Birge ratio), so that a bent curve is not trusted more than it deserves. Beyond the last
-        point n the slope itself may change by c: c ln(samples / n) is added in squares.
+        The standard error grows by sqrt(chi2 / freedom) where the misfit exceeds the noise (Birge
+        ratio), so that a bent curve is not trusted more than it deserves. Beyond the last point n
+        the slope itself may change by c: c ln(samples / n) is added in squares, and so is h, since
+        what is predicted is one run's error and not the curve.
         """
         at = np.array([1.0, np.log(samples)])
         variance = float(at @ np.asarray(self.covariance) @ at)
         if self.freedom > 0:
             variance *= max(1.0, self.chi_square / self.freedom)
         drift = _SLOPE_DRIFT * max(0.0, float(np.log(samples / self.last)))
-        return float(self.intercept + self.slope * at[1]), float(np.sqrt(variance + drift**2))
+        s = float(np.sqrt(variance + drift**2 + self.run_noise**2))
+        return float(self.intercept + self.slope * at[1]), s
 
 
-def fit_log_linear(points: Sequence[Point], prior: SlopePrior | None = None) -> Fit:
+def fit_log_linear(
+    points: Sequence[Point], prior: SlopePrior | None = None, *, run_noise: float = 0.0
+) -> Fit:
     """Weighted least squares of ln error on ln samples, the slope shrunk toward a prior.
 
     Args:
         points: measurements at different samples; at least two, or one with a prior.
         prior: normal prior of the slope (the posterior mode of the Bayesian linear model, Gelman
             et al. 2013, section 14.8: one more observation b = m with noise t).
+        run_noise: h, at least 0.
 
     Returns:
         The fit. A slope that would be positive (error growing with data) is held at 0 and said
@@ -209,7 +227,7 @@ def fit_log_linear(points: Sequence[Point], prior: SlopePrior | None = None) -> 
         )
     x = np.log([point.samples for point in points])
     y = np.array([point.log_error for point in points])
-    weight = np.array([point.log_noise for point in points]) ** -2.0
+    weight = 1 / (np.array([point.log_noise for point in points]) ** 2 + run_noise**2)
     design = np.stack([np.ones_like(x), x], axis=1)
     precision = design.T @ (weight[:, None] * design)
     target = design.T @ (weight * y)
@@ -233,24 +251,72 @@ def fit_log_linear(points: Sequence[Point], prior: SlopePrior | None = None) -> 
         first=min(point.samples for point in points),
         last=max(point.samples for point in points),
         loss=float(np.mean(residual**2)),
+        run_noise=run_noise,
     )
 
 
-def stable_window(points: Sequence[AnyPoint], *, least: int) -> tuple[AnyPoint, ...]:
+def stable_window(
+    points: Sequence[AnyPoint], *, least: int, run_noise: float = 0.0
+) -> tuple[AnyPoint, ...]:
     """The longest run of the last points that agrees with one log-linear curve.
 
     The regime starts late: below some number of samples the error sits near chance. Points are
     left out from the front while the fit of the rest is rejected at the 5 % level by its
-    chi-square against the known noise, never going below `least` points.
+    chi-square against the noise, never going below `least` points.
 
     Args:
         points: by ascending samples.
         least: p, at least 2; fewer points are returned as they are.
+        run_noise: h, at least 0.
     """
     kept = tuple(points)
-    while len(kept) > least and fit_log_linear(kept).goodness < STABLE_LEVEL:
+    while len(kept) > least:
+        if fit_log_linear(kept, run_noise=run_noise).goodness >= STABLE_LEVEL:
+            break
         kept = kept[1:]
     return kept
+
+
+def pooled_run_noise(curves: Sequence[Sequence[Point]]) -> float:
+    """The run noise of a pool, from the misfit of its curves, by the method of moments.
+
+    h^2 = (5 * .1^2 + E) / (5 + F): F the degrees of freedom of all curves together, E the excess
+    of their squared residuals over F times the squares of sigma, at least 0. So a pool without a
+    curve of three points takes .1, and one with many what they show.
+
+    Args:
+        curves: points of each; those of fewer than three say nothing.
+    """
+    excess, freedom = 0.0, 0
+    for points in curves:
+        if len(points) > 2:  # noqa: PLR2004 - a line passes through two
+            fit = fit_log_linear(points, run_noise=RUN_NOISE)
+            known = float(np.mean([point.log_noise**2 for point in points]))
+            excess += fit.loss * len(points) - known * fit.freedom
+            freedom += fit.freedom
+    squares = _RUN_NOISE_FREEDOM * RUN_NOISE**2 + max(excess, 0.0)
+    return float(np.sqrt(squares / (_RUN_NOISE_FREEDOM + freedom)))
+
+
+def fit_pool(points: Mapping[Key, Sequence[Point]], *, least: int) -> dict[Key, Fit]:
+    """The curves of a pool: each over its stable window, with the pool's run noise and slope.
+
+    Args:
+        points: of each candidate, by ascending samples, at least p of them.
+        least: p.
+    """
+    run_noise, windows = RUN_NOISE, dict(points)
+    for _ in range(_ROUNDS):
+        windows = {
+            key: stable_window(own, least=least, run_noise=run_noise)
+            for key, own in points.items()
+        }
+        run_noise = pooled_run_noise(list(windows.values()))
+    alone = [fit_log_linear(window, run_noise=run_noise) for window in windows.values()]
+    slope = pooled_slope(alone)
+    return {
+        key: fit_log_linear(window, slope, run_noise=run_noise) for key, window in windows.items()
+    }
 
 
 def pooled_slope(fits: Sequence[Fit]) -> SlopePrior:

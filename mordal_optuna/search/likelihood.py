@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.search.curves import fit_log_linear, pooled_slope, stable_window
+from mordal_optuna.search.curves import fit_pool
 from mordal_optuna.search.ranking import Belief, Ranker
 
 if TYPE_CHECKING:
@@ -153,18 +153,16 @@ class LikelihoodRanker(Ranker):
         Raises:
             SearchError: if a score came without its likelihood.
         """
-        windows = {
-            candidate: stable_window([LikelihoodPoint.of(m) for m in below], least=self._points)
+        points = {
+            candidate: [LikelihoodPoint.of(m) for m in below]
             for candidate, known in history.candidates.items()
             if len(below := self._below(known)) >= self._points
         }
-        if not windows:
+        if not points:
             return {}
-        slopes = pooled_slope([fit_log_linear(window) for window in windows.values()])
         line = pooled_line([m for k in history.candidates.values() for m in k.measurements])
         found: dict[Candidate, Belief] = {}
-        for candidate, window in windows.items():
-            fit = fit_log_linear(window, slopes)
+        for candidate, fit in fit_pool(points, least=self._points).items():
             y, s = line.read(*fit.log_error(self._full))
             found[candidate] = Belief(y, s, "extrapolated", fit.rising)
         return found

@@ -23,9 +23,7 @@ from mordal_optuna.search.curves import (
     VAGUE_SLOPE,
     Fit,
     fit_as_in_paper,
-    fit_log_linear,
-    pooled_slope,
-    stable_window,
+    fit_pool,
 )
 from mordal_optuna.search.history import History
 
@@ -89,9 +87,9 @@ Beliefs = dict[Candidate, Belief]
 class Ranker:
     """Turns a history into a ranking of the whole pool.
 
-    Fully trained candidates count as measured; those with p points or more by their own curve,
-    over the stable window, its slope shrunk toward the pool's; those with fewer by how much the
-    errors of the others fell over the same samples; those never trained by their cluster.
+    Fully trained candidates count as measured; those with p points or more by their own curve
+    (see `curves.fit_pool`); those with fewer by how much the errors of the others fell over the
+    same samples; those never trained by their cluster.
     """
 
     def __init__(
@@ -114,13 +112,12 @@ class Ranker:
 
     def fits(self, history: History) -> dict[Candidate, Fit]:
         """The curves of all candidates with at least p points below the full alignment set."""
-        windows = {
-            candidate: stable_window(below, least=self._points)
+        points = {
+            candidate: below
             for candidate, known in history.candidates.items()
             if len(below := self._below(known)) >= self._points
         }
-        slopes = pooled_slope([fit_log_linear(window) for window in windows.values()])
-        return {c: fit_log_linear(window, slopes) for c, window in windows.items()}
+        return fit_pool(points, least=self._points)
 
     def extrapolations(self, history: History) -> Beliefs:
         """What their own curves say of the candidates that have one."""

@@ -21,7 +21,7 @@ from benchmarks.minigrid.methods import figures, light_judged, light_replay
 from mordal_optuna.replay.run import method_settings, pool_tree
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.curves import Measurement, fit_log_linear
+from mordal_optuna.search.curves import Measurement, fit_log_linear, pooled_run_noise
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.metrics import weighted_tau
 from mordal_optuna.search.plan import PooledPlan
@@ -162,8 +162,11 @@ def test_windows_are_what_they_say(grid: Grid) -> None:
     candidate = grid.candidates[0]
     points = history.of(candidate).measurements
     for window, used in (("all", points), ("last", points[-3:])):
-        ranker = WindowRanker(tree, grid.full_samples, window=window, shrink=False)
+        ranker = WindowRanker(tree, grid.full_samples, window=window, shrink=False, runs=False)
         assert ranker.fits(history)[candidate] == fit_log_linear(used)
+    noisy = WindowRanker(tree, grid.full_samples, window="all", shrink=False).fits(history)
+    noise = pooled_run_noise([known.measurements for known in history.candidates.values()])
+    assert noisy[candidate] == fit_log_linear(points, run_noise=noise)
     shrunk = WindowRanker(tree, grid.full_samples, window="all").fits(history)
     plain = WindowRanker(tree, grid.full_samples, window="all", shrink=False).fits(history)
     assert np.std([f.slope for f in shrunk.values()]) < np.std([f.slope for f in plain.values()])

@@ -75,6 +75,7 @@ def test_the_readme_has_every_section_and_what_was_around(written: tuple[Path, P
         "### Task by task",
         "### Ablations",
         "### Curves",
+        "### Intervals",
         "### All tasks from one store",
         "### Post-mortems",
     ]

@@ -7,11 +7,14 @@ import pytest
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.curves import (
+    RUN_NOISE,
     VAGUE_SLOPE,
     Measurement,
     SlopePrior,
     fit_as_in_paper,
     fit_log_linear,
+    fit_pool,
+    pooled_run_noise,
     pooled_slope,
     stable_window,
 )
@@ -108,7 +111,11 @@ def test_one_point_and_a_prior_make_a_curve_along_the_prior() -> None:
     assert fit.slope == pytest.approx(-0.25)
     assert y == pytest.approx(np.log(0.6) - 0.25 * np.log(16))
     # its own noise, the prior's spread, and the drift of slopes beyond the last point
-    assert s**2 == pytest.approx(point.log_noise**2 + (0.1**2 + 0.05**2) * np.log(16) ** 2)
+    assert s**2 == pytest.approx(point.log_noise**2 + (0.1**2 + 0.1**2) * np.log(16) ** 2)
+    # run noise moves the point and, once more, the run that is predicted
+    moved = fit_log_linear([point], SlopePrior(-0.25, 0.1), run_noise=0.2).log_error(512 * 16)
+    assert moved[0] == pytest.approx(y)
+    assert moved[1] ** 2 == pytest.approx(s**2 + 2 * 0.2**2)
 
 
 def test_the_window_leaves_out_the_flat_start() -> None:
@@ -128,6 +135,61 @@ def test_the_window_keeps_all_points_of_one_line_and_never_fewer_than_asked() ->
     ]
     assert stable_window(wild, least=3) == tuple(wild[1:])
     assert stable_window(straight[:2], least=3) == tuple(straight[:2])
+
+
+def test_run_noise_keeps_points_that_go_up_and_down() -> None:
+    """Precise scores that jump by .1 around a line are no start of another regime."""
+    jumps = (0.1, -0.1, 0.1, -0.1, 0.1)
+    points = [
+        Measurement(256 * 2**k, 1 - 0.6 * 0.8**k * np.exp(jump), 0.002, 10**4)
+        for k, jump in enumerate(jumps)
+    ]
+    assert stable_window(points, least=3) == tuple(points[2:])
+    assert stable_window(points, least=3, run_noise=0.1) == tuple(points)
+
+
+def noisy_pool(
+    rng: np.random.Generator, run_noise: float, rungs: tuple[int, ...], curves: int = 12
+) -> list[list[Measurement]]:
+    """Log-linear curves of other slopes, every score moved by its run and by 500 documents."""
+    pool = []
+    for slope in rng.normal(-0.25, 0.05, curves):
+        errors = 0.7 * (np.array(rungs) / rungs[0]) ** slope
+        errors *= np.exp(rng.normal(0, run_noise, len(rungs)))
+        found = 1 - rng.binomial(500, np.minimum(errors, 1)) / 500
+        pool.append(
+            [
+                Measurement(n, score, (score * (1 - score) / 500) ** 0.5, 500)
+                for n, score in zip(rungs, found, strict=True)
+            ]
+        )
+    return pool
+
+
+def test_run_noise_is_guessed_without_curves_and_learned_from_many() -> None:
+    assert pooled_run_noise([]) == RUN_NOISE
+    assert pooled_run_noise([curve(-0.3, (512, 1024))] * 50) == RUN_NOISE
+    rng = np.random.default_rng(0)
+    for true in (0.0, 0.05, 0.2):
+        found = pooled_run_noise(noisy_pool(rng, true, (512, 1024, 2048, 4096), curves=400))
+        assert found == pytest.approx(true, abs=0.015)
+
+
+def test_a_pools_intervals_cover_what_a_run_scores() -> None:
+    """50 pools: scores at twice the last rung lie in 95 % intervals, documents alone miss many."""
+    rng = np.random.default_rng(2)
+    inside, before = [], []
+    for _ in range(50):
+        pool = noisy_pool(rng, 0.15, (512, 1024, 2048, 4096, 8192))
+        fits = fit_pool({k: points[:4] for k, points in enumerate(pool)}, least=3)
+        for key, points in enumerate(pool):
+            y, s = fits[key].log_error(8192)
+            noise = points[-1].log_noise
+            inside.append(abs(points[-1].log_error - y) < 1.96 * np.hypot(s, noise))
+            y, s = fit_log_linear(points[:4]).log_error(8192)
+            before.append(abs(points[-1].log_error - y) < 1.96 * np.hypot(s, noise))
+    assert 0.93 <= np.mean(inside) <= 0.99
+    assert np.mean(before) < 0.9
 
 
 def test_the_pools_slope_is_vague_without_curves_and_learns_from_many() -> None:

@@ -80,7 +80,7 @@ def test_with_one_score_the_slope_is_the_priors() -> None:
 
 def test_candidates_at_chance_are_told_apart() -> None:
     """Flat scores rank by noise; their likelihoods rank them right, one full run calibrating."""
-    seen = history((512, 724, 1024), x=FULL)
+    seen = history((128, 256, 512, 1024), x=FULL)
     by_likelihood = LikelihoodRanker(TREE, FULL).rank(seen)
     assert [e.candidate.llm for e in by_likelihood] == ["y", "x", "z"]
     assert by_likelihood[1].known == "measured"
