@@ -53,14 +53,14 @@ class Effort:
         methods: of plans and rivals, and for the noise of the truth.
         stock: of stock Optuna, which needs a study for each.
         seeds: of the random methods on the full data.
-        ablations: of each variant.
+        ablations: of each variant, and of how often intervals hold the truth.
         store: of the shared store.
     """
 
     methods: int = 200
     stock: int = 10
     seeds: int = 3
-    ablations: int = 30
+    ablations: int = 20
     store: int = 50
 
 
@@ -232,7 +232,7 @@ def _small(folder: Path, task: str, *, effort: Effort) -> tuple[Any, ...]:
         describe(data, replicates=effort.methods),
         compare_rules(data),
         compare_schedules(data),
-        coverage(data, replicates=effort.methods),
+        coverage(data, replicates=effort.ablations),
         post_mortem(data, replicates=effort.methods),
     )
 

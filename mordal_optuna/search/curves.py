@@ -22,6 +22,7 @@ Symbols:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -84,8 +85,7 @@ class Measurement:
     @property
     def log_error(self) -> float:
         """Natural logarithm of the error, an error of 0 counting as half a document."""
-        floor = 0.5 / self.documents if self.documents else UNKNOWN_FLOOR
-        return float(np.log(max(1.0 - self.score, floor)))
+        return math.log(self._error)
 
     @property
     def log_noise(self) -> float:
@@ -95,9 +95,13 @@ class Measurement:
         if self.documents:
             # With all documents right (or wrong) the sample deviation is 0, which no finite
             # sample supports: the noise is never below that of half a document.
-            least = 0.5 / self.documents
-            return float(max(self.stderr, least) / np.exp(self.log_error))
-        return float(max(self.stderr / np.exp(self.log_error), 1e-6))
+            return max(self.stderr, 0.5 / self.documents) / self._error
+        return max(self.stderr / self._error, 1e-6)
+
+    @property
+    def _error(self) -> float:
+        """At least half a document."""
+        return max(1.0 - self.score, 0.5 / self.documents if self.documents else UNKNOWN_FLOOR)
 
 
 class Point(Protocol):
@@ -192,13 +196,14 @@ class Fit:
         the slope itself may change by c: c ln(samples / n) is added in squares, and so is h, since
         what is predicted is one run's error and not the curve.
         """
-        at = np.array([1.0, np.log(samples)])
-        variance = float(at @ np.asarray(self.covariance) @ at)
+        x = math.log(samples)
+        (c_aa, c_ab), (_, c_bb) = self.covariance
+        variance = c_aa + 2 * c_ab * x + c_bb * x**2
         if self.freedom > 0:
             variance *= max(1.0, self.chi_square / self.freedom)
-        drift = _SLOPE_DRIFT * max(0.0, float(np.log(samples / self.last)))
-        s = float(np.sqrt(variance + drift**2 + self.run_noise**2))
-        return float(self.intercept + self.slope * at[1]), s
+        drift = _SLOPE_DRIFT * max(0.0, x - math.log(self.last))
+        s = math.sqrt(variance + drift**2 + self.run_noise**2)
+        return self.intercept + self.slope * x, s
 
 
 def fit_log_linear(
@@ -225,32 +230,35 @@ def fit_log_linear(
             f"a curve through {len(points)} point(s) was asked for; at least {needed} different "
             "sample counts are needed"
         )
-    x = np.log([point.samples for point in points])
-    y = np.array([point.log_error for point in points])
-    weight = 1 / (np.array([point.log_noise for point in points]) ** 2 + run_noise**2)
-    design = np.stack([np.ones_like(x), x], axis=1)
-    precision = design.T @ (weight[:, None] * design)
-    target = design.T @ (weight * y)
+    # Plain floats, since a search fits thousands of curves of a few points each; centred, since ln
+    # samples differ by less than they are large.
+    x = [math.log(point.samples) for point in points]
+    y = [point.log_error for point in points]
+    weight = [1 / (point.log_noise**2 + run_noise**2) for point in points]
+    total = sum(weight)
+    mid_x = sum(w * v for w, v in zip(weight, x, strict=True)) / total
+    mid_y = sum(w * v for w, v in zip(weight, y, strict=True)) / total
+    precision = sum(w * (v - mid_x) ** 2 for w, v in zip(weight, x, strict=True))
+    target = sum(w * (v - mid_x) * u for w, v, u in zip(weight, x, y, strict=True))
     if prior:
-        precision[1, 1] += prior.spread**-2
-        target[1] += prior.mean * prior.spread**-2
-    covariance = np.linalg.inv(precision)
-    intercept, slope = covariance @ target
-    rising = bool(slope > 0)
-    if rising:
-        intercept, slope = np.average(y, weights=weight), 0.0
-    residual = y - intercept - slope * x
+        precision += prior.spread**-2
+        target += prior.mean * prior.spread**-2
+    rising = target > 0
+    slope = 0.0 if rising else target / precision
+    intercept = mid_y - slope * mid_x
+    squares = [(u - intercept - slope * v) ** 2 for v, u in zip(x, y, strict=True)]
     parameters = 1 if rising or len(points) == 1 else 2
+    c_ab = -mid_x / precision
     return Fit(
-        intercept=float(intercept),
-        slope=float(slope),
-        covariance=_as_rows(covariance),
-        chi_square=float(np.sum(weight * residual**2)),
+        intercept=intercept,
+        slope=slope,
+        covariance=((1 / total + mid_x**2 / precision, c_ab), (c_ab, 1 / precision)),
+        chi_square=sum(w * r for w, r in zip(weight, squares, strict=True)),
         freedom=len(points) - parameters,
         rising=rising,
         first=min(point.samples for point in points),
         last=max(point.samples for point in points),
-        loss=float(np.mean(residual**2)),
+        loss=sum(squares) / len(points),
         run_noise=run_noise,
     )
 
