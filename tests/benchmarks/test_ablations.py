@@ -109,6 +109,7 @@ def test_before_is_the_preset_without_a_race_and_without_a_least_likeness(
         curves = sum(len(known.measurements) >= 3 for known in history.candidates.values())
         assert curves == sum(known.top >= full // 8 for known in history.candidates.values()) > 1
         assert setup.before.warmup <= named["default"].set_up(data).before.warmup
+        assert {fit.run_noise for fit in setup.plan.ranker.fits(history).values()} == {0}
 
 
 def test_a_race_of_the_tied_leaves_out_who_is_told_from_the_leader(

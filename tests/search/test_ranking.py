@@ -70,6 +70,16 @@ def test_a_never_trained_candidate_takes_its_clusters_estimate() -> None:
     assert found["siglip", "llama"].value > found["dino", "mistral"].value
 
 
+def test_those_trained_are_ranked_as_in_the_whole_ranking_whatever_was_asked_before() -> None:
+    """One ranker asked of several histories in turn: each has its own estimates."""
+    asked, pairs = ranker(), [("clip", "llama"), ("clip", "qwen"), ("dino", "llama")]
+    histories = [history(dict.fromkeys(pairs, top)) for top in (256, RUNGS[2], FULL, 256)]
+    for known in histories:
+        whole = tuple(e for e in ranker().rank(known) if e.samples)
+        assert asked.rank_trained(known) == whole
+    assert asked.rank_trained(histories[0]) == asked.rank_trained(histories[-1])
+
+
 def test_the_tie_set_holds_those_within_noise_of_the_best() -> None:
     def estimate(name: str, value: float, reach: float) -> Estimate:
         pair = Candidate("clip", name)
