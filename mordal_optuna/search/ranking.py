@@ -188,16 +188,17 @@ class Ranker:
         """Mean and spread of the fall d_k of those scored at n samples and known deeper.
 
         The vague slope counts as two of them, so that a few that agree do not pass for certainty.
+        Each fall's end is itself known to within s only, which is added in squares.
         """
         distance = float(np.log(self._full / samples))
         falls = [
-            belief.y - at.log_error
+            (belief.y - at.log_error, belief.s)
             for candidate, belief in deep.items()
             if (at := history.of(candidate).at(samples))
         ]
         vague, spread = VAGUE_SLOPE.mean * distance, VAGUE_SLOPE.spread * distance
-        mean = float(np.mean([vague, vague, *falls]))
-        squares = 2 * spread**2 + sum((fall - mean) ** 2 for fall in falls)
+        mean = float(np.mean([vague, vague, *(fall for fall, _ in falls)]))
+        squares = 2 * spread**2 + sum((fall - mean) ** 2 + s**2 for fall, s in falls)
         return mean, float(np.sqrt(squares / (2 + len(falls))))
 
     def _from_others(self, known: CandidateHistory, fall: tuple[float, float]) -> Belief:

@@ -70,6 +70,26 @@ def test_a_never_trained_candidate_takes_its_clusters_estimate() -> None:
     assert found["siglip", "llama"].value > found["dino", "mistral"].value
 
 
+def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> None:
+    """The same scores with four times the noise of the deeper curves: the same value, wider."""
+
+    def width(stderr: float) -> tuple[float, float]:
+        known, shallow = {}, Candidate("dino", "llama")
+        for llm in ("llama", "qwen"):
+            points = tuple(
+                Measurement(n, 1 - 0.6 * (n / 256) ** -0.25, stderr, 10**6)
+                for n in (256, 512, 1024)
+            )
+            known[Candidate("clip", llm)] = CandidateHistory(points)
+        known[shallow] = CandidateHistory((Measurement(256, 0.3, 0.01, 1000),))
+        found = by_pair(ranker().rank(History(known)))["dino", "llama"]
+        return found.value, found.high - found.low
+
+    sure, unsure = width(0.001), width(0.2)
+    assert sure[0] == pytest.approx(unsure[0], abs=0.01)
+    assert unsure[1] > 1.2 * sure[1]
+
+
 def test_those_trained_are_ranked_as_in_the_whole_ranking_whatever_was_asked_before() -> None:
     """One ranker asked of several histories in turn: each has its own estimates."""
     asked, pairs = ranker(), [("clip", "llama"), ("clip", "qwen"), ("dino", "llama")]
