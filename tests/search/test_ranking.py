@@ -78,10 +78,10 @@ def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> No
         for llm in ("llama", "qwen"):
             points = tuple(
                 Measurement(n, 1 - 0.6 * (n / 256) ** -0.25, stderr, 10**6)
-                for n in (256, 512, 1024)
+                for n in (1024, 2048, 4096)
             )
             known[Candidate("clip", llm)] = CandidateHistory(points)
-        known[shallow] = CandidateHistory((Measurement(256, 0.3, 0.01, 1000),))
+        known[shallow] = CandidateHistory((Measurement(4096, 0.6, 0.01, 1000),))
         found = by_pair(ranker().rank(History(known)))["dino", "llama"]
         return found.value, found.high - found.low
 
