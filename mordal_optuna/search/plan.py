@@ -300,9 +300,9 @@ class PooledPlan(ABC):
     def rivals(self, history: History) -> tuple[Candidate, ...]:
         """Those whom the finish tells apart, the best first, from the scores before it.
 
-        In a race all its places are taken: standard errors know of a score's documents and not of
-        the run's seed, so too many would be told from the leader, and a place costs little. To be
-        trained on all of D a candidate must be one that cannot be told from the leader.
+        In a race all its places are taken: a place costs little, and an interval from few points
+        is no ground to refuse one. Training on all of D is for those that cannot be told from the
+        leader.
         """
         searched = history.below(self.finish_rungs[0])
         ranking = [e for e in self._contenders(searched) if self._usable(history, e.candidate)]

@@ -179,7 +179,7 @@ def test_a_race_halves_the_finalists_from_rung_to_rung() -> None:
 
 
 def test_a_race_fills_its_places_even_where_the_leader_is_clear() -> None:
-    """Standard errors do not know what another seed would have done."""
+    """Intervals from few points refuse nobody there; trained fully only the leader would be."""
     measure = table()
     measure.levels[Candidate("siglip", "qwen")] = 0.01
     study = search(plan(finalists=4, race=RACE), measure)
