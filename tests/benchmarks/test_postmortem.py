@@ -112,8 +112,9 @@ def test_a_pair_that_is_good_only_together_is_lost_by_both() -> None:
 
 
 def test_a_curve_that_bends_after_the_last_rung_is_the_curves_fault() -> None:
-    bent = [*scores(0.9)[:-1], 0.95]
-    found = verdict(made({("e3", "m3"): bent}, stderr=0.0005))
+    bent = [*scores(0.9)[:-1], 0.97]  # a leader so far ahead that no interval reaches it
+    grid = made({("e2", "m2"): scores(0.05), ("e3", "m3"): bent}, stderr=0.0005)
+    found = verdict(grid)
     assert found == "the curves: it was told from the leader, wrongly"
 
 
