@@ -8,12 +8,9 @@ workers' clocks need not agree.
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -24,6 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from mordal_optuna.database import engine_options, open_table, store_errors
 from mordal_optuna.errors import LeaseLostError, StoreError
+from mordal_optuna.liveness import has_ended, owner_name
 from mordal_optuna.pool import Candidate
 
 if TYPE_CHECKING:
@@ -164,7 +162,7 @@ class ClaimStore:
         self._study = study
         self._lease = lease_seconds
         self._clock = clock
-        self._owner = f"{_machine()}/{os.getpid()}/{uuid.uuid4().hex[:12]}"
+        self._owner = owner_name()
 
     @contextmanager
     def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:
@@ -227,12 +225,12 @@ class ClaimStore:
         return [
             DeadClaim(Candidate(row.vision_encoder, row.llm), row.trial, row.owner)
             for row in rows
-            if row.late or _is_gone(row.owner)
+            if row.late or has_ended(row.owner)
         ]
 
     def _remove(self, dead: DeadClaim) -> bool:
         same = (*self._where(dead.candidate), _claims.c.owner == dead.owner)
-        if not _is_gone(dead.owner):
+        if not has_ended(dead.owner):
             same = (*same, _claims.c.expires < self._now())  # it may have renewed meanwhile
         with store_errors(self._engine), self._engine.begin() as connection:
             return connection.execute(sa.delete(_claims).where(*same)).rowcount == 1
@@ -302,25 +300,3 @@ def study_storage(address: str) -> RDBStorage:
         SQLAlchemyError: if the database cannot be used.
     """
     return RDBStorage(address, engine_kwargs=engine_options(address))
-
-
-def _machine() -> str:
-    """Names the set of processes in which a process number means the same; empty if unknown."""
-    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    if not (boot.is_file() and space.is_symlink()):
-        return ""
-    return f"{boot.read_text().strip()}-{space.readlink().name}"
-
-
-def _is_gone(owner: str) -> bool:
-    """Whether an owner is known to have ended: a process of this machine that is no more."""
-    machine, process, _ = owner.split("/")
-    if not machine or machine != _machine():
-        return False
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    # The state follows the name, which is in brackets and may hold anything. A zombie has ended,
-    # and its parent has not asked how yet.
-    return status.rpartition(")")[2].split()[0] in ("Z", "X")

@@ -28,7 +28,14 @@ LLM = "llm"
 # User attributes of a trial.
 PAIR = "mordal:pair"
 RUNGS = "mordal:rungs"
+# Why the pair could not be trained or scored; counts against it.
 FAILURE = "mordal:failure"
+# What ended the trial that is not the pair's fault: a signal, a dead worker, an outage.
+INTERRUPTED = "mordal:interrupted"
+# Device-seconds that a trial spent without a score.
+LOST_SECONDS = "mordal:lost_seconds"
+# On a trial of its own: failures of earlier trials no longer count, of these pairs or of "all".
+RETRY = "mordal:retry"
 CONTINUES = "mordal:continues_trial"
 ESTIMATE = "mordal:estimate"
 

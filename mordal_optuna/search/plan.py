@@ -53,9 +53,15 @@ class Wait:
 
 @dataclass(frozen=True)
 class Finished:
-    """Nothing is left to do."""
+    """Nothing is left to do.
+
+    Attributes:
+        reason: why, for people.
+        failed: no candidate could be trained, so there is no answer.
+    """
 
     reason: str
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -320,11 +326,12 @@ class PooledPlan(ABC):
         if self._search_rungs[-1] == full:
             done = any(known.at(full) for known in history.candidates.values())
             return Finished(
-                "pool exhausted: all that were to be trained fully are" if done else _NOBODY
+                "pool exhausted: all that were to be trained fully are" if done else _NOBODY,
+                failed=not done,
             )
         rivals = self.rivals(history)
         if not rivals:
-            return Finished(_NOBODY)
+            return Finished(_NOBODY, failed=True)
         finalists = rivals[: self._finish_by.finalists]
         if self._finish_by.race and finalists:
             return self._race(history, finalists)

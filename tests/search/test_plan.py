@@ -113,7 +113,7 @@ def test_a_candidate_that_failed_twice_is_replaced_by_its_neighbour() -> None:
 
 def test_a_pool_that_cannot_be_trained_ends_the_search() -> None:
     broken = History(dict.fromkeys(tree().candidates, CandidateHistory(failures=2)))
-    assert plan().jobs(broken) == Finished("no candidate could be trained")
+    assert plan().jobs(broken) == Finished("no candidate could be trained", failed=True)
 
 
 def test_the_whole_search_finds_the_best_and_runs_every_rung_once() -> None:
