@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ from mordal_optuna.search.history import (
     ESTIMATE,
     FAILURE,
     RUNGS,
+    STOOD_BACK,
     HistoryReader,
     measurement_attributes,
 )
@@ -23,7 +25,7 @@ from mordal_optuna.search.space import suggest_pair
 from mordal_optuna.store import LocalClaims
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from optuna import Trial
 
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.store import Claims
+
+
+# How long a trial stands back before it ends, so that they do not come by the thousand.
+STAND_BACK_SECONDS = 1.0
 
 
 class Measure(Protocol):
@@ -53,18 +59,27 @@ class Objective:
     every trial and in the dashboard.
     """
 
-    def __init__(self, plan: Plan, measure: Measure, *, claims: Claims | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        measure: Measure,
+        *,
+        claims: Claims | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Measure candidates along a plan's rungs.
 
         Args:
             plan: gives the rungs, and says when a candidate is estimated finely enough.
             measure: trains and scores.
             claims: who may train what; `LocalClaims` (one process) by default.
+            sleep: waits, where another worker trains the proposed pair.
         """
         self._plan = plan
         self._measure = measure
         self._claims = claims or LocalClaims()
-        self._reader = HistoryReader()
+        self._sleep = sleep
+        self._reader = HistoryReader(plan)
 
     def __call__(self, trial: Trial) -> float:
         """Run one trial.
@@ -99,6 +114,9 @@ class Objective:
             known = self._history(trial, exclude=trial.number).of(candidate)
             self._repeat(trial, known)
             if held is None:
+                # Samplers that do not see what runs elsewhere propose it again and again.
+                self._sleep(STAND_BACK_SECONDS)
+                trial.set_user_attr(STOOD_BACK, True)
                 raise TrialPruned("another worker trains it")
             first = top = known.top
             while True:

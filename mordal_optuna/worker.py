@@ -68,7 +68,7 @@ class Worker:
         self._poll = poll_seconds
         self._sleep = sleep
         self._clock = clock
-        self._reader = HistoryReader()
+        self._reader = HistoryReader(plan)
         self._unclaimed: dict[int, float] = {}
 
     def run(self) -> None:

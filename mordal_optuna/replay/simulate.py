@@ -38,7 +38,7 @@ class PlanSteering:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._reader = HistoryReader()
+        self._reader = HistoryReader(plan)
 
     def __call__(self, study: Study) -> Job | Wait | Finished:
         """The plan's next job."""

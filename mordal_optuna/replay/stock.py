@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 
 from mordal_optuna.search.history import LLM, VISION_ENCODER, HistoryReader
 from mordal_optuna.search.methods import ListPlan
-from mordal_optuna.search.plan import Budget, Finished, Job
+from mordal_optuna.search.plan import Budget, Finished, Job, Wait
 from mordal_optuna.search.sampler import study_history
 
 if TYPE_CHECKING:
@@ -74,13 +74,16 @@ class StockSteering:
 
     def __init__(self, plan: StockPlan) -> None:
         self._plan = plan
-        self._reader = HistoryReader()
+        self._reader = HistoryReader(plan)
 
-    def __call__(self, study: Study) -> Job | Finished:
-        """Always a job: which one, the sampler says."""
-        over = self._plan.over(study_history(study, reader=self._reader))
+    def __call__(self, study: Study) -> Job | Wait | Finished:
+        """A job where the budget has room for one: which one, the sampler says."""
+        history = study_history(study, reader=self._reader)
+        over = self._plan.over(history)
         if over:
             return over
+        if not self._plan.has_room(history):
+            return Wait()
         pool = len(self._plan.vision_encoders) * len(self._plan.llms)
         if len(study.get_trials(deepcopy=False)) >= _TRIALS_PER_CANDIDATE * pool:
             return Finished(f"{_TRIALS_PER_CANDIDATE} trials for each candidate were run")

@@ -2,28 +2,40 @@
 
 The storage is the one source of truth. A promoted candidate has several trials; each repeats the
 scores known before it and adds its own, so merging takes the first report of every rung.
+
+A curve belongs to one configuration: where an objective asks for further parameters (a learning
+rate), trials of a pair that differ in them are not merged. The configuration that has come
+furthest, and of those the first, stands for the pair.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import insort
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna.trial import TrialState
 
+from mordal_optuna.errors import SearchError
+from mordal_optuna.liveness import has_ended
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.marks import mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 VISION_ENCODER = "vision_encoder"
 LLM = "llm"
+# In place of the names in large pools, see `search/space.py`.
+VISION_ENCODER_INDEX = "vision_encoder_index"
+LLM_INDEX = "llm_index"
+_PAIR_PARAMETERS = frozenset((VISION_ENCODER, LLM, VISION_ENCODER_INDEX, LLM_INDEX))
 
 # User attributes of a trial.
 PAIR = "mordal:pair"
@@ -32,6 +44,8 @@ RUNGS = "mordal:rungs"
 FAILURE = "mordal:failure"
 # What ended the trial that is not the pair's fault: a signal, a dead worker, an outage.
 INTERRUPTED = "mordal:interrupted"
+# The trial stood back, since another worker trained its pair.
+STOOD_BACK = "mordal:stood_back"
 # Device-seconds that a trial spent without a score.
 LOST_SECONDS = "mordal:lost_seconds"
 # On a trial of its own: failures of earlier trials no longer count, of these pairs or of "all".
@@ -41,25 +55,49 @@ ESTIMATE = "mordal:estimate"
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A parameter of a trial beside its pair, such as a learning rate.
+
+    Attributes:
+        name: as the objective calls it.
+        distribution: what it was sampled from.
+        value: what it was.
+    """
+
+    name: str
+    distribution: BaseDistribution
+    value: Any
+
+
+@dataclass(frozen=True)
 class CandidateHistory:
     """What is known of one candidate.
 
     Attributes:
         measurements: scores by ascending samples.
         running: a trial of it is running.
+        granted: rung up to which a running trial was asked for; 0 without one.
         failures: trials of it that ended in a failure of their own (not interrupted ones).
         failure: reason of the newest such failure.
-        overruled: trials, since its last new score, that some other pruner stopped before they
-            had one. Counted for plain objectives, which retrain from the start each time.
+        overruled: trials that ended before the rung that the plan had asked them for, of rungs
+            that are not scored yet: another pruner, or the objective, stopped them.
         last_trial: number of the newest trial that reported a score; None without any.
+        other_seconds: device-seconds beside those of the measurements: of trials that failed,
+            and of trials whose objective tells no seconds, from their begin to their end.
+        trained: samples that were trained on in the latter, over all of them.
+        parameters: further parameters of the trials that were merged.
     """
 
     measurements: tuple[Measurement, ...] = ()
     running: bool = False
+    granted: int = 0
     failures: int = 0
     failure: str | None = None
     overruled: int = 0
     last_trial: int | None = None
+    other_seconds: float = 0.0
+    trained: int = 0
+    parameters: tuple[Parameter, ...] = ()
 
     @property
     def top(self) -> int:
@@ -71,10 +109,19 @@ class CandidateHistory:
         return next((m for m in self.measurements if m.samples == samples), None)
 
     @property
+    def train_seconds(self) -> float:
+        """Device-seconds of training up to the highest rung, as the scores tell them."""
+        return max((m.train_seconds for m in self.measurements), default=0.0)
+
+    @property
+    def eval_seconds(self) -> float:
+        """Device-seconds of all evaluations, as the scores tell them."""
+        return sum(m.eval_seconds for m in self.measurements)
+
+    @property
     def seconds(self) -> float:
-        """Device-seconds spent on it: training up to the highest rung, and every evaluation."""
-        training = max((m.train_seconds for m in self.measurements), default=0.0)
-        return training + sum(m.eval_seconds for m in self.measurements)
+        """Device-seconds spent on it, failed trials included."""
+        return self.train_seconds + self.eval_seconds + self.other_seconds
 
 
 _NOTHING = CandidateHistory()
@@ -110,18 +157,30 @@ class History:
         return sum(known.seconds for known in self.candidates.values())
 
 
+class Pool(Protocol):
+    """Names of the models that trials may choose from; every plan has them."""
+
+    @property
+    def vision_encoders(self) -> tuple[str, ...]:
+        """In the pool's order."""
+        ...
+
+    @property
+    def llms(self) -> tuple[str, ...]:
+        """In the pool's order."""
+        ...
+
+
 def read_history(trials: Sequence[FrozenTrial], *, minimize: bool = False) -> History:
     """Merge the trials of a study by candidate.
 
     Trials without both parameters (other studies' parameters, or not sampled yet) are passed
-    over. A failed or pruned trial's scores count as well: they were measured.
+    over. A failed or pruned trial's scores count as well: they were measured. A reported value
+    that is no score (`is_score`) is left out.
 
     Args:
         trials: all trials of the study, in any order.
         minimize: whether the study reports errors, 1 - score, instead of scores.
-
-    Raises:
-        SearchError: if a reported value is not in 0..1.
     """
     return HistoryReader().read(sorted(trials, key=lambda t: t.number), minimize=minimize)
 
@@ -129,19 +188,35 @@ def read_history(trials: Sequence[FrozenTrial], *, minimize: bool = False) -> Hi
 class HistoryReader:
     """Reads the history of a growing study without merging again what cannot change.
 
-    Finished trials never change, so the leading run of them is merged once. This is a memory of
-    the storage and not a state of the search: a new reader finds the same history.
+    Finished trials never change, so each is merged once. This is a memory of the storage and not
+    a state of the search: a new reader finds the same history.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool | None = None) -> None:
+        """Read nothing yet.
+
+        Args:
+            pool: trials that chose from another pool are refused; None takes any.
+        """
+        self._pool = pool
         self._lock = threading.Lock()
         self._forget()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy begins with nothing read."""
+        return {"_pool": self._pool}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See `__getstate__`."""
+        self.__init__(state["_pool"])  # type: ignore[misc]
+
     def _forget(self) -> None:
-        self._last: FrozenTrial | None = None
-        self._count = 0
+        self._seen = 0
+        self._open: list[int] = []  # places of trials that were seen and not merged for good
+        self._last: tuple[int, FrozenTrial] | None = None  # of those that were, with its place
         self._trials: dict[Candidate, list[FrozenTrial]] = {}
         self._known: dict[Candidate, CandidateHistory] = {}
+        self._cleared: dict[Candidate | None, int] = {}
         # In order of their names, not of their trials: sums over candidates come out the same to
         # the last bit however many workers there were.
         self._order: list[Candidate] = []
@@ -152,54 +227,72 @@ class HistoryReader:
         *,
         minimize: bool = False,
         exclude: int | None = None,
+        gone: Collection[int] = (),
     ) -> History:
         """Merge the trials of a study.
 
         Args:
             trials: all of them, by number.
             minimize: whether the study reports errors instead of scores.
-            exclude: number of a trial to leave out, such as the one being sampled for.
+            exclude: number of a running trial to leave out: the one being sampled for.
+            gone: numbers of running trials whose worker is taken for dead.
 
         Raises:
-            SearchError: if a reported value is not in 0..1.
+            SearchError: if a trial chose from another pool.
         """
         with self._lock:
-            if self._last is not None and (
-                len(trials) < self._count or trials[self._count - 1] is not self._last
-            ):
-                self._forget()  # another study
-            self._take_finished(trials, exclude, minimize=minimize)
-            tail = [t for t in trials[self._count :] if t.number != exclude]
-            return self._with(tail, minimize=minimize)
+            if len(trials) < self._seen or not self._is_same_study(trials):
+                self._forget()
+            tail = self._take_finished(trials, exclude, minimize=minimize)
+            return self._with(tail, minimize=minimize, gone=gone)
 
     def _take_finished(
         self, trials: Sequence[FrozenTrial], exclude: int | None, *, minimize: bool
-    ) -> None:
-        changed = set()
-        for trial in islice(trials, self._count, None):
-            if not trial.state.is_finished() or trial.number == exclude:
-                break
-            self._count, self._last = self._count + 1, trial
-            candidate = candidate_of(trial)
-            if candidate is not None:
-                self._trials.setdefault(candidate, []).append(trial)
-                changed.add(candidate)
-        for candidate in changed:
+    ) -> list[FrozenTrial]:
+        """Merge what has finished since the last time; the trials that may still change.
+
+        Whatever is raised is raised before anything of this reader has changed.
+        """
+        places: dict[bool, list[int]] = {True: [], False: []}
+        for n in (*self._open, *range(self._seen, len(trials))):
+            places[trials[n].state.is_finished()].append(n)
+        done = [trials[n] for n in places[True]]
+        own = self._by_candidate(done)
+        cleared = {**self._cleared, **_cleared_by(done)}
+        again = own if cleared == self._cleared else {**dict.fromkeys(self._trials, []), **own}
+        merged = {
+            c: _merge([*self._trials.get(c, ()), *more], minimize=minimize, cleared=cleared)
+            for c, more in again.items()
+        }
+        self._seen, self._open, self._cleared = len(trials), places[False], cleared
+        self._last = (places[True][-1], done[-1]) if done else self._last
+        for candidate, more in own.items():
             if candidate not in self._known:
                 insort(self._order, candidate)
-            self._known[candidate] = _merge(self._trials[candidate], minimize=minimize)
+            self._trials.setdefault(candidate, []).extend(more)
+        self._known.update(merged)
+        return [trials[n] for n in self._open if trials[n].number != exclude]
 
-    def _with(self, tail: Sequence[FrozenTrial], *, minimize: bool) -> History:
+    def _is_same_study(self, trials: Sequence[FrozenTrial]) -> bool:
+        if self._last is None:
+            return True
+        place, trial = self._last
+        return trials[place] is trial
+
+    def _with(
+        self, tail: Iterable[FrozenTrial], *, minimize: bool, gone: Collection[int]
+    ) -> History:
         """What is merged already, and the trials that may still change."""
-        own: dict[Candidate, list[FrozenTrial]] = {}
-        for trial in tail:
-            candidate = candidate_of(trial)
-            if candidate is not None:
-                own.setdefault(candidate, []).append(trial)
+        own = self._by_candidate(tail)
         known, order = self._known, self._order
         if own:
             merged = {
-                c: _merge([*self._trials.get(c, ()), *more], minimize=minimize)
+                c: _merge(
+                    [*self._trials.get(c, ()), *more],
+                    minimize=minimize,
+                    cleared=self._cleared,
+                    gone=gone,
+                )
                 for c, more in own.items()
             }
             known, new = {**known, **merged}, [c for c in merged if c not in known]
@@ -208,14 +301,63 @@ class HistoryReader:
                 insort(order, candidate)
         return History({c: known[c] for c in order})
 
+    def _by_candidate(self, trials: Iterable[FrozenTrial]) -> dict[Candidate, list[FrozenTrial]]:
+        own: dict[Candidate, list[FrozenTrial]] = {}
+        for trial in trials:
+            candidate = candidate_of(trial)
+            if candidate is None:
+                continue
+            if self._pool is not None and candidate not in self._trials:
+                check_pool(trial, candidate, self._pool)
+            own.setdefault(candidate, []).append(trial)
+        return own
+
+
+def check_pool(trial: FrozenTrial, candidate: Candidate, pool: Pool) -> None:
+    """Make sure that a trial chose from a pool.
+
+    Raises:
+        SearchError: if it chose from another one.
+    """
+    for kind, name, names in (
+        (VISION_ENCODER, candidate.vision_encoder, pool.vision_encoders),
+        (LLM, candidate.llm, pool.llms),
+    ):
+        stored = getattr(trial.distributions.get(kind), "choices", names)
+        if name not in names or tuple(stored) != tuple(names):
+            raise SearchError(
+                f"trial {trial.number} chose {kind} {name!r} out of {_listed(stored)}, and the "
+                f"plan's pool has {_listed(names)}; a study keeps its pool: give the plan the "
+                "study's own, in the same order, or begin a new study under another name"
+            )
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
 
 def candidate_of(trial: FrozenTrial) -> Candidate | None:
-    """The candidate a trial tries; None until both parameters are set."""
+    """The candidate a trial tries; None until it is chosen.
+
+    A trial that failed before it had asked for both parameters tried the pair it was asked for.
+    """
     if PAIR in trial.user_attrs:
         return Candidate(*trial.user_attrs[PAIR])
-    if VISION_ENCODER not in trial.params or LLM not in trial.params:
-        return None
-    return Candidate(trial.params[VISION_ENCODER], trial.params[LLM])
+    if VISION_ENCODER in trial.params and LLM in trial.params:
+        return Candidate(trial.params[VISION_ENCODER], trial.params[LLM])
+    if trial.state in (TrialState.RUNNING, TrialState.FAIL):
+        mark = mark_of(trial)
+        return mark.candidate if mark else None
+    return None
+
+
+def _further_parameters(trial: FrozenTrial) -> tuple[Parameter, ...]:
+    return tuple(
+        Parameter(name, trial.distributions[name], value)
+        for name, value in sorted(trial.params.items())
+        if name not in _PAIR_PARAMETERS
+    )
 
 
 def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
@@ -227,36 +369,109 @@ def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _merge(trials: Sequence[FrozenTrial], *, minimize: bool) -> CandidateHistory:
+def is_score(value: float) -> bool:
+    """Whether a reported value can be a score, or an error: a number from 0 to 1."""
+    return not math.isnan(value) and 0.0 <= value <= 1.0
+
+
+def _cleared_by(trials: Iterable[FrozenTrial]) -> dict[Candidate | None, int]:
+    """Trials up to which failures no longer count, by candidate; by None those of all."""
+    cleared: dict[Candidate | None, int] = {}
+    for trial in trials:
+        pairs = trial.user_attrs.get(RETRY, ())
+        whose = [None] if pairs == "all" else [Candidate(*pair) for pair in pairs]
+        cleared.update(dict.fromkeys(whose, trial.number))
+    return cleared
+
+
+def _merge(
+    trials: Sequence[FrozenTrial],
+    *,
+    minimize: bool,
+    cleared: Mapping[Candidate | None, int],
+    gone: Collection[int] = (),
+) -> CandidateHistory:
+    """All trials of one candidate."""
+    trials = sorted(trials, key=lambda trial: trial.number)
+    candidate = candidate_of(trials[0])
+    since = max(cleared.get(None, -1), cleared.get(candidate, -1))
+    counted = [trial for trial in trials if trial.number > since]
+    failures = [trial.user_attrs[FAILURE] for trial in counted if FAILURE in trial.user_attrs]
+    running = [t for t in trials if t.number not in gone and _is_running(t)]
+    own = _one_configuration(trials)
+    measurements = _measurements(own, minimize=minimize)
+    top = measurements[-1].samples if measurements else 0
+    return CandidateHistory(
+        measurements=measurements,
+        running=bool(running),
+        granted=max((mark.samples for t in running if (mark := mark_of(t))), default=0),
+        failures=len(failures),
+        failure=failures[-1] if failures else None,
+        overruled=sum(_stopped_short(trial, top) for trial in counted),
+        last_trial=max((t.number for t in own if t.intermediate_values), default=None),
+        other_seconds=sum(_other_seconds(trial) for trial in trials),
+        trained=sum(max(t.intermediate_values) for t in trials if _tells_no_seconds(t)),
+        parameters=_further_parameters(own[0]) if measurements else (),
+    )
+
+
+def _measurements(trials: Sequence[FrozenTrial], *, minimize: bool) -> tuple[Measurement, ...]:
+    """Scores by ascending samples.
+
+    The reports of those who measured come before those who repeated: a trial that was asked for
+    earlier may have begun later, and repeats carry no details.
+    """
     measured: dict[int, Measurement] = {}
-    # The reports of those who measured, before those who repeated: a trial that was asked for
-    # earlier may have begun later, and repeats carry no details.
     for repeated in (False, True):
         for trial in trials:
             details = trial.user_attrs.get(RUNGS, {})
             for samples, value in trial.intermediate_values.items():
-                if samples not in measured and (repeated or str(samples) in details):
+                wanted = samples not in measured and (repeated or str(samples) in details)
+                if wanted and is_score(value):
                     score = 1.0 - value if minimize else float(value)
                     stored = details.get(str(samples), {})
                     measured[samples] = Measurement(samples=samples, score=score, **stored)
-    last_trial = max((t.number for t in trials if t.intermediate_values), default=None)
-    failures = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
-    return CandidateHistory(
-        measurements=tuple(measured[samples] for samples in sorted(measured)),
-        running=any(trial.state == TrialState.RUNNING for trial in trials),
-        failures=len(failures),
-        failure=failures[-1] if failures else None,
-        overruled=_overruled(trials),
-        last_trial=last_trial,
-    )
+    return tuple(measured[samples] for samples in sorted(measured))
 
 
-def _overruled(trials: Sequence[FrozenTrial]) -> int:
-    top, count = 0, 0
-    for trial in trials:
-        last = max(trial.intermediate_values, default=0)
-        if last > top:
-            top, count = last, 0
-        elif last and trial.state == TrialState.PRUNED and CONTINUES not in trial.user_attrs:
-            count += 1
-    return count
+def _one_configuration(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials whose further parameters are those of the trial that has come furthest."""
+    told = [trial for trial in trials if trial.intermediate_values]
+    if not told or not any(_further_parameters(trial) for trial in told):
+        return told
+    groups: dict[tuple[Parameter, ...], list[FrozenTrial]] = {}
+    for trial in told:
+        groups.setdefault(_further_parameters(trial), []).append(trial)
+    return max(groups.values(), key=lambda own: max(max(t.intermediate_values) for t in own))
+
+
+def _is_running(trial: FrozenTrial) -> bool:
+    """Whether it runs, and not on a process of this machine that is no more."""
+    if trial.state != TrialState.RUNNING:
+        return False
+    mark = mark_of(trial)
+    return mark is None or not has_ended(mark.owner)
+
+
+def _stopped_short(trial: FrozenTrial, top: int) -> bool:
+    """Whether it ended, without a failure, before a rung it was asked for that nobody scored."""
+    if trial.state not in (TrialState.PRUNED, TrialState.COMPLETE):
+        return False
+    mark = mark_of(trial)
+    return mark is not None and mark.samples > top and STOOD_BACK not in trial.user_attrs
+
+
+def _tells_no_seconds(trial: FrozenTrial) -> bool:
+    """Whether it has finished with scores of a plain objective, which knows no costs."""
+    told = trial.user_attrs.keys() & {RUNGS, CONTINUES, LOST_SECONDS}
+    ended = trial.state in (TrialState.PRUNED, TrialState.COMPLETE)
+    return ended and bool(trial.intermediate_values) and not told
+
+
+def _other_seconds(trial: FrozenTrial) -> float:
+    """Device-seconds that no measurement tells: of failures, and of plain objectives."""
+    lost = float(trial.user_attrs.get(LOST_SECONDS, 0.0))
+    if not _tells_no_seconds(trial) or trial.datetime_start is None:
+        return lost
+    assert trial.datetime_complete is not None
+    return (trial.datetime_complete - trial.datetime_start).total_seconds()

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
-    from mordal_optuna.search.history import History
+    from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.ranking import Estimate, Ranker
 
-# A failure may be passing (a full disk, a lost device); a second one is taken as the candidate's.
+# A failure may be passing; a second one is taken as the candidate's.
 # A second time that another pruner stops a candidate where it stood is taken as its last word.
 ATTEMPTS = 2
 
@@ -68,6 +68,10 @@ class Finished:
 class Budget:
     """How much may be spent.
 
+    What running jobs are expected to take is reserved when they are asked for, and settled when
+    they report. A job that was begun is finished, so the budget is exceeded by what the last one
+    to begin takes beyond it, and by what jobs take longer than expected.
+
     Attributes:
         device_hours: stop once this much is spent; None sets no limit.
         spent_seconds: device-seconds spent before the first trial (features, CKA, warm-up).
@@ -78,11 +82,66 @@ class Budget:
 
     def over(self, history: History) -> Finished | None:
         """The reason to stop once it is spent."""
-        if self.device_hours is None:
-            return None
-        if self.spent_seconds + history.seconds < self.device_hours * 3600:
+        if self.device_hours is None or self._left(history) > 0:
             return None
         return Finished(f"budget spent: {self.device_hours:g} device-hours")
+
+    def has_room(
+        self, history: History, rungs: Sequence[int], besides: Candidate | None = None
+    ) -> bool:
+        """Whether another job may begin beside those that run.
+
+        Before any cost is known one job runs at a time: nothing tells what others would take.
+
+        Args:
+            history: what is known.
+            rungs: of the plan, ascending.
+            besides: a candidate whose running job is not counted, since it is the one in question.
+        """
+        if self.device_hours is None:
+            return True
+        running = [k for c, k in history.candidates.items() if k.running and c != besides]
+        rates = _Rates.of(history) if running else None
+        if rates is None:
+            return not running and self._left(history) > 0
+        return self._left(history) > sum(rates.of_job(known, rungs) for known in running)
+
+    def _left(self, history: History) -> float:
+        assert self.device_hours is not None
+        return self.device_hours * 3600 - self.spent_seconds - history.seconds
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """What the pool's jobs took so far.
+
+    Attributes:
+        training: device-seconds a sample, where checkpoints are reused.
+        evaluation: device-seconds a score.
+        plain: device-seconds a sample of trials that tell no costs and train from the start.
+    """
+
+    training: float
+    evaluation: float
+    plain: float
+
+    @staticmethod
+    def of(history: History) -> _Rates | None:
+        """Means over the pool; None where nothing is known yet."""
+        known = history.candidates.values()
+        scores = sum(len(k.measurements) for k in known)
+        told = [k for k in known if k.train_seconds]
+        training = sum(k.train_seconds for k in told) / (sum(k.top for k in told) or 1)
+        evaluation = sum(k.eval_seconds for k in known) / (scores or 1)
+        plain = sum(k.other_seconds for k in known if k.trained)
+        plain /= sum(k.trained for k in known) or 1
+        return _Rates(training, evaluation, plain) if training or evaluation or plain else None
+
+    def of_job(self, known: CandidateHistory, rungs: Sequence[int]) -> float:
+        """What a candidate's running job is expected to take still."""
+        following = next((rung for rung in rungs if rung > known.top), known.top)
+        until = max(known.granted, following)
+        return self.plain * until + self.training * (until - known.top) + self.evaluation
 
 
 @dataclass(frozen=True)
@@ -138,6 +197,15 @@ class Plan(Protocol):
         """What is wanted now, best first, running or not; or why nothing is."""
         ...
 
+    def has_room(self, history: History, besides: Candidate | None = None) -> bool:
+        """Whether the budget leaves room for a job beside those that run.
+
+        Args:
+            history: what is known.
+            besides: a candidate whose running job is the one in question.
+        """
+        ...
+
     @property
     def ranker(self) -> Ranker:
         """Turns a history into curves, a ranking and a tie set."""
@@ -157,31 +225,35 @@ class Plan(Protocol):
 
 
 def next_job(plan: Plan, history: History) -> Job | Wait | Finished:
-    """The first wanted job that nobody works on."""
+    """The first wanted job that nobody works on and the budget has room for."""
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return jobs
+    if not plan.has_room(history):
+        return Wait()
     return next((job for job in jobs if not history.of(job.candidate).running), Wait())
 
 
 def verdict(plan: Plan, history: History, candidate: Candidate, samples: int) -> bool:
     """Whether a candidate scored at `samples` should go on: a job of its own lies further up.
 
-    At the last rung it always may: there is nothing left to save, and its trial is complete.
+    At the last rung it always may: there is nothing left to save, and its trial is complete. Up
+    to the rung that its trial was asked for it may as well: that is decided.
     """
-    if samples >= plan.rungs[-1]:
+    if samples >= plan.rungs[-1] or samples < history.of(candidate).granted:
         return True
-    jobs = plan.jobs(history)
-    if isinstance(jobs, Finished):
-        return False
-    return any(job.candidate == candidate and job.samples > samples for job in jobs)
+    return wanted_rung(plan, history, candidate, samples) is not None
 
 
 def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
     """Where the plan wants a candidate scored next, above `top` samples; None if nowhere now."""
     jobs = plan.jobs(history)
-    wanted = [] if isinstance(jobs, Finished) else [j for j in jobs if j.candidate == candidate]
-    return min((job.samples for job in wanted if job.samples > top), default=None)
+    if isinstance(jobs, Finished):
+        return None
+    wanted = [j.samples for j in jobs if j.candidate == candidate and j.samples > top]
+    if not wanted or not plan.has_room(history, besides=candidate):
+        return None
+    return min(wanted)
 
 
 def next_rung(plan: Plan, top: int) -> int | None:
@@ -289,6 +361,10 @@ class PooledPlan(ABC):
         """What is wanted now, best first, running or not; or why nothing is."""
         over = self._budget.over(history)
         return over or self._search_jobs(history) or self._finish(history)
+
+    def has_room(self, history: History, besides: Candidate | None = None) -> bool:
+        """Whether the budget leaves room for a job beside those that run."""
+        return self._budget.has_room(history, self._rungs, besides)
 
     @abstractmethod
     def _search_jobs(self, history: History) -> list[Job]:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import LLM, PAIR, VISION_ENCODER
+from mordal_optuna.search.history import (
+    LLM,
+    LLM_INDEX,
+    PAIR,
+    VISION_ENCODER,
+    VISION_ENCODER_INDEX,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +29,6 @@ if TYPE_CHECKING:
 
 # Names up to which a parameter is categorical over them: 8 KB a trial at most.
 LARGE = 100
-VISION_ENCODER_INDEX = "vision_encoder_index"
-LLM_INDEX = "llm_index"
 
 
 class PairSpace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import optuna
@@ -17,7 +17,10 @@ from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mordal_optuna.search.plan import Budget, Plan
+    from mordal_optuna.search.ranking import Estimate
 
 ENCODERS = ("clip", "siglip", "dino")
 LLMS = ("llama", "qwen", "mistral")
@@ -89,3 +92,8 @@ def search(chosen: Plan, measure: Table, storage: str | None = None) -> optuna.S
     )
     study.optimize(Objective(chosen, measure), n_trials=200)
     return study
+
+
+def believed(ranking: Sequence[Estimate]) -> list[Estimate]:
+    """A ranking without what it cost, to which failures and lost workers add."""
+    return [replace(estimate, seconds=0.0) for estimate in ranking]

@@ -8,7 +8,14 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import CONTINUES, FAILURE, RUNGS, HistoryReader, read_history
+from mordal_optuna.search.history import (
+    FAILURE,
+    RUNGS,
+    STOOD_BACK,
+    HistoryReader,
+    read_history,
+)
+from mordal_optuna.search.marks import JOB, Mark
 
 PAIR = Candidate("clip", "llama")
 
@@ -68,13 +75,31 @@ def test_scores_of_failed_trials_count_and_interruptions_are_no_failures() -> No
     assert known.failure == "loss is nan"
 
 
-def test_stops_without_a_new_score_are_counted_until_the_next_new_score() -> None:
-    stops = [trial({8: 0.3}, number=number) for number in range(3)]
-    assert read_history(stops).of(PAIR).overruled == 2
+def asked(
+    scores: dict[int, float], samples: int, number: int, **attributes: object
+) -> FrozenTrial:
+    """A pruned trial that the plan had asked for up to a rung."""
+    stopped = trial(scores, number=number, attributes=attributes)
+    mark = Mark(PAIR, samples, "elsewhere/1/a", 0.0)
+    stopped.system_attrs = {JOB: mark.stored()}
+    return stopped
+
+
+def test_stops_before_the_rung_that_was_asked_for_are_counted_until_it_is_scored() -> None:
+    stops = [asked({8: 0.3}, 16, number) for number in range(3)]
+    assert read_history(stops).of(PAIR).overruled == 3
     further = trial({8: 0.3, 16: 0.5}, number=3)
     assert read_history([*stops, further]).of(PAIR).overruled == 0
-    repeats = trial({8: 0.3}, number=4, attributes={CONTINUES: 0})
-    assert read_history([stops[0], repeats, repeats]).of(PAIR).overruled == 0
+
+
+def test_stops_that_the_plan_agrees_with_are_not_counted() -> None:
+    """Trials that no plan asked for, such as TPE's, and those that came as far as they were."""
+    unasked = [trial({8: 0.3}, number=number) for number in range(5)]
+    assert read_history(unasked).of(PAIR).overruled == 0
+    reached = [asked({8: 0.3}, 8, number) for number in range(5)]
+    assert read_history(reached).of(PAIR).overruled == 0
+    aside = [asked({}, 8, number, **{STOOD_BACK: True}) for number in range(5)]
+    assert read_history(aside).of(PAIR).overruled == 0
 
 
 def test_running_trials_mark_their_candidate() -> None:
@@ -103,7 +128,8 @@ def growing() -> list[list[FrozenTrial]]:
 def test_a_reader_that_has_seen_the_study_grow_reads_what_a_new_one_does() -> None:
     reader = HistoryReader()
     for trials in growing():
-        for exclude in (None, 1):
+        running = [t.number for t in trials if not t.state.is_finished()]
+        for exclude in (None, *running):
             seen = reader.read(trials, exclude=exclude)
             assert seen == HistoryReader().read(trials, exclude=exclude)
             without = [t for t in trials if t.number != exclude]

@@ -56,16 +56,25 @@ def test_the_first_proposals_are_the_medoids() -> None:
         assert pair == cluster.candidates[0]
 
 
-def test_a_finished_study_gives_the_leader_at_no_cost_and_stops() -> None:
+def test_a_finished_study_ends_at_once_at_no_cost() -> None:
     measure = table()
     study = search(plan(), measure)
     runs, trials = list(measure.runs), len(study.trials)
     study.optimize(Objective(plan(), measure), n_trials=50)
     assert measure.runs == runs
-    assert len(study.trials) == trials + 1
-    last = study.trials[-1]
-    assert candidate_of(last) == Candidate("siglip", "qwen")
-    assert set(last.intermediate_values) == {*RUNGS, FULL}
+    assert [t.state for t in study.trials[trials:]] == [TrialState.PRUNED]
+
+
+def test_a_trial_asked_for_after_the_end_gives_the_leader() -> None:
+    """With ask and tell there is no loop to stop; the attribute tells, and nothing is trained."""
+    measure = table()
+    study = search(plan(), measure)
+    runs = list(measure.runs)
+    trial = study.ask()
+    Objective(plan(), measure)(trial)
+    assert measure.runs == runs
+    assert trial.params == {"vision_encoder": "siglip", "llm": "qwen"}
+    assert set(study.trials[-1].intermediate_values) == {*RUNGS, FULL}
 
 
 def test_further_parameters_go_to_the_other_sampler() -> None:
