@@ -20,6 +20,7 @@ from mordal_optuna.search.history import (
     measurement_attributes,
 )
 from mordal_optuna.search.plan import Job, next_rung, wanted_rung
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.space import suggest_pair
 from mordal_optuna.store import LocalClaims
@@ -111,7 +112,8 @@ class Objective:
         candidate = suggest_pair(trial, self._plan)
         with self._claims.hold(candidate, trial.number) as held:
             # Read only now: what another worker has reported before it let go is in it.
-            known = self._history(trial, exclude=trial.number).of(candidate)
+            history = self._history(trial, exclude=trial.number)
+            known = history.of(candidate)
             self._repeat(trial, known)
             if held is None:
                 # Samplers that do not see what runs elsewhere propose it again and again.
@@ -120,10 +122,11 @@ class Objective:
                 raise TrialPruned("another worker trains it")
             first = top = known.top
             while True:
-                wanted = wanted_rung(self._plan, self._history(trial), candidate, top)
+                wanted = wanted_rung(self._plan, history, candidate, top)
                 # To be proposed is to be wanted one rung further: with another pruner a
                 # candidate would otherwise be proposed and stopped where it stands for ever.
-                if top and (top > first or not wanted) and trial.should_prune():
+                may_stop = top > first or (top and not wanted)
+                if may_stop and self._is_stopped(trial, history, candidate, top):
                     break
                 samples = wanted or next_rung(self._plan, top)
                 if samples is None:
@@ -132,10 +135,20 @@ class Objective:
                 held.check()
                 self._report(trial, measurement)
                 top = samples
-        return self._end(trial, candidate)
+                history = self._history(trial)
+        return self._end(trial, candidate, history)
 
     def _history(self, trial: Trial, exclude: int | None = None) -> History:
         return study_history(trial.study, exclude=exclude, reader=self._reader)
+
+    def _is_stopped(
+        self, trial: Trial, history: History, candidate: Candidate, samples: int
+    ) -> bool:
+        """What the study's pruner says; ours is told what is known, and need not read it again."""
+        pruner = trial.study.pruner
+        if isinstance(pruner, LogLinearHalvingPruner):
+            return pruner.stops(trial.study, history, candidate, samples)
+        return trial.should_prune()
 
     def _repeat(self, trial: Trial, known: CandidateHistory) -> None:
         if not known.measurements:
@@ -156,8 +169,7 @@ class Objective:
         """What the study is told of a score: an error where it minimises."""
         return 1.0 - score if trial.study.direction == StudyDirection.MINIMIZE else score
 
-    def _end(self, trial: Trial, candidate: Candidate) -> float:
-        history = self._history(trial)
+    def _end(self, trial: Trial, candidate: Candidate, history: History) -> float:
         ranking = self._plan.ranker.rank_trained(history)
         estimate = next(e for e in ranking if e.candidate == candidate)
         stored = {k: v for k, v in asdict(estimate).items() if k != "candidate"}

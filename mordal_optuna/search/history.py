@@ -212,6 +212,7 @@ class HistoryReader:
 
     def _forget(self) -> None:
         self._seen = 0
+        self._tail: list[FrozenTrial] = []  # that had not finished at the last read
         self._open: list[int] = []  # places of trials that were seen and not merged for good
         self._last: tuple[int, FrozenTrial] | None = None  # of those that were, with its place
         self._trials: dict[Candidate, list[FrozenTrial]] = {}
@@ -243,13 +244,19 @@ class HistoryReader:
         with self._lock:
             if len(trials) < self._seen or not self._is_same_study(trials):
                 self._forget()
-            tail = self._take_finished(trials, exclude, minimize=minimize)
+            self._take_finished(trials, minimize=minimize)
+            self._tail = [trials[place] for place in self._open]
+            tail = [trial for trial in self._tail if trial.number != exclude]
             return self._with(tail, minimize=minimize, gone=gone)
 
-    def _take_finished(
-        self, trials: Sequence[FrozenTrial], exclude: int | None, *, minimize: bool
-    ) -> list[FrozenTrial]:
-        """Merge what has finished since the last time; the trials that may still change.
+    def read_with(self, trial: FrozenTrial, *, minimize: bool = False) -> History:
+        """The history as last read, with what one trial says now; asks the storage nothing."""
+        with self._lock:
+            tail = [open_ for open_ in self._tail if open_.number != trial.number]
+            return self._with([*tail, trial], minimize=minimize, gone=())
+
+    def _take_finished(self, trials: Sequence[FrozenTrial], *, minimize: bool) -> None:
+        """Merge what has finished since the last time.
 
         Whatever is raised is raised before anything of this reader has changed.
         """
@@ -271,7 +278,6 @@ class HistoryReader:
                 insort(self._order, candidate)
             self._trials.setdefault(candidate, []).extend(more)
         self._known.update(merged)
-        return [trials[n] for n in self._open if trials[n].number != exclude]
 
     def _is_same_study(self, trials: Sequence[FrozenTrial]) -> bool:
         if self._last is None:

@@ -60,8 +60,20 @@ class LogLinearHalvingPruner(BasePruner):
         wrong = wrong_report(trial)
         if wrong:
             raise SearchError(wrong)
-        history = study_history(study, reader=self._reader)
-        if verdict(self._plan, history, candidate, trial.last_step):
+        return self.stops(
+            study, study_history(study, reader=self._reader), candidate, trial.last_step
+        )
+
+    def stops(self, study: Study, history: History, candidate: Candidate, samples: int) -> bool:
+        """Whether a candidate that was scored at `samples` is stopped, by a history that is known.
+
+        Args:
+            study: its sampler says whether stopped candidates are promoted later.
+            history: of the study, the score included.
+            candidate: the pair.
+            samples: its highest rung in its running trial.
+        """
+        if verdict(self._plan, history, candidate, samples):
             return False
         promotes = isinstance(study.sampler, CkaClusterSampler)
         return promotes or not self._is_promising(history, candidate)

@@ -178,7 +178,10 @@ class CkaClusterSampler(BaseSampler):
         self._other.after_trial(study, trial, state, values)
         self._note_failure(study, trial, state)
         self._let_go(study, trial)
-        jobs = self._plan.jobs(study_history(study, reader=self._reader))
+        # With what was read when its pair was chosen. What others have finished since may end the
+        # search as well: then their workers see it, or the next trial does.
+        minimize = study.direction == StudyDirection.MINIMIZE
+        jobs = self._plan.jobs(self._reader.read_with(trial, minimize=minimize))
         if isinstance(jobs, Finished):
             self._stop(study, jobs)
 

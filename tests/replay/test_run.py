@@ -121,6 +121,17 @@ def test_a_budget_in_full_runs_is_kept_but_for_the_job_under_way(grid: Grid) -> 
     assert found.stopped_because.startswith("budget spent")
 
 
+@pytest.mark.parametrize("method", ["grid", "random", "all-at-ratio", "mordal"])
+def test_a_budget_counts_what_runs(grid: Grid, method: str) -> None:
+    """Eight workers, of which one alone could spend 2 full runs at once.
+
+    What a job takes is known from those before it only, and differs by pair.
+    """
+    eight = replay(grid, method, budget=2.0, workers=8)
+    assert eight.stopped_because.startswith("budget spent")
+    assert 2.0 <= eight.full_runs < 4.0
+
+
 def test_rivals_without_a_budget_get_what_mordal_spends(grid: Grid) -> None:
     ours = replay(grid, "mordal")
     stock = replay(grid, "optuna-random-none")

