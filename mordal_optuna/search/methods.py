@@ -109,7 +109,8 @@ class MordalPlan(PooledPlan):
             scored, lacking = self._split(history, survivors, rung)
             if lacking:
                 jobs = [Job(medoid, rung, "inter-cluster") for medoid in lacking]
-                return jobs + self._certain(history, scored[: keep - len(lacking)], keep, number)
+                sure = max(keep - len(lacking), 0)
+                return jobs + self._certain(history, scored[:sure], keep, number)
             survivors = scored[:keep]
         return self._intra_jobs(history, survivors[: self._top_clusters])
 
