@@ -21,13 +21,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import SearchError
+from mordal_optuna.search.jobs import jobs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
-    from mordal_optuna.search.history import History
+    from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.ranking import Estimate, Ranker
 
 # A failure may be passing (a full disk, a lost device); a second one is taken as the candidate's.
@@ -174,13 +175,13 @@ def verdict(plan: Plan, history: History, candidate: Candidate, samples: int) ->
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return False
-    return any(job.candidate == candidate and job.samples > samples for job in jobs)
+    return any(job.samples > samples for job in jobs_of(jobs, candidate))
 
 
 def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
     """Where the plan wants a candidate scored next, above `top` samples; None if nowhere now."""
     jobs = plan.jobs(history)
-    wanted = [] if isinstance(jobs, Finished) else [j for j in jobs if j.candidate == candidate]
+    wanted = () if isinstance(jobs, Finished) else jobs_of(jobs, candidate)
     return min((job.samples for job in wanted if job.samples > top), default=None)
 
 
@@ -291,12 +292,11 @@ class PooledPlan(ABC):
         return over or self._search_jobs(history) or self._finish(history)
 
     @abstractmethod
-    def _search_jobs(self, history: History) -> list[Job]:
+    def _search_jobs(self, history: History) -> Sequence[Job]:
         """The jobs before the finish; none once it may begin."""
 
     def _usable(self, history: History, candidate: Candidate) -> bool:
-        known = history.of(candidate)
-        return known.failures < ATTEMPTS and known.overruled < ATTEMPTS
+        return usable(history.of(candidate))
 
     def _contenders(self, searched: History) -> list[Estimate]:
         """Who may become a finalist, best first."""
@@ -376,7 +376,12 @@ class PooledPlan(ABC):
         return [e for e in ranking if e.candidate in same]
 
 
-def first_missing(history: History, candidate: Candidate, rungs: Sequence[int]) -> int | None:
-    """The lowest of the rungs a candidate was not scored at."""
-    known = history.of(candidate)
-    return next((rung for rung in rungs if known.at(rung) is None), None)
+def usable(known: CandidateHistory) -> bool:
+    """Whether a candidate with this history may be trained."""
+    return known.failures < ATTEMPTS and known.overruled < ATTEMPTS
+
+
+def first_missing(known: CandidateHistory, rungs: Sequence[int]) -> int | None:
+    """The lowest of the rungs that a candidate with this history was not scored at."""
+    scored = {measurement.samples for measurement in known.measurements}
+    return next((rung for rung in rungs if rung not in scored), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import given, settings
@@ -13,8 +14,19 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.methods import MordalPlan
-from mordal_optuna.search.plan import ATTEMPTS, Finished, Job
+from mordal_optuna.search.methods import MordalPlan, grid_plan
+from mordal_optuna.search.plan import (
+    ATTEMPTS,
+    Finished,
+    Job,
+    Wait,
+    next_job,
+    verdict,
+    wanted_rung,
+)
+
+if TYPE_CHECKING:
+    from mordal_optuna.search.plan import Plan
 
 RUNGS, FULL = (100, 200, 400), 3200
 
@@ -39,7 +51,12 @@ class Pool:
     points: int
     scores: dict[Candidate, list[float]]
 
-    def history(self, rungs: dict[Candidate, int], failed: set[Candidate]) -> History:
+    def history(
+        self,
+        rungs: dict[Candidate, int],
+        failed: frozenset[Candidate] = frozenset(),
+        running: frozenset[Candidate] = frozenset(),
+    ) -> History:
         """What is known once each candidate was scored on so many rungs."""
         return History(
             {
@@ -49,6 +66,7 @@ class Pool:
                         for rung, score in zip(RUNGS[:count], self.scores[c], strict=False)
                     ),
                     failures=ATTEMPTS if c in failed else 0,
+                    running=c in running,
                 )
                 for c, count in rungs.items()
             }
@@ -116,9 +134,72 @@ def read_plainly(pool: Pool, history: History) -> list[Job]:
 def whole_search(pool: Pool) -> dict[Candidate, int]:
     """How many rungs each candidate gets in the undisturbed search of one worker."""
     rungs: dict[Candidate, int] = {}
-    while jobs := read_plainly(pool, pool.history(rungs, set())):
+    while jobs := read_plainly(pool, pool.history(rungs)):
         rungs[jobs[0].candidate] = RUNGS.index(jobs[0].samples) + 1
     return rungs
+
+
+def draw_moment(pool: Pool, rng: np.random.Generator) -> History:
+    """Any candidates scored on any number of rungs, some failed, some running.
+
+    Now and then one rung or two are complete.
+    """
+    least = int(rng.choice([0, 0, 0, 1, 2]))
+    some = {
+        c: max(least, int(rng.integers(0, len(RUNGS) + 1)) if rng.random() < 0.6 else 0)
+        for c in pool.tree.candidates
+        if least or rng.random() < 0.8
+    }
+    share = rng.choice([0.0, 0.1, 0.5])
+    failed, running = (frozenset(c for c in some if rng.random() < share) for _ in range(2))
+    return pool.history(some, failed, running)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_jobs_are_those_of_a_plain_reading_of_the_rules(seed: int) -> None:
+    """The same jobs in the same order, whichever way they are asked for."""
+    rng = np.random.default_rng(seed)
+    pool = draw_pool(rng)
+    history = draw_moment(pool, rng)
+    expected, found = read_plainly(pool, history), pool.plan.jobs(history)
+    if not expected:
+        assert isinstance(found, Finished) or {job.stage for job in found} == {"finish"}
+        return
+    assert found == expected
+    assert len(found) == len(expected)
+    assert (found[0], found[-1], found[1:3]) == (expected[0], expected[-1], expected[1:3])
+    check_questions(pool.plan, history, expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_jobs_of_a_list_are_every_missing_rung_of_everyone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pool = draw_pool(rng)
+    history, plan = draw_moment(pool, rng), grid_plan(pool.tree, (*RUNGS, FULL))
+    expected = []
+    for candidate in pool.tree.candidates:
+        known = history.of(candidate)
+        missing = [rung for rung in plan.rungs if not known.at(rung)]
+        if known.failures < ATTEMPTS and missing:
+            expected.append(Job(candidate, missing[0], "grid"))
+    if expected:
+        assert plan.jobs(history) == expected
+        check_questions(plan, history, expected)
+
+
+def check_questions(plan: Plan, history: History, jobs: list[Job]) -> None:
+    """What sampler, pruner and objective ask is answered as by looking through the whole list."""
+    free = [job for job in jobs if not history.of(job.candidate).running]
+    assert next_job(plan, history) == (free[0] if free else Wait())
+    first, last = jobs[0].candidate, jobs[-1].candidate
+    done = next((c for c in history.candidates if all(j.candidate != c for j in jobs)), first)
+    for candidate in (first, last, done, Candidate("of", "another pool")):
+        for top in (0, *RUNGS):
+            own = [j.samples for j in jobs if j.candidate == candidate and j.samples > top]
+            assert verdict(plan, history, candidate, top) == bool(own)
+            assert wanted_rung(plan, history, candidate, top) == min(own, default=None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,7 +210,7 @@ def test_nothing_is_listed_that_one_worker_would_not_run(seed: int) -> None:
     pool = draw_pool(rng)
     run = whole_search(pool)
     some = {c: int(rng.integers(0, count + 1)) for c, count in run.items()}
-    jobs = pool.plan.jobs(pool.history(some, set()))
+    jobs = pool.plan.jobs(pool.history(some))
     assert not isinstance(jobs, Finished)
     for job in jobs:
         if job.stage != "finish":
