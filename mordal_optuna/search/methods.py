@@ -231,7 +231,8 @@ class ListPlan(PooledPlan):
 
     def winner(self, history: History) -> Estimate | None:
         """As for every plan; or the best of all where the untrained count as looked at."""
-        if self._untrained_finalists and history.seconds:
+        scored = any(known.measurements for known in history.candidates.values())
+        if self._untrained_finalists and scored:
             return self.ranking(history)[0]
         return super().winner(history)
 

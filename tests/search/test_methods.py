@@ -260,6 +260,24 @@ def test_cross_may_train_a_finalist_that_was_not_on_the_cross() -> None:
     assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
 
 
+def test_a_score_that_took_no_seconds_is_a_score() -> None:
+    """A plain objective reports none; the best sum of a cross is its answer all the same."""
+    plan = build_plan(settings("cross", finalists=0), tree(), FULL)
+    centre = cross_centre(tree())
+    assert plan.winner(History()) is None
+    assert plan.winner(History({centre: CandidateHistory(failures=1)})) is None
+    measure = table()
+    cross = {
+        c: CandidateHistory((Measurement(FULL, measure.score(c, FULL), 0.01, 100),))
+        for c in tree().candidates
+        if c.vision_encoder == centre.vision_encoder or c.llm == centre.llm
+    }
+    winner = plan.winner(History(cross))
+    assert winner is not None
+    assert winner.candidate == Candidate("siglip", "qwen")
+    assert winner.candidate not in cross
+
+
 def test_every_method_keeps_to_its_budget() -> None:
     """It may go over by the job that is under way."""
     seconds = 3 * FULL / 100
