@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, order=True)
-class Candidate:
-    """One pair of the pool, by the names its models have there."""
+class Candidate(NamedTuple):
+    """One pair of the pool, by the names its models have there.
+
+    A tuple and not a dataclass: candidates are keys of most tables, and a dataclass's hash takes
+    eight times as long.
+    """
 
     vision_encoder: str
     llm: str

@@ -1,8 +1,10 @@
-"""What several test modules share: a tiny embedded pool, and a machine without a network."""
+"""What several test modules share: a tiny embedded pool, one thread, no network."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +20,39 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.config import AlignmentSettings
 
+# Before a test module loads numpy or torch, which read it once; nothing above does. The processes
+# that tests start inherit it. 2 OpenMP threads can be far slower than 1 on 2 busy cores, and sums
+# in another order are not equal to the last bit; the tests' models are tiny.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+# Where a machine writes no bytecode, every process that tests start would compile torch and
+# transformers anew, which takes longer than most tests. It is kept for as long as the tests run.
+_BYTECODE = tempfile.mkdtemp(prefix="mordal-bytecode-") if sys.dont_write_bytecode else None
+if _BYTECODE:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = _BYTECODE
+    sys.dont_write_bytecode = False
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Before any test module loads a library: no hub, no shared cache, no chatter."""
+    # Not in pyproject.toml: pytest would import optuna, and numpy with it, before this file.
+    config.addinivalue_line("filterwarnings", "ignore::optuna.exceptions.ExperimentalWarning")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="mordal-tests-")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+
+
+def pytest_unconfigure() -> None:
+    """Nothing is left behind."""
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
+    if _BYTECODE:
+        shutil.rmtree(_BYTECODE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

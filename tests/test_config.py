@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from mordal_optuna.config import AlignmentSettings
+
 
 @pytest.fixture
 def content(tmp_path: Path) -> dict[str, Any]:
@@ -179,6 +181,35 @@ def test_the_faithful_preset_sets_the_papers_values_where_nothing_is_said(
     assert settings.representation.similarity == "cka-biased"
     content["representation"] = {"similarity": "mutual-knn"}
     assert parse_study(content).representation.similarity == "mutual-knn"
+
+
+def test_the_faithful_preset_trains_by_the_papers_recipe_where_nothing_is_said(
+    content: dict[str, Any],
+) -> None:
+    """What the file says stays, so that its checkpoints keep their addresses."""
+    data = {key: content["alignment"][key] for key in ("conversations", "images")}
+
+    def recipe(method: str, **said: Any) -> AlignmentSettings:
+        study = {**content, "search": {"method": method}, "alignment": {**data, **said}}
+        return parse_study(study).alignment
+
+    papers = recipe("mordal-faithful")
+    assert (papers.learning_rate, papers.schedule, papers.batch_size) == (1e-4, "linear", 4)
+    for method in ("mordal", "grid", "all-at-ratio"):
+        ours = recipe(method)
+        assert (ours.learning_rate, ours.schedule, ours.batch_size) == (2e-4, "constant", 128)
+    said = {"learning_rate": 2e-4, "schedule": "constant", "batch_size": 128}
+    for key, value in said.items():
+        assert getattr(recipe("mordal-faithful", **{key: value}), key) == value
+    assert recipe("mordal-faithful", **said) == recipe("mordal") == recipe("mordal", **said)
+
+
+@pytest.mark.parametrize("key", ["alignment", "representation"])
+def test_a_section_that_is_no_mapping_is_still_a_mistake(
+    content: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{key}: got 'x'"):
+        parse_study({**content, "search": {"method": "mordal-faithful"}, key: "x"})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from mordal_optuna.search.curves import (
     stable_window,
 )
 from mordal_optuna.search.methods import MordalPlan, build_finish
-from mordal_optuna.search.plan import Job
+from mordal_optuna.search.plan import Job, usable
 from mordal_optuna.search.ranking import Belief, Ranker
 from mordal_optuna.search.rungs import build_rungs
 
@@ -132,18 +132,18 @@ class NoStoppingPlan(MordalPlan):
     """No early stopping: every medoid is scored on all rungs up to R, then the best K survive."""
 
     def _search_jobs(self, history: History) -> list[Job]:
-        clusters = [
-            (cluster, medoid)
-            for cluster in self._tree.clusters
-            if (medoid := self._stand_in(history, cluster))
-        ]
-        if len(clusters) > self._top_clusters:
+        standings = self._halving.standings(history, usable)
+        survivors = standings.alive
+        if len(survivors) > self._top_clusters:
             for rung in self._search_rungs:
-                scored, lacking = self._split(history, clusters, rung)
-                if lacking:
-                    return [Job(medoid, rung, "inter-cluster") for medoid in lacking]
-            clusters = scored[: self._top_clusters]
-        return self._intra_jobs(history, clusters)
+                scored, lacking = standings.split(survivors, rung)
+                if len(lacking):
+                    return [
+                        Job(medoid, rung, "inter-cluster")
+                        for medoid in standings.candidates(lacking)
+                    ]
+            survivors = standings.best(scored, rung, self._top_clusters)
+        return self._intra_jobs(history, standings, survivors)
 
 
 class TiedRacePlan(MordalPlan):

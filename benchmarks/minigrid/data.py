@@ -183,6 +183,10 @@ def _check(grid: Grid, values: np.ndarray, nlls: np.ndarray, clusters: np.ndarra
             f"{len(clusters)} clusters; pairs, "
             f"rungs and documents are {shape}, and every document has its cluster"
         )
+    if not grid.grid_seconds:
+        raise GridError(
+            f"{grid.task}: all seconds are 0; the tables compare methods by their cost"
+        )
     means = values.mean(axis=2)
     scores = [[grid.measurement(c, n).score for n in samples] for c in grid.candidates]
     apart = np.abs(means - scores)

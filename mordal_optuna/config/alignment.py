@@ -63,7 +63,8 @@ class AlignmentSettings(Section):
             rate, the running weights. `ema`: a constant rate, a running average of the weights.
             `cooldown`: a constant rate on the trunk; for each rung a branch whose rate falls to 0
             over the last samples before it. `linear`: a rate that falls to 0 over all D samples,
-            as LLaVA is trained.
+            as LLaVA is trained; D must not change, and a rung below D is scored before the rate
+            has fallen.
         average_width: of `ema`, the standard deviation of the averaged samples' positions, as a
             share of all samples so far.
         cooldown: of `cooldown`, the branch's length as a share of the rung.

@@ -39,7 +39,10 @@ Method = Literal[
     "best-parts",
 ]
 
-# What `method: mordal-faithful` sets where the study file says nothing: the paper's settings.
+# What `method: mordal-faithful` sets where the study file says nothing: the paper's thresholds,
+# halving and curves. `FAITHFUL_SIMILARITY` and `FAITHFUL_ALIGNMENT` belong to other sections. The
+# paper leaves open the rank of LoRA, the linkage, how features are pooled and how many images are
+# compared: these stay ours.
 FAITHFUL = {
     "vision_threshold": 0.7,
     "llm_threshold": 0.8,
@@ -61,6 +64,9 @@ PRESETS: dict[str, dict[str, object]] = {
     "cross": _OTHERS,
 }
 FAITHFUL_SIMILARITY = "cka-biased"
+# The paper's minibatch, and its rate, which falls to 0 over all of D: it needs D to be fixed from
+# the start, and a rung's score is that of weights whose rate has not fallen yet.
+FAITHFUL_ALIGNMENT = {"learning_rate": 1e-4, "schedule": "linear", "batch_size": 4}
 
 
 class ModelSettings(Section):
@@ -207,11 +213,13 @@ class SearchSettings(Section):
     """How the pool is searched.
 
     Attributes:
-        method: `mordal`; `mordal-faithful`, the paper's own settings; `grid`, every candidate
-            fully; `all-at-ratio`, every candidate at `max_ratio`; `cross`, one row and one column
-            of the grid, completed additively; `random`, candidates fully in random order;
-            `popular`, one pair fully; `best-parts`, every encoder with the popular LLM and every
-            LLM with the popular encoder fully, then the best two together.
+        method: `mordal`; `mordal-faithful`, the paper's settings for this section and, where the
+            study file says nothing of them, its similarity and training recipe: biased CKA, and a
+            rate of 1e-4 that falls linearly over minibatches of 4; `grid`, every candidate fully;
+            `all-at-ratio`, every candidate at `max_ratio`; `cross`, one row and one column of the
+            grid, completed additively; `random`, candidates fully in random order; `popular`, one
+            pair fully; `best-parts`, every encoder with the popular LLM and every LLM with the
+            popular encoder fully, then the best two together.
         vision_threshold: similarity above which vision encoders share a cluster; `auto` chooses
             the cut with the clearest groups, by CKA at .7 or above.
         llm_threshold: the same for LLMs, chosen for each vision cluster.
@@ -352,10 +360,14 @@ class StudySettings(Section):
         search = given.get("search") if isinstance(given, dict) else None
         if not isinstance(search, dict) or search.get("method") != "mordal-faithful":
             return given
-        representation = given.get("representation") or {}
-        if not isinstance(representation, dict):
+        papers: dict[str, dict[str, Any]] = {
+            "representation": {"similarity": FAITHFUL_SIMILARITY},
+            "alignment": FAITHFUL_ALIGNMENT,
+        }
+        sections = {key: given.get(key) or {} for key in papers}
+        if not all(isinstance(section, dict) for section in sections.values()):
             return given
-        return {**given, "representation": {"similarity": FAITHFUL_SIMILARITY, **representation}}
+        return given | {key: {**papers[key], **section} for key, section in sections.items()}
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> StudySettings:

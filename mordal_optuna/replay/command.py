@@ -96,6 +96,10 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_LOG_WIDTH)
 
 
+def _shown(gain: float | None) -> str:
+    return "not known" if gain is None else f"{gain:.1f}"
+
+
 def _print(found: Replay, console: Console) -> None:
     table = Table(title=f"{found.method} on {found.task}", title_justify="left", box=None)
     for title in ("rank", "vision encoder", "llm", "estimate, %", "interval", "known"):
@@ -115,9 +119,13 @@ def _print(found: Replay, console: Console) -> None:
     console.print(
         f"tau      {found.tau:.3f} weighted, {found.tau_random_ties:.3f} with ties at random"
     )
-    console.print(
-        f"cost     {found.full_runs:.2f} full runs, the grid over {found.gain:.1f} "
-        f"(projected to 7B: {found.gain_projected:.1f}); features {cost.features:.1f} s, warm-up "
-        f"{cost.warmup:.1f} s, training {cost.training:.1f} s, evaluation {cost.evaluation:.1f} s"
-    )
+    if found.full_runs is None or found.gain is None:
+        console.print("cost     not known: all seconds of the grid file are 0")
+    else:
+        console.print(
+            f"cost     {found.full_runs:.2f} full runs, the grid over {found.gain:.1f} "
+            f"(projected to 7B: {_shown(found.gain_projected)}); features {cost.features:.1f} s, "
+            f"warm-up {cost.warmup:.1f} s, training {cost.training:.1f} s, evaluation "
+            f"{cost.evaluation:.1f} s"
+        )
     console.print(f"ended    {found.stopped_because}")

@@ -27,13 +27,13 @@ class Column:
     Attributes:
         key: its name in JSON.
         title: of the table's column.
-        value: how it is read from a replay.
+        value: how it is read from a replay; None where it is not known.
         digits: decimals shown.
     """
 
     key: str
     title: str
-    value: Callable[[Replay], float]
+    value: Callable[[Replay], float | None]
     digits: int
 
 
@@ -55,12 +55,13 @@ class Comparison:
 
     Attributes:
         method: its name.
-        figures: mean and half the width of its 95 % interval, by column key.
+        figures: mean and half the width of its 95 % interval, by column key; None where a
+            replay does not know it, such as a cost.
         replays: how many replays are behind them.
     """
 
     method: str
-    figures: dict[str, tuple[float, float]]
+    figures: dict[str, tuple[float, float] | None]
     replays: int
 
 
@@ -105,9 +106,13 @@ def compare(
 
 def summary(method: str, by_grid: Sequence[Sequence[Replay]]) -> Comparison:
     """Mean and interval of every column, over grids, or over seeds where there is one grid."""
-    figures = {}
+    figures: dict[str, tuple[float, float] | None] = {}
     for column in COLUMNS:
-        values = [[column.value(run) for run in runs] for runs in by_grid]
+        found = [[column.value(run) for run in runs] for runs in by_grid]
+        values = [[value for value in own if value is not None] for own in found]
+        if values != found:
+            figures[column.key] = None
+            continue
         means = [float(np.mean(own)) for own in values]
         figures[column.key] = interval_of_mean(means if len(means) > 1 else values[0])
     return Comparison(method, figures, sum(len(runs) for runs in by_grid))
@@ -125,6 +130,9 @@ def print_comparison(comparisons: Sequence[Comparison], console: Console, *, tit
 
 
 def _cell(row: Comparison, column: Column) -> str:
-    mean, half = row.figures[column.key]
+    figure = row.figures[column.key]
+    if figure is None:
+        return "not known"
+    mean, half = figure
     text = f"{mean:.{column.digits}f}"
     return f"{text} ±{half:.{column.digits}f}" if half else text

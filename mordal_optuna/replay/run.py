@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 
 from mordal_optuna.config import FAITHFUL, Method, SearchSettings
-from mordal_optuna.errors import ConfigError
+from mordal_optuna.errors import ConfigError, GridError
 from mordal_optuna.objective import Objective
 from mordal_optuna.replay.simulate import PlanSteering, Simulation
 from mordal_optuna.replay.stock import (
@@ -62,11 +62,13 @@ class Replay:
         tau_top10: weighted tau among the ten that are truly best.
         best_rejected: whether no truly best candidate was estimated as finely as the plan asks
             for (`Plan.is_settled`): it was dropped on the way. A race drops nobody in this sense.
-        gain: cost of the grid over cost of the search.
-        gain_projected: the same with costs projected to 7B models.
-        full_runs: cost of the search in full runs.
+        gain: cost of the grid over cost of the search; None where the file knows no costs, all
+            of its seconds being 0.
+        gain_projected: the same with costs projected to 7B models; None where the projection
+            needs a cost that the file does not know.
+        full_runs: cost of the search in full runs; None as `gain`.
         cost: its parts, device-seconds.
-        cost_projected: its parts, projected.
+        cost_projected: its parts, projected; None as `gain_projected`.
         rungs_run: scores measured.
         workers: how many worked at the same time.
         elapsed_seconds: simulated seconds of the trials, from the first start to the last end.
@@ -83,11 +85,11 @@ class Replay:
     tau_random_ties: float
     tau_top10: float
     best_rejected: bool
-    gain: float
-    gain_projected: float
-    full_runs: float
+    gain: float | None
+    gain_projected: float | None
+    full_runs: float | None
     cost: PartCosts
-    cost_projected: PartCosts
+    cost_projected: PartCosts | None
     rungs_run: int
     workers: int
     elapsed_seconds: float
@@ -133,12 +135,18 @@ def replay(
 
     Raises:
         ConfigError: for a method or a setting that is not allowed.
-        GridError: if the search asks for what the file lacks.
+        GridError: if the search asks for what the file lacks, as a budget does of a file without
+            costs.
         SearchError: if the ratios leave too few rungs.
     """
     check_method(method)
     if budget is not None and budget <= 0:
         raise ConfigError([f"--budget: got {budget!r}; it must be above 0 full runs"])
+    if (budget is not None or method in BUDGETED) and not grid.grid_seconds:
+        raise GridError(
+            f"the grid file of {grid.task!r} knows no costs (all of its seconds are 0), so no "
+            f"budget can be kept; it was given or is needed by {method!r}"
+        )
     if budget is None and method in BUDGETED:
         budget = replay(grid, "mordal", seed=seed, workers=workers).full_runs
     setup = set_up(grid, method, settings or method_settings(method), seed, budget)
@@ -192,7 +200,7 @@ class SetUp:
         pruner: stops.
         steering: says whether another trial should be started.
         before: spent before the first trial, device-seconds.
-        before_projected: the same, projected.
+        before_projected: the same, projected; None where that is not known.
     """
 
     plan: Plan
@@ -200,7 +208,7 @@ class SetUp:
     pruner: optuna.pruners.BasePruner
     steering: Steering
     before: PartCosts
-    before_projected: PartCosts
+    before_projected: PartCosts | None
 
 
 def set_up(
@@ -286,16 +294,21 @@ def warmed_up(tree: ClusterTree) -> list[Candidate]:
     return [c for c in tree.candidates if c.vision_encoder in medoids]
 
 
-def comparison_costs(grid: Grid, tree: ClusterTree) -> tuple[PartCosts, PartCosts]:
+def comparison_costs(grid: Grid, tree: ClusterTree) -> tuple[PartCosts, PartCosts | None]:
     """What features and warm-ups cost, measured and projected.
+
+    A warm-up is projected by the samples that a pair trains on in the same time. Where the file
+    does not know how fast a pair trains, nothing is projected.
 
     Raises:
         GridError: if the file lacks a cost.
     """
     seconds = {candidate: grid.warmup(candidate) for candidate in warmed_up(tree)}
+    measured = PartCosts(features=grid.feature_seconds, warmup=sum(seconds.values()))
+    if not all(grid.seconds_per_sample(candidate) for candidate in seconds):
+        return measured, None
     equal_samples = sum(s / grid.seconds_per_sample(c) for c, s in seconds.items())
     pictures = len(grid.encoders) * grid.test_documents
-    measured = PartCosts(features=grid.feature_seconds, warmup=sum(seconds.values()))
     projected = PartCosts(features=pictures * PICTURE, warmup=equal_samples * TRAIN_SAMPLE)
     return measured, projected
 
@@ -344,9 +357,9 @@ def judge(
             score == best and setup.plan.is_settled(history, candidate)
             for candidate, score in truth.items()
         ),
-        gain=grid.grid_seconds / cost.total,
-        gain_projected=projected_grid_seconds(grid) / projected.total,
-        full_runs=cost.total / grid.full_run_seconds,
+        gain=ratio(grid.grid_seconds, cost.total),
+        gain_projected=ratio(projected_grid_seconds(grid), projected.total) if projected else None,
+        full_runs=ratio(cost.total, grid.full_run_seconds),
         cost=cost,
         cost_projected=projected,
         rungs_run=len(simulated.jobs),
@@ -354,6 +367,11 @@ def judge(
         elapsed_seconds=simulated.seconds,
         stopped_because=simulated.reason,
     )
+
+
+def ratio(cost: float, other: float) -> float | None:
+    """How many times one cost is the other; None where the other is not known to be above 0."""
+    return cost / other if other else None
 
 
 def tau_of_top(estimates: Sequence[float], truths: Sequence[float], count: int = 10) -> float:
@@ -364,7 +382,7 @@ def tau_of_top(estimates: Sequence[float], truths: Sequence[float], count: int =
     return weighted_tau([estimates[i] for i in best], [truths[i] for i in best])
 
 
-def _costs(grid: Grid, history: History, setup: SetUp) -> tuple[PartCosts, PartCosts]:
+def _costs(grid: Grid, history: History, setup: SetUp) -> tuple[PartCosts, PartCosts | None]:
     known = history.candidates.values()
     measured = PartCosts(
         features=setup.before.features,
@@ -372,6 +390,8 @@ def _costs(grid: Grid, history: History, setup: SetUp) -> tuple[PartCosts, PartC
         training=sum(h.measurements[-1].train_seconds for h in known if h.measurements),
         evaluation=sum(m.eval_seconds for h in known for m in h.measurements),
     )
+    if setup.before_projected is None:
+        return measured, None
     scored = sum(len(h.measurements) for h in known) * grid.test_documents
     projected = PartCosts(
         features=setup.before_projected.features,

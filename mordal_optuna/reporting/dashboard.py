@@ -33,13 +33,13 @@ def publish(study: Study, result: StudyResult) -> bool:
         "mordal-ranking": figures.ranking_figure(result),
         "mordal-curves": figures.curves_figure(result),
         "mordal-costs": figures.costs_figure(result),
+        "mordal-likelihood": figures.likelihood_figure(result),
     }
-    likelihood = figures.likelihood_figure(result)
-    if likelihood is not None:
-        shown["mordal-likelihood"] = likelihood
-    for number, figure in enumerate(figures.similarity_figures(result)):
-        shown[f"mordal-similarity-{number}"] = figure
+    for number, similarity in enumerate(figures.similarity_figures(result)):
+        shown[f"mordal-similarity-{number}"] = similarity
     for name, figure in shown.items():
+        if figure is None:
+            continue
         save_plotly_graph_object(study, figure, graph_object_id=name)
     save_note(study, _note(result))
     return True
@@ -61,7 +61,7 @@ def _note(result: StudyResult) -> str:
         [
             f"**{words.headline(result)}**",
             "",
-            words.cost_sentence(result),
+            f"Cost: {words.cost_sentence(result)}",
             "",
             f"Ended: {words.ending(result)}.",
             "",

@@ -144,11 +144,16 @@ def similarity_figures(result: StudyResult) -> list[go.Figure]:
     return figures
 
 
-def costs_figure(result: StudyResult) -> go.Figure:
-    """What the search spent, part by part, against the grid; in full-run equivalents."""
+def costs_figure(result: StudyResult) -> go.Figure | None:
+    """What the search spent, part by part, against the grid; in full-run equivalents.
+
+    None where the cost of a full run is not known.
+    """
+    if result.full_runs is None:
+        return None
     figure = go.Figure()
     for part, color in zip(_PARTS, _COLORS, strict=False):
-        runs = getattr(result.costs, part) / result.full_run_seconds
+        runs = result.in_full_runs(getattr(result.costs, part))
         figure.add_trace(
             go.Bar(
                 x=[runs],

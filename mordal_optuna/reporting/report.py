@@ -46,7 +46,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    likelihood = figures.likelihood_figure(result)
+    likelihood, cost_figure = figures.likelihood_figure(result), figures.costs_figure(result)
     text = environment.get_template("report.html.j2").render(
         result=result,
         words=words,
@@ -55,7 +55,7 @@ def write_report(
         ranking=_html(figures.ranking_figure(result)),
         curves=_html(figures.curves_figure(result)),
         likelihood=_html(likelihood) if likelihood else None,
-        cost_figure=_html(figures.costs_figure(result)),
+        cost_figure=_html(cost_figure) if cost_figure else None,
         similarities=[_html(figure) for figure in figures.similarity_figures(result)],
         settings=yaml.safe_dump(dict(result.config), sort_keys=False, allow_unicode=True),
         dashboard_command=dashboard_command,
@@ -68,7 +68,12 @@ def write_report(
 
 
 def _costs(result: StudyResult) -> list[tuple[str, float, float]]:
-    """Name, device-seconds and full-run equivalents of every part, the total last."""
+    """Name, device-seconds and full-run equivalents of every part, the total last.
+
+    Nothing where the cost of a full run is not known.
+    """
+    if result.full_run_seconds is None:
+        return []
     costs = result.costs
     parts = [
         ("features", costs.features),
@@ -78,7 +83,8 @@ def _costs(result: StudyResult) -> list[tuple[str, float, float]]:
         ("evaluation", costs.evaluation),
         ("together", costs.total),
     ]
-    return [(name, seconds, seconds / result.full_run_seconds) for name, seconds in parts]
+    one = result.full_run_seconds
+    return [(name, seconds, seconds / one) for name, seconds in parts]
 
 
 def _html(figure: go.Figure) -> Markup:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from mordal_optuna.reporting.words import (
+    candidate_cost,
     cost_sentence,
     ending,
     further,
@@ -35,7 +36,7 @@ def print_result(result: StudyResult, console: Console) -> None:
     lines = [
         ("winner", headline(result)),
         ("cost", cost_sentence(result)),
-        ("", _parts(result)),
+        *([] if result.full_runs is None else [("", _parts(result))]),
         ("ended", ending(result)),
     ]
     if result.representation:
@@ -72,7 +73,7 @@ def _ranking(result: StudyResult) -> Table:
             percent(estimate.value),
             interval(estimate),
             known(estimate),
-            f"{estimate.seconds:.1f}",
+            candidate_cost(result, estimate),
             style="bold" if wins else None,
         )
     return table

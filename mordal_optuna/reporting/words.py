@@ -65,14 +65,20 @@ def further(score: FurtherScore) -> str:
 
 def cost_sentence(result: StudyResult) -> str:
     """The cost against the grid."""
-    gain = result.grid_runs / result.full_runs
-    return (
-        f"{result.full_runs:.2f} full-run equivalents ({result.costs.total:.0f} device-seconds), "
-        f"where the grid takes {result.grid_runs}: {gain:.1f} times less."
-        if result.method != "grid"
-        else f"{result.full_runs:.2f} full-run equivalents ({result.costs.total:.0f} "
-        f"device-seconds) for the {result.grid_runs} candidates of the grid, every rung scored."
-    )
+    runs = result.full_runs
+    if runs is None:
+        return "not known; the scores were reported without the device-seconds they took."
+    spent = f"{runs:.2f} full-run equivalents ({result.costs.total:.0f} device-seconds)"
+    if result.method == "grid":
+        return f"{spent} for the {result.grid_runs} candidates of the grid, every rung scored."
+    gain = result.grid_runs / runs
+    return f"{spent}, where the grid takes {result.grid_runs}: {gain:.1f} times less."
+
+
+def candidate_cost(result: StudyResult, estimate: Estimate) -> str:
+    """Device-seconds of a candidate."""
+    trained = bool(result.curves.get(estimate.candidate))
+    return "not known" if trained and not estimate.seconds else f"{estimate.seconds:.1f}"
 
 
 def ending(result: StudyResult) -> str:

@@ -155,7 +155,7 @@ class Grid(_Part):
 
     @property
     def full_run_seconds(self) -> float:
-        """Mean cost of one pair of the grid."""
+        """Mean cost of one pair of the grid; 0 where the file knows no costs."""
         return self.grid_seconds / len(self.curves)
 
     def similarity_of_llms(self, encoder: str) -> Matrix:

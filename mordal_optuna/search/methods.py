@@ -11,28 +11,36 @@ Symbols:
 from __future__ import annotations
 
 import math
-from operator import itemgetter
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.halving import Halving
+from mordal_optuna.search.jobs import LazyJobs, jobs_of
 from mordal_optuna.search.likelihood import LikelihoodRanker
-from mordal_optuna.search.plan import Budget, Finish, Job, Plan, PooledPlan, first_missing
+from mordal_optuna.search.plan import (
+    Budget,
+    Finish,
+    Job,
+    Plan,
+    PooledPlan,
+    first_missing,
+    usable,
+)
 from mordal_optuna.search.ranking import AdditiveRanker, PaperRanker, Ranker
 from mordal_optuna.search.rungs import build_rungs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mordal_optuna.config import SearchSettings
-    from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
+    from mordal_optuna.search.clusters import ClusterTree
+    from mordal_optuna.search.halving import Standings
     from mordal_optuna.search.history import History
     from mordal_optuna.search.ranking import Estimate
-
-# A cluster and the candidate that stands for it.
-_StoodFor: TypeAlias = "tuple[CandidateCluster, Candidate]"
 
 # Methods that ask which models are alike before anything is trained.
 COMPARING = ("mordal", "mordal-faithful", "cross")
@@ -90,67 +98,78 @@ class MordalPlan(PooledPlan):
         self._eta = eta
         self._top_clusters = top_clusters
         self._curve = self._search_rungs[-fit_points:]
+        self._halving = Halving(tree, self._search_rungs)
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:
         """Whether the candidate has its p points for a curve, or is fully trained."""
         known = history.of(candidate)
         return known.top == self._rungs[-1] or all(known.at(rung) for rung in self._curve)
 
-    def _search_jobs(self, history: History) -> list[Job]:
-        survivors = [
-            (cluster, medoid)
-            for cluster in self._tree.clusters
-            if (medoid := self._stand_in(history, cluster))
-        ]
+    def _search_jobs(self, history: History) -> Sequence[Job]:
+        standings = self._halving.standings(history, usable)
+        survivors = standings.alive
         for number, rung in enumerate(self._search_rungs):
             if len(survivors) <= self._top_clusters:
                 break
             keep = max(self._top_clusters, math.ceil(len(survivors) / self._eta))
-            scored, lacking = self._split(history, survivors, rung)
-            if lacking:
-                jobs = [Job(medoid, rung, "inter-cluster") for medoid in lacking]
-                sure = scored[: max(0, keep - len(lacking))]
-                return jobs + self._certain(history, sure, keep, number)
-            survivors = scored[:keep]
-        return self._intra_jobs(history, survivors[: self._top_clusters])
+            scored, lacking = standings.split(survivors, rung)
+            if len(lacking):
+                sure = standings.best(scored, rung, keep - len(lacking))
+                return self._inter_jobs(history, standings, lacking, sure, keep, number)
+            survivors = standings.best(scored, rung, keep)
+        return self._intra_jobs(history, standings, survivors[: self._top_clusters])
 
-    def _split(
-        self, history: History, clusters: Sequence[_StoodFor], rung: int
-    ) -> tuple[list[_StoodFor], list[Candidate]]:
-        """Clusters whose medoid is scored at a rung, best first, and the medoids that are not."""
-        scored, lacking = [], []
-        for number, (cluster, medoid) in enumerate(clusters):
-            known = history.of(medoid).at(rung)
-            if known:
-                scored.append((-known.score, number, (cluster, medoid)))  # ties in their order
-            else:
-                lacking.append(medoid)
-        scored.sort(key=itemgetter(0, 1))
-        return [pair for _, _, pair in scored], lacking
+    def _inter_jobs(
+        self,
+        history: History,
+        standings: Standings,
+        lacking: np.ndarray,
+        sure: np.ndarray,
+        keep: int,
+        number: int,
+    ) -> Sequence[Job]:
+        """Jobs of a rung that is not complete, and of those that survive it in any case.
 
-    def _certain(
-        self, history: History, clusters: Sequence[_StoodFor], keep: int, number: int
+        Args:
+            history: what is known.
+            standings: the same, by cluster.
+            lacking: clusters without a score at the rung.
+            sure: clusters that survive it however the missing scores turn out, best first.
+            keep: how many survive it.
+            number: of the rung.
+        """
+        waves = [(lacking, self._search_rungs[number])]
+        certain: Sequence[Job] = ()
+        if keep > self._top_clusters and number + 1 < len(self._search_rungs):
+            rung = self._search_rungs[number + 1]
+            waves.append((standings.split(sure, rung)[1], rung))
+        elif keep == self._top_clusters:
+            certain = self._intra_jobs(history, standings, sure)
+
+        def every() -> Iterator[Job]:
+            for numbers, rung in waves:
+                for candidate in standings.candidates(numbers):
+                    yield Job(candidate, rung, "inter-cluster")
+            yield from certain
+
+        def own(candidate: Candidate) -> Iterator[Job]:
+            cluster = standings.numbers.get(candidate)
+            for numbers, rung in waves:
+                if cluster is not None and cluster in numbers:
+                    yield Job(candidate, rung, "inter-cluster")
+            yield from jobs_of(certain, candidate)
+
+        return LazyJobs(every, own)
+
+    def _intra_jobs(
+        self, history: History, standings: Standings, numbers: np.ndarray
     ) -> list[Job]:
-        """Jobs of clusters that survive this rung however the missing scores turn out."""
-        if keep <= self._top_clusters or number + 1 == len(self._search_rungs):
-            return self._intra_jobs(history, clusters) if keep == self._top_clusters else []
-        rung = self._search_rungs[number + 1]
-        _, lacking = self._split(history, clusters, rung)
-        return [Job(medoid, rung, "inter-cluster") for medoid in lacking]
-
-    def _stand_in(self, history: History, cluster: CandidateCluster) -> Candidate | None:
-        """The medoid, or where it cannot be trained the next candidate of its cluster."""
-        if self._usable(history, cluster.medoid):
-            return cluster.medoid
-        return next((c for c in cluster.candidates if self._usable(history, c)), None)
-
-    def _intra_jobs(self, history: History, clusters: Sequence[_StoodFor]) -> list[Job]:
         return [
             Job(candidate, rung, "intra-cluster")
-            for cluster, _ in clusters
-            for candidate in cluster.candidates
-            if self._usable(history, candidate)
-            and (rung := first_missing(history, candidate, self._curve))
+            for number in numbers
+            for candidate in standings.clusters[number].candidates
+            if usable(known := history.of(candidate))
+            and (rung := first_missing(known, self._curve))
         ]
 
 
@@ -192,6 +211,7 @@ class ListPlan(PooledPlan):
         """
         super().__init__(tree, rungs, full_samples, ranker, finish=finish, budget=budget)
         self._candidates = tuple(candidates)
+        self._members = frozenset(candidates)
         self._stage = stage
         self._untrained_finalists = untrained_finalists
 
@@ -211,17 +231,21 @@ class ListPlan(PooledPlan):
 
     def winner(self, history: History) -> Estimate | None:
         """As for every plan; or the best of all where the untrained count as looked at."""
-        if self._untrained_finalists and history.seconds:
+        scored = any(known.measurements for known in history.candidates.values())
+        if self._untrained_finalists and scored:
             return self.ranking(history)[0]
         return super().winner(history)
 
-    def _search_jobs(self, history: History) -> list[Job]:
-        return [
-            Job(candidate, rung, self._stage)
-            for candidate in self._candidates
-            if self._usable(history, candidate)
-            and (rung := first_missing(history, candidate, self._search_rungs))
-        ]
+    def _search_jobs(self, history: History) -> Sequence[Job]:
+        def own(candidate: Candidate) -> Iterator[Job]:
+            known = history.of(candidate)
+            if usable(known) and (rung := first_missing(known, self._search_rungs)):
+                yield Job(candidate, rung, self._stage)
+
+        def listed(candidate: Candidate) -> Iterator[Job]:
+            return own(candidate) if candidate in self._members else iter(())
+
+        return LazyJobs(lambda: chain.from_iterable(map(own, self._candidates)), listed)
 
     def _contenders(self, searched: History) -> list[Estimate]:
         if self._untrained_finalists:
@@ -267,7 +291,7 @@ class BestPartsPlan(ListPlan):
         )
         self._popular = popular
 
-    def _search_jobs(self, history: History) -> list[Job]:
+    def _search_jobs(self, history: History) -> Sequence[Job]:
         jobs = super()._search_jobs(history)
         if jobs:
             return jobs

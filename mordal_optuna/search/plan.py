@@ -21,6 +21,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import SearchError
+from mordal_optuna.search.jobs import jobs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -250,7 +251,7 @@ def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) ->
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return None
-    wanted = [j.samples for j in jobs if j.candidate == candidate and j.samples > top]
+    wanted = [job.samples for job in jobs_of(jobs, candidate) if job.samples > top]
     if not wanted or not plan.has_room(history, besides=candidate):
         return None
     return min(wanted)
@@ -367,12 +368,11 @@ class PooledPlan(ABC):
         return self._budget.has_room(history, self._rungs, besides)
 
     @abstractmethod
-    def _search_jobs(self, history: History) -> list[Job]:
+    def _search_jobs(self, history: History) -> Sequence[Job]:
         """The jobs before the finish; none once it may begin."""
 
     def _usable(self, history: History, candidate: Candidate) -> bool:
-        known = history.of(candidate)
-        return known.failures < ATTEMPTS and known.overruled < ATTEMPTS
+        return usable(history.of(candidate))
 
     def _contenders(self, searched: History) -> list[Estimate]:
         """Who may become a finalist, best first."""
@@ -452,7 +452,12 @@ class PooledPlan(ABC):
         return [e for e in ranking if e.candidate in same]
 
 
-def first_missing(history: History, candidate: Candidate, rungs: Sequence[int]) -> int | None:
-    """The lowest of the rungs a candidate was not scored at."""
-    known = history.of(candidate)
-    return next((rung for rung in rungs if known.at(rung) is None), None)
+def usable(known: CandidateHistory) -> bool:
+    """Whether a candidate with this history may be trained."""
+    return known.failures < ATTEMPTS and known.overruled < ATTEMPTS
+
+
+def first_missing(known: CandidateHistory, rungs: Sequence[int]) -> int | None:
+    """The lowest of the rungs that a candidate with this history was not scored at."""
+    scored = {measurement.samples for measurement in known.measurements}
+    return next((rung for rung in rungs if rung not in scored), None)

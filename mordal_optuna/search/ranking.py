@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -107,8 +107,19 @@ class Ranker:
         self._full = full_samples
         self._points = points
         self._z = NormalDist().inv_cdf(0.5 + confidence / 2)
+        self._remember()
+
+    def _remember(self) -> None:
         # A memory and not a state: estimates are a function of the history alone.
         self._trained = lru_cache(maxsize=_KEPT)(self._estimate_trained)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has a memory of its own; this one cannot be pickled, and would be shared.
+        return {name: value for name, value in vars(self).items() if name != "_trained"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._remember()
 
     def fits(self, history: History) -> dict[Candidate, Fit]:
         """The curves of all candidates with at least p points below the full alignment set."""

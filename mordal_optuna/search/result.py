@@ -118,7 +118,8 @@ class StudyResult:
         full_samples: D.
         costs: what the study spent.
         full_run_seconds: mean device-seconds of one full alignment with one evaluation, over the
-            candidates trained so far, each scaled from its own highest rung.
+            candidates trained so far, each scaled from its own highest rung; None where no score
+            came with its device-seconds, as in an objective that reports none.
         stopped_because: why the search ended; None while it has not.
         representation: similarities and clusters; None where the method needs none.
         further_scores: the winner on other tasks.
@@ -136,7 +137,7 @@ class StudyResult:
     fits: Mapping[Candidate, Fit]
     full_samples: int
     costs: Costs
-    full_run_seconds: float
+    full_run_seconds: float | None
     stopped_because: str | None
     representation: Representation | None = None
     further_scores: tuple[FurtherScore, ...] = ()
@@ -144,9 +145,13 @@ class StudyResult:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def full_runs(self) -> float:
-        """Cost of the study in full alignments."""
-        return self.costs.total / self.full_run_seconds
+    def full_runs(self) -> float | None:
+        """Cost of the study in full alignments; None where it is not known."""
+        return self.in_full_runs(self.costs.total)
+
+    def in_full_runs(self, seconds: float) -> float | None:
+        """Device-seconds in full alignments; None where the cost of one is not known."""
+        return None if self.full_run_seconds is None else seconds / self.full_run_seconds
 
     @property
     def grid_runs(self) -> int:
@@ -195,15 +200,18 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
     )
 
 
-def full_run_seconds(history: History, full_samples: int) -> float:
-    """Mean device-seconds of training one candidate on all samples and scoring it once."""
+def full_run_seconds(history: History, full_samples: int) -> float | None:
+    """Mean device-seconds of training one candidate on all samples and scoring it once.
+
+    None where no score came with its device-seconds.
+    """
     runs = []
     for known in history.candidates.values():
         if known.measurements:
             top = known.measurements[-1]
             evaluation = float(np.mean([m.eval_seconds for m in known.measurements]))
             runs.append(top.train_seconds * full_samples / top.samples + evaluation)
-    return float(np.mean(runs))
+    return float(np.mean(runs)) if any(runs) else None
 
 
 def _costs(history: History, representation: Representation | None) -> Costs:

@@ -64,6 +64,16 @@ def test_values_of_another_shape_are_refused(own: Path) -> None:
             read_task(own, "gqa")
 
 
+def test_a_grid_that_knows_no_costs_is_refused(own: Path) -> None:
+    grid = json.loads((own / "gqa.json").read_text())
+    for curve in grid["curves"]:
+        nothing = [0.0] * len(curve["samples"])
+        curve.update(train_seconds=nothing, eval_seconds=nothing)
+    (own / "gqa.json").write_text(json.dumps(grid))
+    with pytest.raises(GridError, match="gqa: all seconds are 0"):
+        read_task(own, "gqa")
+
+
 def test_seeds_of_another_shape_are_refused(own: Path) -> None:
     with np.load(own / "seeds.npz") as stored:
         arrays = dict(stored)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from mordal_optuna.replay.compare import COLUMNS, compare, print_comparison
+from mordal_optuna.replay.compare import COLUMNS, compare, print_comparison, summary
 from mordal_optuna.replay.run import replay
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.metrics import interval_of_mean
@@ -30,6 +31,17 @@ def test_on_one_file_the_interval_is_over_seeds() -> None:
     plain, chance = compare([grid], ["mordal", "random"], seeds=4, budget=3)
     assert plain.figures["full_runs"][1] == 0  # nothing in it is random
     assert chance.figures["full_runs"][1] > 0
+
+
+def test_a_cost_that_is_not_known_is_said_to_be_so_and_enters_no_mean() -> None:
+    grid = synthetic_grid(0, encoders=3, llms=3)
+    known, unknown = replay(grid, "mordal"), replace(replay(grid, "mordal"), gain=None)
+    row = summary("mordal", [[known, unknown]])
+    assert row.figures["gain"] is None
+    assert row.figures["full_runs"] == interval_of_mean([known.full_runs, known.full_runs])
+    out = io.StringIO()
+    print_comparison([row], Console(file=out, width=200), title="one table")
+    assert out.getvalue().count("not known") == 1
 
 
 def test_the_table_has_a_row_a_method_and_every_column() -> None:

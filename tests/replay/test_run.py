@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 from scipy import stats
@@ -10,10 +11,14 @@ from scipy import stats
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.errors import ConfigError, GridError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.replay.command import replay_one
 from mordal_optuna.replay.run import METHODS, method_settings, replay
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE
 from mordal_optuna.search.grid import Grid
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +135,43 @@ def test_a_budget_counts_what_runs(grid: Grid, method: str) -> None:
     eight = replay(grid, method, budget=2.0, workers=8)
     assert eight.stopped_because.startswith("budget spent")
     assert 2.0 <= eight.full_runs < 4.0
+
+
+def without_costs(grid: Grid) -> Grid:
+    """The same scores, all seconds 0."""
+    plain = grid.model_dump()
+    for curve in plain["curves"]:
+        nothing = [0.0] * len(curve["samples"])
+        curve.update(train_seconds=nothing, eval_seconds=nothing)
+    plain.update(warmup_seconds=dict.fromkeys(plain["warmup_seconds"], 0.0), feature_seconds=0.0)
+    return Grid.model_validate(plain)
+
+
+def test_costs_that_the_file_does_not_know_are_not_known(
+    grid: Grid, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The pick is judged as ever; a projection without warm-ups needs no seconds and is there."""
+    free = without_costs(grid)
+    for method in ("mordal", "cross", "grid", "all-at-ratio"):
+        found = replay(free, method)
+        assert found.regret == replay(grid, method).regret
+        assert (found.gain, found.full_runs) == (None, None)
+        compares = method in ("mordal", "cross")
+        assert (found.gain_projected is None) is compares
+        plain = json.loads(json.dumps(found.to_json()))
+        assert plain["gain"] is None
+    path = tmp_path / "free.json"
+    path.write_text(free.model_dump_json())
+    options = {"seed": 0, "workers": 1, "budget": None, "as_json": False}
+    replay_one([path], "mordal", "default", **options)  # type: ignore[arg-type]
+    assert "cost     not known" in capsys.readouterr().out
+
+
+def test_a_budget_cannot_be_kept_where_the_file_knows_no_costs(grid: Grid) -> None:
+    free = without_costs(grid)
+    for method, budget in (("random", None), ("optuna-tpe-median", None), ("mordal", 2.0)):
+        with pytest.raises(GridError, match="knows no costs .*, so no budget can be kept"):
+            replay(free, method, budget=budget)
 
 
 def test_rivals_without_a_budget_get_what_mordal_spends(grid: Grid) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import optuna
@@ -20,10 +20,12 @@ from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
 from mordal_optuna.search.methods import grid_plan
 from mordal_optuna.search.result import FurtherScore, Representation, StudyResult, read_result
-from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, search, table, tree
+from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, Table, plan, search, table, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mordal_optuna.search.curves import Measurement
 
 SIMILARITY = ((1.0, 0.9, 0.2), (0.9, 1.0, 0.1), (0.2, 0.1, 1.0))
 
@@ -162,6 +164,41 @@ def test_the_report_needs_nothing_else_and_holds_the_ranking(
         assert f">{words.percent(estimate.value)}<" in html
     assert "open it" in html
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+@dataclass
+class Free(Table):
+    """Reports scores without the device-seconds they took, as a plain objective does."""
+
+    def __call__(self, candidate: Candidate, samples: int) -> Measurement:
+        """Measure, as the objective asks for it."""
+        return replace(super().__call__(candidate, samples), train_seconds=0.0, eval_seconds=0.0)
+
+
+def test_a_cost_that_nobody_reported_is_said_to_be_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the terminal, the HTML report and the dashboard; never as a number."""
+    chosen, storage = plan(), f"sqlite:///{tmp_path / 'study.db'}"
+    study = search(chosen, Free(table().levels), storage)
+    found = read_result(study, chosen, method="mordal", task="gqa")
+    assert found.full_runs is None
+    assert found.full_run_seconds is None
+    shown = " ".join(printed(found).split())
+    assert "cost not known; the scores were reported without" in shown
+    assert "training 0.0 s" not in shown
+    trained = len(found.curves)
+    assert 0 < trained < len(found.ranking)
+    assert shown.count("not known") == trained + 1
+    html = write_report(found, tmp_path / "r.html", dashboard_command="", versions={}).read_text()
+    assert html.count(">not known<") == trained
+    assert html.count("Cost: not known; the scores were reported without") == 2
+    assert "full-run equivalents" not in html
+    assert figures.costs_figure(found) is None
+    notes = []
+    monkeypatch.setattr("optuna_dashboard.save_note", lambda _, note: notes.append(note))
+    assert publish(study, found)
+    assert "Cost: not known; the scores were reported without" in notes[0]
 
 
 def test_the_report_escapes_names(result: StudyResult, tmp_path: Path) -> None:

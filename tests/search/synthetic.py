@@ -80,8 +80,10 @@ def table() -> Table:
     return Table({Candidate(v, m): encoder[v] * llm[m] for v in ENCODERS for m in LLMS})
 
 
-def search(chosen: Plan, measure: Table, storage: str | None = None) -> optuna.Study:
-    """Run a plan to its own end."""
+def search(
+    chosen: Plan, measure: Table, storage: str | None = None, *, n_trials: int = 200
+) -> optuna.Study:
+    """Run a plan to its own end, or for so many trials."""
     study = optuna.create_study(
         study_name="synthetic",
         storage=storage,
@@ -90,7 +92,7 @@ def search(chosen: Plan, measure: Table, storage: str | None = None) -> optuna.S
         pruner=LogLinearHalvingPruner(chosen),
         load_if_exists=True,
     )
-    study.optimize(Objective(chosen, measure), n_trials=200)
+    study.optimize(Objective(chosen, measure), n_trials=n_trials)
     return study
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import get_args
+import pickle
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import optuna
@@ -22,6 +24,11 @@ from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import AdditiveRanker
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
 from tests.search.synthetic import FULL, RUNGS, search, table, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mordal_optuna.search.plan import Plan
 
 ENCODERS, LLMS = ("A", "B", "C", "D"), ("x", "y", "z")
 # A and B join at .7; C and D, at .65, do not.
@@ -253,6 +260,24 @@ def test_cross_may_train_a_finalist_that_was_not_on_the_cross() -> None:
     assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
 
 
+def test_a_score_that_took_no_seconds_is_a_score() -> None:
+    """A plain objective reports none; the best sum of a cross is its answer all the same."""
+    plan = build_plan(settings("cross", finalists=0), tree(), FULL)
+    centre = cross_centre(tree())
+    assert plan.winner(History()) is None
+    assert plan.winner(History({centre: CandidateHistory(failures=1)})) is None
+    measure = table()
+    cross = {
+        c: CandidateHistory((Measurement(FULL, measure.score(c, FULL), 0.01, 100),))
+        for c in tree().candidates
+        if c.vision_encoder == centre.vision_encoder or c.llm == centre.llm
+    }
+    winner = plan.winner(History(cross))
+    assert winner is not None
+    assert winner.candidate == Candidate("siglip", "qwen")
+    assert winner.candidate not in cross
+
+
 def test_every_method_keeps_to_its_budget() -> None:
     """It may go over by the job that is under way."""
     seconds = 3 * FULL / 100
@@ -264,6 +289,36 @@ def test_every_method_keeps_to_its_budget() -> None:
         assert spent < seconds + FULL / 100 + 1, method
         if method in ("grid", "random", "best-parts"):
             assert study.user_attrs[STOPPED_BECAUSE].startswith("budget spent")
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda plan: pickle.loads(pickle.dumps(plan))])
+def test_a_copied_or_pickled_plan_searches_on_as_the_first_would(
+    method: str, copied: Callable[[Plan], Plan]
+) -> None:
+    """After the first has been asked everything, so that whatever it remembers is there."""
+    first = build_plan(settings(method), tree(), FULL)
+    history = study_history(search(first, table(), n_trials=4))
+    before = answers(first, history)
+    second = copied(first)
+    assert second.ranker is not first.ranker
+    assert answers(second, history) == answers(first, history) == before
+    assert vars(second.ranker).keys() == vars(first.ranker).keys()
+    own = {id(part) for part in vars(first.ranker).values() if callable(part)}
+    assert own.isdisjoint(id(part) for part in vars(second.ranker).values())
+
+
+def answers(plan: Plan, history: History) -> tuple[object, ...]:
+    """All that a plan is asked, at a history and at its end."""
+    jobs = plan.jobs(history)
+    ends = study_history(search(plan, table()))
+    return (
+        jobs if isinstance(jobs, Finished) else list(jobs),
+        plan.winner(history),
+        plan.ranking(history),
+        plan.winner(ends),
+        plan.jobs(ends),
+    )
 
 
 def test_the_grid_says_when_it_is_done() -> None:

@@ -1,0 +1,75 @@
+"""Lists of jobs that are made as they are looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.history import History
+from mordal_optuna.search.jobs import LazyJobs, jobs_of
+from mordal_optuna.search.methods import MordalPlan
+from mordal_optuna.search.plan import Job, next_job, verdict, wanted_rung
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+JOBS = [Job(Candidate("clip", name), samples, "some") for name in "ab" for samples in (1, 2)]
+
+
+def lazy(jobs: list[Job]) -> LazyJobs:
+    return LazyJobs(lambda: iter(jobs), lambda c: (j for j in jobs if j.candidate == c))
+
+
+def test_it_is_a_sequence_like_the_list_of_the_same_jobs() -> None:
+    for jobs in ([], JOBS[:1], JOBS):
+        found = lazy(jobs)
+        assert list(found) == jobs == found
+        assert found == lazy(jobs)
+        assert (bool(found), len(found)) == (bool(jobs), len(jobs))
+        assert found[:2] == jobs[:2]
+    assert (lazy(JOBS)[0], lazy(JOBS)[-1]) == (JOBS[0], JOBS[-1])
+    assert lazy(JOBS) != JOBS[:3]
+    assert lazy(JOBS) != "jobs"
+
+
+def test_the_jobs_of_one_candidate_are_the_same_of_a_list_and_of_a_lazy_one() -> None:
+    for candidate in (Candidate("clip", "b"), Candidate("clip", "c")):
+        assert list(jobs_of(lazy(JOBS), candidate)) == list(jobs_of(JOBS, candidate))
+    assert list(jobs_of(JOBS, Candidate("clip", "b"))) == JOBS[2:]
+
+
+def test_looking_at_the_first_makes_no_other() -> None:
+    made = []
+
+    def every() -> Iterator[Job]:
+        for job in JOBS:
+            made.append(job)
+            yield job
+
+    jobs = LazyJobs(every, lambda _: ())
+    assert jobs
+    assert jobs[0] == next(iter(jobs)) == JOBS[0]
+    assert set(made) == {JOBS[0]}
+
+
+def test_a_question_about_one_candidate_makes_no_job_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a pool of as many clusters as candidates, each of which lacks its first score."""
+    names = [f"model-{n}" for n in range(30)]
+    plan = MordalPlan(ClusterTree.flat(names, names), (100, 200, 400), 3200)
+    made = []
+
+    def counted(*values: object) -> Job:
+        made.append(values)
+        return Job(*values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("mordal_optuna.search.methods.Job", counted)
+    assert isinstance(next_job(plan, History()), Job)
+    last = Candidate(names[-1], names[-1])
+    assert verdict(plan, History(), last, 0)
+    assert wanted_rung(plan, History(), last, 0) == 100
+    assert len(made) < 10
