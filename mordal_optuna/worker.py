@@ -15,14 +15,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import EvaluationError, LeaseLostError, ModelError, TrainingError
-from mordal_optuna.search.history import HistoryReader
+from mordal_optuna.liveness import has_ended
+from mordal_optuna.search.history import INTERRUPTED, JOB, HistoryReader
 from mordal_optuna.search.plan import Finished, Wait, next_job
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+from mordal_optuna.search.trials import set_trial_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optuna import Study
+    from optuna import Study, Trial
 
     from mordal_optuna.objective import Objective
     from mordal_optuna.search.plan import Plan
@@ -101,20 +103,38 @@ class Worker:
             # The objective has stored why; or others thought this worker dead and went on.
             state = TrialState.FAIL
         finally:
-            # Another worker may have ended the trial if it thought this one dead.
+            self._tell(trial, value, state)
+
+    def _tell(self, trial: Trial, value: float | None, state: TrialState) -> None:
+        """Tell how a trial ended, unless another worker has ended it and thought this one dead."""
+        try:
             self._study.tell(trial, value, state=state, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            return  # as in `_clear`
 
     def clear_away(self) -> None:
         """End the trials that dead workers have left running; their scores stay."""
         for dead in self._claims.bury():
-            self._study.tell(dead.trial, state=TrialState.FAIL, skip_if_finished=True)
-        claimed = set(self._claims.claimed().values())
+            self._clear(dead.trial, f"its worker {dead.owner} has ended or let its claim run out")
+        # Trials before claims: one that begins in between is not seen, and not taken for dead.
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        # A worker can die between choosing a candidate and claiming it. No clock but this
-        # worker's own says how long ago that was.
+        claimed = set(self._claims.claimed().values())
+        # A worker can die between choosing a candidate and claiming it. Where its process is
+        # not known to have ended, no clock but this worker's own says how long ago that was.
         now = self._clock()
-        without = [t.number for t in running if t.number not in claimed]
-        self._unclaimed = {number: self._unclaimed.get(number, now) for number in without}
-        for number, since in self._unclaimed.items():
-            if now - since >= self._patience:
-                self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        without = [t for t in running if t.number not in claimed]
+        self._unclaimed = {t.number: self._unclaimed.get(t.number, now) for t in without}
+        for trial in without:
+            owner = trial.system_attrs.get(JOB, {}).get("owner")
+            if owner and has_ended(owner):
+                self._clear(trial.number, f"its worker {owner} has ended")
+            elif now - self._unclaimed[trial.number] >= self._patience:
+                self._clear(trial.number, "no worker has claimed it")
+
+    def _clear(self, number: int, reason: str) -> None:
+        """End a trial that is nobody's any more, unless another worker has ended it."""
+        try:
+            set_trial_attribute(self._study, number, INTERRUPTED, reason)
+            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            return  # `tell` looks first and then sets: another worker came in between

@@ -39,6 +39,9 @@ RETRY = "mordal:retry"
 CONTINUES = "mordal:continues_trial"
 ESTIMATE = "mordal:estimate"
 
+# System attribute of a trial: the job it was asked for, with the "owner" that asked.
+JOB = "mordal:job"
+
 
 @dataclass(frozen=True)
 class CandidateHistory:
@@ -240,7 +243,11 @@ def _merge(trials: Sequence[FrozenTrial], *, minimize: bool) -> CandidateHistory
                     stored = details.get(str(samples), {})
                     measured[samples] = Measurement(samples=samples, score=score, **stored)
     last_trial = max((t.number for t in trials if t.intermediate_values), default=None)
-    failures = [trial.user_attrs[FAILURE] for trial in trials if FAILURE in trial.user_attrs]
+    failures = [
+        trial.user_attrs[FAILURE]
+        for trial in trials
+        if FAILURE in trial.user_attrs and INTERRUPTED not in trial.user_attrs
+    ]
     return CandidateHistory(
         measurements=tuple(measured[samples] for samples in sorted(measured)),
         running=any(trial.state == TrialState.RUNNING for trial in trials),
