@@ -148,6 +148,7 @@ class HistoryReader:
         # In order of their names, not of their trials: sums over candidates come out the same to
         # the last bit however many workers there were.
         self._order: list[Candidate] = []
+        self._retries: list[FrozenTrial] = []
 
     def read(
         self,
@@ -178,11 +179,14 @@ class HistoryReader:
     def _take_finished(
         self, trials: Sequence[FrozenTrial], exclude: int | None, *, minimize: bool
     ) -> None:
-        changed = set()
+        changed: set[Candidate] = set()
         for trial in islice(trials, self._count, None):
             if not trial.state.is_finished() or trial.number == exclude:
                 break
             self._count, self._last = self._count + 1, trial
+            if RETRY in trial.user_attrs:
+                self._retries.append(trial)
+                changed |= self._trials.keys()
             candidate = candidate_of(trial)
             if candidate is not None:
                 self._trials.setdefault(candidate, []).append(trial)
@@ -190,7 +194,11 @@ class HistoryReader:
         for candidate in changed:
             if candidate not in self._known:
                 insort(self._order, candidate)
-            self._known[candidate] = _merge(self._trials[candidate], minimize=minimize)
+            self._known[candidate] = _merge(
+                self._trials[candidate],
+                cleared=_cleared(candidate, self._retries),
+                minimize=minimize,
+            )
 
     def _with(self, tail: Sequence[FrozenTrial], *, minimize: bool) -> History:
         """What is merged already, and the trials that may still change."""
@@ -199,10 +207,17 @@ class HistoryReader:
             candidate = candidate_of(trial)
             if candidate is not None:
                 own.setdefault(candidate, []).append(trial)
+        retries = [trial for trial in tail if RETRY in trial.user_attrs]
+        if retries:
+            own = {candidate: [] for candidate in self._trials} | own
         known, order = self._known, self._order
         if own:
             merged = {
-                c: _merge([*self._trials.get(c, ()), *more], minimize=minimize)
+                c: _merge(
+                    [*self._trials.get(c, ()), *more],
+                    cleared=_cleared(c, [*self._retries, *retries]),
+                    minimize=minimize,
+                )
                 for c, more in own.items()
             }
             known, new = {**known, **merged}, [c for c in merged if c not in known]
@@ -230,7 +245,16 @@ def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _merge(trials: Sequence[FrozenTrial], *, minimize: bool) -> CandidateHistory:
+def _cleared(candidate: Candidate, retries: Sequence[FrozenTrial]) -> int:
+    """Number of the newest trial that clears a candidate's failures; -1 without one."""
+    pair = [candidate.vision_encoder, candidate.llm]
+    return max(
+        (t.number for t in retries if t.user_attrs[RETRY] == "all" or pair in t.user_attrs[RETRY]),
+        default=-1,
+    )
+
+
+def _merge(trials: Sequence[FrozenTrial], *, cleared: int, minimize: bool) -> CandidateHistory:
     measured: dict[int, Measurement] = {}
     # The reports of those who measured, before those who repeated: a trial that was asked for
     # earlier may have begun later, and repeats carry no details.
@@ -246,14 +270,16 @@ def _merge(trials: Sequence[FrozenTrial], *, minimize: bool) -> CandidateHistory
     failures = [
         trial.user_attrs[FAILURE]
         for trial in trials
-        if FAILURE in trial.user_attrs and INTERRUPTED not in trial.user_attrs
+        if FAILURE in trial.user_attrs
+        and INTERRUPTED not in trial.user_attrs
+        and trial.number > cleared
     ]
     return CandidateHistory(
         measurements=tuple(measured[samples] for samples in sorted(measured)),
         running=any(trial.state == TrialState.RUNNING for trial in trials),
         failures=len(failures),
         failure=failures[-1] if failures else None,
-        overruled=_overruled(trials),
+        overruled=_overruled([t for t in trials if t.number > cleared]),
         last_trial=last_trial,
     )
 
