@@ -103,6 +103,31 @@ def export(
         typer.echo(f"beyond LLaVA's own class (llava.py in the folder does it): {need}")
 
 
+@app.command()
+def retry(
+    study_file: Annotated[Path, typer.Argument(help="A study file (YAML).")],
+    *,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help='"ENCODER + LLM", as it is shown; all that failed by default.'),
+    ] = None,
+    method: Method = None,
+) -> None:
+    """Clear failures, so that `mordal run` tries the candidates again.
+
+    For failures whose cause was mended: a candidate that has failed twice is left alone otherwise,
+    and a search stops where candidates fail one after the other for a like reason. Scores stay.
+    """
+    from mordal_optuna.config import read_study
+    from mordal_optuna.driver import retry_failed
+
+    settings = read_study(study_file, method=method)
+    _quiet_libraries()
+    for name, reason in retry_failed(settings, candidate or []).items():
+        typer.echo(f"cleared {name}: {reason}")
+    typer.echo("`mordal run` tries them again")
+
+
 app.add_typer(checkpoints.app, name="checkpoints")
 
 
