@@ -13,6 +13,7 @@ import typer
 from mordal_optuna import checkpoints
 from mordal_optuna.errors import ConfigError, GridError, MordalError, StudyMismatchError
 from mordal_optuna.launch import launched_rank
+from mordal_optuna.outages import is_outage, outage
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
@@ -185,6 +186,11 @@ def main() -> None:
         raise SystemExit(2) from None
     except MordalError as error:
         typer.echo(f"mordal: {error}", err=True)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        typer.echo(f"mordal: {outage(error)}; the same command goes on", err=True)
         raise SystemExit(1) from None
 
 

@@ -1,4 +1,4 @@
-"""Which errors are outages: of storage, disk, network or device, and nobody's fault.
+"""Whose fault an error is: an outage, of storage, disk, network or device, is nobody's.
 
 An outage passes, or is mended outside the program; then the same work succeeds. What a candidate
 does wrong, and what is not there or refused, fails again. Libraries are known by the names of
@@ -10,13 +10,16 @@ from __future__ import annotations
 import errno
 import re
 import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mordal_optuna.errors import InfrastructureError, MordalError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+# What libraries raise where a model, its data or its numbers do not suit them.
+_LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, ImportError)
 # What the operating system says of disks, network drives and connections.
 _NUMBERS = {
     errno.ENOSPC,
@@ -94,6 +97,19 @@ def described(error: BaseException) -> str:
     """An error's class and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def raised_as(own: Callable[[str], MordalError]) -> Iterator[None]:
+    """Raise what libraries raise as a candidate's own error, with its cause.
+
+    Args:
+        own: makes that error from a reason.
+    """
+    try:
+        yield
+    except _LIBRARY_ERRORS as error:
+        raise own(described(error)) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

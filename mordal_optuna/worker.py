@@ -24,6 +24,7 @@ from mordal_optuna.errors import (
     LeaseLostError,
     ModelError,
     MordalError,
+    ProcessError,
     TrainingError,
 )
 from mordal_optuna.liveness import has_ended
@@ -210,7 +211,8 @@ class Worker:
 
         In an outage it is left to other workers, which clear it away.
         """
-        fault = isinstance(error, Exception) and not isinstance(error, MordalError)
+        own = isinstance(error, MordalError) and not isinstance(error, ProcessError)
+        fault = isinstance(error, Exception) and not own
         reason = str(error) or type(error).__name__
         try:
             self._end(trial, None, TrialState.FAIL, {} if fault else {INTERRUPTED: reason})

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
@@ -179,6 +180,20 @@ def test_a_broken_grid_file_exits_with_2(
     status, shown = call("replay", str(path), capsys=capsys)
     assert status == 2
     assert "grid.json" in shown
+
+
+def test_an_outage_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of trials nothing waits it out; the text of a database's error is not shown."""
+
+    def out(*_: object) -> None:
+        raise StorageInternalError("postgresql://me:secret@host")
+
+    monkeypatch.setattr(cli, "_run_to_end", out)
+    status, shown = call("quickstart", capsys=capsys)
+    assert (status, shown.count("\n")) == (1, 1)
+    assert "the study's storage failed (StorageInternalError); the same command goes on" in shown
 
 
 def test_an_interruption_says_how_to_go_on(

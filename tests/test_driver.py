@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText
 
 from mordal_optuna import driver
 from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import parse_study, with_method
 from mordal_optuna.driver import (
     export_winner,
@@ -95,6 +96,34 @@ def test_a_whole_search_with_real_models(
     for (candidate, samples), value in shared.items():
         found = next(p for p in truth.curves[candidate] if p.samples == samples)
         assert found.score == value  # the same checkpoint, scored again
+
+
+@pytest.mark.slow
+def test_a_candidate_whose_training_a_library_ends_fails_alone(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice at most, with the library's reason; the study ends with a winner."""
+    gradients = Trainer._gradients
+
+    def broken(self: Trainer, *given: Any) -> Any:
+        config = self._vlm.model.config
+        pair = (config.vision_config.model_type, config.text_config.model_type)
+        if pair == ("clip_vision_model", "mistral"):
+            raise RuntimeError("expected scalar type Half")
+        return gradients(self, *given)
+
+    monkeypatch.setattr(Trainer, "_gradients", broken)
+    search = content["search"] | {"method": "grid"}
+    settings = parse_study(content | {"also_score": [], "search": search})
+    result = run_study(settings, Silent())
+    assert result.failures == {
+        Candidate("clip-t", "mistral-t"): (
+            "training after 0 samples: RuntimeError: expected scalar type Half"
+        )
+    }
+    assert result.winner.known == "measured"
+    study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
+    assert len(study.get_trials(states=(TrialState.FAIL,))) == 2
 
 
 @pytest.mark.slow
