@@ -13,6 +13,7 @@ import typer
 from mordal_optuna import checkpoints
 from mordal_optuna.errors import ConfigError, GridError, MordalError, StudyMismatchError
 from mordal_optuna.launch import launched_rank
+from mordal_optuna.outages import is_outage, outage
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
@@ -103,6 +104,31 @@ def export(
         typer.echo(f"beyond LLaVA's own class (llava.py in the folder does it): {need}")
 
 
+@app.command()
+def retry(
+    study_file: Annotated[Path, typer.Argument(help="A study file (YAML).")],
+    *,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help='"ENCODER + LLM", as it is shown; all that failed by default.'),
+    ] = None,
+    method: Method = None,
+) -> None:
+    """Clear failures, so that `mordal run` tries the candidates again.
+
+    For failures whose cause was mended: a candidate that has failed twice is left alone otherwise,
+    and a search stops where candidates fail one after the other for a like reason. Scores stay.
+    """
+    from mordal_optuna.config import read_study
+    from mordal_optuna.driver import retry_failed
+
+    settings = read_study(study_file, method=method)
+    _quiet_libraries()
+    for name, reason in retry_failed(settings, candidate or []).items():
+        typer.echo(f"cleared {name}: {reason}")
+    typer.echo("`mordal run` tries them again")
+
+
 app.add_typer(checkpoints.app, name="checkpoints")
 
 
@@ -160,6 +186,11 @@ def main() -> None:
         raise SystemExit(2) from None
     except MordalError as error:
         typer.echo(f"mordal: {error}", err=True)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        typer.echo(f"mordal: {outage(error)}; the same command goes on", err=True)
         raise SystemExit(1) from None
 
 

@@ -28,6 +28,7 @@ from mordal_optuna.launch import launched
 from mordal_optuna.objective import Objective
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.failures import clear_failures
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.result import (
@@ -43,10 +44,11 @@ from mordal_optuna.store import ClaimStore, study_storage
 from mordal_optuna.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from optuna import Study
 
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.work import Workbench
@@ -111,7 +113,7 @@ def export_winner(settings: StudySettings, folder: Path, progress: Progress) -> 
     """
     settings.workdir.mkdir(parents=True, exist_ok=True)
     study = open_study(settings)
-    if STOPPED_BECAUSE not in study.user_attrs:
+    if not _has_stopped(study):
         raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")
     from mordal_optuna.work import open_workbench
 
@@ -129,6 +131,34 @@ def export_winner(settings: StudySettings, folder: Path, progress: Progress) -> 
     bench = open_workbench(settings, progress)
     progress.stage(f"writing {winner.candidate} to {folder}")
     return bench.export(winner.candidate, winner.samples, folder, lines)
+
+
+def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Candidate, str]:
+    """Let failed candidates of a study be tried again, and the study go on if it had ended.
+
+    Args:
+        settings: the study.
+        names: of candidates, ENCODER + LLM; all that failed by default.
+
+    Returns:
+        The candidates that were cleared, with the reason of their last failure.
+
+    Raises:
+        ConfigError: if a name is none of the pool.
+        SearchError: if there is no failure to clear.
+    """
+    known = {str(candidate): candidate for candidate in settings.models().candidates}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(
+            [
+                f"--candidate: got {name!r}; it must be ENCODER + LLM of the pool, such as "
+                f"{next(iter(known))!r}"
+                for name in unknown
+            ]
+        )
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    return clear_failures(open_study(settings), [known[name] for name in names])
 
 
 def open_study(settings: StudySettings) -> Study:
@@ -166,7 +196,7 @@ def is_finished(study: Study, settings: StudySettings) -> bool:
     """Whether nothing is left to do but to read the result."""
     scored = study.user_attrs.get(FURTHER_SCORES)
     wanted = bool(settings.also_score)
-    return STOPPED_BECAUSE in study.user_attrs and (scored is not None or not wanted)
+    return _has_stopped(study) and (scored is not None or not wanted)
 
 
 def stored_result(study: Study, settings: StudySettings) -> StudyResult:
@@ -236,15 +266,15 @@ def _stages(study: Study, settings: StudySettings, bench: Workbench, progress: P
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         representation = bench.compare()
         study.set_user_attr(REPRESENTATION, representation.to_json())
-    if STOPPED_BECAUSE not in study.user_attrs:
+    if not _has_stopped(study):
         progress.stage("searching: align, score, extrapolate")
-        _search(settings, bench)
+        _search(settings, bench, progress)
     if settings.also_score:
         progress.stage("scoring the winner on further tasks")
         _score_further(study, settings, bench)
 
 
-def _search(settings: StudySettings, bench: Workbench) -> None:
+def _search(settings: StudySettings, bench: Workbench, progress: Progress) -> None:
     storage = study_storage(settings.storage_url())
     study = optuna.load_study(study_name=settings.study, storage=storage)
     plan = study_plan(settings, bench.full_samples, _representation(study))
@@ -254,13 +284,18 @@ def _search(settings: StudySettings, bench: Workbench) -> None:
     objective = Objective(plan, bench.measure, claims=claims)
     # This process is alone in its workdir (see `_alone_in`): what runs without a claim was
     # interrupted, and need not be waited for.
-    Worker(study, plan, objective, claims, patience_seconds=0.0).run()
+    Worker(study, plan, objective, claims, patience_seconds=0.0, progress=progress).run()
 
 
 def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> None:
     winner = stored_result(study, settings).winner
     scores: list[dict[str, Any]] = bench.score_further(winner.candidate, winner.samples)
     study.set_user_attr(FURTHER_SCORES, scores)
+
+
+def _has_stopped(study: Study) -> bool:
+    # None where failures were cleared after the end: attributes cannot be deleted.
+    return study.user_attrs.get(STOPPED_BECAUSE) is not None
 
 
 def _representation(study: Study) -> Representation | None:

@@ -209,3 +209,46 @@ class ProcessError(MordalError):
     def __init__(self, rank: int, reason: str) -> None:
         self.rank = rank
         super().__init__(f"process {rank} of this launch failed: {reason}")
+
+
+class InfrastructureError(MordalError):
+    """Storage, disk, network or device failed; no candidate is at fault, and it may pass.
+
+    Attributes:
+        reason: what failed.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"outage of storage, disk, network or device: {reason}")
+
+
+class LastingOutageError(InfrastructureError):
+    """An outage did not pass while a worker waited for it.
+
+    Attributes:
+        reason: what failed at last.
+        tries: how often in a row.
+    """
+
+    def __init__(self, reason: str, tries: int) -> None:
+        super().__init__(
+            f"{reason}; it failed {tries} times in a row, with growing pauses in between; once it "
+            "is mended, the same command goes on"
+        )
+        self.tries = tries
+
+
+class FailedSearchError(MordalError):
+    """A search cannot go on, since its candidates fail.
+
+    Attributes:
+        reason: of the newest failure.
+    """
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{what} ({reason}); mend that, then `mordal retry STUDY` clears the failures and "
+            "`mordal run STUDY` goes on"
+        )

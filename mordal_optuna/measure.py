@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.export import export
 from mordal_optuna.alignment.session import AlignmentSession
-from mordal_optuna.errors import MordalError
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.search.curves import Measurement
 
@@ -140,7 +139,7 @@ class AlignAndScore:
         processes = self._machine.processes
         try:
             session.advance(samples, self._progress)
-        except MordalError:
+        except BaseException:
             self._current = None  # what it holds is between two rungs; a checkpoint is not
             raise
         found = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna import TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 
 from mordal_optuna.errors import LeaseLostError, MordalError
+from mordal_optuna.outages import described, is_outage, outage
 from mordal_optuna.search.history import (
     CONTINUES,
     ESTIMATE,
     FAILURE,
+    INTERRUPTED,
+    LOST_SECONDS,
     RUNGS,
     STOOD_BACK,
     HistoryReader,
@@ -67,6 +71,7 @@ class Objective:
         *,
         claims: Claims | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Measure candidates along a plan's rungs.
 
@@ -75,15 +80,20 @@ class Objective:
             measure: trains and scores.
             claims: who may train what; `LocalClaims` (one process) by default.
             sleep: waits, where another worker trains the proposed pair.
+            clock: seconds, for what a failed measurement took.
         """
         self._plan = plan
         self._measure = measure
         self._claims = claims or LocalClaims()
         self._sleep = sleep
+        self._clock = clock
         self._reader = HistoryReader(plan)
 
     def __call__(self, trial: Trial) -> float:
         """Run one trial.
+
+        What ends it without a score is stored with it: what counts against the pair as
+        `mordal:failure`, an outage or an interruption as `mordal:interrupted`.
 
         Returns:
             The estimate at r = 1, once it is as fine as the plan asks for; 1 minus it where the
@@ -91,21 +101,40 @@ class Objective:
 
         Raises:
             TrialPruned: if the candidate is stopped before that; it may be promoted later.
+            InfrastructureError: if storage, disk, network or device failed.
             MordalError: if it could not be trained or scored.
         """
         steps = self.steps(trial)
         try:
             job = next(steps)
             while True:
-                job = steps.send(self._measure(job.candidate, job.samples))
+                job = steps.send(self._timed(trial, job))
         except StopIteration as end:
             return float(end.value)
-        except MordalError as error:
-            if not isinstance(error, LeaseLostError):
-                trial.set_user_attr(FAILURE, str(error))
+        except (TrialPruned, UpdateFinishedTrialError):
+            raise
+        except (LeaseLostError, KeyboardInterrupt, SystemExit) as error:
+            _store(trial, INTERRUPTED, str(error) or type(error).__name__)
+            raise
+        except Exception as error:
+            if is_outage(error):
+                found = outage(error)
+                _store(trial, INTERRUPTED, str(found))
+                raise found from None  # its cause's text can hold a password
+            reason = str(error) if isinstance(error, MordalError) else described(error)
+            _store(trial, FAILURE, reason)
             raise
         finally:
-            steps.close()
+            _despite_outage(steps.close)
+
+    def _timed(self, trial: Trial, job: Job) -> Measurement:
+        """Measure; where that fails, store the time it took."""
+        begun = self._clock()
+        try:
+            return self._measure(job.candidate, job.samples)
+        except BaseException:
+            _store(trial, LOST_SECONDS, self._clock() - begun)
+            raise
 
     def steps(self, trial: Trial) -> Generator[Job, Measurement, float]:
         """The same, measured by whoever drives it: yields jobs, is sent their measurements."""
@@ -177,3 +206,22 @@ class Objective:
         if not self._plan.is_settled(history, candidate):
             raise TrialPruned(f"stopped at {estimate.samples} samples; may be promoted later")
         return self._told(trial, estimate.value)
+
+
+def _store(trial: Trial, key: str, value: Any) -> None:
+    _despite_outage(lambda: trial.set_user_attr(key, value))
+
+
+def _despite_outage(work: Callable[[], object]) -> None:
+    """Do something on the way out, while another error is raised that must not be replaced.
+
+    An outage is passed over: a claim that cannot be given back runs out, and a worker stores once
+    more what a trial lacks. So is a trial that another worker has ended.
+    """
+    try:
+        work()
+    except UpdateFinishedTrialError:
+        return
+    except Exception as error:
+        if not is_outage(error):
+            raise

@@ -13,6 +13,7 @@ from torch import distributed
 
 from mordal_optuna.errors import ConfigError, MordalError, ProcessError
 from mordal_optuna.launch import launched
+from mordal_optuna.outages import is_outage, outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,7 @@ class Processes:
 
         Raises:
             MordalError: the error of the first process that failed, on all of them.
+            InfrastructureError: for an outage, which would not be known without its cause.
             ProcessError: for an error of another kind on another process.
         """
         if self.world == 1:
@@ -116,8 +118,9 @@ class Processes:
             if failure:
                 raise failure
             return
-        found = [_named(rank, e) for rank, e in enumerate(self.gathered(_local(failure)))]
-        if failure is not None and not isinstance(failure, MordalError):
+        own = _local(failure)
+        found = [_named(rank, e) for rank, e in enumerate(self.gathered(own))]
+        if failure is not None and isinstance(own, str):
             raise failure  # a fault of the program: its own trace tells most
         first = next((error for error in found if error), None)
         if first is not None:
@@ -125,9 +128,11 @@ class Processes:
 
 
 def _local(failure: Exception | None) -> MordalError | str | None:
-    if failure is None or isinstance(failure, MordalError):
-        return failure
-    return f"{type(failure).__name__}: {failure}"
+    if failure is None:
+        return None
+    if is_outage(failure):
+        return outage(failure)  # now: its cause does not travel
+    return failure if isinstance(failure, MordalError) else f"{type(failure).__name__}: {failure}"
 
 
 def _named(rank: int, failure: MordalError | str | None) -> MordalError | None:

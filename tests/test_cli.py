@@ -9,10 +9,15 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
 from mordal_optuna import cli
+from mordal_optuna.config import read_study
+from mordal_optuna.driver import open_study
 from mordal_optuna.replay.synthetic import synthetic_grid
+from mordal_optuna.search.history import FAILURE, PAIR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +36,7 @@ def test_help_names_the_commands() -> None:
     shown = CliRunner().invoke(cli.app, ["--help"]).output
     assert "quickstart" in shown
     assert "run" in shown
+    assert "retry" in shown
 
 
 def test_starting_loads_nothing_heavy() -> None:
@@ -64,6 +70,44 @@ def test_an_unknown_method_exits_with_2(
     status, shown = call("quickstart", "--method", "magic", capsys=capsys)
     assert status == 2
     assert "allowed are mordal, mordal-faithful, grid" in shown
+
+
+def test_a_retry_says_what_it_clears_and_loads_nothing_heavy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a process of its own; one candidate first, then all, then none is left."""
+    file = tmp_path / "study.yaml"
+    models = "[{name: %s, location: a}, {name: %s, location: b}]"
+    file.write_text(
+        f"study: s\nworkdir: {tmp_path}/run\ntask: {{name: t}}\npool:\n"
+        f"  vision_encoders: {models % ('clip', 'dino')}\n  llms: {models % ('llama', 'qwen')}\n"
+        f"alignment: {{conversations: {file}, images: {tmp_path}}}\n"
+    )
+    (tmp_path / "run").mkdir()
+    study = open_study(read_study(file))
+    for pair in (["clip", "qwen"], ["dino", "llama"]):
+        attributes = {PAIR: pair, FAILURE: "the loss is nan"}
+        study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+    code = (
+        "import sys; from mordal_optuna import cli; "
+        f"sys.argv = ['mordal', 'retry', {str(file)!r}, '--candidate', 'dino + llama']; "
+        "import atexit; atexit.register(lambda: print('torch' in sys.modules)); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "cleared dino + llama: the loss is nan",
+        "`mordal run` tries them again",
+        "False",
+    ]
+    shown = CliRunner().invoke(cli.app, ["retry", str(file)]).stdout
+    assert "cleared clip + qwen: the loss is nan" in shown
+    assert call("retry", str(file), capsys=capsys) == (
+        1,
+        "mordal: study 's' has no failed candidate; nothing to clear\n",
+    )
+    status, shown = call("retry", str(file), "--candidate", "vit + qwen", capsys=capsys)
+    assert (status, shown.count("\n")) == (2, 1)
+    assert "--candidate: got 'vit + qwen'" in shown
 
 
 @pytest.fixture
@@ -136,6 +180,20 @@ def test_a_broken_grid_file_exits_with_2(
     status, shown = call("replay", str(path), capsys=capsys)
     assert status == 2
     assert "grid.json" in shown
+
+
+def test_an_outage_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of trials nothing waits it out; the text of a database's error is not shown."""
+
+    def out(*_: object) -> None:
+        raise StorageInternalError("postgresql://me:secret@host")
+
+    monkeypatch.setattr(cli, "_run_to_end", out)
+    status, shown = call("quickstart", capsys=capsys)
+    assert (status, shown.count("\n")) == (1, 1)
+    assert "the study's storage failed (StorageInternalError); the same command goes on" in shown
 
 
 def test_an_interruption_says_how_to_go_on(

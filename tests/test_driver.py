@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from transformers import AutoModelForImageTextToText
 
 from mordal_optuna import driver
 from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import parse_study, with_method
-from mordal_optuna.driver import export_winner, open_study, run_study, study_plan
+from mordal_optuna.driver import (
+    export_winner,
+    is_finished,
+    open_study,
+    retry_failed,
+    run_study,
+    study_plan,
+)
 from mordal_optuna.errors import (
     BusyError,
     CheckpointError,
@@ -25,8 +33,10 @@ from mordal_optuna.errors import (
     TaskError,
 )
 from mordal_optuna.evaluation.score import score
+from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import read_history
+from mordal_optuna.search.history import FAILURE, PAIR, read_history
+from mordal_optuna.search.sampler import STOPPED_BECAUSE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +96,34 @@ def test_a_whole_search_with_real_models(
     for (candidate, samples), value in shared.items():
         found = next(p for p in truth.curves[candidate] if p.samples == samples)
         assert found.score == value  # the same checkpoint, scored again
+
+
+@pytest.mark.slow
+def test_a_candidate_whose_training_a_library_ends_fails_alone(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice at most, with the library's reason; the study ends with a winner."""
+    gradients = Trainer._gradients
+
+    def broken(self: Trainer, *given: Any) -> Any:
+        config = self._vlm.model.config
+        pair = (config.vision_config.model_type, config.text_config.model_type)
+        if pair == ("clip_vision_model", "mistral"):
+            raise RuntimeError("expected scalar type Half")
+        return gradients(self, *given)
+
+    monkeypatch.setattr(Trainer, "_gradients", broken)
+    search = content["search"] | {"method": "grid"}
+    settings = parse_study(content | {"also_score": [], "search": search})
+    result = run_study(settings, Silent())
+    assert result.failures == {
+        Candidate("clip-t", "mistral-t"): (
+            "training after 0 samples: RuntimeError: expected scalar type Half"
+        )
+    }
+    assert result.winner.known == "measured"
+    study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
+    assert len(study.get_trials(states=(TrialState.FAIL,))) == 2
 
 
 @pytest.mark.slow
@@ -204,6 +242,35 @@ def test_what_cannot_work_is_refused_before_anything_is_spent(
     study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
     assert not read_history(study.trials).candidates
     assert not (settings.workdir / "checkpoints").exists()
+
+
+def test_a_retry_clears_failures_and_lets_an_ended_study_go_on(content: dict[str, Any]) -> None:
+    settings = prepared(content)
+    study = open_study(settings)
+    pairs = [["clip-t", "llama-t"], ["dinov2-t", "llama-t"]]
+    for pair in pairs:
+        study.add_trial(
+            create_trial(
+                state=TrialState.FAIL, user_attrs={PAIR: pair, FAILURE: "the loss is nan"}
+            )
+        )
+    study.set_user_attr(STOPPED_BECAUSE, "no candidate could be trained")
+    assert is_finished(study, settings.model_copy(update={"also_score": []}))
+    first, second = (Candidate(*pair) for pair in pairs)
+    assert retry_failed(settings, ["clip-t + llama-t"]) == {first: "the loss is nan"}
+    assert not is_finished(study, settings.model_copy(update={"also_score": []}))
+    assert retry_failed(settings) == {second: "the loss is nan"}
+    with pytest.raises(SearchError, match="has no failed candidate"):
+        retry_failed(settings)
+    with pytest.raises(SearchError, match="study 'tiny' has not ended"):
+        export_winner(settings, settings.workdir / "vlm", Silent())
+
+
+def test_a_retry_of_a_candidate_that_is_not_in_the_pool_is_refused(
+    content: dict[str, Any],
+) -> None:
+    with pytest.raises(ConfigError, match=r"--candidate: got 'clip'; .*'clip-t [+] llama-t'"):
+        retry_failed(prepared(content), ["clip"])
 
 
 def test_a_model_the_zoo_does_not_make_is_refused(content: dict[str, Any], tmp_path: Path) -> None:

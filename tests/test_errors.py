@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pickle
 
-from mordal_optuna.errors import DataError, MordalError, TrainingError
+from mordal_optuna.errors import (
+    DataError,
+    FailedSearchError,
+    LastingOutageError,
+    MordalError,
+    TrainingError,
+)
 
 
 def test_an_error_arrives_as_it_was_sent() -> None:
     """Its class, its sentence and its attributes, whatever its constructor takes."""
-    for error in (TrainingError(8, "the loss is nan"), DataError("a.png", "is no image")):
+    for error in (
+        TrainingError(8, "the loss is nan"),
+        DataError("a.png", "is no image"),
+        LastingOutageError("the disk is full", 3),
+        FailedSearchError("no candidate could be trained", "the loss is nan"),
+    ):
         found = pickle.loads(pickle.dumps(error))
         assert type(found) is type(error)
         assert str(found) == str(error)

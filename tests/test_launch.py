@@ -91,7 +91,10 @@ def test_a_process_that_fails_ends_the_trial_for_both(
         (t.params["vision_encoder"], t.params["llm"]): t.user_attrs[FAILURE] for t in failed
     }
     assert reasons == {
-        ("clip-t", "mistral-t"): "training after 0 samples: made to fail on process 1",
+        (
+            "clip-t",
+            "mistral-t",
+        ): "training after 0 samples: RuntimeError: made to fail on process 1",
         ("dinov2-t", "llama-t"): "evaluation on 'mordal_scenes': no answer on process 1",
     }
     finished = {name for name, samples in scores(grid) if samples == 64}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.session import AlignmentSession
+from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import parse_study
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation import model as evaluation_model
@@ -17,6 +20,7 @@ from mordal_optuna.work import open_workbench
 from tests.evaluation.seven import SEVEN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mordal_optuna.search.curves import Measurement
@@ -106,3 +110,37 @@ def test_answers_that_had_to_be_drawn_are_told_to_the_study(
     assert measurement_attributes(found)["guessed"] == found.guessed
     (scenes,) = measured(study_content | {"study": "b", "also_score": []}, 8)
     assert "guessed" not in measurement_attributes(scenes)
+
+
+def test_training_that_an_outage_broke_off_begins_anew_from_its_checkpoint(
+    study_content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a cool-down: its weights are not what the trunk goes on from."""
+    recipe = study_content["alignment"] | {"schedule": "cooldown", "cooldown": 0.5}
+    digests = []
+    for name, fails_at in (("undisturbed", None), ("broken off", 24)):
+        content = study_content | {"workdir": str(tmp_path / name), "alignment": recipe}
+        settings = parse_study(content | {"also_score": []})
+        settings.workdir.mkdir(parents=True)
+        bench = open_workbench(settings, Silent())
+        if fails_at:
+            with monkeypatch.context() as patch:
+                patch.setattr(Trainer, "_gradients", failing_at(fails_at))
+                with pytest.raises(OSError, match="input/output error"):
+                    bench.measure(PAIR, 32)
+        bench.measure(PAIR, 32)
+        files = CheckpointFiles(settings.checkpoint_folder())
+        digests.append(files.manifest(files.runs()[0], 32).digest)
+    assert digests[0] == digests[1]
+
+
+def failing_at(samples: int) -> Callable[..., Any]:
+    """Gradients up to a position, where the disk fails."""
+    gradients = Trainer._gradients
+
+    def failing(self: Trainer, *given: Any) -> Any:
+        if self.samples == samples:
+            raise OSError(errno.EIO, "input/output error")
+        return gradients(self, *given)
+
+    return failing

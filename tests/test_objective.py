@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mordal_optuna.errors import TrainingError
+from mordal_optuna.errors import (
+    CheckpointError,
+    InfrastructureError,
+    LeaseLostError,
+    StoreError,
+    TrainingError,
+)
 from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import CONTINUES, ESTIMATE, FAILURE, RUNGS, candidate_of
+from mordal_optuna.search.history import (
+    CONTINUES,
+    ESTIMATE,
+    FAILURE,
+    INTERRUPTED,
+    LOST_SECONDS,
+    RUNGS,
+    candidate_of,
+)
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.store import LocalClaims
 from tests.search.synthetic import FULL, plan, search, table
 from tests.search.synthetic import RUNGS as SAMPLES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from optuna.trial import FrozenTrial
+
     from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.store import Claims, Held
 
 
 def test_a_promoted_trial_repeats_its_curve_and_links_back() -> None:
@@ -84,3 +106,66 @@ def test_an_interrupted_trial_is_continued_from_its_last_score() -> None:
     assert len(measure.runs) == len(set(measure.runs))
     assert max(samples for _, samples in measure.runs) == FULL
     assert not any(FAILURE in t.user_attrs for t in study.trials)
+
+
+class Out(LocalClaims):
+    """Claims in a database that is away when a claim is given back."""
+
+    @contextmanager
+    def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:
+        """Give a claim and fail to take it back."""
+        try:
+            with super().hold(candidate, trial) as held:
+                yield held
+        finally:
+            raise StoreError("sqlite:///x", "OperationalError")
+
+
+def ended(error: BaseException, claims: Claims | None = None) -> tuple[FrozenTrial, BaseException]:
+    """What is stored of a trial whose first measurement fails after 5 s, and what it raises."""
+    chosen, times = plan(), iter((100.0, 105.0))
+    study = optuna.create_study(sampler=CkaClusterSampler(chosen), direction="maximize")
+
+    def broken(candidate: Candidate, samples: int) -> Measurement:  # noqa: ARG001
+        raise error
+
+    objective = Objective(chosen, broken, claims=claims, clock=lambda: next(times))
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - of several kinds
+        objective(study.ask())
+    return study.trials[0], caught.value
+
+
+def test_an_outage_is_no_failure_of_the_candidate() -> None:
+    """However deep it is the cause; its own sentence is told in its place."""
+    error = CheckpointError("/c", "cannot be written (no space left)")
+    error.__cause__ = OSError(errno.ENOSPC, "no space left")
+    trial, raised = ended(error)
+    assert isinstance(raised, InfrastructureError)
+    assert trial.user_attrs.keys() == {INTERRUPTED, LOST_SECONDS}
+    assert trial.user_attrs[INTERRUPTED] == str(raised)
+    assert "checkpoint '/c': cannot be written" in str(raised)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), LeaseLostError("a + b")])
+def test_an_interruption_is_no_failure_of_the_candidate(error: BaseException) -> None:
+    trial, raised = ended(error)
+    assert raised is error
+    assert trial.user_attrs.keys() == {INTERRUPTED, LOST_SECONDS}
+
+
+def test_an_interruption_is_not_replaced_by_an_outage_on_the_way_out() -> None:
+    _, raised = ended(KeyboardInterrupt(), Out())
+    assert isinstance(raised, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TrainingError(8, "the loss is nan"), "training after 8 samples: the loss is nan"),
+        (RuntimeError("size mismatch\nmore"), "RuntimeError: size mismatch"),
+    ],
+)
+def test_a_failure_is_stored_with_the_time_it_took(error: Exception, reason: str) -> None:
+    trial, raised = ended(error)
+    assert raised is error
+    assert trial.user_attrs == {FAILURE: reason, LOST_SECONDS: 5.0}

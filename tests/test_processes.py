@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
 import pytest
 
-from mordal_optuna.errors import ConfigError, DataError, MordalError, ProcessError
+from mordal_optuna.errors import (
+    ConfigError,
+    DataError,
+    InfrastructureError,
+    ModelError,
+    MordalError,
+    ProcessError,
+)
 from mordal_optuna.processes import Processes
 
 WORLD = 3
@@ -48,7 +56,7 @@ def outcomes(works: list[Any]) -> list[Any]:
     def run(rank: int) -> Any:
         try:
             return Team(rank).together(works[rank])
-        except (MordalError, ZeroDivisionError) as error:
+        except (MordalError, ZeroDivisionError, OSError) as error:
             return error
 
     with ThreadPoolExecutor(WORLD) as pool:
@@ -78,6 +86,24 @@ def test_the_first_error_is_raised_by_all() -> None:
 
     found = outcomes([lambda: 1, fails("b.png"), fails("c.png")])
     assert [str(error) for error in found] == ["data 'b.png': is broken"] * 3
+
+
+def test_an_outage_on_one_is_an_outage_on_all() -> None:
+    """Bare, or as the cause of an error: causes do not travel between processes."""
+
+    def bare() -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    def caused() -> None:
+        try:
+            bare()
+        except OSError as error:
+            raise ModelError("clip", "cannot be loaded") from error
+
+    for work in (bare, caused):
+        found = outcomes([lambda: 1, work, lambda: 3])
+        assert [type(error) for error in found] == [InfrastructureError] * WORLD
+        assert len({str(error) for error in found}) == 1
 
 
 def test_a_fault_keeps_its_trace_and_is_named_elsewhere() -> None:

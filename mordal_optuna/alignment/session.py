@@ -22,7 +22,8 @@ from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
-from mordal_optuna.errors import CheckpointError, TrainingError
+from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
+from mordal_optuna.outages import is_outage, raised_as
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
@@ -196,14 +197,8 @@ class AlignmentSession:
             raise TrainingError(
                 self._samples, f"asked for {samples} samples, which lie behind this candidate"
             )
-        if self._trunk:
-            trainer.restore(self._trunk)
-        trunk = self._train(trainer, samples, progress)
-        scored = trunk.average
-        if scored is not None:
-            trainer.load_weights(scored, samples)
-        elif trunk.samples != samples:
-            scored = trainer.state().weights
+        with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
+            trunk, scored = self._train_and_settle(trainer, samples, progress)
         self._trunk = trunk if scored is not None else None
         self._samples = samples
         self._train_seconds += (perf_counter() - start) * self._accelerator.num_processes
@@ -211,13 +206,19 @@ class AlignmentSession:
         together(lambda: self._save(run, identity, trunk, weights))
 
     def kept(self, samples: int) -> Kept | None:
-        """The checkpoint of a rung, without loading anything; None where there is none."""
+        """The checkpoint of a rung, without loading anything; None where there is none.
+
+        Raises:
+            CheckpointError: in an outage, in which nobody can tell.
+        """
         run = run_address(self._identity())
         if samples not in self._checkpoints.rungs(run):
             return None
         try:
             found = self._checkpoints.files.manifest(run, samples)
-        except CheckpointError:
+        except CheckpointError as error:
+            if is_outage(error):
+                raise
             return None  # damaged: `advance` says so, and goes on from the rung below
         return Kept(f"{run}:{found.parts['trained']}", found.facts["train_seconds"])
 
@@ -259,6 +260,24 @@ class AlignmentSession:
         if self._machine.trackers:
             self._accelerator.end_training()
 
+    def _train_and_settle(
+        self, trainer: Trainer, samples: int, progress: Progress
+    ) -> tuple[TrunkState, Mapping[str, torch.Tensor] | None]:
+        """Go to a rung, with the weights to be scored in place.
+
+        Returns:
+            What training goes on from, and the scored weights where they are others.
+        """
+        if self._trunk:
+            trainer.restore(self._trunk)
+        trunk = self._train(trainer, samples, progress)
+        scored = trunk.average
+        if scored is not None:
+            trainer.load_weights(scored, samples)
+        elif trunk.samples != samples:
+            scored = trainer.state().weights
+        return trunk, scored
+
     def _train(self, trainer: Trainer, samples: int, progress: Progress) -> TrunkState:
         """Go to a rung; what training goes on from after it."""
         branch = branch_to(self._settings, samples)
@@ -293,6 +312,11 @@ class AlignmentSession:
         self._checkpoints.save(run, identity, checkpoint)
 
     def _open(self, run: str, samples: int, progress: Progress) -> Trainer:
+        name = f"{self._encoder.name} + {self._llm.name}"
+        with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
+            return self._assembled(run, samples, progress)
+
+    def _assembled(self, run: str, samples: int, progress: Progress) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
         sharded = is_sharded(accelerator)
         self._vlm = assemble(
@@ -341,6 +365,8 @@ class AlignmentSession:
             try:
                 return self._checkpoints.load(run, rung)
             except CheckpointError as error:
+                if is_outage(error):
+                    raise  # it may be whole
                 progress.note(f"{error}; going on from the rung below")
         return None
 

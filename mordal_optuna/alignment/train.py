@@ -26,6 +26,7 @@ from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.parallel import is_sharded, sum_over_processes
 from mordal_optuna.alignment.schedule import Average, rate
 from mordal_optuna.errors import TrainingError
+from mordal_optuna.outages import raised_as
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        self._processes.together(lambda: self._batches.check(self.samples, until))
+        self._processes.together(lambda: self._check(until))
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
         shares = self._batches.shares(self.samples, until)
@@ -170,6 +171,10 @@ class Trainer:
                 self._look_at_losses()
             advance(batch_size)
         self._look_at_losses()
+
+    def _check(self, until: int) -> None:
+        with raised_as(self._failed):
+            self._batches.check(self.samples, until)
 
     def state(self) -> TrunkState:
         """A copy of all that training goes on from, on the CPU."""
@@ -287,7 +292,8 @@ class Trainer:
         work already, and only the launcher can end them.
         """
         try:
-            return work(), None
+            with raised_as(self._failed):
+                return work(), None
         except Exception as error:  # noqa: BLE001 - raised by all, once all have been told
             if self._world == 1 or is_sharded(self._accelerator):
                 raise
@@ -333,6 +339,9 @@ class Trainer:
             f"{self._device} ran out of memory at {self._micro_batch_size} samples a forward "
             f"pass; {advice}",
         )
+
+    def _failed(self, reason: str) -> TrainingError:
+        return TrainingError(self.samples, reason)
 
     def _step_seed(self) -> int:
         entropy = [self._seed, self.samples, self._accelerator.process_index]

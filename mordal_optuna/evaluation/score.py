@@ -20,6 +20,7 @@ from mordal_optuna.evaluation.documents import (
     standard_error,
 )
 from mordal_optuna.evaluation.guards import alone, import_lmms_eval, quiet, random_states_kept
+from mordal_optuna.outages import raised_as
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
@@ -111,11 +112,13 @@ def score(
     if not together.leads:
         wrapped.follow()
         return None
+    names = ", ".join(task.name for task in tasks)
     try:
-        results = _evaluate(wrapped, tasks)
+        with raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")):
+            results = _evaluate(wrapped, tasks)
+            found = [_score(results, task, wrapped.likelihoods) for task in tasks]
     finally:
         wrapped.dismiss()
-    found = [_score(results, task, wrapped.likelihoods) for task in tasks]
     # What is not one task's own (building requests, lmms-eval's bookkeeping) is shared out by
     # documents.
     shared = perf_counter() - start - sum(wrapped.seconds.values())

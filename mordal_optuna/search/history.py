@@ -221,6 +221,7 @@ class HistoryReader:
         # In order of their names, not of their trials: sums over candidates come out the same to
         # the last bit however many workers there were.
         self._order: list[Candidate] = []
+        self._retries: list[FrozenTrial] = []
 
     def read(
         self,
@@ -402,7 +403,7 @@ def _merge(
     candidate = candidate_of(trials[0])
     since = max(cleared.get(None, -1), cleared.get(candidate, -1))
     counted = [trial for trial in trials if trial.number > since]
-    failures = [trial.user_attrs[FAILURE] for trial in counted if FAILURE in trial.user_attrs]
+    failures = [reason for trial in counted if (reason := _own_failure(trial))]
     running = [t for t in trials if t.number not in gone and _is_running(t)]
     own = _one_configuration(trials)
     measurements = _measurements(own, minimize=minimize)
@@ -419,6 +420,11 @@ def _merge(
         trained=sum(max(t.intermediate_values) for t in trials if _tells_no_seconds(t)),
         parameters=_further_parameters(own[0]) if measurements else (),
     )
+
+
+def _own_failure(trial: FrozenTrial) -> str | None:
+    """Why the pair failed; None where it did not, or it was not its fault after all."""
+    return None if INTERRUPTED in trial.user_attrs else trial.user_attrs.get(FAILURE)
 
 
 def _measurements(trials: Sequence[FrozenTrial], *, minimize: bool) -> tuple[Measurement, ...]:

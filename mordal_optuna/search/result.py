@@ -194,7 +194,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         full_run_seconds=full_run_seconds(history, plan.rungs[-1]),
         stopped_because=study.user_attrs.get(STOPPED_BECAUSE),
         representation=representation,
-        further_scores=_further_scores(study.user_attrs.get(FURTHER_SCORES, [])),
+        further_scores=_further_scores(study.user_attrs.get(FURTHER_SCORES) or ()),
         failures={c: h.failure for c, h in history.candidates.items() if h.failure},
         config=study.user_attrs.get(CONFIG, {}),
     )

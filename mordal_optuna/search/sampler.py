@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.liveness import has_ended, owner_name
+from mordal_optuna.outages import is_outage
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import (
     FAILURE,
@@ -397,4 +398,5 @@ def _reason(error: BaseException | None) -> dict[str, Any]:
     if error is None:
         return {FAILURE: "the objective gave no value, or the trial was told to have failed"}
     text = f"{type(error).__name__}: {error}"
-    return {INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILURE: text}
+    passing = not isinstance(error, Exception) or is_outage(error)
+    return {INTERRUPTED if passing else FAILURE: text}

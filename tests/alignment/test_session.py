@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from mordal_optuna.alignment import checkpoint, train
+from mordal_optuna.alignment import files as files_module
+from mordal_optuna.alignment import session as session_module
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.session import AlignmentSession, Machine, warm_up
 from mordal_optuna.alignment.train import TargetLoss
 from mordal_optuna.config import LoraSettings
-from mordal_optuna.errors import ConfigError, TrainingError
+from mordal_optuna.errors import CheckpointError, ConfigError, ModelError, TrainingError
+from mordal_optuna.outages import is_outage
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mordal_optuna.alignment.data import AlignmentSet
@@ -252,6 +259,119 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(
     files = CheckpointFiles(tmp_path / "checkpoints")
     assert files.rungs(files.runs()[0]) == [16]
     assert kept(tmp_path, 16).digest == before
+
+
+def fails(error: Exception) -> Callable[..., Any]:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "expected", "sentence"),
+    [
+        (
+            (train.Trainer, "_gradients"),
+            RuntimeError("no kernel"),
+            TrainingError,
+            "after 16 .*no kernel",
+        ),
+        (
+            (train.Trainer, "_gradients"),
+            NotImplementedError(),
+            TrainingError,
+            "NotImplementedError",
+        ),
+        (
+            (torch.optim.AdamW, "step"),
+            RuntimeError("no memory"),
+            TrainingError,
+            "after 16 .*memory",
+        ),
+        (
+            (train.Batches, "check"),
+            ValueError("no template"),
+            TrainingError,
+            "after 16 .*no template",
+        ),
+        (
+            (session_module, "assemble"),
+            RuntimeError("no such shape"),
+            ModelError,
+            "'clip [+] llama': .*such shape",
+        ),
+    ],
+)
+def test_what_libraries_raise_is_the_candidates_own_error(
+    session: Any,  # noqa: ANN401
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: tuple[Any, str],
+    error: Exception,
+    expected: type[Exception],
+    sentence: str,
+) -> None:
+    """And it has its cause, which tells whether a device was lost."""
+    session(tmp_path).advance(16, Silent())
+    monkeypatch.setattr(*where, fails(error))
+    with pytest.raises(expected, match=sentence) as caught:
+        session(tmp_path).advance(32, Silent())
+    assert caught.value.__cause__ is error
+    assert not is_outage(caught.value)
+
+
+def test_a_lost_device_is_an_outage(
+    session: Any,  # noqa: ANN401
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = torch.AcceleratorError("CUDA error: unspecified launch failure")
+    monkeypatch.setattr(TargetLoss, "forward", fails(lost))
+    with pytest.raises(TrainingError) as caught:
+        session(tmp_path).advance(16, Silent())
+    assert is_outage(caught.value)
+
+
+def test_a_full_disk_is_an_outage_and_damage_is_none(
+    session: Any,  # noqa: ANN401
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = SafetensorError("I/O error: No space left on device (os error 28)")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", fails(full))
+        with pytest.raises(CheckpointError, match="No space left") as caught:
+            session(tmp_path).advance(16, Silent())
+        assert is_outage(caught.value)
+        patch.setattr(checkpoint, "save_file", fails(SafetensorError("invalid tensor")))
+        with pytest.raises(CheckpointError, match="invalid tensor") as caught:
+            session(tmp_path).advance(16, Silent())
+        assert not is_outage(caught.value)
+
+
+def test_a_checkpoint_that_cannot_be_reached_is_not_taken_for_damaged(
+    session: Any,  # noqa: ANN401
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or else an outage of seconds would train a rung again."""
+    run = session(tmp_path)
+    run.advance(16, Silent())
+    away = OSError(errno.EIO, "input/output error")
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module, "file_digest", fails(away))
+        with pytest.raises(CheckpointError, match="cannot be read .*input/output error"):
+            session(tmp_path).advance(32, Silent())
+    monkeypatch.setattr(CheckpointFiles, "_read_json", fails(unreachable(away)))
+    with pytest.raises(CheckpointError, match="unreachable"):
+        session(tmp_path).kept(16)
+
+
+def unreachable(cause: Exception) -> CheckpointError:
+    error = CheckpointError("/c", "unreachable")
+    error.__cause__ = cause
+    return error
 
 
 def test_only_whole_batches_can_be_reached(session: Any, tmp_path: Path) -> None:  # noqa: ANN401

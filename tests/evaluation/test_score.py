@@ -110,6 +110,19 @@ def test_a_metric_that_is_not_there_is_refused_with_those_that_are(vlm: Vlm, sce
         score(vlm.model, vlm.processor, [wrong])
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no such shape"), ValueError("no such key")])
+def test_what_fails_inside_lmms_eval_is_the_candidates_evaluation(
+    vlm: Vlm, scenes: Task, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    import_lmms_eval()
+    monkeypatch.setattr("lmms_eval.evaluator.evaluate", broken)
+    with pytest.raises(EvaluationError, match="'mordal_scenes': lmms-eval failed .*no such"):
+        score(vlm.model, vlm.processor, [scenes])
+
+
 def test_a_model_that_fails_gives_no_score(
     vlm: Vlm, scenes: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
