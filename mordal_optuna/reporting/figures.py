@@ -19,7 +19,14 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _KNOWN_COLORS = {"measured": "#009E73", "extrapolated": "#0072B2", "inferred": "#999999"}
-_PARTS = ("features", "similarity", "warmup", "training", "evaluation")
+_PARTS = {
+    "features": "features",
+    "similarity": "similarity",
+    "warmup": "warm-up",
+    "training": "training",
+    "evaluation": "evaluation",
+    "lost": "failed and lost",
+}
 
 
 def curves_figure(result: StudyResult) -> go.Figure:
@@ -152,13 +159,14 @@ def costs_figure(result: StudyResult) -> go.Figure | None:
     if result.full_runs is None:
         return None
     figure = go.Figure()
-    for part, color in zip(_PARTS, _COLORS, strict=False):
+    parts = [part for part in _PARTS if part != "lost" or result.costs.lost]
+    for part, color in zip(parts, _COLORS, strict=False):
         runs = result.in_full_runs(getattr(result.costs, part))
         figure.add_trace(
             go.Bar(
                 x=[runs],
                 y=[result.method],
-                name=part.replace("warmup", "warm-up"),
+                name=_PARTS[part],
                 orientation="h",
                 marker={"color": color},
             )

@@ -81,6 +81,7 @@ def _costs(result: StudyResult) -> list[tuple[str, float, float]]:
         ("warm-up", costs.warmup),
         ("training", costs.training),
         ("evaluation", costs.evaluation),
+        *([("failed and lost", costs.lost)] if costs.lost else []),
         ("together", costs.total),
     ]
     one = result.full_run_seconds

@@ -88,6 +88,8 @@ def _parts(result: StudyResult) -> str:
         "training": costs.training,
         "evaluation": costs.evaluation,
     }
+    if costs.lost:
+        parts["failed and lost"] = costs.lost
     return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
 
 

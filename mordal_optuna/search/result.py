@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,18 +88,29 @@ class FurtherScore:
 
 @dataclass(frozen=True)
 class Costs:
-    """Device-seconds, by what they were spent on."""
+    """Device-seconds, by what they were spent on.
+
+    Attributes:
+        features: of the models that are compared.
+        similarity: of those features.
+        warmup: of projectors, to compare LLMs.
+        training: up to the highest rung of each candidate.
+        evaluation: all scores.
+        lost: trials that failed or whose worker was lost, beside what their scores tell; and
+            trials of objectives that tell no seconds.
+    """
 
     features: float
     similarity: float
     warmup: float
     training: float
     evaluation: float
+    lost: float = 0.0
 
     @property
     def total(self) -> float:
         """All of them."""
-        return self.features + self.similarity + self.warmup + self.training + self.evaluation
+        return sum(getattr(self, part.name) for part in fields(self))
 
 
 @dataclass(frozen=True)
@@ -221,8 +232,9 @@ def _costs(history: History, representation: Representation | None) -> Costs:
         features=float(before["features"]) if before else 0.0,
         similarity=float(before["similarity"]) if before else 0.0,
         warmup=float(before["warmup"]) if before else 0.0,
-        training=sum(max((m.train_seconds for m in h.measurements), default=0.0) for h in known),
-        evaluation=sum(m.eval_seconds for h in known for m in h.measurements),
+        training=sum(h.train_seconds for h in known),
+        evaluation=sum(h.eval_seconds for h in known),
+        lost=sum(h.other_seconds for h in known),
     )
 
 

@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 from sqlalchemy import create_engine, text
 
+from mordal_optuna.errors import TrainingError
+from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting import figures, words
 from mordal_optuna.reporting.console import ConsoleProgress
@@ -19,7 +21,9 @@ from mordal_optuna.reporting.dashboard import dashboard_command, publish
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
 from mordal_optuna.search.methods import grid_plan
+from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.result import FurtherScore, Representation, StudyResult, read_result
+from mordal_optuna.search.sampler import CkaClusterSampler
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, Table, plan, search, table, tree
 
 if TYPE_CHECKING:
@@ -265,3 +269,38 @@ def test_the_terminal_is_restored_after_an_error() -> None:
     ):
         raise KeyboardInterrupt
     assert stream.getvalue().rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in stream.getvalue()
+
+
+def test_what_failed_trials_took_is_part_of_the_cost_and_shown(
+    result: StudyResult, tmp_path: Path
+) -> None:
+    """In terminal and report where there is any; nowhere else."""
+    lost = replace(result, costs=replace(result.costs, lost=7.25))
+    assert lost.costs.total == pytest.approx(result.costs.total + 7.25)
+    assert lost.full_runs is not None
+    assert result.full_runs is not None
+    assert lost.full_runs > result.full_runs
+    assert "failed and lost 7.2 s" in " ".join(printed(lost).split())
+    page = write_report(lost, tmp_path / "a.html", dashboard_command="", versions={})
+    assert "failed and lost" in page.read_text(encoding="utf-8")
+    assert "failed and lost" not in printed(result)
+
+
+def test_a_study_counts_what_its_failed_trials_took() -> None:
+    """As stored with the trial, where a measurement failed."""
+    chosen, measure, clock = plan(), table(), iter(range(0, 10_000, 5))
+
+    def broken(candidate: Candidate, samples: int) -> Measurement:
+        if candidate == Candidate("clip", "llama"):
+            raise TrainingError(samples, "loss is nan")
+        return measure(candidate, samples)
+
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen),
+        pruner=LogLinearHalvingPruner(chosen),
+    )
+    objective = Objective(chosen, broken, clock=lambda: float(next(clock)))
+    study.optimize(objective, catch=(TrainingError,))
+    found = read_result(study, chosen, method="mordal", task="gqa")
+    assert found.costs.lost == pytest.approx(10.0)  # two trials, five seconds each
