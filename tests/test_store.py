@@ -5,16 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
 from mordal_optuna.errors import LeaseLostError, StoreError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.store import ClaimStore, LocalClaims
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PAIR = Candidate("clip", "llama")
 
@@ -30,8 +26,9 @@ class Clock:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'study.db'}"
+def address(database: str) -> str:
+    """Of each kind of database in turn."""
+    return database
 
 
 def test_a_candidate_has_one_holder_and_is_free_afterwards(address: str) -> None:
