@@ -37,8 +37,11 @@ from mordal_optuna.search.result import (
     Representation,
     StudyResult,
     read_result,
+    store_representation,
+    stored_representation,
 )
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.search.stored import store_value, stored_value
 from mordal_optuna.store import ClaimStore, study_storage
 from mordal_optuna.worker import Worker
 
@@ -146,12 +149,12 @@ def open_study(settings: StudySettings) -> Study:
             direction="maximize",
             load_if_exists=True,
         )
-        stored = study.user_attrs.get(CONFIG)
+        kept = stored_value(study.user_attrs, CONFIG)
         given = settings.fingerprint()
-        if stored is None:
-            study.set_user_attr(CONFIG, given)
-        elif stored != given:
-            raise StudyMismatchError(settings.study, differences(stored, given))
+        if kept is None:
+            store_value(study, CONFIG, given)
+        elif kept != given:
+            raise StudyMismatchError(settings.study, differences(kept, given))
     except (SQLAlchemyError, ImportError) as error:
         shown = make_url(address).render_as_string(hide_password=True)
         kind = type(getattr(error, "orig", None) or error).__name__
@@ -175,7 +178,7 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     Raises:
         SearchError: if no candidate was scored yet.
     """
-    plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], _representation(study))
+    plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
 
 
@@ -234,8 +237,7 @@ def _stages(study: Study, settings: StudySettings, bench: Workbench, progress: P
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
-        representation = bench.compare()
-        study.set_user_attr(REPRESENTATION, representation.to_json())
+        store_representation(study, bench.compare())
     if STOPPED_BECAUSE not in study.user_attrs:
         progress.stage("searching: align, score, extrapolate")
         _search(settings, bench)
@@ -247,7 +249,7 @@ def _stages(study: Study, settings: StudySettings, bench: Workbench, progress: P
 def _search(settings: StudySettings, bench: Workbench) -> None:
     storage = study_storage(settings.storage_url())
     study = optuna.load_study(study_name=settings.study, storage=storage)
-    plan = study_plan(settings, bench.full_samples, _representation(study))
+    plan = study_plan(settings, bench.full_samples, stored_representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
     claims = ClaimStore(settings.storage_url(), settings.study)
@@ -261,11 +263,6 @@ def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> N
     winner = stored_result(study, settings).winner
     scores: list[dict[str, Any]] = bench.score_further(winner.candidate, winner.samples)
     study.set_user_attr(FURTHER_SCORES, scores)
-
-
-def _representation(study: Study) -> Representation | None:
-    stored = study.user_attrs.get(REPRESENTATION)
-    return Representation.from_json(stored) if stored else None
 
 
 def _build_zoo(settings: StudySettings, progress: Progress) -> None:

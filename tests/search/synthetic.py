@@ -77,7 +77,9 @@ def table() -> Table:
     return Table({Candidate(v, m): encoder[v] * llm[m] for v in ENCODERS for m in LLMS})
 
 
-def search(chosen: Plan, measure: Table, storage: str | None = None) -> optuna.Study:
+def search(
+    chosen: Plan, measure: Table, storage: str | optuna.storages.BaseStorage | None = None
+) -> optuna.Study:
     """Run a plan to its own end."""
     study = optuna.create_study(
         study_name="synthetic",
