@@ -7,6 +7,7 @@ interrupted study goes on where it was; a finished one is read back without load
 
 from __future__ import annotations
 
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,9 @@ if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.work import Workbench
 
+# User attributes of a study.
 FULL_SAMPLES = "mordal:full_samples"
+IDENTITY = "mordal:identity"
 
 
 def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
@@ -223,16 +226,35 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
 
     if launched() > 1:
         join_processes(settings)[1].told(True)
-    bench = open_workbench(settings, progress)
+    claims = _open_claims(study, settings)
+    bench = open_workbench(settings, progress, claims)
     try:
-        _stages(study, settings, bench, progress)
+        _stages(study, settings, bench, claims, progress)
     except MordalError:
         bench.dismiss()
         raise
     bench.dismiss()
 
 
-def _stages(study: Study, settings: StudySettings, bench: Workbench, progress: Progress) -> None:
+def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
+    """The study's claims, under a name that no other study ever has.
+
+    Trials of a study that was deleted and created anew begin at 0 again, while its checkpoints
+    may have stayed.
+    """
+    if IDENTITY not in study.user_attrs:
+        study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+    identity = study.user_attrs[IDENTITY]
+    return ClaimStore(settings.storage_url(), settings.study, identity=identity)
+
+
+def _stages(
+    study: Study,
+    settings: StudySettings,
+    bench: Workbench,
+    claims: ClaimStore,
+    progress: Progress,
+) -> None:
     study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
@@ -240,19 +262,18 @@ def _stages(study: Study, settings: StudySettings, bench: Workbench, progress: P
         store_representation(study, bench.compare())
     if STOPPED_BECAUSE not in study.user_attrs:
         progress.stage("searching: align, score, extrapolate")
-        _search(settings, bench)
+        _search(settings, bench, claims)
     if settings.also_score:
         progress.stage("scoring the winner on further tasks")
         _score_further(study, settings, bench)
 
 
-def _search(settings: StudySettings, bench: Workbench) -> None:
+def _search(settings: StudySettings, bench: Workbench, claims: ClaimStore) -> None:
     storage = study_storage(settings.storage_url())
     study = optuna.load_study(study_name=settings.study, storage=storage)
     plan = study_plan(settings, bench.full_samples, stored_representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
-    claims = ClaimStore(settings.storage_url(), settings.study)
     objective = Objective(plan, bench.measure, claims=claims)
     # This process is alone in its workdir (see `_alone_in`): what runs without a claim was
     # interrupted, and need not be waited for.

@@ -9,7 +9,7 @@ workers' clocks need not agree.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from mordal_optuna.database import Name, engine_options
+from mordal_optuna.errors import StoreError
 from mordal_optuna.guard import Token
 from mordal_optuna.leases import LEASE_SECONDS, Lease, LeaseRows
 from mordal_optuna.pool import Candidate
@@ -162,7 +163,8 @@ class ClaimStore:
                 if self._held.get(candidate) is claim:
                     del self._held[candidate]
             lease.stop()
-            self.release(candidate)
+            with suppress(StoreError):  # the lease runs out by itself
+                self.release(candidate)
 
     def guard(self, candidate: Candidate) -> Guard | None:
         """The claim that this process holds on a candidate now; None where it holds none."""

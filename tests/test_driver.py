@@ -59,6 +59,10 @@ def test_a_whole_search_with_real_models(
     assert {e.candidate for e in result.ranking} == set(settings.models().candidates)
     assert result.stopped_because
     assert result.representation
+    files = CheckpointFiles(settings.checkpoint_folder())
+    tokens = [files.manifest(run, rung).token for run in files.runs() for rung in files.rungs(run)]
+    study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
+    assert {token and token.study for token in tokens} == {study.user_attrs["mordal:identity"]}
     assert result.costs.warmup > 0
     assert result.costs.training > 0
     assert [score.task for score in result.further_scores] == ["scienceqa_img"]

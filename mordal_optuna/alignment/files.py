@@ -6,9 +6,9 @@
 
 A rung counts once its `checkpoint.json` is there, which is written last and as a whole. Several
 may write a rung at once: workers of two studies, or one that was thought dead. Each first makes
-sure that it still may, and the last `checkpoint.json` counts. A process that is killed leaves files
-that no `checkpoint.json` names; the next one that writes the rung removes them, once nobody can be
-about to name them.
+sure that it still may, and the last `checkpoint.json` counts. A process that is killed leaves
+files that no `checkpoint.json` names; the next one that writes the rung removes them, once nobody
+can be about to name them.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class CheckpointFiles:
                 digests[name] = self._write_part(folder, name, write)
             if not self._fs.exists(self._path(run, _IDENTITY)):
                 self._put_json(self._path(run, _IDENTITY), dict(identity))
-            manifest = Manifest(digests, dict(facts), guard and guard.token)
+            manifest = Manifest(digests, dict(facts), guard.token if guard else None)
             if guard:
                 self._check(run, samples, guard, str(facts.get("candidate") or run))
             self._put_json(f"{folder}/{_MANIFEST}", manifest.to_json())

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.train import TrunkState
     from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.guard import Guard
     from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
 
@@ -169,7 +170,7 @@ class AlignmentSession:
         """Device-seconds spent on this candidate from the start to its position, in all runs."""
         return self._train_seconds
 
-    def advance(self, samples: int, progress: Progress) -> None:
+    def advance(self, samples: int, progress: Progress, guard: Guard | None = None) -> None:
         """Align to a rung and keep a checkpoint there.
 
         The first call restores the highest checkpoint that does not lie beyond the rung; a
@@ -178,8 +179,12 @@ class AlignmentSession:
         Args:
             samples: a whole number of batches, not below the present rung.
             progress: is told of samples done, and of damaged checkpoints.
+            guard: the claim it is trained under; None where there is none, or on a process that
+                does not lead.
 
         Raises:
+            LeaseLostError: if the claim was lost; the other worker's checkpoint stays.
+            StoreError: if nobody can say whether it was.
             ModelError: if the candidate cannot be assembled.
             DataError: if a sample cannot be trained on.
             TrainingError: if training fails; the last checkpoint stays.
@@ -198,7 +203,7 @@ class AlignmentSession:
             )
         if self._trunk:
             trainer.restore(self._trunk)
-        trunk = self._train(trainer, samples, progress)
+        trunk = self._train(trainer, samples, progress, guard)
         scored = trunk.average
         if scored is not None:
             trainer.load_weights(scored, samples)
@@ -208,7 +213,7 @@ class AlignmentSession:
         self._samples = samples
         self._train_seconds += (perf_counter() - start) * self._accelerator.num_processes
         weights = trunk.weights if scored is None else scored
-        together(lambda: self._save(run, identity, trunk, weights))
+        together(lambda: self._save(run, identity, trunk, weights, guard))
 
     def kept(self, samples: int) -> Kept | None:
         """The checkpoint of a rung, without loading anything; None where there is none."""
@@ -259,17 +264,19 @@ class AlignmentSession:
         if self._machine.trackers:
             self._accelerator.end_training()
 
-    def _train(self, trainer: Trainer, samples: int, progress: Progress) -> TrunkState:
+    def _train(
+        self, trainer: Trainer, samples: int, progress: Progress, guard: Guard | None
+    ) -> TrunkState:
         """Go to a rung; what training goes on from after it."""
         branch = branch_to(self._settings, samples)
         title = f"align {self._encoder.name} + {self._llm.name} to {samples}"
         with progress.track(title, samples - trainer.samples) as advance:
             if branch is None:
-                trainer.run(samples, advance)
+                trainer.run(samples, advance, None, guard)
                 return trainer.state()
-            trainer.run(max(branch.start, trainer.samples), advance)
+            trainer.run(max(branch.start, trainer.samples), advance, None, guard)
             trunk = trainer.state()
-            trainer.run(samples, advance, branch)
+            trainer.run(samples, advance, branch, guard)
         return trunk
 
     def _save(
@@ -278,6 +285,7 @@ class AlignmentSession:
         identity: Mapping[str, object],
         trunk: TrunkState,
         scored: Mapping[str, torch.Tensor],
+        guard: Guard | None,
     ) -> None:
         if not self._machine.processes.leads:
             return
@@ -290,7 +298,7 @@ class AlignmentSession:
             candidate=f"{self._encoder.name} + {self._llm.name}",
             sources={"vision_encoder": self._encoder, "llm": self._llm},
         )
-        self._checkpoints.save(run, identity, checkpoint)
+        self._checkpoints.save(run, identity, checkpoint, guard)
 
     def _open(self, run: str, samples: int, progress: Progress) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
