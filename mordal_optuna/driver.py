@@ -26,8 +26,10 @@ from mordal_optuna.errors import (
     StudyMismatchError,
 )
 from mordal_optuna.launch import launched
+from mordal_optuna.leases import LEASE_SECONDS
 from mordal_optuna.objective import Objective
 from mordal_optuna.progress import Silent
+from mordal_optuna.runs import alone_on
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
@@ -70,14 +72,15 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
     Raises:
         ConfigError: if the study file asks for what cannot be had.
         StudyMismatchError: if a study of this name exists with another configuration.
-        BusyError: if another process works in the same folder.
+        BusyError: if another process works in the same folder, or on the same study.
         MordalError: if a model, the data or a task cannot be used.
     """
     settings.workdir.mkdir(parents=True, exist_ok=True)
     with _alone_in(settings.workdir):
         study = open_study(settings)
         if not is_finished(study, settings):
-            _work(study, settings, progress)
+            with alone_on(settings.storage_url(), settings.study):
+                _work(study, settings, progress)
         elif launched() > 1:
             from mordal_optuna.work import join_processes
 
@@ -275,9 +278,8 @@ def _search(settings: StudySettings, bench: Workbench, claims: ClaimStore) -> No
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
     objective = Objective(plan, bench.measure, claims=claims)
-    # This process is alone in its workdir (see `_alone_in`): what runs without a claim was
-    # interrupted, and need not be waited for.
-    Worker(study, plan, objective, claims, patience_seconds=0.0).run()
+    # Nobody else runs the study (see `alone_on`), but workers of the user's own may.
+    Worker(study, plan, objective, claims, patience_seconds=LEASE_SECONDS).run()
 
 
 def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> None:
@@ -330,7 +332,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise BusyError(str(folder)) from error
+        raise BusyError(
+            f"in {str(folder)!r}", "wait for it to end, or give this study another workdir"
+        ) from error
     try:
         yield
     finally:
