@@ -227,9 +227,9 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
     from mordal_optuna.work import join_processes, open_workbench
 
+    claims = _open_claims(study, settings)
     if launched() > 1:
         join_processes(settings)[1].told(True)
-    claims = _open_claims(study, settings)
     bench = open_workbench(settings, progress, claims)
     try:
         _stages(study, settings, bench, claims, progress)

@@ -32,7 +32,7 @@ def test_it_is_kept_for_longer_than_a_lease(database: str) -> None:
 def test_a_killed_process_of_this_machine_is_found_at_once(database: str) -> None:
     code = (
         "import os; from mordal_optuna.runs import alone_on; "
-        f"alone_on({database!r}, 's', lease_seconds=3600).__enter__(); os._exit(9)"
+        f"run = alone_on({database!r}, 's', lease_seconds=3600); run.__enter__(); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     with alone_on(database, "s"):
