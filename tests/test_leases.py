@@ -87,7 +87,7 @@ def test_the_renewing_thread_survives_an_outage(rows: Callable[[float], Outage])
     lease = lease_of(mine)
     lease.start()
     mine.until = time.monotonic() + 0.3
-    time.sleep(1.2)
+    time.sleep(0.9)
     assert other.clear() == []
     assert lease.failure is None
     lease.stop()
