@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from mordal_optuna.errors import StoreError
 
@@ -15,6 +18,52 @@ if TYPE_CHECKING:
 
 # SQLite lets one process write at a time; the others wait for it this long.
 _SQLITE_WAIT = 60.0
+# Of writes that wait for one another the database ends one, which is then done anew.
+_ATTEMPTS = 20
+
+
+class Name(sa.TypeDecorator[str]):
+    """A name. Two that differ in case, accents or trailing spaces are two, on every database."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        """Names of up to so many characters."""
+        super().__init__(length)
+        self.length = length
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """The database's own type; MySQL and MariaDB have each a collation that merges nothing."""
+        collation = None
+        if dialect.name in ("mysql", "mariadb"):
+            maria = getattr(dialect, "is_mariadb", False)
+            collation = "utf8mb4_nopad_bin" if maria else "utf8mb4_0900_bin"
+        return dialect.type_descriptor(sa.String(self.length, collation=collation))
+
+
+class Now(FunctionElement[float]):
+    """Seconds since 1970 by the database's clock, with fractions, whatever its time zone."""
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiles(Now, "sqlite")
+def _sqlite_now(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(Now, "postgresql")
+def _postgresql_now(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())"
+
+
+@compiles(Now, "mysql")
+@compiles(Now, "mariadb")
+def _mysql_now(*_: Any, **__: Any) -> str:
+    # `unix_timestamp` takes local time, of which clocks that are put back have an hour twice.
+    return "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6)"
 
 
 def engine_options(address: str) -> dict[str, Any]:
@@ -41,6 +90,30 @@ def open_table(address: str, table: sa.Table) -> sa.Engine:
     return engine
 
 
+def add(engine: sa.Engine, row: sa.Insert) -> bool:
+    """Insert a row; whether it was not there already.
+
+    Raises:
+        StoreError: if the database cannot be used.
+    """
+    with store_errors(engine):
+        try:
+            _in_transaction(engine, row)
+        except IntegrityError:
+            return False
+    return True
+
+
+def write(engine: sa.Engine, statement: sa.Update | sa.Delete) -> int:
+    """Update or delete rows; how many were found.
+
+    Raises:
+        StoreError: if the database cannot be used.
+    """
+    with store_errors(engine):
+        return _in_transaction(engine, statement)
+
+
 @contextmanager
 def store_errors(engine: sa.Engine) -> Iterator[None]:
     """Tell of database errors by address, without the password.
@@ -55,3 +128,23 @@ def store_errors(engine: sa.Engine) -> Iterator[None]:
         kind = type(getattr(error, "orig", None) or error).__name__
         # The cause is not chained: its text can hold the password.
         raise StoreError(address, kind) from None
+
+
+def _is_deadlock(error: BaseException) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if cause is None:
+        return False
+    postgresql, mysql = getattr(cause, "sqlstate", None) == "40P01", cause.args[:1] == (1213,)
+    return postgresql or mysql
+
+
+@retry(
+    retry=retry_if_exception(_is_deadlock),
+    stop=stop_after_attempt(_ATTEMPTS),
+    wait=wait_random(0.0, 0.05),
+    reraise=True,
+)
+def _in_transaction(engine: sa.Engine, statement: sa.UpdateBase) -> int:
+    """Run one statement in a transaction of its own, anew where it was ended for a deadlock."""
+    with engine.begin() as connection:
+        return connection.execute(statement).rowcount

@@ -7,6 +7,7 @@ interrupted study goes on where it was; a finished one is read back without load
 
 from __future__ import annotations
 
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,10 @@ from mordal_optuna.errors import (
     StudyMismatchError,
 )
 from mordal_optuna.launch import launched
+from mordal_optuna.leases import LEASE_SECONDS
 from mordal_optuna.objective import Objective
 from mordal_optuna.progress import Silent
+from mordal_optuna.runs import alone_on
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.failures import clear_failures
 from mordal_optuna.search.methods import COMPARING, build_plan
@@ -38,8 +41,11 @@ from mordal_optuna.search.result import (
     Representation,
     StudyResult,
     read_result,
+    store_representation,
+    stored_representation,
 )
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.search.stored import store_value, stored_value
 from mordal_optuna.store import ClaimStore, study_storage
 from mordal_optuna.worker import Worker
 
@@ -53,7 +59,9 @@ if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.work import Workbench
 
+# User attributes of a study.
 FULL_SAMPLES = "mordal:full_samples"
+IDENTITY = "mordal:identity"
 
 
 def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
@@ -66,14 +74,15 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
     Raises:
         ConfigError: if the study file asks for what cannot be had.
         StudyMismatchError: if a study of this name exists with another configuration.
-        BusyError: if another process works in the same folder.
+        BusyError: if another process works in the same folder, or on the same study.
         MordalError: if a model, the data or a task cannot be used.
     """
     settings.workdir.mkdir(parents=True, exist_ok=True)
     with _alone_in(settings.workdir):
         study = open_study(settings)
         if not is_finished(study, settings):
-            _work(study, settings, progress)
+            with alone_on(settings.storage_url(), settings.study):
+                _work(study, settings, progress)
         elif launched() > 1:
             from mordal_optuna.work import join_processes
 
@@ -176,12 +185,12 @@ def open_study(settings: StudySettings) -> Study:
             direction="maximize",
             load_if_exists=True,
         )
-        stored = study.user_attrs.get(CONFIG)
+        kept = stored_value(study.user_attrs, CONFIG)
         given = settings.fingerprint()
-        if stored is None:
-            study.set_user_attr(CONFIG, given)
-        elif stored != given:
-            raise StudyMismatchError(settings.study, differences(stored, given))
+        if kept is None:
+            store_value(study, CONFIG, given)
+        elif kept != given:
+            raise StudyMismatchError(settings.study, differences(kept, given))
     except (SQLAlchemyError, ImportError) as error:
         shown = make_url(address).render_as_string(hide_password=True)
         kind = type(getattr(error, "orig", None) or error).__name__
@@ -205,7 +214,7 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     Raises:
         SearchError: if no candidate was scored yet.
     """
-    plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], _representation(study))
+    plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
 
 
@@ -248,43 +257,61 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
     from mordal_optuna.work import join_processes, open_workbench
 
+    claims = _open_claims(study, settings)
     if launched() > 1:
         join_processes(settings)[1].told(True)
-    bench = open_workbench(settings, progress)
+    bench = open_workbench(settings, progress, claims)
     try:
-        _stages(study, settings, bench, progress)
+        _stages(study, settings, bench, claims, progress)
     except MordalError:
         bench.dismiss()
         raise
     bench.dismiss()
 
 
-def _stages(study: Study, settings: StudySettings, bench: Workbench, progress: Progress) -> None:
+def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
+    """The study's claims, under a name that no other study ever has.
+
+    Trials of a study that was deleted and created anew begin at 0 again, while its checkpoints
+    may have stayed.
+    """
+    if IDENTITY not in study.user_attrs:
+        study.set_user_attr(IDENTITY, uuid.uuid4().hex)
+    identity = study.user_attrs[IDENTITY]
+    return ClaimStore(settings.storage_url(), settings.study, identity=identity)
+
+
+def _stages(
+    study: Study,
+    settings: StudySettings,
+    bench: Workbench,
+    claims: ClaimStore,
+    progress: Progress,
+) -> None:
     study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
-        representation = bench.compare()
-        study.set_user_attr(REPRESENTATION, representation.to_json())
+        store_representation(study, bench.compare())
     if not _has_stopped(study):
         progress.stage("searching: align, score, extrapolate")
-        _search(settings, bench, progress)
+        _search(settings, bench, claims, progress)
     if settings.also_score:
         progress.stage("scoring the winner on further tasks")
         _score_further(study, settings, bench)
 
 
-def _search(settings: StudySettings, bench: Workbench, progress: Progress) -> None:
+def _search(
+    settings: StudySettings, bench: Workbench, claims: ClaimStore, progress: Progress
+) -> None:
     storage = study_storage(settings.storage_url())
     study = optuna.load_study(study_name=settings.study, storage=storage)
-    plan = study_plan(settings, bench.full_samples, _representation(study))
+    plan = study_plan(settings, bench.full_samples, stored_representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
-    claims = ClaimStore(settings.storage_url(), settings.study)
     objective = Objective(plan, bench.measure, claims=claims)
-    # This process is alone in its workdir (see `_alone_in`): what runs without a claim was
-    # interrupted, and need not be waited for.
-    Worker(study, plan, objective, claims, patience_seconds=0.0, progress=progress).run()
+    # Nobody else runs the study (see `alone_on`), but workers of the user's own may.
+    Worker(study, plan, objective, claims, patience_seconds=LEASE_SECONDS, progress=progress).run()
 
 
 def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> None:
@@ -296,11 +323,6 @@ def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> N
 def _has_stopped(study: Study) -> bool:
     # None where failures were cleared after the end: attributes cannot be deleted.
     return study.user_attrs.get(STOPPED_BECAUSE) is not None
-
-
-def _representation(study: Study) -> Representation | None:
-    stored = study.user_attrs.get(REPRESENTATION)
-    return Representation.from_json(stored) if stored else None
 
 
 def _build_zoo(settings: StudySettings, progress: Progress) -> None:
@@ -347,7 +369,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise BusyError(str(folder)) from error
+        raise BusyError(
+            f"in {str(folder)!r}", "wait for it to end, or give this study another workdir"
+        ) from error
     try:
         yield
     finally:

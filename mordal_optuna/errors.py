@@ -54,18 +54,15 @@ class StudyMismatchError(MordalError):
 
 
 class BusyError(MordalError):
-    """Another process works in the same folder.
+    """Another process works in the same folder, or on the same study.
 
     Attributes:
-        folder: the folder that is in use.
+        place: what is in use.
     """
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        super().__init__(
-            f"another process works in {folder!r}; wait for it to end, or give this study "
-            "another workdir"
-        )
+    def __init__(self, place: str, advice: str) -> None:
+        self.place = place
+        super().__init__(f"another process works {place}; {advice}")
 
 
 class ModelError(MordalError):

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.guard import Guard
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.scores import ScoreStore
+    from mordal_optuna.store import ClaimStore
 
 
 class AlignAndScore:
@@ -38,6 +40,7 @@ class AlignAndScore:
         tasks: Sequence[Task],
         machine: Machine,
         progress: Progress,
+        claims: ClaimStore | None = None,
     ) -> None:
         """Measure the candidates of a study.
 
@@ -49,6 +52,8 @@ class AlignAndScore:
             tasks: the target task, then the further ones in the study file's order.
             machine: where to train.
             progress: is told of bars and scores.
+            claims: those that this process holds guard its checkpoints; None where nobody else
+                can train, or on a process that does not lead.
         """
         self._settings = settings
         self._pool = settings.models()
@@ -58,6 +63,7 @@ class AlignAndScore:
         self._tasks = tuple(tasks)
         self._machine = machine
         self._progress = progress
+        self._claims = claims
         self._current: tuple[Candidate, AlignmentSession] | None = None
 
     def __call__(self, candidate: Candidate, samples: int) -> Measurement | None:
@@ -120,7 +126,8 @@ class AlignAndScore:
         missing: list[str] = processes.told([t.name for t in tasks if t.name not in known])
         if missing:
             asked = [task for task in tasks if task.name in missing]
-            known |= self._score(session, asked, samples)
+            guard = self._claims.guard(candidate) if self._claims else None
+            known |= self._score(session, asked, samples, guard)
         return tuple(known[task.name] for task in tasks) if processes.leads else None
 
     def _at(self, tasks: Sequence[Task], samples: int) -> list[Task]:
@@ -133,12 +140,16 @@ class AlignAndScore:
         return sized
 
     def _score(
-        self, session: AlignmentSession, tasks: Sequence[Task], samples: int
+        self,
+        session: AlignmentSession,
+        tasks: Sequence[Task],
+        samples: int,
+        guard: Guard | None,
     ) -> dict[str, Score]:
         """Scores by task; nothing on a process that does not lead."""
         processes = self._machine.processes
         try:
-            session.advance(samples, self._progress)
+            session.advance(samples, self._progress, guard)
         except BaseException:
             self._current = None  # what it holds is between two rungs; a checkpoint is not
             raise

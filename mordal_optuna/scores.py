@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
-from sqlalchemy.exc import IntegrityError
 
-from mordal_optuna.database import open_table, store_errors
+from mordal_optuna.database import Name, add, open_table, store_errors
 from mordal_optuna.evaluation.score import Score
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 _scores = sa.Table(
     "mordal_scores",
     sa.MetaData(),
-    sa.Column("checkpoint", sa.String(128), primary_key=True),
-    sa.Column("task", sa.String(64), primary_key=True),
+    sa.Column("checkpoint", Name(128), primary_key=True),
+    sa.Column("task", Name(64), primary_key=True),
     sa.Column("score", sa.Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
 )
 
@@ -67,12 +66,8 @@ class ScoreStore:
             StoreError: if the database cannot be used.
         """
         row = {"checkpoint": checkpoint, "task": task, "score": json.dumps(asdict(score))}
-        with store_errors(self._engine):
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(sa.insert(_scores).values(**row))
-            except IntegrityError:
-                return  # another worker was first, with the same numbers
+        # Where another worker was first, it had the same numbers.
+        add(self._engine, sa.insert(_scores).values(**row))
 
 
 def _read(stored: Mapping[str, Any]) -> Score:

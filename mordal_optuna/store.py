@@ -9,63 +9,36 @@ workers' clocks need not agree.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
-from mordal_optuna.database import engine_options, open_table, store_errors
-from mordal_optuna.errors import LeaseLostError, StoreError
-from mordal_optuna.liveness import has_ended, owner_name
+from mordal_optuna.database import Name, engine_options
+from mordal_optuna.errors import StoreError
+from mordal_optuna.guard import Token
+from mordal_optuna.leases import LEASE_SECONDS, Lease, LeaseRows
 from mordal_optuna.pool import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-LEASE_SECONDS = 60.0
-# Renewals within one lease: some may be lost or late without losing the claim.
-_RENEWALS = 6
+    from mordal_optuna.errors import LeaseLostError
+    from mordal_optuna.guard import Guard
 
-_metadata = sa.MetaData()
 _claims = sa.Table(
     "mordal_claims",
-    _metadata,
-    sa.Column("study", sa.String(255), primary_key=True),
-    sa.Column("vision_encoder", sa.String(255), primary_key=True),
-    sa.Column("llm", sa.String(255), primary_key=True),
+    sa.MetaData(),
+    sa.Column("study", Name(255), primary_key=True),
+    sa.Column("vision_encoder", Name(255), primary_key=True),
+    sa.Column("llm", Name(255), primary_key=True),
     sa.Column("trial", sa.Integer, nullable=False),
-    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("owner", Name(255), nullable=False),
     sa.Column("expires", sa.Double, nullable=False),
 )
-
-
-class _Now(FunctionElement[float]):
-    """Seconds since 1970 by the database's clock, with fractions."""
-
-    type = sa.Double()
-    inherit_cache = True
-
-
-@compiles(_Now, "sqlite")
-def _sqlite_now(*_: Any, **__: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(_Now, "postgresql")
-def _postgresql_now(*_: Any, **__: Any) -> str:
-    return "extract(epoch from clock_timestamp())"
-
-
-@compiles(_Now, "mysql")
-@compiles(_Now, "mariadb")
-def _mysql_now(*_: Any, **__: Any) -> str:
-    return "unix_timestamp(now(6))"
 
 
 class Held(Protocol):
@@ -144,6 +117,7 @@ class ClaimStore:
         address: str,
         study: str,
         *,
+        identity: str | None = None,
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -152,17 +126,19 @@ class ClaimStore:
         Args:
             address: SQLAlchemy address of the study's database.
             study: its name.
+            identity: tells it from a deleted one of the same name; by default nothing does.
             lease_seconds: a claim not renewed for so long is free.
             clock: seconds, in place of the database's clock and without a renewing thread.
 
         Raises:
             StoreError: if the database cannot be used.
         """
-        self._engine = open_table(address, _claims)
+        self._rows = LeaseRows(address, _claims, lease_seconds=lease_seconds, clock=clock)
         self._study = study
-        self._lease = lease_seconds
-        self._clock = clock
-        self._owner = owner_name()
+        self._identity = identity or study
+        self._renewing = clock is None
+        self._lock = threading.Lock()
+        self._held: dict[Candidate, _Claim] = {}
 
     @contextmanager
     def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:
@@ -174,66 +150,50 @@ class ClaimStore:
         if not self.acquire(candidate, trial):
             yield None
             return
-        lease = _Lease(self, candidate, self._lease / _RENEWALS)
-        if self._clock is None:
+        lease = Lease(self._rows, self._key(candidate), str(candidate))
+        claim = _Claim(lease, Token(self._identity, trial))
+        if self._renewing:
             lease.start()
+        with self._lock:
+            self._held[candidate] = claim
         try:
-            yield lease
+            yield claim
         finally:
+            with self._lock:
+                if self._held.get(candidate) is claim:
+                    del self._held[candidate]
             lease.stop()
-            self.release(candidate)
+            with suppress(StoreError):  # the lease runs out by itself
+                self.release(candidate)
+
+    def guard(self, candidate: Candidate) -> Guard | None:
+        """The claim that this process holds on a candidate now; None where it holds none."""
+        with self._lock:
+            return self._held.get(candidate)
 
     def acquire(self, candidate: Candidate, trial: int) -> bool:
         """Whether the candidate is this worker's now."""
-        row = {**self._key(candidate), "trial": trial, "owner": self._owner}
-        with store_errors(self._engine):
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(sa.insert(_claims).values(expires=self._end(), **row))
-            except IntegrityError:
-                return False
-        return True
+        return self._rows.acquire(**self._key(candidate), trial=trial)
 
     def renew(self, candidate: Candidate) -> bool:
         """Whether the candidate still is this worker's; if so, for another lease."""
-        with store_errors(self._engine), self._engine.begin() as connection:
-            renewed = connection.execute(
-                sa.update(_claims).where(*self._mine(candidate)).values(expires=self._end())
-            )
-        return renewed.rowcount == 1
+        return self._rows.renew(**self._key(candidate))
 
     def release(self, candidate: Candidate) -> None:
         """Give a candidate back, if it still is this worker's."""
-        with store_errors(self._engine), self._engine.begin() as connection:
-            connection.execute(sa.delete(_claims).where(*self._mine(candidate)))
+        self._rows.release(**self._key(candidate))
 
     def claimed(self) -> dict[Candidate, int]:
         """The trials of all claims, by candidate, dead ones included."""
-        with store_errors(self._engine), self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_claims).where(_claims.c.study == self._study))
-            return {Candidate(row.vision_encoder, row.llm): row.trial for row in rows}
+        rows = self._rows.rows(study=self._study)
+        return {Candidate(row.vision_encoder, row.llm): row.trial for row in rows}
 
     def bury(self) -> list[DeadClaim]:
         """Remove the claims of workers that are gone; each is told to one worker only."""
-        return [dead for dead in self._dead() if self._remove(dead)]
-
-    def _dead(self) -> list[DeadClaim]:
-        late = (_claims.c.expires < self._now()).label("late")
-        query = sa.select(_claims, late).where(_claims.c.study == self._study)
-        with store_errors(self._engine), self._engine.connect() as connection:
-            rows = connection.execute(query).all()
         return [
             DeadClaim(Candidate(row.vision_encoder, row.llm), row.trial, row.owner)
-            for row in rows
-            if row.late or has_ended(row.owner)
+            for row in self._rows.clear(study=self._study)
         ]
-
-    def _remove(self, dead: DeadClaim) -> bool:
-        same = (*self._where(dead.candidate), _claims.c.owner == dead.owner)
-        if not has_ended(dead.owner):
-            same = (*same, _claims.c.expires < self._now())  # it may have renewed meanwhile
-        with store_errors(self._engine), self._engine.begin() as connection:
-            return connection.execute(sa.delete(_claims).where(*same)).rowcount == 1
 
     def _key(self, candidate: Candidate) -> dict[str, str]:
         return {
@@ -242,55 +202,20 @@ class ClaimStore:
             "llm": candidate.llm,
         }
 
-    def _where(self, candidate: Candidate) -> tuple[sa.ColumnElement[bool], ...]:
-        return tuple(_claims.c[name] == value for name, value in self._key(candidate).items())
 
-    def _mine(self, candidate: Candidate) -> tuple[sa.ColumnElement[bool], ...]:
-        return (*self._where(candidate), _claims.c.owner == self._owner)
+@dataclass(frozen=True)
+class _Claim:
+    """A claim that is held: the trial's and, through `ClaimStore.guard`, training's."""
 
-    def _now(self) -> sa.ColumnElement[float]:
-        return _Now() if self._clock is None else sa.literal(self._clock())
+    lease: Lease
+    token: Token
 
-    def _end(self) -> sa.ColumnElement[float]:
-        return self._now() + self._lease
-
-
-class _Lease:
-    """Renews a claim from a thread of its own until stopped."""
-
-    def __init__(self, store: ClaimStore, candidate: Candidate, every: float) -> None:
-        self._store = store
-        self._candidate = candidate
-        self._every = every
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._renew, name="mordal-claim", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        if self._thread:
-            self._thread.join()
+    @property
+    def failure(self) -> LeaseLostError | None:
+        return self.lease.failure
 
     def check(self) -> None:
-        """Renew now, and make sure the claim is still this worker's.
-
-        Raises:
-            LeaseLostError: if it is not.
-        """
-        if not self._store.renew(self._candidate):
-            raise LeaseLostError(str(self._candidate))
-
-    def _renew(self) -> None:
-        while not self._over.wait(self._every):
-            try:
-                if not self._store.renew(self._candidate):
-                    return  # `check` says so before anything is reported
-            except StoreError:
-                # The database may be back before the lease is over; if not, `check` says so.
-                continue
+        self.lease.check()
 
 
 def study_storage(address: str) -> RDBStorage:

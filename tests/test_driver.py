@@ -35,6 +35,7 @@ from mordal_optuna.errors import (
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
+from mordal_optuna.runs import alone_on
 from mordal_optuna.search.history import FAILURE, PAIR, read_history
 from mordal_optuna.search.sampler import STOPPED_BECAUSE
 
@@ -69,6 +70,10 @@ def test_a_whole_search_with_real_models(
     assert {e.candidate for e in result.ranking} == set(settings.models().candidates)
     assert result.stopped_because
     assert result.representation
+    files = CheckpointFiles(settings.checkpoint_folder())
+    tokens = [files.manifest(run, rung).token for run in files.runs() for rung in files.rungs(run)]
+    study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
+    assert {token and token.study for token in tokens} == {study.user_attrs["mordal:identity"]}
     assert result.costs.warmup > 0
     assert result.costs.training > 0
     assert [score.task for score in result.further_scores] == ["scienceqa_img"]
@@ -158,7 +163,8 @@ def test_a_study_killed_anywhere_goes_on_without_repeating_a_rung(
         (e.candidate, e.value) for e in whole.ranking
     ]
     study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
-    assert not study.get_trials(states=(TrialState.RUNNING,))
+    alive = study.get_trials(states=(TrialState.RUNNING,))
+    assert not [trial for trial in alive if trial.params]  # the others may yet be somebody's
 
     def heavy(*_: object) -> None:
         raise AssertionError("a finished study must not load models")
@@ -199,6 +205,21 @@ def test_a_second_process_in_the_same_folder_is_refused(content: dict[str, Any])
         with pytest.raises(BusyError, match="another process"):
             run_study(settings, Silent())
         other.communicate("\n")
+
+
+def test_a_study_that_another_process_runs_is_refused(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whatever its workdir: they would share the trials."""
+    content["storage"] = f"sqlite:///{tmp_path / 'shared.db'}"
+    content["workdir"] = str(tmp_path / "another")
+    settings = prepared(content)
+    with alone_on(settings.storage_url(), "tiny"):
+        with pytest.raises(BusyError, match=r"works on study 'tiny' in 'sqlite:.*shared\.db'"):
+            run_study(settings, Silent())
+        content["study"], content["task"] = "other", {"name": "nope"}
+        with pytest.raises(TaskError):  # only this far: another study is free
+            run_study(prepared(content), Silent())
 
 
 def test_a_password_is_in_no_error(content: dict[str, Any]) -> None:

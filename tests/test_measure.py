@@ -11,11 +11,13 @@ from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import parse_study
-from mordal_optuna.errors import TaskError
+from mordal_optuna.errors import LeaseLostError, TaskError
 from mordal_optuna.evaluation import model as evaluation_model
+from mordal_optuna.guard import Token
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.history import measurement_attributes
+from mordal_optuna.store import ClaimStore
 from mordal_optuna.work import open_workbench
 from tests.evaluation.seven import SEVEN
 
@@ -91,6 +93,23 @@ def test_only_the_winner_is_scored_on_further_tasks_by_default(
     monkeypatch.setattr(evaluation_model.MordalVLM, "generate_until", noted)
     measured(content | {"also_score_at": "winner"}, 8)
     assert passes == [6]
+
+
+def test_what_is_trained_under_a_claim_is_written_in_its_name(content: dict[str, Any]) -> None:
+    """And not at all once another worker has the candidate."""
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    claims = ClaimStore(settings.storage_url(), settings.study, identity="this one")
+    bench = open_workbench(settings, Silent(), claims)
+    files = CheckpointFiles(settings.checkpoint_folder())
+    with claims.hold(PAIR, 7):
+        bench.measure(PAIR, 8)
+        (run,) = files.runs()
+        assert files.manifest(run, 8).token == Token("this one", 7)
+        claims.release(PAIR)  # as another worker does that thinks this one dead
+        with pytest.raises(LeaseLostError):
+            bench.measure(PAIR, 16)
+    assert files.rungs(run) == [8]
 
 
 def test_more_early_documents_than_there_are_is_refused_at_start(content: dict[str, Any]) -> None:

@@ -8,8 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
-from mordal_optuna.errors import LeaseLostError, StoreError
+from mordal_optuna.errors import LeaseLostError, StoreError, TrainingError
+from mordal_optuna.guard import Token
 from mordal_optuna.pool import Candidate
 from mordal_optuna.store import ClaimStore, LocalClaims
 
@@ -30,8 +32,9 @@ class Clock:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'study.db'}"
+def address(database: str) -> str:
+    """Of each kind of database in turn."""
+    return database
 
 
 def test_a_candidate_has_one_holder_and_is_free_afterwards(address: str) -> None:
@@ -119,6 +122,60 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone(address: str) -> No
         time.sleep(0.05)
     assert [dead.trial for dead in found] == [4]
     process.wait()
+
+
+def test_the_claim_that_is_held_guards_what_is_trained_under_it(address: str) -> None:
+    """Under a token that is the study's own and grows with its trials."""
+    one, two = (ClaimStore(address, "s", identity=name) for name in ("first", "second"))
+    assert one.guard(PAIR) is None
+    with one.hold(PAIR, 3) as mine:
+        guard = one.guard(PAIR)
+        assert guard is mine
+        assert guard
+        assert guard.token == Token("first", 3)
+        assert guard.failure is None
+        guard.check()
+        assert one.guard(Candidate("clip", "qwen")) is None
+        assert two.guard(PAIR) is None
+        with two.hold(PAIR, 4):
+            assert one.guard(PAIR) is guard
+            assert two.guard(PAIR) is None
+    assert one.guard(PAIR) is None
+
+
+def test_a_claim_that_cannot_be_given_back_hides_no_other_error(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database went away meanwhile; the lease runs out by itself."""
+    store = ClaimStore(address, "s")
+
+    def away(*_: object) -> None:
+        raise StoreError(address, "OperationalError")
+
+    monkeypatch.setattr(store, "release", away)
+    with pytest.raises(TrainingError, match="loss is nan"), store.hold(PAIR, 0):
+        raise TrainingError(8, "loss is nan")
+    assert store.guard(PAIR) is None
+
+
+def test_a_table_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
+    """As `mordal_claims` was created before its names had a type of their own."""
+    address = f"sqlite:///{tmp_path / 'old.db'}"
+    created = (
+        "CREATE TABLE mordal_claims (study VARCHAR(255) NOT NULL, vision_encoder VARCHAR(255) NOT "
+        "NULL, llm VARCHAR(255) NOT NULL, trial INTEGER NOT NULL, owner VARCHAR(255) NOT NULL, "
+        "expires DOUBLE NOT NULL, PRIMARY KEY (study, vision_encoder, llm))"
+    )
+    with sa.create_engine(address).begin() as connection:
+        connection.execute(sa.text(created))
+        connection.execute(
+            sa.text("INSERT INTO mordal_claims VALUES ('s', 'clip', 'llama', 4, 'old/1/a', 0)")
+        )
+    store = ClaimStore(address, "s")
+    assert store.claimed() == {PAIR: 4}
+    assert [dead.trial for dead in store.bury()] == [4]
+    with store.hold(PAIR, 5) as held:
+        assert held is not None
 
 
 def test_threads_of_one_process_share_local_claims() -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
+    from mordal_optuna.guard import Guard
+
 # Enough of a weight file to tell two models apart without reading gigabytes.
 _BLOCKS, _BLOCK_BYTES = 16, 1 << 16
 
@@ -79,19 +81,28 @@ class CheckpointStore:
         """Samples of the checkpoints a run has, ascending."""
         return self.files.rungs(run)
 
-    def save(self, run: str, identity: Mapping[str, Any], checkpoint: Checkpoint) -> str:
+    def save(
+        self,
+        run: str,
+        identity: Mapping[str, Any],
+        checkpoint: Checkpoint,
+        guard: Guard | None = None,
+    ) -> str:
         """Write a checkpoint; one that is already there is replaced.
 
         Args:
             run: address, see `run_address`.
             identity: what the address was made of; kept beside it for people.
             checkpoint: the state.
+            guard: the claim it was trained under; None where there is none.
 
         Returns:
             The digest of its numbers.
 
         Raises:
             CheckpointError: if it cannot be written; nothing half-written counts.
+            LeaseLostError: if the claim was lost; another worker's checkpoint stays.
+            StoreError: if nobody can say whether it was.
         """
         trunk = checkpoint.trunk
         averaged = trunk.average is not None
@@ -111,10 +122,11 @@ class CheckpointStore:
                 for kind, s in checkpoint.sources.items()
             },
         }
-        written = self.files.write(run, checkpoint.samples, identity, parts, facts)
+        written = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
             for rung in self.rungs(run)[: -self._keep]:
-                self.files.delete(run, rung)
+                if rung != checkpoint.samples:  # another study may have gone further
+                    self.files.delete(run, rung)
         return written.digest
 
     def load(self, run: str, samples: int) -> Checkpoint:

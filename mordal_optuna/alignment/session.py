@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.train import TrunkState
     from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.guard import Guard
     from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
 
@@ -170,7 +171,7 @@ class AlignmentSession:
         """Device-seconds spent on this candidate from the start to its position, in all runs."""
         return self._train_seconds
 
-    def advance(self, samples: int, progress: Progress) -> None:
+    def advance(self, samples: int, progress: Progress, guard: Guard | None = None) -> None:
         """Align to a rung and keep a checkpoint there.
 
         The first call restores the highest checkpoint that does not lie beyond the rung; a
@@ -179,8 +180,12 @@ class AlignmentSession:
         Args:
             samples: a whole number of batches, not below the present rung.
             progress: is told of samples done, and of damaged checkpoints.
+            guard: the claim it is trained under; None where there is none, or on a process that
+                does not lead.
 
         Raises:
+            LeaseLostError: if the claim was lost; the other worker's checkpoint stays.
+            StoreError: if nobody can say whether it was.
             ModelError: if the candidate cannot be assembled.
             DataError: if a sample cannot be trained on.
             TrainingError: if training fails; the last checkpoint stays.
@@ -198,12 +203,12 @@ class AlignmentSession:
                 self._samples, f"asked for {samples} samples, which lie behind this candidate"
             )
         with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
-            trunk, scored = self._train_and_settle(trainer, samples, progress)
+            trunk, scored = self._train_and_settle(trainer, samples, progress, guard)
         self._trunk = trunk if scored is not None else None
         self._samples = samples
         self._train_seconds += (perf_counter() - start) * self._accelerator.num_processes
         weights = trunk.weights if scored is None else scored
-        together(lambda: self._save(run, identity, trunk, weights))
+        together(lambda: self._save(run, identity, trunk, weights, guard))
 
     def kept(self, samples: int) -> Kept | None:
         """The checkpoint of a rung, without loading anything; None where there is none.
@@ -261,7 +266,7 @@ class AlignmentSession:
             self._accelerator.end_training()
 
     def _train_and_settle(
-        self, trainer: Trainer, samples: int, progress: Progress
+        self, trainer: Trainer, samples: int, progress: Progress, guard: Guard | None
     ) -> tuple[TrunkState, Mapping[str, torch.Tensor] | None]:
         """Go to a rung, with the weights to be scored in place.
 
@@ -270,7 +275,7 @@ class AlignmentSession:
         """
         if self._trunk:
             trainer.restore(self._trunk)
-        trunk = self._train(trainer, samples, progress)
+        trunk = self._train(trainer, samples, progress, guard)
         scored = trunk.average
         if scored is not None:
             trainer.load_weights(scored, samples)
@@ -278,17 +283,19 @@ class AlignmentSession:
             scored = trainer.state().weights
         return trunk, scored
 
-    def _train(self, trainer: Trainer, samples: int, progress: Progress) -> TrunkState:
+    def _train(
+        self, trainer: Trainer, samples: int, progress: Progress, guard: Guard | None
+    ) -> TrunkState:
         """Go to a rung; what training goes on from after it."""
         branch = branch_to(self._settings, samples)
         title = f"align {self._encoder.name} + {self._llm.name} to {samples}"
         with progress.track(title, samples - trainer.samples) as advance:
             if branch is None:
-                trainer.run(samples, advance)
+                trainer.run(samples, advance, None, guard)
                 return trainer.state()
-            trainer.run(max(branch.start, trainer.samples), advance)
+            trainer.run(max(branch.start, trainer.samples), advance, None, guard)
             trunk = trainer.state()
-            trainer.run(samples, advance, branch)
+            trainer.run(samples, advance, branch, guard)
         return trunk
 
     def _save(
@@ -297,6 +304,7 @@ class AlignmentSession:
         identity: Mapping[str, object],
         trunk: TrunkState,
         scored: Mapping[str, torch.Tensor],
+        guard: Guard | None,
     ) -> None:
         if not self._machine.processes.leads:
             return
@@ -309,7 +317,7 @@ class AlignmentSession:
             candidate=f"{self._encoder.name} + {self._llm.name}",
             sources={"vision_encoder": self._encoder, "llm": self._llm},
         )
-        self._checkpoints.save(run, identity, checkpoint)
+        self._checkpoints.save(run, identity, checkpoint, guard)
 
     def _open(self, run: str, samples: int, progress: Progress) -> Trainer:
         name = f"{self._encoder.name} + {self._llm.name}"

@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.features import FeatureCache
     from mordal_optuna.alignment.schedule import Branch
     from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.guard import Guard
     from mordal_optuna.progress import Advance
 
 T = TypeVar("T")
 
-# Steps between two looks at the loss: looking waits for the device. Checkpoints look as well.
+# Steps between two looks at the loss and at the claim: looking waits for the device, and for the
+# leading process. Checkpoints look as well.
 _LOOK_EVERY = 10
 
 
@@ -136,7 +138,13 @@ class Trainer:
                 activation_checkpointing_kwargs={"use_reentrant": False}
             )
 
-    def run(self, until: int, advance: Advance, branch: Branch | None = None) -> None:
+    def run(
+        self,
+        until: int,
+        advance: Advance,
+        branch: Branch | None = None,
+        guard: Guard | None = None,
+    ) -> None:
         """Train up to a number of samples.
 
         Every sample of the way is encoded and checked before the first is trained on.
@@ -145,8 +153,10 @@ class Trainer:
             until: a whole number of batches, at most the size of the alignment set.
             advance: is told of samples done.
             branch: the cool-down that leads there; None trains on the trunk.
+            guard: the leading process's claim, under which all train; None where there is none.
 
         Raises:
+            LeaseLostError: once the claim is known to be lost, on all processes.
             TrainingError: if the loss is not finite, memory runs out at one sample a process, or
                 `until` cannot be reached exactly.
             DataError: if a sample cannot be trained on.
@@ -169,6 +179,7 @@ class Trainer:
                 self._average.update(self._parameters, self.samples // batch_size)
             if len(self._pending) >= _LOOK_EVERY:
                 self._look_at_losses()
+                self._look_at_claim(guard)
             advance(batch_size)
         self._look_at_losses()
 
@@ -364,6 +375,12 @@ class Trainer:
                 )
             self._accelerator.log({"loss": loss}, step=position)
         self.losses += losses
+
+    def _look_at_claim(self, guard: Guard | None) -> None:
+        """Stop on all processes, between two steps, if the claim is known to be lost."""
+        failure = self._processes.told(guard.failure if guard else None)
+        if failure:
+            raise failure
 
     def _share_of(self) -> tuple[int, int]:
         world = self._accelerator.num_processes

@@ -10,6 +10,7 @@ import numpy as np
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+from mordal_optuna.search.stored import store_value, stored_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,14 +55,25 @@ class Representation:
         }
 
     @staticmethod
-    def from_json(stored: Mapping[str, Any]) -> Representation:
+    def from_json(content: Mapping[str, Any]) -> Representation:
         """Inverse of `to_json`."""
         return Representation(
-            tuple(tuple(row) for row in stored["vision_similarity"]),
-            {k: tuple(tuple(r) for r in v) for k, v in stored["llm_similarity"].items()},
-            ClusterTree.from_json(stored["tree"]),
-            stored["seconds"],
+            tuple(tuple(row) for row in content["vision_similarity"]),
+            {k: tuple(tuple(r) for r in v) for k, v in content["llm_similarity"].items()},
+            ClusterTree.from_json(content["tree"]),
+            content["seconds"],
         )
+
+
+def store_representation(study: Study, representation: Representation) -> None:
+    """Keep what was found out about the models with the study."""
+    store_value(study, REPRESENTATION, representation.to_json())
+
+
+def stored_representation(study: Study) -> Representation | None:
+    """What `store_representation` kept, by this version or an older one; None before that."""
+    found = stored_value(study.user_attrs, REPRESENTATION)
+    return Representation.from_json(found) if found else None
 
 
 @dataclass(frozen=True)
@@ -189,8 +201,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         raise SearchError(
             f"study {study.study_name!r} has no score yet; a result needs at least one"
         )
-    stored = study.user_attrs.get(REPRESENTATION)
-    representation = Representation.from_json(stored) if stored else None
+    representation = stored_representation(study)
     return StudyResult(
         study=study.study_name,
         task=task,
@@ -207,7 +218,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         representation=representation,
         further_scores=_further_scores(study.user_attrs.get(FURTHER_SCORES) or ()),
         failures={c: h.failure for c, h in history.candidates.items() if h.failure},
-        config=study.user_attrs.get(CONFIG, {}),
+        config=stored_value(study.user_attrs, CONFIG) or {},
     )
 
 
@@ -238,5 +249,5 @@ def _costs(history: History, representation: Representation | None) -> Costs:
     )
 
 
-def _further_scores(stored: Sequence[Mapping[str, Any]]) -> tuple[FurtherScore, ...]:
-    return tuple(FurtherScore(**score) for score in stored)
+def _further_scores(scores: Sequence[Mapping[str, Any]]) -> tuple[FurtherScore, ...]:
+    return tuple(FurtherScore(**score) for score in scores)

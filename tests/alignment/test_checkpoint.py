@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,9 @@ from mordal_optuna.alignment.checkpoint import (
 )
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
-from mordal_optuna.errors import CheckpointError
+from mordal_optuna.errors import CheckpointError, LeaseLostError
+from mordal_optuna.guard import Token
+from mordal_optuna.liveness import owner_name
 from mordal_optuna.pool import ModelSource
 from tests import tiny
 
@@ -132,15 +135,147 @@ def test_a_write_that_stops_anywhere_does_not_count(
 
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointFiles, "_place", dies)
-        patch.setattr(
-            CheckpointFiles, "_sweep", lambda *_: None
-        )  # a killed process sweeps nothing
         with pytest.raises(Killed):
             store.save("run", {}, checkpoint(8))
     assert store.rungs("run") == []
     store.save("run", {}, checkpoint(8))
     store.load("run", 8)
     assert len(list((tmp_path / "run" / "8").iterdir())) == 3
+
+
+class Held:
+    """A claim of a trial, which may be lost."""
+
+    def __init__(self, trial: int, study: str = "s", *, lost: bool = False) -> None:
+        self.token = Token(study, trial)
+        self.failure = LeaseLostError("a + b") if lost else None
+
+    def check(self) -> None:
+        """As it was told."""
+        if self.failure:
+            raise self.failure
+
+
+def other_numbers(samples: int) -> Checkpoint:
+    return replace(checkpoint(samples), trained={"w": torch.zeros(4)}, candidate="other")
+
+
+def test_a_writer_that_lost_its_lease_leaves_what_is_there(folder: str) -> None:
+    """It is asked when all but the manifest is written."""
+    store = CheckpointStore(folder)
+    store.save("run", {}, checkpoint(8), Held(1))
+    placed: list[int] = []
+
+    class Asked(Held):
+        def check(self) -> None:
+            files = store.files._fs.ls(f"{folder}/run/8", detail=False)
+            placed.append(len([path for path in files if "trained" in path]))
+            super().check()
+
+    with pytest.raises(LeaseLostError):
+        store.save("run", {}, other_numbers(8), Asked(2, lost=True))
+    assert placed == [2]
+    assert torch.equal(store.load("run", 8).trained["w"], torch.arange(4.0))
+    store.save("run", {}, other_numbers(8), Held(3))
+    assert torch.equal(store.load("run", 8).trained["w"], torch.zeros(4))
+
+
+def test_a_later_claim_of_the_same_study_is_never_written_over(folder: str) -> None:
+    """Even by a writer that does not know yet that it lost its lease."""
+    store = CheckpointStore(folder)
+    store.save("run", {}, checkpoint(8), Held(5))
+    with pytest.raises(LeaseLostError, match="^other: this worker was silent"):
+        store.save("run", {}, other_numbers(8), Held(4))
+    assert store.files.manifest("run", 8).token == Token("s", 5)
+    assert torch.equal(store.load("run", 8).trained["w"], torch.arange(4.0))
+    for writer in (Held(5), Held(6), Held(2, study="another"), None, Held(1)):
+        store.save("run", {}, other_numbers(8), writer)
+        assert store.files.manifest("run", 8).token == (writer and writer.token)
+
+
+@pytest.mark.parametrize("moment", ["trained", "optimizer", "checkpoint.json"])
+def test_two_that_write_a_rung_at_once_leave_it_whole(
+    folder: str, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """While one puts a file in place, the other writes all of it; the last manifest counts."""
+    store, place = CheckpointStore(folder), CheckpointFiles._place
+    scratch: list[Path] = []
+
+    def crossed(self: CheckpointFiles, local: Path, path: str) -> None:
+        if f"/{moment}" in path and not scratch:
+            scratch.append(local)
+            CheckpointStore(folder).save("run", {}, other_numbers(8))
+            assert torch.equal(store.load("run", 8).trained["w"], torch.zeros(4))
+        place(self, local, path)
+
+    monkeypatch.setattr(CheckpointFiles, "_place", crossed)
+    store.save("run", {}, checkpoint(8))
+    assert scratch
+    assert torch.equal(store.load("run", 8).trained["w"], torch.arange(4.0))
+
+
+def test_parts_that_vanish_before_they_are_named_are_written_again(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer was stopped for so long that another took what it had written for left over."""
+    store, place = CheckpointStore(folder), CheckpointFiles._place
+
+    def late(self: CheckpointFiles, local: Path, path: str) -> None:
+        if path.endswith("checkpoint.json"):
+            (trained,) = self._fs.glob(f"{path.rsplit('/', 1)[0]}/trained-*")
+            self._fs.rm_file(trained)
+        place(self, local, path)
+
+    monkeypatch.setattr(CheckpointFiles, "_place", late)
+    store.save("run", {}, checkpoint(8))
+    store.load("run", 8)
+
+
+def test_what_a_killed_writer_left_is_swept_once_nobody_can_want_it(tmp_path: Path) -> None:
+    """At once where its process has ended; unnamed parts, and scratch of others, after an hour."""
+    store, folder = CheckpointStore(tmp_path), tmp_path / "run" / "8"
+    store.save("run", {}, other_numbers(8))
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    machine, _, unique = owner_name().split("/")
+    for name in (
+        f".trained~{machine}~{done.pid}~{unique}~x",
+        f".trained~{machine}~{os.getpid()}~{unique}~x",
+        ".trained~elsewhere~1~a~x",
+        ".trained-x",
+    ):
+        (folder / name).touch()
+    store.save("run", {}, checkpoint(8))
+    assert len(list(folder.glob("trained-*"))) == 2
+    assert len(list(folder.glob(".trained*"))) == 3
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    store.save("run", {}, checkpoint(8))
+    assert len(list(folder.iterdir())) == 3
+    store.load("run", 8)
+
+
+def test_a_rung_that_two_delete_is_deleted(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = CheckpointStore(folder).files
+    CheckpointStore(folder).save("run", {}, checkpoint(8))
+    remove = files._fs.rm_file
+
+    def twice(path: str) -> None:
+        remove(path)
+        remove(path)
+
+    monkeypatch.setattr(files._fs, "rm_file", twice)
+    files.delete("run", 8)
+    files.delete("run", 8)
+    assert files.rungs("run") == []
+
+
+def test_a_rung_that_was_just_saved_is_kept(folder: str) -> None:
+    """Another study has gone further with the same candidate."""
+    store = CheckpointStore(folder, keep=2)
+    for samples in (16, 32, 8):
+        store.save("run", {}, checkpoint(samples))
+    assert store.rungs("run") == [8, 16, 32]
 
 
 @pytest.mark.parametrize("name", ["trained", "optimizer"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,13 +20,20 @@ from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.session import AlignmentSession, Machine, warm_up
 from mordal_optuna.alignment.train import TargetLoss
 from mordal_optuna.config import LoraSettings
-from mordal_optuna.errors import CheckpointError, ConfigError, ModelError, TrainingError
+from mordal_optuna.errors import (
+    CheckpointError,
+    ConfigError,
+    LeaseLostError,
+    ModelError,
+    TrainingError,
+)
+from mordal_optuna.guard import Token
 from mordal_optuna.outages import is_outage
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mordal_optuna.alignment.data import AlignmentSet
@@ -372,6 +380,61 @@ def unreachable(cause: Exception) -> CheckpointError:
     error = CheckpointError("/c", "unreachable")
     error.__cause__ = cause
     return error
+
+
+class Held:
+    """A claim that is lost at a point: in training, or when the rung is to be written."""
+
+    token = Token("s", 0)
+    failure: LeaseLostError | None = None
+    checks = 0
+
+    def __init__(self, *, lost_at_check: bool = False) -> None:
+        self.lost_at_check = lost_at_check
+
+    def check(self) -> None:
+        """As a checkpoint asks."""
+        self.checks += 1
+        if self.lost_at_check:
+            raise LeaseLostError("clip + llama")
+
+
+def test_a_lost_claim_stops_training_between_two_steps(
+    session: Any,  # noqa: ANN401
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train, "_LOOK_EVERY", 2)
+    run, held = session(tmp_path), Held()
+    run.advance(8, Silent(), held)
+    assert held.checks == 1
+    assert kept(tmp_path, 8).token == held.token
+    steps = 0
+
+    class Losing(Silent):
+        @contextmanager
+        def track(self, title: str, total: int) -> Iterator[Any]:  # noqa: ARG002
+            def advance(_: int) -> None:
+                nonlocal steps
+                steps += 1
+                held.failure = LeaseLostError("clip + llama")
+
+            yield advance
+
+    with pytest.raises(LeaseLostError):
+        run.advance(64, Losing(), held)
+    assert steps == 1  # it stops after the second, where it looks
+    assert held.checks == 1
+    assert list((tmp_path / "checkpoints").glob("*/64/*")) == []
+
+
+def test_a_claim_that_is_lost_at_the_end_leaves_no_checkpoint(
+    session: Any,  # noqa: ANN401
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(LeaseLostError):
+        session(tmp_path).advance(16, Silent(), Held(lost_at_check=True))
+    assert not list((tmp_path / "checkpoints").glob("*/*/checkpoint.json"))
 
 
 def test_only_whole_batches_can_be_reached(session: Any, tmp_path: Path) -> None:  # noqa: ANN401

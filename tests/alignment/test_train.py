@@ -33,13 +33,11 @@ def mostly_text(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def trained(
-    zoo: Path, data: Path, out: Path, world: int, *options: str
-) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """Weights and losses of four steps on so many gloo processes."""
+def launch(zoo: Path, data: Path, out: Path, world: int, *options: str) -> None:
+    """Four steps on so many gloo processes."""
     script = Path(__file__).with_name("trainer.py")
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port"]
-    port = 29600 + world + 2 * len(options)
+    port = 29600 + world + 2 * ["", "sharded", "lost"].index("".join(options))
     command = [sys.executable, *launcher, str(port), str(script), str(zoo), str(data), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -51,6 +49,13 @@ def trained(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def trained(
+    zoo: Path, data: Path, out: Path, world: int, *options: str
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Weights and losses of four steps."""
+    launch(zoo, data, out, world, *options)
     losses: list[float] = json.loads((out / "losses.json").read_text())
     return load_file(out / "weights.safetensors"), losses
 
@@ -78,3 +83,15 @@ def test_two_processes_learn_what_one_learns(
         assert others == pytest.approx(losses, rel=1e-5)
         moved = max(float((weights[name] - found[name]).abs().max()) for name in weights)
         assert moved < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_lost_claim_stops_all_processes_at_the_same_step(
+    zoo: Path, mostly_text: Path, tmp_path: Path
+) -> None:
+    """Only process 0 has the claim; the other is left in no sum of gradients."""
+    launch(zoo, mostly_text, tmp_path, 2, "lost")
+    for rank in (0, 1):
+        stopped = (tmp_path / f"stopped-{rank}").read_text()
+        assert stopped.startswith("16 e + m: this worker was silent"), stopped

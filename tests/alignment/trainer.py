@@ -1,6 +1,9 @@
-"""Four steps on the processes of a launch; `sharded` cuts the frozen LLM up over them.
+"""Four steps on the processes of a launch.
 
-torchrun --nproc_per_node 2 trainer.py ZOO CONVERSATIONS OUT WORLD [sharded]
+torchrun --nproc_per_node 2 trainer.py ZOO CONVERSATIONS OUT WORLD [sharded|lost]
+
+`sharded` cuts the frozen LLM up over them. With `lost` process 0 learns after two steps that its
+claim is lost; each process writes down what stopped it.
 """
 
 from __future__ import annotations
@@ -13,14 +16,46 @@ import torch
 from safetensors.torch import save_file
 from torch.distributed.fsdp import FSDPModule
 
+from mordal_optuna.alignment import train
 from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.parallel import open_accelerator, shard_frozen
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import AlignmentSettings, LoraSettings
+from mordal_optuna.errors import LeaseLostError
+from mordal_optuna.guard import Token
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.processes import Processes
 from mordal_optuna.progress import Silent
+
+
+class Held:
+    """A claim that is lost once the trainer has come so far."""
+
+    token = Token("s", 0)
+
+    def __init__(self, trainer: Trainer) -> None:
+        """Held to begin with."""
+        self.trainer = trainer
+
+    @property
+    def failure(self) -> LeaseLostError | None:
+        """Nobody's until two steps are done."""
+        return LeaseLostError("e + m") if self.trainer.samples >= 16 else None
+
+    def check(self) -> None:
+        """Never asked in training."""
+        raise AssertionError
+
+
+def lose_claim(trainer: Trainer, out: Path) -> None:
+    """Train on and on; only process 0 has a claim."""
+    train._LOOK_EVERY = 1
+    processes = Processes.join()
+    try:
+        trainer.run(64, lambda _: None, guard=Held(trainer) if processes.leads else None)
+    except LeaseLostError as error:
+        (out / f"stopped-{processes.rank}").write_text(f"{trainer.samples} {error}")
 
 
 def main() -> None:
@@ -66,6 +101,9 @@ def main() -> None:
         device=cpu,
         processes=Processes.join(),
     )
+    if options == ["lost"]:
+        lose_claim(trainer, Path(out))
+        return
     trainer.run(32, lambda _: None)
     if accelerator.is_main_process:
         weights = {n: p.detach().clone() for n, p in vlm.trainable().items()}

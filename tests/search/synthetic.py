@@ -81,7 +81,11 @@ def table() -> Table:
 
 
 def search(
-    chosen: Plan, measure: Table, storage: str | None = None, *, n_trials: int = 200
+    chosen: Plan,
+    measure: Table,
+    storage: str | optuna.storages.BaseStorage | None = None,
+    *,
+    n_trials: int = 200,
 ) -> optuna.Study:
     """Run a plan to its own end, or for so many trials."""
     study = optuna.create_study(

