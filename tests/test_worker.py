@@ -357,11 +357,7 @@ def test_candidates_that_fail_alike_stop_every_worker_until_a_retry(setting: Set
     assert finds_the_best(setting, measure)
 
 
-def test_a_search_in_which_nobody_could_be_trained_has_not_ended(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the sampler stores when the plan has ended is the sampler's own."""
-    monkeypatch.setattr(setting.study.sampler, "after_trial", lambda *_: None)
+def test_a_search_in_which_nobody_could_be_trained_has_not_ended(setting: Setting) -> None:
     reasons = iter("abcdefghijklmnopqrstuvwxyz")
 
     def broken(candidate: Candidate, samples: int) -> Measurement:

@@ -29,6 +29,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import optuna
+from sqlalchemy import event
 
 from benchmarks.machine import machine
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
@@ -105,16 +106,40 @@ def case(method: str, storage: str, side: int, alike: int) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "study.db"
-        address = None if storage == "memory" else f"sqlite:///{file}"
-        study = optuna.create_study(direction="maximize", storage=address, **parts(method, side))
+        database = None
+        if storage != "memory":
+            database = optuna.storages.RDBStorage(f"sqlite:///{file}")
+        study = optuna.create_study(direction="maximize", storage=database, **parts(method, side))
         numbered = method == "mordal-numbered"
+        statements = Statements(database)
         asks, prunes = run(study, side, trials, plan_of(method, side) if numbered else None)
         return {
             "trials": len(asks),
             **speed(asks, prunes, alike or len(asks)),
+            **statements.per_trial(len(asks), sum(map(len, prunes))),
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before,
-            "database_mb": file.stat().st_size / 2**20 if address else 0.0,
+            "database_mb": file.stat().st_size / 2**20 if database else 0.0,
         }
+
+
+class Statements:
+    """Counts what is asked of a database."""
+
+    def __init__(self, database: optuna.storages.RDBStorage | None) -> None:
+        """Count from now on; nothing in memory."""
+        self._database = database
+        self._count = 0
+        if database:
+            event.listen(database.engine, "before_cursor_execute", self._add)
+
+    def _add(self, *_: object) -> None:
+        self._count += 1
+
+    def per_trial(self, trials: int, reports: int) -> dict[str, float]:
+        """SQL statements a trial, and the reports a trial that they belong to."""
+        if self._database is None:
+            return {}
+        return {"statements": self._count / trials, "reports": reports / trials}
 
 
 def speed(asks: list[float], prunes: list[list[float]], alike: int) -> dict[str, float]:

@@ -14,10 +14,12 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 
-from mordal_optuna.errors import SearchError
+from mordal_optuna.errors import LastingOutageError, SearchError
 from mordal_optuna.liveness import has_ended, owner_name
-from mordal_optuna.outages import is_outage
+from mordal_optuna.outages import is_outage, outage
+from mordal_optuna.patience import Patience
 from mordal_optuna.pool import Candidate
+from mordal_optuna.progress import Silent
 from mordal_optuna.search.history import (
     FAILURE,
     INTERRUPTED,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+    from mordal_optuna.errors import InfrastructureError
     from mordal_optuna.search.history import History
 
 STOPPED_BECAUSE = "mordal:stopped_because"
@@ -106,6 +109,8 @@ class CkaClusterSampler(BaseSampler):
         self._ended = threading.Condition()
         self._pulse = Pulse()
         self._random = random.Random()  # of pauses only
+        self._outage: InfrastructureError | None = None  # that the last trial to end has met
+        self._patience = Patience(time.sleep, Silent())
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy owns none of the trials."""
@@ -136,8 +141,10 @@ class CkaClusterSampler(BaseSampler):
         Raises:
             SearchError: if the study's trials chose from another pool.
             TrialPruned: inside `Study.optimize`, if the plan has nothing left to do.
+            LastingOutageError: if trials have met outages for half an hour; the study is stopped.
         """
         own = self._space.distributions
+        self._wait_out(study)
         candidate = self._take(study, trial)
         rest = {k: v for k, v in search_space.items() if k not in own}
         values = dict(self._other.sample_relative(study, trial, rest))
@@ -207,6 +214,17 @@ class CkaClusterSampler(BaseSampler):
             with self._ended:
                 self._ended.wait(pause * self._random.uniform(0.5, 1.5))
             pause = min(1.5 * pause, _LAST_PAUSE)
+
+    def _wait_out(self, study: Study) -> None:
+        """Pause where the last trial has met an outage, longer from one to the next."""
+        met, self._outage = self._outage, None
+        if met is None:
+            return
+        try:
+            self._patience.wait(met)
+        except LastingOutageError:
+            self._stop_loop(study)
+            raise
 
     def _choose(
         self, study: Study, trial: FrozenTrial, watch: Watch
@@ -290,11 +308,15 @@ class CkaClusterSampler(BaseSampler):
         else:
             # Called on the class on purpose, as in `study_history`.
             Study.set_user_attr(study, STOPPED_BECAUSE, end.reason)
+        return self._stop_loop(study)
+
+    @staticmethod
+    def _stop_loop(study: Study) -> bool:
         try:
             study.stop()
         except RuntimeError:
             # Optuna raises it outside `optimize`: with ask and tell there is no loop to stop,
-            # and the user attribute tells the caller.
+            # and what was stored or raised tells the caller.
             return False
         return True
 
@@ -326,9 +348,14 @@ class CkaClusterSampler(BaseSampler):
     def _note_failure(self, study: Study, trial: FrozenTrial, state: TrialState) -> None:
         """Store why a trial failed, and what it spent; or that it reported what is no score."""
         notes: dict[str, Any] = {}
+        error = raised_by_objective() if state == TrialState.FAIL else None
+        if error and is_outage(error):
+            self._outage = outage(error)
+        elif state != TrialState.PRUNED or trial.intermediate_values:
+            self._patience.reset()
         if state == TrialState.FAIL and candidate_of(trial):
             if not trial.user_attrs.keys() & {FAILURE, INTERRUPTED}:
-                notes = _reason(raised_by_objective())
+                notes = _reason(error)
             if LOST_SECONDS not in trial.user_attrs:
                 notes[LOST_SECONDS] = self._lost_seconds(trial)
         elif wrong := wrong_report(trial):

@@ -19,9 +19,11 @@ import pytest
 from optuna.samplers import GridSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from mordal_optuna.errors import SearchError
+from mordal_optuna.errors import LastingOutageError, SearchError
 from mordal_optuna.objective import Objective
+from mordal_optuna.patience import Patience
 from mordal_optuna.pool import Candidate
+from mordal_optuna.progress import Silent
 from mordal_optuna.search import marks
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.history import FAILURE, INTERRUPTED, RUNGS, candidate_of
@@ -214,6 +216,38 @@ def test_interruptions_are_nobodys_failure() -> None:
     assert study_history(study).of(bad).failures == 0
     study.optimize(readme_objective(chosen, table()))
     assert study_history(study).of(bad).top
+
+
+def test_an_outage_in_an_objective_is_nobodys_failure_and_is_waited_out() -> None:
+    chosen, measure, naps = plan(), table(), []
+    plain, study = readme_objective(chosen, measure), new_study(chosen)
+    study.sampler._patience = Patience(naps.append, Silent())  # type: ignore[attr-defined]
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_categorical("vision_encoder", ENCODERS)
+        if 3 <= trial.number < 6:
+            raise ConnectionError("the hub is away")
+        return plain(trial)
+
+    study.optimize(objective, catch=(Exception,))
+    assert naps == [1.0, 2.0, 4.0]
+    assert not any(known.failures for known in study_history(study).candidates.values())
+    assert winner_of(chosen, study) == BEST
+
+
+def test_an_outage_that_lasts_stops_the_study_with_one_sentence() -> None:
+    chosen, naps = plan(), []
+    study = new_study(chosen)
+    study.sampler._patience = Patience(naps.append, Silent())  # type: ignore[attr-defined]
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_categorical("vision_encoder", ENCODERS)
+        raise ConnectionError("the hub is away")
+
+    study.optimize(objective, n_trials=100, catch=(ConnectionError, LastingOutageError))
+    assert len(study.trials) == len(naps) + 2
+    assert sum(naps) > 1500
+    assert STOPPED_BECAUSE not in study.user_attrs
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), 54.3])
