@@ -140,7 +140,7 @@ def replay(
         str, typer.Option(help="mordal, grid, random, optuna-tpe-hyperband, ...")
     ] = "mordal",
     preset: Annotated[
-        str, typer.Option(help="default, or faithful: the paper's settings.")
+        str, typer.Option(help="default, or faithful: the paper's thresholds, halving and curves.")
     ] = "default",
     compare: Annotated[
         str | None,

@@ -23,10 +23,8 @@ from mordal_optuna.progress import Silent
 from mordal_optuna.search.history import (
     FAILURE,
     INTERRUPTED,
-    LLM,
     LOST_SECONDS,
     RUNGS,
-    VISION_ENCODER,
     HistoryReader,
     candidate_of,
     is_score,
@@ -172,8 +170,11 @@ class CkaClusterSampler(BaseSampler):
         return self._other.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Forwarded to the other sampler."""
+        """Mark a trial that comes with its pair: one that was enqueued, or that Optuna retries."""
         self._other.before_trial(study, trial)
+        encoder, llm = self._fixed(trial)
+        if encoder and llm:
+            self._mark(study, trial, Candidate(encoder, llm), 0)
 
     def after_trial(
         self,
@@ -230,9 +231,6 @@ class CkaClusterSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, watch: Watch
     ) -> Candidate | Wait | Finished:
         """One try to choose a pair."""
-        fixed = trial.system_attrs.get(_FIXED, {})
-        if VISION_ENCODER in fixed and LLM in fixed:
-            return self._mark(study, trial, Candidate(fixed[VISION_ENCODER], fixed[LLM]), 0)
         history = study_history(
             study, exclude=trial.number, reader=self._reader, gone=watch.silent
         )
@@ -245,9 +243,10 @@ class CkaClusterSampler(BaseSampler):
             if not all(self._pulse.is_of_this_thread(study, other) for other in others):
                 return job
             return self._mark(study, trial, self._most_wanted(history), 0)
-        if VISION_ENCODER in fixed or LLM in fixed:  # the plan asked for no such trial
-            encoder = fixed.get(VISION_ENCODER, job.candidate.vision_encoder)
-            pair = Candidate(encoder, fixed.get(LLM, job.candidate.llm))
+        encoder, llm = self._fixed(trial)
+        if encoder or llm:  # the plan asked for no such trial
+            wanted = job.candidate
+            pair = Candidate(encoder or wanted.vision_encoder, llm or wanted.llm)
             return self._mark(study, trial, pair, 0)
         self._mark(study, trial, job.candidate, job.samples)
         if self._is_contested(study, trial, job, watch):
@@ -255,6 +254,10 @@ class CkaClusterSampler(BaseSampler):
             self._let_go(study, trial)
             return Wait()
         return job.candidate
+
+    def _fixed(self, trial: FrozenTrial) -> tuple[str | None, str | None]:
+        """Encoder and LLM that a trial came with; None where it is free."""
+        return self._space.named({**trial.system_attrs.get(_FIXED, {}), **trial.params})
 
     def _most_wanted(self, history: History) -> Candidate:
         jobs = self._plan.jobs(history)

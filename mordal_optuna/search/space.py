@@ -21,7 +21,7 @@ from mordal_optuna.search.history import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from optuna import Trial
 
@@ -40,6 +40,7 @@ class PairSpace:
     """
 
     def __init__(self, vision_encoders: Sequence[str], llms: Sequence[str]) -> None:
+        self._encoder_names, self._llm_names = tuple(vision_encoders), tuple(llms)
         self._encoders = {name: n for n, name in enumerate(vision_encoders)}
         self._llms = {name: n for n, name in enumerate(llms)}
         self.numbered = max(len(vision_encoders), len(llms)) > LARGE
@@ -52,6 +53,15 @@ class PairSpace:
                 VISION_ENCODER_INDEX: IntDistribution(0, len(vision_encoders) - 1),
                 LLM_INDEX: IntDistribution(0, len(llms) - 1),
             }
+
+    def named(self, params: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """Encoder and LLM that some parameters fix, by names or by numbers; None where free."""
+        encoder, llm = params.get(VISION_ENCODER), params.get(LLM)
+        if VISION_ENCODER_INDEX in params:
+            encoder = self._encoder_names[params[VISION_ENCODER_INDEX]]
+        if LLM_INDEX in params:
+            llm = self._llm_names[params[LLM_INDEX]]
+        return encoder, llm
 
     def values(self, candidate: Candidate) -> dict[str, Any]:
         """A candidate as values of all parameters."""

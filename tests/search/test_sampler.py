@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.marks import mark_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, search, table, tree
@@ -111,6 +112,20 @@ def test_enqueued_trials_keep_their_pair() -> None:
     study.optimize(Objective(plan(), measure), n_trials=60)
     assert measure.runs[0] == (Candidate("dino", "qwen"), RUNGS[0])
     assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")
+
+
+def test_enqueued_trials_mark_the_pair_that_they_fix() -> None:
+    """Also where they fix one of the two."""
+    study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(plan()))
+    for fixed in ({"vision_encoder": "dino", "llm": "qwen"}, {"llm": "mistral"}):
+        study.enqueue_trial(fixed)
+        trial = study.ask()
+        trial.suggest_categorical("vision_encoder", ENCODERS)
+        trial.suggest_categorical("llm", LLMS)
+        mark = mark_of(study.trials[trial.number])
+        assert mark is not None
+        assert mark.candidate == Candidate(**trial.params)
+        assert mark.samples == 0
 
 
 def test_an_interrupted_study_goes_on_without_repeating_a_rung(tmp_path) -> None:  # noqa: ANN001
@@ -218,7 +233,11 @@ def test_retried_trials_do_not_confuse_the_search(tmp_path) -> None:  # noqa: AN
     measure = table()
     study.optimize(Objective(plan(), measure), n_trials=60)
     assert study.trials[dead.number].state == TrialState.FAIL
-    assert any("failed_trial" in t.system_attrs for t in study.trials)
+    (retried,) = [t for t in study.trials if "failed_trial" in t.system_attrs]
+    again, before = mark_of(retried), mark_of(study.trials[dead.number])
+    assert again is not None
+    assert before is not None
+    assert again.begun > before.begun  # it is its new worker's
     assert len(measure.runs) == len(set(measure.runs))
     assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")
 

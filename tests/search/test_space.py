@@ -100,5 +100,8 @@ def test_names_and_numbers_of_a_candidate_agree() -> None:
     values = space.values(candidate)
     assert set(values) == set(space.distributions)
     assert chosen.vision_encoders[values["vision_encoder_index"]] == values["vision_encoder"]
+    assert space.named({k: v for k, v in values.items() if k.endswith("_index")}) == candidate
+    assert space.named({"llm": candidate.llm}) == (None, candidate.llm)
+    assert space.named({}) == (None, None)
     with pytest.raises(KeyError):
         space.values(type(candidate)("nobody", candidate.llm))
