@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 STAND_BACK_SECONDS = 1.0
 
 
+class _StoodBack(TrialPruned):
+    """The trial's pair is trained by another worker."""
+
+
 class Measure(Protocol):
     """Whatever can train a candidate to a rung and score it there."""
 
@@ -111,6 +115,10 @@ class Objective:
                 job = steps.send(self._timed(trial, job))
         except StopIteration as end:
             return float(end.value)
+        except _StoodBack:
+            # Samplers that do not see what runs elsewhere propose it again and again.
+            self._sleep(STAND_BACK_SECONDS)
+            raise
         except (TrialPruned, UpdateFinishedTrialError):
             raise
         except (LeaseLostError, KeyboardInterrupt, SystemExit) as error:
@@ -145,10 +153,8 @@ class Objective:
             known = history.of(candidate)
             self._repeat(trial, known)
             if held is None:
-                # Samplers that do not see what runs elsewhere propose it again and again.
-                self._sleep(STAND_BACK_SECONDS)
                 trial.set_user_attr(STOOD_BACK, True)
-                raise TrialPruned("another worker trains it")
+                raise _StoodBack("another worker trains it")
             first = top = known.top
             while True:
                 wanted = wanted_rung(self._plan, history, candidate, top)

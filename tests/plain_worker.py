@@ -1,7 +1,7 @@
-"""One process of plain Optuna: `python -m tests.plain_worker STORAGE FOLDER NUMBER SEEDS`.
+"""One process of plain Optuna: `python -m tests.plain_worker STORAGE FOLDER NUMBER SEEDS JOBS`.
 
 STORAGE is an SQLAlchemy address, `journal:FILE` or `grpc:PORT`. The process takes part in a study
-for each seed, and writes down every rung that it trains.
+for each seed, with so many threads, and writes down every rung that it trains.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def open_storage(address: str) -> optuna.storages.BaseStorage:
     return study_storage(address)
 
 
-def main(address: str, folder: Path, number: str, seeds: int) -> None:
+def main(address: str, folder: Path, number: str, seeds: int, jobs: int) -> None:
     """Take part in all studies."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage, plan = open_storage(address), chosen_plan()
@@ -71,8 +71,8 @@ def main(address: str, folder: Path, number: str, seeds: int) -> None:
             sampler=CkaClusterSampler(plan),
             pruner=LogLinearHalvingPruner(plan),
         )
-        study.optimize(Objective(plan, train))
+        study.optimize(Objective(plan, train), n_jobs=jobs)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -91,7 +91,7 @@ class Crew:
 
     def _hand(self) -> Hand:
         store = ClaimStore(self.address, "s", lease_seconds=LEASE, clock=lambda: self.now)
-        objective = Objective(self.chosen, self.table, claims=store, sleep=lambda _: None)
+        objective = Objective(self.chosen, self.table, claims=store)
         worker = Worker(
             self.study,
             self.chosen,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SEEDS = 2
+SEEDS = int(os.environ.get("MORDAL_TEST_SEEDS", "2"))  # more take longer, and test more
 
 
 @contextmanager
@@ -79,9 +80,9 @@ def expected(seed: int) -> tuple[Counter[str], list]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "journal", "grpc"])
-@pytest.mark.parametrize("count", [4])
+@pytest.mark.parametrize(("count", "jobs"), [(4, 1), (2, 4)])
 def test_processes_train_what_one_does_each_rung_once(
-    kind: str, count: int, tmp_path: Path
+    kind: str, count: int, jobs: int, tmp_path: Path
 ) -> None:
     plan = chosen_plan()
     with served(kind, tmp_path) as address:
@@ -90,7 +91,8 @@ def test_processes_train_what_one_does_each_rung_once(
         storage = open_storage(address)  # Optuna cannot create its tables from several at once
         command = [sys.executable, "-m", "tests.plain_worker", address, str(logs)]
         workers = [
-            subprocess.Popen([*command, str(number), str(SEEDS)]) for number in range(count)
+            subprocess.Popen([*command, str(number), str(SEEDS), str(jobs)])
+            for number in range(count)
         ]
         assert [worker.wait(timeout=200) for worker in workers] == [0] * count
         for seed in range(SEEDS):
