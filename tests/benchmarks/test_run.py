@@ -37,10 +37,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Long enough to learn where an answer ends, or all would be as long as allowed.
         llms=tuple(replace(m, batch_size=8, steps=80, choosing=2, **small) for m in LLMS),
         alignment=replace(MINIGRID.alignment, samples=64),
-        documents=40,
+        documents=24,
     )
     build(recipe, folder / "zoo", Silent(), workers=0)
-    tasks = [{"name": t, "data": str(folder / "zoo/tasks" / t), "batch_size": 20} for t in TASKS]
+    tasks = [{"name": t, "data": str(folder / "zoo/tasks" / t), "batch_size": 24} for t in TASKS]
     content = {
         "study": "tiny",
         "workdir": str(folder / "work"),
@@ -94,7 +94,7 @@ def test_the_tables_read_what_the_command_makes(
     assert [data.task for data in found] == list(TASKS)
     for data in found:
         assert data.samples == (2, 4, 8, 16, 32, 64)
-        assert data.values.shape == (2, 6, 40)
+        assert data.values.shape == (2, 6, 24)
         assert data.seed_scores.shape == (1, 3, 6)
         assert data.schedules
         assert data.schedules.names == ("linear", "cooldown", "ema")
