@@ -21,7 +21,7 @@ def has_ended(owner: str) -> bool:
         owner: as `owner_name` gave it, on any machine. Of other machines nothing is known.
     """
     machine, process, _ = owner.split("/")
-    if machine != _machine():
+    if machine != _machine() or int(process) == os.getpid():
         return False
     try:
         os.kill(int(process), 0)

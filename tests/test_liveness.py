@@ -40,9 +40,12 @@ def test_a_process_that_proc_hides_lives(monkeypatch) -> None:  # noqa: ANN001
     def hidden(self: object, *_: object, **__: object) -> str:
         raise FileNotFoundError(str(self))
 
-    name = owner_name()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    name = named(child.pid)
     monkeypatch.setattr(liveness.Path, "read_text", hidden)
     assert not has_ended(name)
+    child.communicate(b"\n")
+    assert has_ended(name)
 
 
 def test_of_another_machine_nothing_is_known() -> None:
