@@ -78,9 +78,12 @@ def run(
     study_file: Annotated[Path, typer.Argument(help="A study file (YAML).")],
     *,
     method: Method = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object, progress apart.")
+    ] = False,
 ) -> None:
     """Run a study file to its end, or continue it."""
-    _run(study_file, method)
+    _run(study_file, method, as_json=as_json)
 
 
 @app.command()
@@ -194,9 +197,9 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _run(study_file: Path, method: str | None) -> None:
+def _run(study_file: Path, method: str | None, *, as_json: bool = False) -> None:
     try:
-        _run_to_end(study_file, method)
+        _run_to_end(study_file, method, as_json=as_json)
     except KeyboardInterrupt:
         # A launcher may pass the same Ctrl-C on once more; leaving must not be interrupted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -207,7 +210,9 @@ def _run(study_file: Path, method: str | None) -> None:
         raise typer.Exit(130) from None
 
 
-def _run_to_end(study_file: Path, method: str | None) -> None:
+def _run_to_end(study_file: Path, method: str | None, *, as_json: bool) -> None:
+    from rich.console import Console
+
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import follow_study, run_study
     from mordal_optuna.reporting.console import ConsoleProgress
@@ -217,17 +222,20 @@ def _run_to_end(study_file: Path, method: str | None) -> None:
     if launched_rank() > 0:
         follow_study(settings)
         return
-    with ConsoleProgress() as progress:
+    with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
         result = run_study(settings, progress)
-    _present(settings, result)
+    _present(settings, result, as_json=as_json)
 
 
-def _present(settings: StudySettings, result: StudyResult) -> None:
+def _present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:
     """Print the result, write the report, and put both into the dashboard."""
+    import json
+
     from rich.console import Console
 
     from mordal_optuna.driver import open_study
     from mordal_optuna.reporting.dashboard import dashboard_command, publish
+    from mordal_optuna.reporting.plain import to_json
     from mordal_optuna.reporting.report import write_report
     from mordal_optuna.reporting.tables import print_result
 
@@ -239,6 +247,9 @@ def _present(settings: StudySettings, result: StudyResult) -> None:
         versions={name: version(name) for name in _REPORTED},
     )
     published = publish(open_study(settings), result)
+    if as_json:
+        typer.echo(json.dumps(to_json(result)))
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=_LOG_WIDTH)

@@ -177,11 +177,10 @@ def open_study(settings: StudySettings) -> Study:
         ConfigError: if the database cannot be used; no password is shown.
         StudyMismatchError: if the stored configuration is another one.
     """
-    address = settings.storage_url()
-    try:
+    with _storage_errors(settings.storage_url()):
         study = optuna.create_study(
             study_name=settings.study,
-            storage=study_storage(address),
+            storage=study_storage(settings.storage_url()),
             direction="maximize",
             load_if_exists=True,
         )
@@ -191,6 +190,13 @@ def open_study(settings: StudySettings) -> Study:
             store_value(study, CONFIG, given)
         elif kept != given:
             raise StudyMismatchError(settings.study, differences(kept, given))
+    return study
+
+
+@contextmanager
+def _storage_errors(address: str) -> Iterator[None]:
+    try:
+        yield
     except (SQLAlchemyError, ImportError) as error:
         shown = make_url(address).render_as_string(hide_password=True)
         kind = type(getattr(error, "orig", None) or error).__name__
@@ -198,7 +204,6 @@ def open_study(settings: StudySettings) -> Study:
             f"storage: {shown!r} cannot be used ({kind}); it must be a database you may write to"
         )
         raise ConfigError([problem]) from None  # the cause's text can hold the password
-    return study
 
 
 def is_finished(study: Study, settings: StudySettings) -> bool:
@@ -216,6 +221,29 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     """
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
+
+
+def load_study(settings: StudySettings) -> StudyResult:
+    """What a study has found so far; runs nothing and loads no torch.
+
+    Args:
+        settings: the study.
+
+    Raises:
+        ConfigError: if the database cannot be used; no password is shown.
+        SearchError: if there is no such study, or it has no score yet.
+    """
+    with _storage_errors(settings.storage_url()):
+        storage = study_storage(settings.storage_url())
+        names = optuna.get_all_study_names(storage)
+        found = (
+            optuna.load_study(study_name=settings.study, storage=storage)
+            if settings.study in names
+            else None
+        )
+    if found is None or FULL_SAMPLES not in found.user_attrs:
+        raise SearchError(f"study {settings.study!r} has no score yet; run it first")
+    return stored_result(found, settings)
 
 
 def study_plan(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mordal_optuna.alignment.export import export
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score
+from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
@@ -79,10 +80,13 @@ class AlignAndScore:
         """
         every = self._settings.also_score_at == "rungs"
         tasks = self._tasks if every else self._tasks[:1]
-        found = self.score_on(self._at(tasks, samples), candidate, samples)
+        session = self._session(candidate)
+        before = session.spent_seconds
+        asked = self._at(tasks, samples)
+        found = self.score_on(asked, candidate, samples)
         if found is None:
             return None
-        kept = self._session(candidate).kept(samples)
+        kept = session.kept(samples)
         assert kept
         self._progress.note(f"{candidate} at {samples} samples: " + "; ".join(map(_told, found)))
         target = found[0]
@@ -96,6 +100,9 @@ class AlignAndScore:
             nll=target.nll,
             nll_stderr=target.nll_stderr,
             guessed=target.guessed,
+            train_spent=session.spent_seconds - before,
+            eval_spent=sum(s.seconds for s in found if not s.found),
+            answers=Answers.of(target.per_document, target.clusters, asked[0].identity).packed(),
         )
 
     def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...] | None:
@@ -171,7 +178,7 @@ class AlignAndScore:
         if kept is None or self._scores is None:
             return {}
         found = {task.name: self._scores.get(kept.address, task.identity) for task in tasks}
-        return {name: known for name, known in found.items() if known}
+        return {name: replace(known, found=True) for name, known in found.items() if known}
 
     def export(
         self, candidate: Candidate, samples: int, folder: Path, scores: list[str]

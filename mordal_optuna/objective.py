@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna import TrialPruned
@@ -13,11 +12,12 @@ from optuna.study import StudyDirection
 from mordal_optuna.errors import LeaseLostError, MordalError
 from mordal_optuna.outages import described, is_outage, outage
 from mordal_optuna.search.history import (
+    ANSWERS,
     CONTINUES,
-    ESTIMATE,
     FAILURE,
     INTERRUPTED,
     LOST_SECONDS,
+    NAME,
     RUNGS,
     STOOD_BACK,
     HistoryReader,
@@ -27,6 +27,7 @@ from mordal_optuna.search.plan import Job, next_rung, wanted_rung
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.space import suggest_pair
+from mordal_optuna.search.trials import set_system_attribute
 from mordal_optuna.store import LocalClaims
 
 if TYPE_CHECKING:
@@ -100,11 +101,12 @@ class Objective:
         `mordal:failure`, an outage or an interruption as `mordal:interrupted`.
 
         Returns:
-            The estimate at r = 1, once it is as fine as the plan asks for; 1 minus it where the
-            study minimises.
+            The score at the highest rung that the plan asks for (see `Plan.answer`); 1 minus it
+            where the study minimises. Estimates change with every score of the pool, so a study's
+            best trial would not stay the best pair by them.
 
         Raises:
-            TrialPruned: if the candidate is stopped before that; it may be promoted later.
+            TrialPruned: if the candidate is stopped below it; it may be promoted later.
             InfrastructureError: if storage, disk, network or device failed.
             MordalError: if it could not be trained or scored.
         """
@@ -147,6 +149,7 @@ class Objective:
     def steps(self, trial: Trial) -> Generator[Job, Measurement, float]:
         """The same, measured by whoever drives it: yields jobs, is sent their measurements."""
         candidate = suggest_pair(trial, self._plan)
+        trial.set_user_attr(NAME, str(candidate))
         with self._claims.hold(candidate, trial.number) as held:
             # Read only now: what another worker has reported before it let go is in it.
             history = self._history(trial, exclude=trial.number)
@@ -193,6 +196,9 @@ class Objective:
             trial.report(self._told(trial, measurement.score), step=measurement.samples)
 
     def _report(self, trial: Trial, measurement: Measurement) -> None:
+        if measurement.answers:
+            key = f"{ANSWERS}:{measurement.samples}"
+            set_system_attribute(trial.study, trial, key, measurement.answers)
         details = dict(trial.user_attrs.get(RUNGS, {}))
         details[str(measurement.samples)] = measurement_attributes(measurement)
         # First the details, then the report: a process killed in between leaves no score that
@@ -205,13 +211,11 @@ class Objective:
         return 1.0 - score if trial.study.direction == StudyDirection.MINIMIZE else score
 
     def _end(self, trial: Trial, candidate: Candidate, history: History) -> float:
-        ranking = self._plan.ranker.rank_trained(history)
-        estimate = next(e for e in ranking if e.candidate == candidate)
-        stored = {k: v for k, v in asdict(estimate).items() if k != "candidate"}
-        trial.set_user_attr(ESTIMATE, stored)
-        if not self._plan.is_settled(history, candidate):
-            raise TrialPruned(f"stopped at {estimate.samples} samples; may be promoted later")
-        return self._told(trial, estimate.value)
+        value = self._plan.answer(history, candidate)
+        if value is None:
+            top = history.of(candidate).top
+            raise TrialPruned(f"stopped at {top} samples; may be promoted later")
+        return self._told(trial, value)
 
 
 def _store(trial: Trial, key: str, value: Any) -> None:

@@ -84,13 +84,13 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
     best = max(grid.candidates, key=grid.truth)
     groups = in_sight(plan, search), plan.rivals(search.history)
     ladder = [grid.truth(best), *(_best(grid, group) for group in groups)]
-    ladder.append(grid.truth(winner.candidate))
-    found = grid.truth(winner.candidate) == grid.truth(best)
+    ladder.append(grid.truth(winner))
+    found = grid.truth(winner) == grid.truth(best)
     final, redrawn = data.scores[:, -1], final_scores(data, replicates)
-    row = grid.candidates.index(winner.candidate)
+    row = grid.candidates.index(winner)
     return PostMortem(
         best=str(best),
-        picked=str(winner.candidate),
+        picked=str(winner),
         regret=ladder[0] - ladder[3],
         halving=ladder[0] - ladder[1],
         curves=ladder[1] - ladder[2],

@@ -144,6 +144,7 @@ class AlignmentSession:
         self._trunk: TrunkState | None = None
         self._samples = 0
         self._train_seconds = 0.0
+        self._spent_seconds = 0.0
 
     @property
     def vlm(self) -> Vlm:
@@ -170,6 +171,11 @@ class AlignmentSession:
     def train_seconds(self) -> float:
         """Device-seconds spent on this candidate from the start to its position, in all runs."""
         return self._train_seconds
+
+    @property
+    def spent_seconds(self) -> float:
+        """Device-seconds that this session itself has trained, loading included."""
+        return self._spent_seconds
 
     def advance(self, samples: int, progress: Progress, guard: Guard | None = None) -> None:
         """Align to a rung and keep a checkpoint there.
@@ -206,7 +212,9 @@ class AlignmentSession:
             trunk, scored = self._train_and_settle(trainer, samples, progress, guard)
         self._trunk = trunk if scored is not None else None
         self._samples = samples
-        self._train_seconds += (perf_counter() - start) * self._accelerator.num_processes
+        spent = (perf_counter() - start) * self._accelerator.num_processes
+        self._train_seconds += spent
+        self._spent_seconds += spent
         weights = trunk.weights if scored is None else scored
         together(lambda: self._save(run, identity, trunk, weights, guard))
 

@@ -52,6 +52,7 @@ class Score:
         guessed: share of answers that the task could not read and drew; None where it never does.
         likelihoods: -ln p of the reference answer of each document, in nats; None where it was
             not asked for.
+        found: whether it was looked up in a store and not computed now.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Score:
     clusters: tuple[int, ...] | None = None
     guessed: float | None = None
     likelihoods: tuple[float, ...] | None = None
+    found: bool = False
 
     @property
     def nll(self) -> float | None:

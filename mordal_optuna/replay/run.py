@@ -337,7 +337,7 @@ def judge(
         draws: random orders of the tied.
     """
     ranking = setup.plan.ranking(history)
-    winner = setup.plan.winner(history) or ranking[0]
+    winner = setup.plan.winner(history) or ranking[0].candidate
     truth = {candidate: grid.truth(candidate) for candidate in grid.candidates}
     best = max(truth.values())
     estimates = [e.value for e in ranking]
@@ -348,8 +348,8 @@ def judge(
         method=method,
         seed=seed,
         ranking=ranking,
-        picked=(winner.candidate.vision_encoder, winner.candidate.llm),
-        regret=best - truth[winner.candidate],
+        picked=(winner.vision_encoder, winner.llm),
+        regret=best - truth[winner],
         tau=weighted_tau(estimates, truths),
         tau_random_ties=weighted_tau_random_ties(estimates, truths, draws=draws, seed=seed),
         tau_top10=tau_of_top(estimates, truths),

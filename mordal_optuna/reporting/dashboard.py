@@ -5,14 +5,33 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
 from mordal_optuna.reporting import figures, words
+from mordal_optuna.search.history import FAILURE, INTERRUPTED, candidate_of
+from mordal_optuna.search.trials import trial_handle
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import FrozenTrial
 
     from mordal_optuna.search.result import StudyResult
+
+
+# User attribute of a study: trials below this number have their note.
+_NOTED = "mordal:noted"
+# How a trial ended, in words; a value tells best trials apart, so only comparable ones have one.
+_END = {
+    TrialState.COMPLETE: "Measured at the highest rung of the search; its value is that score.",
+    TrialState.PRUNED: (
+        "Stopped there: others promised more, or it goes on in a later trial. It has no value, "
+        "since a score at fewer samples is no rival of one at more."
+    ),
+    TrialState.FAIL: "Failed.",
+    TrialState.RUNNING: "Running.",
+    TrialState.WAITING: "Waiting.",
+}
 
 
 def publish(study: Study, result: StudyResult) -> bool:
@@ -42,6 +61,7 @@ def publish(study: Study, result: StudyResult) -> bool:
             continue
         save_plotly_graph_object(study, figure, graph_object_id=name)
     save_note(study, _note(result))
+    _note_trials(study, result)
     return True
 
 
@@ -53,20 +73,60 @@ def dashboard_command(storage_url: str) -> str:
 
 def _note(result: StudyResult) -> str:
     rows = [
-        f"| {rank} | {e.candidate.vision_encoder} | {e.candidate.llm} "
-        f"| {words.percent(e.value)} | {words.interval(e)} | {words.known(e)} |"
+        f"| {rank} | {result.standings[e.candidate].group} | {e.candidate.vision_encoder} "
+        f"| {e.candidate.llm} | {words.last_score(result, e)} "
+        f"| {words.against(result.standings[e.candidate], e)} | {words.estimated(e)} "
+        f"| {words.known(e)} | {words.chance(e)} |"
         for rank, e in enumerate(result.ranking, start=1)
     ]
-    return "\n".join(
-        [
-            f"**{words.headline(result)}**",
-            "",
-            f"Cost: {words.cost_sentence(result)}",
-            "",
-            f"Ended: {words.ending(result)}.",
-            "",
-            "| rank | vision encoder | LLM | estimate, % | interval | known |",
-            "|--:|---|---|--:|---|---|",
-            *rows,
-        ]
-    )
+    paragraphs = [
+        f"**{words.headline(result)}**",
+        f"{words.ties(result)} {words.may_be_best(result)}",
+        *(words.challenger(found) for found in result.challengers[:3]),
+        f"Cost: {words.cost_sentence(result)}",
+        f"Ended: {words.ending(result)}.",
+        "; ".join(f"{group}: {title}" for group, title in words.GROUPS.items()) + ".",
+    ]
+    table = [
+        "| rank | group | vision encoder | LLM | measured, % | to the winner, points "
+        "| estimate, % | known | best, % |",
+        "|--:|---|---|---|--:|--:|--:|---|--:|",
+        *rows,
+    ]
+    return "\n\n".join([*paragraphs, "\n".join(table)])
+
+
+def _note_trials(study: Study, result: StudyResult) -> None:
+    """Notes of the trials that have ended since the last time; of complete ones always.
+
+    Whether a complete one is the answer can change; what the others say cannot.
+    """
+    from optuna_dashboard import save_note
+
+    noted = study.user_attrs.get(_NOTED, 0)
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        ended = trial.state.is_finished() and trial.number >= noted
+        text = _trial_note(trial, result)
+        if text and (ended or trial.state == TrialState.COMPLETE):
+            save_note(trial_handle(study, trial), text)
+    running = [trial.number for trial in trials if not trial.state.is_finished()]
+    study.set_user_attr(_NOTED, min(running, default=len(trials)))
+
+
+def _trial_note(trial: FrozenTrial, result: StudyResult) -> str | None:
+    """A trial in words: its pair, what it was scored, how it ended; None without a pair."""
+    candidate = candidate_of(trial)
+    if candidate is None:
+        return None
+    lines = [f"## {candidate}"]
+    if trial.intermediate_values:
+        samples, value = max(trial.intermediate_values.items())
+        lines.append(f"{words.percent(value)} % of {result.task} at {samples:,} samples.")
+    lines.append(_END[trial.state])
+    reason = trial.user_attrs.get(FAILURE) or trial.user_attrs.get(INTERRUPTED)
+    if reason:
+        lines.append(f"{reason}.")
+    if candidate == result.winner.candidate and trial.state == TrialState.COMPLETE:
+        lines.append("This is the study's answer.")
+    return "\n\n".join(lines)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from mordal_optuna.reporting.words import known
+from mordal_optuna.reporting import words
+from mordal_optuna.search.standings import GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-_KNOWN_COLORS = {"measured": "#009E73", "extrapolated": "#0072B2", "inferred": "#999999"}
+_GROUP_COLORS = {"tied": "#009E73", "open": "#0072B2", "untested": "#999999", "worse": "#D55E00"}
+_GROUP_NAMES = {
+    "tied": "within noise",
+    "open": "may be the best",
+    "untested": "hardly tested",
+    "worse": "worse",
+}
 _PARTS = {
     "features": "features",
     "similarity": "similarity",
@@ -101,33 +108,47 @@ def _label_samples(figure: go.Figure, result: StudyResult) -> None:
 
 
 def ranking_figure(result: StudyResult) -> go.Figure:
-    """Estimates with their intervals, coloured by how they are known."""
+    """Estimates with their intervals, coloured by group, and the scores that were measured."""
     figure = go.Figure()
-    for kind, color in _KNOWN_COLORS.items():
-        own = [estimate for estimate in result.ranking if estimate.known == kind]
+    for group in GROUPS:
+        own = result.group(group)
         if not own:
             continue
         figure.add_trace(
             go.Scatter(
                 x=[100 * e.value for e in own],
-                y=[_marked(result, e.candidate) for e in own],
+                y=[str(e.candidate) for e in own],
                 error_x={
                     "type": "data",
                     "symmetric": False,
                     "array": [100 * (e.high - e.value) for e in own],
                     "arrayminus": [100 * (e.value - e.low) for e in own],
                 },
-                text=[known(e) for e in own],
-                name=kind,
+                text=[words.known(e) for e in own],
+                name=_GROUP_NAMES[group],
                 mode="markers",
-                marker={"color": color, "size": 10},
+                marker={"color": _GROUP_COLORS[group], "size": 10},
             )
         )
-    order = [_marked(result, e.candidate) for e in reversed(result.ranking)]
+    figure.add_trace(_measured_scores(result))
+    order = [str(e.candidate) for e in reversed(result.ranking)]
     figure.update_yaxes(categoryorder="array", categoryarray=order, title=None)
     figure.update_xaxes(title=f"score on {result.task} after the full alignment, %")
     height = 180 + 26 * len(result.ranking)
-    return _finished(figure, "Ranking of the pool; ~ cannot be told from the best", height)
+    title = "Ranking of the pool: estimates; crosses: scores that were measured, on fewer samples"
+    return _finished(figure, title, height)
+
+
+def _measured_scores(result: StudyResult) -> go.Scatter:
+    shown = [e for e in result.ranking if e.candidate in result.curves]
+    return go.Scatter(
+        x=[100 * result.curves[e.candidate][-1].score for e in shown],
+        y=[str(e.candidate) for e in shown],
+        text=[words.last_score(result, e) for e in shown],
+        name="measured",
+        mode="markers",
+        marker={"color": "#000000", "size": 9, "symbol": "x-thin-open"},
+    )
 
 
 def similarity_figures(result: StudyResult) -> list[go.Figure]:
@@ -219,10 +240,6 @@ def _add_extrapolation(
             hoverinfo="skip",
         )
     )
-
-
-def _marked(result: StudyResult, candidate: Candidate) -> str:
-    return f"{'~ ' if candidate in result.tie_set else ''}{candidate}"
 
 
 def _heatmap(

@@ -6,77 +6,123 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mordal_optuna.reporting.words import (
-    candidate_cost,
-    cost_sentence,
-    ending,
-    further,
-    headline,
-    interval,
-    known,
-    percent,
-)
+from mordal_optuna.reporting import words
+from mordal_optuna.search.standings import GROUPS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.search.result import Representation, StudyResult
+    from mordal_optuna.search.standings import Group
+
+# Title, and whether numbers stand below it.
+_COLUMNS = (
+    ("", True),
+    ("vision encoder", False),
+    ("llm", False),
+    ("measured, %", True),
+    ("to winner", True),
+    ("estimate", True),
+    ("best, %", True),
+    ("cost, s", True),
+)
 
 
 def print_result(result: StudyResult, console: Console) -> None:
-    """Print ranking, winner, cost, clusters and why the search ended.
+    """Print ranking, winner, ties, cost, clusters and why the search ended.
 
     Args:
         result: of any method, finished or not.
         console: where to print; 100 columns are enough.
     """
     console.print()
-    console.print(_ranking(result))
-    console.print("~ cannot be told from the best", style="dim", highlight=False)
-    lines = [
-        ("winner", headline(result)),
-        ("cost", cost_sentence(result)),
-        *([] if result.full_runs is None else [("", _parts(result))]),
-        ("ended", ending(result)),
-    ]
-    if result.representation:
-        lines += _clusters(result.representation)
-    lines += [("also", further(score)) for score in result.further_scores]
-    lines += [("failed", f"{c}: {reason}") for c, reason in result.failures.items()]
+    for table in _ranking(result):
+        console.print(table, highlight=False)
+    console.print(
+        "measured: score and samples. to winner: points from the winner's score at the same rung "
+        f"± what noise allows.\nestimate: of the score after all {result.full_samples:,} samples, "
+        "with its interval. best: probability of being the best pair.",
+        style="dim",
+        highlight=False,
+    )
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", min_width=9)
     grid.add_column()
-    for name, text in lines:
+    for name, text in _lines(result):
         grid.add_row(name, text)
     console.print(grid, highlight=False)
 
 
-def _ranking(result: StudyResult) -> Table:
+def _lines(result: StudyResult) -> list[tuple[str, str]]:
+    lines = [("winner", words.headline(result)), ("ties", words.ties(result))]
+    lines += [("", text) for text in [words.may_be_best(result)] if text]
+    lines += [("challenge", words.challenger(c)) for c in result.challengers[:3]]
+    lines.append(("cost", words.cost_sentence(result)))
+    if result.full_runs is not None:
+        lines.append(("", _parts(result)))
+    lines.append(("ended", words.ending(result)))
+    if result.representation:
+        lines += _clusters(result.representation)
+    lines += [("also", words.further(score)) for score in result.further_scores]
+    lines += [("failed", f"{c}: {reason}") for c, reason in result.failures.items()]
+    return lines
+
+
+def _ranking(result: StudyResult) -> list[Table]:
+    """A table for each group that has pairs, their columns one below the other."""
+    rows = {
+        group: [_row(result, rank, estimate) for rank, estimate in _ranked(result, group)]
+        for group in GROUPS
+    }
+    whole = [[title for title, _ in _COLUMNS], *(row for own in rows.values() for row in own)]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    tables: list[Table] = []
+    for group in GROUPS:
+        if rows[group]:
+            title = words.GROUPS[group]
+            tables.append(_table(title, rows[group], widths, first=not tables))
+    if tables:
+        tables[0].title = f"{result.study}: {result.task}\n{tables[0].title}"
+    return tables
+
+
+def _ranked(result: StudyResult, group: Group) -> list[tuple[int, Estimate]]:
+    return [
+        (rank, estimate)
+        for rank, estimate in enumerate(result.ranking, start=1)
+        if result.standings[estimate.candidate].group == group
+    ]
+
+
+def _table(title: str, rows: list[list[str]], widths: list[int], *, first: bool) -> Table:
     table = Table(
-        title=f"{result.study}: score on {result.task} after {result.full_samples:,} samples, %",
+        title=title,
         title_justify="left",
         title_style="bold",
         box=None,
         padding=(0, 1),
         header_style="dim",
+        show_header=first,
     )
-    for name in ("rank", "", "vision encoder", "llm", "estimate", "interval", "known", "cost, s"):
-        right = name in ("rank", "estimate", "cost, s")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "known")
-    for rank, estimate in enumerate(result.ranking, start=1):
-        wins = estimate.candidate == result.winner.candidate
-        table.add_row(
-            str(rank),
-            "~" if estimate.candidate in result.tie_set else "",
-            estimate.candidate.vision_encoder,
-            estimate.candidate.llm,
-            percent(estimate.value),
-            interval(estimate),
-            known(estimate),
-            candidate_cost(result, estimate),
-            style="bold" if wins else None,
-        )
+    for (name, right), width in zip(_COLUMNS, widths, strict=True):
+        table.add_column(name, justify="right" if right else "left", min_width=width)
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0] == "1" else None)
     return table
+
+
+def _row(result: StudyResult, rank: int, estimate: Estimate) -> list[str]:
+    return [
+        str(rank),
+        estimate.candidate.vision_encoder,
+        estimate.candidate.llm,
+        words.last_score(result, estimate),
+        words.against(result.standings[estimate.candidate], estimate),
+        words.estimated(estimate),
+        words.chance(estimate),
+        words.candidate_cost(result, estimate),
+    ]
 
 
 def _parts(result: StudyResult) -> str:

@@ -23,7 +23,7 @@ Symbols:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -58,6 +58,11 @@ class Measurement:
         nll_stderr: its standard error.
         guessed: share of answers that the task could not read and drew at random; None where it
             never does.
+        train_spent: device-seconds of training that this score cost where it was measured: since
+            the rung below, less what was found trained; None where nobody tells, all of it.
+        eval_spent: device-seconds of evaluation that it cost; 0 where it was found scored; None
+            where nobody tells, all of it.
+        answers: values of its documents, see `answers.Answers`; None where they are not known.
     """
 
     samples: int
@@ -69,6 +74,9 @@ class Measurement:
     nll: float | None = None
     nll_stderr: float | None = None
     guessed: float | None = None
+    train_spent: float | None = None
+    eval_spent: float | None = None
+    answers: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what is no score.
@@ -85,22 +93,28 @@ class Measurement:
     @property
     def log_error(self) -> float:
         """Natural logarithm of the error, an error of 0 counting as half a document."""
-        return math.log(self._error)
+        return math.log(self.error)
 
     @property
     def log_noise(self) -> float:
         """Standard error of `log_error`, by the delta method."""
-        if self.stderr is None:
-            return UNKNOWN_NOISE
-        if self.documents:
-            # With all documents right (or wrong) the sample deviation is 0, which no finite
-            # sample supports: the noise is never below that of half a document.
-            return max(self.stderr, 0.5 / self.documents) / self._error
-        return max(self.stderr / self._error, 1e-6)
+        return self.noise / self.error
 
     @property
-    def _error(self) -> float:
-        """At least half a document."""
+    def noise(self) -> float:
+        """Standard error of the score, by its documents.
+
+        With all documents right (or wrong) the sample deviation is 0, which no finite sample
+        supports: the noise is never below that of half a document.
+        """
+        if self.stderr is None:
+            return UNKNOWN_NOISE * self.error
+        least = 0.5 / self.documents if self.documents else 1e-6 * self.error
+        return max(self.stderr, least)
+
+    @property
+    def error(self) -> float:
+        """1 - score, at least half a document."""
         return max(1.0 - self.score, 0.5 / self.documents if self.documents else UNKNOWN_FLOOR)
 
 
@@ -147,8 +161,10 @@ _SLOPE_DRIFT = 0.1
 # h before any misfit is known, in the middle of what other seeds did to the pairs of the minigrid
 # (benchmarks/README.md); it counts as so many degrees of freedom.
 RUN_NOISE, _RUN_NOISE_FREEDOM = 0.1, 5
-# Rounds in which windows and h settle.
-_ROUNDS = 3
+# Last points of each curve that h is learned from. Points that a window would leave out are among
+# them: a window keeps what happens to lie on a line, so what is left in it shows too little noise.
+# Earlier points are not, since a flat start is not noise.
+_NOISE_POINTS = 3
 # Spread of the slopes of one pool around their mean before two curves are known.
 _SPREAD_GUESS = 0.1
 
@@ -159,27 +175,34 @@ class Fit:
 
     Attributes:
         intercept: a, ln error at one sample.
-        slope: b, at most 0.
+        slope: b, as points and prior ask for it; above 0 where the error seems to grow.
+        middle: x and y of the points' weighted mean, which every fitted line passes through.
         covariance: C, 2 x 2.
         chi_square: misfit of the points against their noise.
         freedom: points minus parameters that the points themselves determine.
-        rising: the data asked for a rising error; the slope was held at 0 instead.
         first: samples of the first point used.
         last: samples of the last point used.
         loss: mean squared residual in ln error.
         run_noise: h.
+        may_rise: a growing error is extrapolated as it is; else it is held flat.
     """
 
     intercept: float
     slope: float
+    middle: tuple[float, float]
     covariance: tuple[tuple[float, float], tuple[float, float]]
     chi_square: float
     freedom: int
-    rising: bool
     first: int
     last: int
     loss: float
     run_noise: float = 0.0
+    may_rise: bool = False
+
+    @property
+    def rising(self) -> bool:
+        """Whether points and prior ask for an error that grows with data."""
+        return self.slope > 0
 
     @property
     def goodness(self) -> float:
@@ -203,7 +226,9 @@ class Fit:
             variance *= max(1.0, self.chi_square / self.freedom)
         drift = _SLOPE_DRIFT * max(0.0, x - math.log(self.last))
         s = math.sqrt(variance + drift**2 + self.run_noise**2)
-        return self.intercept + self.slope * x, s
+        slope = self.slope if self.may_rise else min(self.slope, 0.0)
+        mid_x, mid_y = self.middle
+        return mid_y + slope * (x - mid_x), s
 
 
 def fit_log_linear(
@@ -218,8 +243,8 @@ def fit_log_linear(
         run_noise: h, at least 0.
 
     Returns:
-        The fit. A slope that would be positive (error growing with data) is held at 0 and said
-        so in `rising`: more data is not extrapolated to make things worse.
+        The fit. A slope above 0 (error growing with data) is kept as it is, since a pool's mean
+        slope would be biased by slopes that were cut off; see `Fit.log_error`.
 
     Raises:
         SearchError: with fewer different sample counts than that.
@@ -243,19 +268,18 @@ def fit_log_linear(
     if prior:
         precision += prior.spread**-2
         target += prior.mean * prior.spread**-2
-    rising = target > 0
-    slope = 0.0 if rising else target / precision
+    slope = target / precision
     intercept = mid_y - slope * mid_x
     squares = [(u - intercept - slope * v) ** 2 for v, u in zip(x, y, strict=True)]
-    parameters = 1 if rising or len(points) == 1 else 2
+    parameters = min(len(points), 2)
     c_ab = -mid_x / precision
     return Fit(
         intercept=intercept,
         slope=slope,
+        middle=(mid_x, mid_y),
         covariance=((1 / total + mid_x**2 / precision, c_ab), (c_ab, 1 / precision)),
         chi_square=sum(w * r for w, r in zip(weight, squares, strict=True)),
         freedom=len(points) - parameters,
-        rising=rising,
         first=min(point.samples for point in points),
         last=max(point.samples for point in points),
         loss=sum(squares) / len(points),
@@ -292,11 +316,13 @@ def pooled_run_noise(curves: Sequence[Sequence[Point]]) -> float:
     of their squared residuals over F times the squares of sigma, at least 0. So a pool without a
     curve of three points takes .1, and one with many what they show.
 
+    The last three points of each curve count, before any is left out as a flat start.
+
     Args:
-        curves: points of each; those of fewer than three say nothing.
+        curves: points of each, by ascending samples; those of fewer than three say nothing.
     """
     excess, freedom = 0.0, 0
-    for points in curves:
+    for points in (own[-_NOISE_POINTS:] for own in curves):
         if len(points) > 2:  # noqa: PLR2004 - a line passes through two
             fit = fit_log_linear(points, run_noise=RUN_NOISE)
             known = float(np.mean([point.log_noise**2 for point in points]))
@@ -313,13 +339,10 @@ def fit_pool(points: Mapping[Key, Sequence[Point]], *, least: int) -> dict[Key, 
         points: of each candidate, by ascending samples, at least p of them.
         least: p.
     """
-    run_noise, windows = RUN_NOISE, dict(points)
-    for _ in range(_ROUNDS):
-        windows = {
-            key: stable_window(own, least=least, run_noise=run_noise)
-            for key, own in points.items()
-        }
-        run_noise = pooled_run_noise(list(windows.values()))
+    run_noise = pooled_run_noise(list(points.values()))
+    windows = {
+        key: stable_window(own, least=least, run_noise=run_noise) for key, own in points.items()
+    }
     alone = [fit_log_linear(window, run_noise=run_noise) for window in windows.values()]
     slope = pooled_slope(alone)
     return {
@@ -379,13 +402,14 @@ def fit_as_in_paper(
     return Fit(
         intercept=float(intercept),
         slope=float(slope),
+        middle=(float(x.mean()), float(y.mean())),
         covariance=_as_rows((solve * noise**2) @ solve.T),
         chi_square=float(np.sum((residual / noise) ** 2)),
         freedom=len(last) - 2,
-        rising=bool(slope > 0),
         first=last[0].samples,
         last=last[-1].samples,
         loss=loss,
+        may_rise=True,
     )
 
 

@@ -39,6 +39,8 @@ _PAIR_PARAMETERS = frozenset((VISION_ENCODER, LLM, VISION_ENCODER_INDEX, LLM_IND
 
 # User attributes of a trial.
 PAIR = "mordal:pair"
+# The pair as it is shown, for people who look at trials in the dashboard.
+NAME = "mordal:candidate"
 RUNGS = "mordal:rungs"
 # Why the pair could not be trained or scored; counts against it.
 FAILURE = "mordal:failure"
@@ -51,7 +53,8 @@ LOST_SECONDS = "mordal:lost_seconds"
 # On a trial of its own: failures of earlier trials no longer count, of these pairs or of "all".
 RETRY = "mordal:retry"
 CONTINUES = "mordal:continues_trial"
-ESTIMATE = "mordal:estimate"
+# System attribute of a trial, with the rung behind it: values of the documents of a score.
+ANSWERS = "mordal:answers"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class CandidateHistory:
         granted: rung up to which a running trial was asked for; 0 without one.
         failures: trials of it that ended in a failure of their own (not interrupted ones).
         failure: reason of the newest such failure.
+        last_failure: number of the trial that ended in it; None without any.
         overruled: trials that ended before the rung that the plan had asked them for, of rungs
             that are not scored yet: another pruner, or the objective, stopped them.
         last_trial: number of the newest trial that reported a score; None without any.
@@ -93,6 +97,7 @@ class CandidateHistory:
     granted: int = 0
     failures: int = 0
     failure: str | None = None
+    last_failure: int | None = None
     overruled: int = 0
     last_trial: int | None = None
     other_seconds: float = 0.0
@@ -119,9 +124,25 @@ class CandidateHistory:
         return sum(m.eval_seconds for m in self.measurements)
 
     @property
+    def train_spent(self) -> float:
+        """Device-seconds of training that its scores cost, without what was found trained."""
+        spent, before = 0.0, 0.0
+        for m in self.measurements:
+            own = m.train_seconds - before if m.train_spent is None else m.train_spent
+            spent, before = spent + max(own, 0.0), max(before, m.train_seconds)
+        return spent
+
+    @property
+    def eval_spent(self) -> float:
+        """Device-seconds of evaluation that its scores cost, without those found scored."""
+        return sum(
+            m.eval_seconds if m.eval_spent is None else m.eval_spent for m in self.measurements
+        )
+
+    @property
     def seconds(self) -> float:
-        """Device-seconds spent on it, failed trials included."""
-        return self.train_seconds + self.eval_seconds + self.other_seconds
+        """Device-seconds spent on it, failed trials included, found results not."""
+        return self.train_spent + self.eval_spent + self.other_seconds
 
 
 _NOTHING = CandidateHistory()
@@ -370,7 +391,7 @@ def _further_parameters(trial: FrozenTrial) -> tuple[Parameter, ...]:
 def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
     """What a trial stores of a score beside Optuna's own intermediate value."""
     always = ("stderr", "documents", "train_seconds", "eval_seconds")
-    known = ("nll", "nll_stderr", "guessed")
+    known = ("nll", "nll_stderr", "guessed", "train_spent", "eval_spent")
     return {name: getattr(measurement, name) for name in always} | {
         name: value for name in known if (value := getattr(measurement, name)) is not None
     }
@@ -403,7 +424,7 @@ def _merge(
     candidate = candidate_of(trials[0])
     since = max(cleared.get(None, -1), cleared.get(candidate, -1))
     counted = [trial for trial in trials if trial.number > since]
-    failures = [reason for trial in counted if (reason := _own_failure(trial))]
+    failures = [(reason, t.number) for t in counted if (reason := _own_failure(t))]
     running = [t for t in trials if t.number not in gone and _is_running(t)]
     own = _one_configuration(trials)
     measurements = _measurements(own, minimize=minimize)
@@ -413,7 +434,8 @@ def _merge(
         running=bool(running),
         granted=max((mark.samples for t in running if (mark := mark_of(t))), default=0),
         failures=len(failures),
-        failure=failures[-1] if failures else None,
+        failure=failures[-1][0] if failures else None,
+        last_failure=failures[-1][1] if failures else None,
         overruled=sum(_stopped_short(trial, top) for trial in counted),
         last_trial=max((t.number for t in own if t.intermediate_values), default=None),
         other_seconds=sum(_other_seconds(trial) for trial in trials),
@@ -441,8 +463,12 @@ def _measurements(trials: Sequence[FrozenTrial], *, minimize: bool) -> tuple[Mea
                 wanted = samples not in measured and (repeated or str(samples) in details)
                 if wanted and is_score(value):
                     score = 1.0 - value if minimize else float(value)
-                    stored = details.get(str(samples), {})
-                    measured[samples] = Measurement(samples=samples, score=score, **stored)
+                    measured[samples] = Measurement(
+                        samples=samples,
+                        score=score,
+                        answers=trial.system_attrs.get(f"{ANSWERS}:{samples}"),
+                        **details.get(str(samples), {}),
+                    )
     return tuple(measured[samples] for samples in sorted(measured))
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import History
+    from mordal_optuna.search.joint import Posterior
     from mordal_optuna.search.ranking import Beliefs
 
 # Before the pool has shown B: errors fall as fast as -ln p does, give or take half of that.
@@ -145,7 +146,11 @@ def _hinge(
 
 
 class LikelihoodRanker(Ranker):
-    """Ranks as `Ranker` does, but extrapolates the likelihood and reads the error off it."""
+    """Ranks each pair alone; extrapolates the likelihood and reads the error off it."""
+
+    def posterior(self, history: History) -> Posterior:
+        """By what the likelihood says of each pair; errors are not looked at together."""
+        return self._one_by_one(history)
 
     def extrapolations(self, history: History) -> Beliefs:
         """What the likelihood's curves say of candidates with at least p points below D.
@@ -156,13 +161,13 @@ class LikelihoodRanker(Ranker):
         points = {
             candidate: [LikelihoodPoint.of(m) for m in below]
             for candidate, known in history.candidates.items()
-            if len(below := self._below(known)) >= self._points
+            if len(below := self._below(known)) >= self.points
         }
         if not points:
             return {}
         line = pooled_line([m for k in history.candidates.values() for m in k.measurements])
         found: dict[Candidate, Belief] = {}
-        for candidate, fit in fit_pool(points, least=self._points).items():
+        for candidate, fit in fit_pool(points, least=self.points).items():
             y, s = line.read(*fit.log_error(self._full))
             found[candidate] = Belief(y, s, "extrapolated", fit.rising)
         return found

@@ -229,12 +229,11 @@ class ListPlan(PooledPlan):
             budget=budget,
         )
 
-    def winner(self, history: History) -> Estimate | None:
-        """As for every plan; or the best of all where the untrained count as looked at."""
+    def _leader(self, history: History) -> Candidate | None:
         scored = any(known.measurements for known in history.candidates.values())
         if self._untrained_finalists and scored:
-            return self.ranking(history)[0]
-        return super().winner(history)
+            return self.ranking(history)[0].candidate
+        return super()._leader(history)
 
     def _search_jobs(self, history: History) -> Sequence[Job]:
         def own(candidate: Candidate) -> Iterator[Job]:

@@ -216,8 +216,25 @@ class Plan(Protocol):
         """What is believed of every candidate of the pool at r = 1, best first."""
         ...
 
-    def winner(self, history: History) -> Estimate | None:
-        """The best of those the search has looked at closely; None before any score."""
+    @property
+    def answer_rung(self) -> int:
+        """The highest rung that the plan asks for: that at which its winner is measured."""
+        ...
+
+    @property
+    def close_rung(self) -> int:
+        """The lowest rung of those at which the plan compares the leaders."""
+        ...
+
+    def answer(self, history: History, candidate: Candidate) -> float | None:
+        """The value that decides between candidates at the end, 0..1; None before it is final."""
+        ...
+
+    def winner(self, history: History) -> Candidate | None:
+        """The candidate with the best answer, or who leads before there is any.
+
+        None before any score.
+        """
         ...
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:
@@ -341,18 +358,53 @@ class PooledPlan(ABC):
         """What is believed of every candidate of the pool at r = 1, best first."""
         return self._ranker.rank(history)
 
-    def winner(self, history: History) -> Estimate | None:
-        """The best of those scored at R or above, or else of those with any score.
+    @property
+    def answer_rung(self) -> int:
+        """The highest rung that the plan asks for: that at which its winner is measured.
 
-        In a race only the furthest count: whoever was left behind has lost a comparison, and a
-        curve that promises more has fewer points.
+        D where the leaders are trained fully; R where the curves are trusted; in a race the last
+        rung at which two are compared, or D where its winner is trained on.
         """
+        if not self._finish_by.finalists:
+            return self._search_rungs[-1]
+        if not self._finish_by.race or self._finish_by.train_winner:
+            return self._rungs[-1]
+        places = zip(self._finish_by.race, self._finish_by.places(), strict=True)
+        compared = [rung for rung, count in places if count > 1]
+        return compared[-1] if compared else self._search_rungs[-1]
+
+    @property
+    def close_rung(self) -> int:
+        """The lowest rung of those at which the plan compares the leaders."""
+        return min(self.finish_rungs[0], self.answer_rung)
+
+    def answer(self, history: History, candidate: Candidate) -> float | None:
+        """The score at the highest rung that the plan asks for; None before it is known."""
+        return self._ranker.answer(history.of(candidate), self.answer_rung)
+
+    def winner(self, history: History) -> Candidate | None:
+        """The best measured at the highest rung that the plan asks for.
+
+        Before there is any: who leads those that have come furthest, or, where nobody has come
+        up to R, those with any score. None before any score.
+        """
+        answers = {c: a for c in history.candidates if (a := self.answer(history, c)) is not None}
+        if answers:
+            ranked = [e.candidate for e in self._ranker.rank_trained(history)]
+            # Of equal ones the first to be measured, as Optuna's best trial is.
+            return max(
+                (c for c in ranked if c in answers),
+                key=lambda c: (answers[c], -(history.of(c).last_trial or 0)),
+            )
+        return self._leader(history)
+
+    def _leader(self, history: History) -> Candidate | None:
         ranking = self._ranker.rank_trained(history)
         close = [e for e in ranking if e.samples >= self._search_rungs[-1]]
         if close and self._finish_by.race:
             furthest = max(e.samples for e in close)
             close = [e for e in close if e.samples == furthest]
-        return next(iter(close or ranking), None)
+        return next((e.candidate for e in close or ranking), None)
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:
         """Whether the candidate is scored at R or above."""
@@ -411,7 +463,7 @@ class PooledPlan(ABC):
         finalists = rivals[: self._finish_by.finalists]
         if self._finish_by.race and finalists:
             return self._race(history, finalists)
-        jobs = self._missing(history, finalists, full)
+        jobs = self._missing(history, finalists, full) or self._challenge(history)
         if jobs:
             return jobs
         if len(rivals) == 1 and self._led_before(history, rivals[0]):
@@ -419,7 +471,21 @@ class PooledPlan(ABC):
                 "order settled: the leader is the same at the last two rungs and has no rival "
                 "within the noise"
             )
-        return Finished(f"pool exhausted: {len(finalists)} finalists fully trained")
+        trained = sum(bool(known.at(full)) for known in history.candidates.values())
+        return Finished(f"pool exhausted: {trained} finalists fully trained")
+
+    def _challenge(self, history: History) -> list[Job]:
+        """Whoever leads by a curve, while fewer than all places of the finish were taken.
+
+        Scores of finalists can disappoint, and whoever led then was told apart too early.
+        """
+        full = self._rungs[-1]
+        trained = [c for c, known in history.candidates.items() if known.at(full)]
+        if not 0 < len(trained) < self._finish_by.finalists:
+            return []
+        ranking = [e for e in self._contenders(history) if self._usable(history, e.candidate)]
+        leaders = [e.candidate for e in ranking[:1] if e.candidate not in trained]
+        return [Job(candidate, full, "finish") for candidate in leaders]
 
     def _race(self, history: History, finalists: Sequence[Candidate]) -> list[Job] | Finished:
         """Halve the finalists from rung to rung until one is left."""
@@ -434,8 +500,8 @@ class PooledPlan(ABC):
             jobs = self._missing(history, left, rung)
             if jobs:
                 return jobs
-        if self._finish_by.train_winner and not history.of(left[0]).at(full):
-            return [Job(left[0], full, "finish")]
+        if not history.of(left[0]).at(self.answer_rung):  # so far, or nobody was left to race
+            return [Job(left[0], self.answer_rung, "finish")]
         return Finished(f"race won: the last of {len(finalists)} finalists")
 
     def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:

@@ -11,7 +11,7 @@ Symbols:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,11 @@ from mordal_optuna.search.curves import (
     fit_pool,
 )
 from mordal_optuna.search.history import History
+from mordal_optuna.search.joint import (
+    Posterior,
+    independent_posterior,
+    joint_posterior,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +45,8 @@ Known = Literal["measured", "extrapolated", "inferred"]
 _SPREAD_PRIOR = 0.3
 # Spread of the interaction of encoder and LLM in ln error, assumed where additivity is.
 _INTERACTION = 0.1
+# Stands for a candidate that is looked at alone.
+_ANYONE = Candidate("", "")
 # Histories whose estimates are kept. One step of a search asks for those of a few: all scores,
 # and those below each rung of the race, which stay the same from step to step.
 _KEPT = 8
@@ -54,11 +61,13 @@ class Estimate:
         value: the estimate, 0..1.
         low: lower end of the interval.
         high: upper end of the interval.
-        known: measured (fully trained), extrapolated (from its own curve), inferred (from its
-            cluster, or from fewer points than a curve needs and how the pool's errors fell).
+        known: measured (fully trained), extrapolated (scored at as many rungs as a curve needs),
+            inferred (from fewer, or from other pairs alone).
         samples: highest rung it was scored at; 0 if never trained.
         seconds: device-seconds spent on it.
         rising: its own points asked for an error that grows with data.
+        best: probability of being the best pair of the pool; None where only pairs with scores
+            were looked at.
     """
 
     candidate: Candidate
@@ -69,6 +78,7 @@ class Estimate:
     samples: int
     seconds: float
     rising: bool = False
+    best: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +97,14 @@ Beliefs = dict[Candidate, Belief]
 class Ranker:
     """Turns a history into a ranking of the whole pool.
 
-    Fully trained candidates count as measured; those with p points or more by their own curve
-    (see `curves.fit_pool`); those with fewer by how much the errors of the others fell over the
-    same samples; those never trained by their cluster.
+    The whole pool is ranked by all scores together (see `joint`). The trained alone, whom a search
+    asks for at every step, are ranked by what is known of each: fully trained candidates by their
+    score; those with p points or more by their own curve (see `curves.fit_pool`); those with fewer
+    by how much the errors of the others fell over the same samples.
+
+    Attributes:
+        points: p, scores below D that make a curve.
+        confidence: of all intervals, 0..1.
     """
 
     def __init__(
@@ -105,7 +120,8 @@ class Ranker:
         """
         self._tree = tree
         self._full = full_samples
-        self._points = points
+        self.points = points
+        self.confidence = confidence
         self._z = NormalDist().inv_cdf(0.5 + confidence / 2)
         self._remember()
 
@@ -126,9 +142,9 @@ class Ranker:
         points = {
             candidate: below
             for candidate, known in history.candidates.items()
-            if len(below := self._below(known)) >= self._points
+            if len(below := self._below(known)) >= self.points
         }
-        return fit_pool(points, least=self._points)
+        return fit_pool(points, least=self.points)
 
     def extrapolations(self, history: History) -> Beliefs:
         """What their own curves say of the candidates that have one."""
@@ -157,15 +173,49 @@ class Ranker:
                 found[candidate] = self._from_others(known, falls[top])
         return found
 
+    def posterior(self, history: History) -> Posterior:
+        """What is believed of the whole pool at r = 1, and who is the best of it."""
+        scores = [(c, m) for c, known in history.candidates.items() for m in known.measurements]
+        return joint_posterior(scores, self._tree.candidates, self._full)
+
     def rank(self, history: History) -> tuple[Estimate, ...]:
         """All candidates of the pool, best estimate first; ties in the pool's order."""
+        return self.estimates(history, self.posterior(history))
+
+    def estimates(self, history: History, found: Posterior) -> tuple[Estimate, ...]:
+        """The same from a posterior that is known."""
+        fits = self.fits(history)
+        estimates = []
+        rows = zip(found.mean.tolist(), found.deviation.tolist(), found.best.tolist(), strict=True)
+        for candidate, (y, s, best) in zip(found.candidates, rows, strict=True):
+            fit = fits.get(candidate)
+            belief = Belief(
+                y, s, self._provenance(history.of(candidate)), bool(fit and fit.rising)
+            )
+            estimates.append(replace(self._estimate(history, candidate, belief), best=best))
+        return tuple(sorted(estimates, key=lambda e: -e.value))  # stable
+
+    def _provenance(self, known: CandidateHistory) -> Known:
+        if known.at(self._full):
+            return "measured"
+        return "extrapolated" if len(known.measurements) >= self.points else "inferred"
+
+    def _one_by_one(self, history: History) -> Posterior:
+        """The same from what is known of each pair alone, errors taken as independent."""
         beliefs = self.beliefs(history)
         by_cluster: Beliefs = {}
-        whole = {
-            candidate: beliefs.get(candidate) or self._untrained(candidate, beliefs, by_cluster)
+        whole = [
+            beliefs.get(candidate) or self._untrained(candidate, beliefs, by_cluster)
             for candidate in self._tree.candidates
-        }
-        return self._sorted(history, whole)
+        ]
+        return independent_posterior(
+            self._tree.candidates, [belief.y for belief in whole], [belief.s for belief in whole]
+        )
+
+    def answer(self, known: CandidateHistory, rung: int) -> float | None:
+        """What decides between candidates scored at a rung: that score; None without it."""
+        found = known.at(rung)
+        return found.score if found else None
 
     def rank_trained(self, history: History) -> tuple[Estimate, ...]:
         """The same of the candidates with a score only; quick for large pools."""
@@ -294,10 +344,29 @@ class PaperRanker(Ranker):
         super().__init__(tree, full_samples, confidence=confidence, points=points)
         self._delta = delta
 
+    def posterior(self, history: History) -> Posterior:
+        """By the paper's own estimates, which look at each pair alone."""
+        return self._one_by_one(history)
+
+    def answer(self, known: CandidateHistory, rung: int) -> float | None:
+        """The paper's f(1), which no score of another pair ever changes; None before that rung."""
+        if not known.at(rung):
+            return None
+        belief = self.beliefs(History({_ANYONE: known}))[_ANYONE]
+        return _score(belief.y)
+
+    def _provenance(self, known: CandidateHistory) -> Known:
+        if known.at(self._full):
+            return "measured"
+        accepted = fit_as_in_paper(
+            self._below(known), points_needed=self.points, delta=self._delta
+        )
+        return "extrapolated" if accepted else "inferred"
+
     def fits(self, history: History) -> dict[Candidate, Fit]:
         """The accepted fits."""
         fits = {
-            c: fit_as_in_paper(self._below(known), points_needed=self._points, delta=self._delta)
+            c: fit_as_in_paper(self._below(known), points_needed=self.points, delta=self._delta)
             for c, known in history.candidates.items()
         }
         return {c: fit for c, fit in fits.items() if fit}
@@ -342,6 +411,10 @@ class AdditiveRanker(Ranker):
         """
         super().__init__(tree, full_samples, confidence=confidence, points=points)
         self._centre = centre
+
+    def posterior(self, history: History) -> Posterior:
+        """By the sums, which look at the cross alone."""
+        return self._one_by_one(history)
 
     def _untrained(
         self, candidate: Candidate, beliefs: Mapping[Candidate, Belief], by_cluster: Beliefs

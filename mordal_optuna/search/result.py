@@ -10,6 +10,7 @@ import numpy as np
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.search.stored import store_value, stored_value
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Fit, Measurement
-    from mordal_optuna.search.history import History
+    from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
+    from mordal_optuna.search.standings import Group, Standing
 
 # User attributes of a study.
 CONFIG = "mordal:config"
@@ -110,6 +112,7 @@ class Costs:
         evaluation: all scores.
         lost: trials that failed or whose worker was lost, beside what their scores tell; and
             trials of objectives that tell no seconds.
+        reused: what checkpoints and scores cost that another study had left; not spent again.
     """
 
     features: float
@@ -118,11 +121,26 @@ class Costs:
     training: float
     evaluation: float
     lost: float = 0.0
+    reused: float = 0.0
 
     @property
     def total(self) -> float:
-        """All of them."""
-        return sum(getattr(self, part.name) for part in fields(self))
+        """All that was spent."""
+        return sum(getattr(self, p.name) for p in fields(self) if p.name != "reused")
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """A pair that is estimated above the winner, and was trained on fewer samples.
+
+    Attributes:
+        estimate: what is believed of it.
+        seconds: device-seconds to train it as far as the winner and score it there; None where
+            no costs are known.
+    """
+
+    estimate: Estimate
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -133,9 +151,14 @@ class StudyResult:
         study: its name.
         task: the target task.
         method: how it was searched.
-        ranking: the whole pool, best first.
-        winner: the best of those that the search has looked at closely.
-        tie_set: those that cannot be told from the best of the ranking.
+        ranking: the whole pool as it is shown: the winner, those within noise of it, those that
+            may be the best, those hardly tested, those that are worse.
+        winner: the best of those measured at the highest rung that the plan asks for.
+        final: whether there is such a pair; else the winner is who leads so far.
+        standings: of each pair beside the winner, and why.
+        challengers: those that are estimated above the winner, the most probable best first.
+        settling_seconds: device-seconds to train all that are within noise of the winner on all
+            of D, and to score them; 0 where all are, None where no costs are known.
         curves: scores by ascending samples, by candidate.
         fits: fitted curves, where there are enough points.
         full_samples: D.
@@ -146,7 +169,7 @@ class StudyResult:
         stopped_because: why the search ended; None while it has not.
         representation: similarities and clusters; None where the method needs none.
         further_scores: the winner on other tasks.
-        failures: reason of the last failure, by candidate.
+        failures: reason of the last failure, of candidates that did not succeed after it.
         config: the resolved study file.
     """
 
@@ -155,7 +178,10 @@ class StudyResult:
     method: str
     ranking: tuple[Estimate, ...]
     winner: Estimate
-    tie_set: tuple[Candidate, ...]
+    final: bool
+    standings: Mapping[Candidate, Standing]
+    challengers: tuple[Challenger, ...]
+    settling_seconds: float | None
     curves: Mapping[Candidate, tuple[Measurement, ...]]
     fits: Mapping[Candidate, Fit]
     full_samples: int
@@ -166,6 +192,15 @@ class StudyResult:
     further_scores: tuple[FurtherScore, ...] = ()
     failures: Mapping[Candidate, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> Measurement:
+        """The winner's score at the highest rung that it was trained to."""
+        return self.curves[self.winner.candidate][-1]
+
+    def group(self, group: Group) -> tuple[Estimate, ...]:
+        """The pairs of a group, in the ranking's order."""
+        return tuple(e for e in self.ranking if self.standings[e.candidate].group == group)
 
     @property
     def full_runs(self) -> float | None:
@@ -195,20 +230,26 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         SearchError: if no candidate was scored.
     """
     history = study_history(study)
-    ranking = plan.ranking(history)
     winner = plan.winner(history)
     if winner is None:
         raise SearchError(
             f"study {study.study_name!r} has no score yet; a result needs at least one"
         )
+    posterior = plan.ranker.posterior(history)
+    ranking = plan.ranker.estimates(history, posterior)
+    stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
+    shown = in_order(ranking, stand, winner)
     representation = stored_representation(study)
     return StudyResult(
         study=study.study_name,
         task=task,
         method=method,
-        ranking=ranking,
-        winner=winner,
-        tie_set=tuple(e.candidate for e in plan.ranker.tie_set(ranking)),
+        ranking=shown,
+        winner=shown[0],
+        final=plan.answer(history, winner) is not None,
+        standings=stand,
+        challengers=_challengers(plan, history, shown),
+        settling_seconds=_settling_seconds(plan, history, stand),
         curves={c: h.measurements for c, h in history.candidates.items() if h.measurements},
         fits=plan.ranker.fits(history),
         full_samples=plan.rungs[-1],
@@ -217,7 +258,9 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         stopped_because=study.user_attrs.get(STOPPED_BECAUSE),
         representation=representation,
         further_scores=_further_scores(study.user_attrs.get(FURTHER_SCORES) or ()),
-        failures={c: h.failure for c, h in history.candidates.items() if h.failure},
+        failures={
+            c: h.failure for c, h in history.candidates.items() if h.failure and _is_failing(h)
+        },
         config=stored_value(study.user_attrs, CONFIG) or {},
     )
 
@@ -236,6 +279,53 @@ def full_run_seconds(history: History, full_samples: int) -> float | None:
     return float(np.mean(runs)) if any(runs) else None
 
 
+def further_seconds(history: History, candidate: Candidate, samples: int) -> float | None:
+    """Device-seconds to train a candidate on to a rung and score it there; 0 if it was.
+
+    By what its own samples took, or where it was never trained those of the pool on average. None
+    where no score came with its device-seconds.
+    """
+    known = history.of(candidate)
+    if known.at(samples):
+        return 0.0
+    told = [k for k in history.candidates.values() if k.train_seconds]
+    own = [known] if known.train_seconds else told
+    if not own:
+        return None
+    training = sum(k.train_seconds for k in own) / sum(k.top for k in own)
+    scores = sum(len(k.measurements) for k in own)
+    evaluation = sum(k.eval_seconds for k in own) / scores
+    return training * (samples - known.top) + evaluation
+
+
+def _challengers(
+    plan: Plan, history: History, shown: Sequence[Estimate]
+) -> tuple[Challenger, ...]:
+    """Those estimated above the winner that were trained on fewer samples than it."""
+    winner = shown[0]
+    above = [e for e in shown if e.value > winner.value and e.samples < winner.samples]
+    return tuple(
+        Challenger(e, further_seconds(history, e.candidate, plan.answer_rung))
+        for e in sorted(above, key=lambda e: -(e.best or 0.0))
+    )
+
+
+def _settling_seconds(
+    plan: Plan, history: History, stand: Mapping[Candidate, Standing]
+) -> float | None:
+    tied = [candidate for candidate, standing in stand.items() if standing.group == "tied"]
+    if len(tied) == 1:
+        return 0.0
+    each = [further_seconds(history, candidate, plan.rungs[-1]) for candidate in tied]
+    known = [seconds for seconds in each if seconds is not None]
+    return sum(known) if len(known) == len(each) else None
+
+
+def _is_failing(known: CandidateHistory) -> bool:
+    """Whether its last failure was not followed by a score."""
+    return known.last_failure is not None and known.last_failure > (known.last_trial or -1)
+
+
 def _costs(history: History, representation: Representation | None) -> Costs:
     before = representation.seconds if representation else {}
     known = history.candidates.values()
@@ -243,9 +333,10 @@ def _costs(history: History, representation: Representation | None) -> Costs:
         features=float(before["features"]) if before else 0.0,
         similarity=float(before["similarity"]) if before else 0.0,
         warmup=float(before["warmup"]) if before else 0.0,
-        training=sum(h.train_seconds for h in known),
-        evaluation=sum(h.eval_seconds for h in known),
+        training=sum(h.train_spent for h in known),
+        evaluation=sum(h.eval_spent for h in known),
         lost=sum(h.other_seconds for h in known),
+        reused=sum(h.train_seconds - h.train_spent + h.eval_seconds - h.eval_spent for h in known),
     )
 
 

@@ -302,7 +302,7 @@ class CkaClusterSampler(BaseSampler):
         winner = self._plan.winner(history)
         if winner is None:
             return Candidate(self._plan.vision_encoders[0], self._plan.llms[0])
-        return winner.candidate
+        return winner
 
     def _stop(self, study: Study, end: Finished) -> bool:
         """Say why the search ends and stop the study; whether there was a loop to stop."""

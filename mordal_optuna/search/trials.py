@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.study import _optimize
+from optuna.trial import Trial
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
 
-def set_system_attribute(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
+def set_system_attribute(study: Study, trial: FrozenTrial | Trial, key: str, value: Any) -> None:
     """Store a system attribute of a running trial.
 
     Args:
         study: that the trial belongs to.
         trial: running.
         key: name of the attribute.
-        value: plain, as JSON has it, of at most 2,045 characters.
+        value: plain, as JSON has it, of at most 65,535 characters.
     """
     study._storage.set_trial_system_attr(trial._trial_id, key, value)
 
@@ -41,6 +42,16 @@ def set_trial_attribute(study: Study, number: int, key: str, value: Any) -> None
     storage = study._storage
     trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     storage.set_trial_user_attr(trial, key, value)
+
+
+def trial_handle(study: Study, trial: FrozenTrial) -> Trial:
+    """A trial as optuna-dashboard takes it, to put a note beside it; nothing is sampled.
+
+    Args:
+        study: that the trial belongs to.
+        trial: in any state.
+    """
+    return Trial(study, trial._trial_id)
 
 
 def raised_by_objective() -> BaseException | None:
