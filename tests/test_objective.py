@@ -21,15 +21,15 @@ from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import (
     CONTINUES,
-    ESTIMATE,
     FAILURE,
     INTERRUPTED,
     LOST_SECONDS,
+    NAME,
     RUNGS,
     candidate_of,
 )
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
 from mordal_optuna.store import LocalClaims
 from tests.search.synthetic import FULL, plan, search, table
 from tests.search.synthetic import RUNGS as SAMPLES
@@ -56,13 +56,17 @@ def test_a_promoted_trial_repeats_its_curve_and_links_back() -> None:
         assert set(trial.user_attrs[RUNGS]) == {str(samples) for samples in new}
 
 
-def test_complete_means_settled_and_the_value_is_the_estimate() -> None:
+def test_complete_means_measured_as_far_as_the_plan_goes_and_the_value_is_that_score() -> None:
+    """So the best trial is the winner; an extrapolation would grow stale in the storage."""
     study = search(plan(), table())
-    for trial in study.get_trials(states=(TrialState.COMPLETE,)):
-        assert trial.value == pytest.approx(trial.user_attrs[ESTIMATE]["value"])
-        assert set(SAMPLES) <= set(trial.intermediate_values)
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert complete
+    for trial in complete:
+        assert max(trial.intermediate_values) == plan().answer_rung == FULL
+        assert trial.value == trial.intermediate_values[FULL]
     for trial in study.get_trials(states=(TrialState.PRUNED,)):
-        assert trial.user_attrs[ESTIMATE]["known"] == "inferred"
+        assert max(trial.intermediate_values) < FULL
+    assert candidate_of(study.best_trial) == plan().winner(study_history(study))
 
 
 def test_a_failure_is_stored_with_its_reason_and_the_search_goes_on() -> None:
@@ -141,7 +145,7 @@ def test_an_outage_is_no_failure_of_the_candidate() -> None:
     error.__cause__ = OSError(errno.ENOSPC, "no space left")
     trial, raised = ended(error)
     assert isinstance(raised, InfrastructureError)
-    assert trial.user_attrs.keys() == {INTERRUPTED, LOST_SECONDS}
+    assert trial.user_attrs.keys() == {NAME, INTERRUPTED, LOST_SECONDS}
     assert trial.user_attrs[INTERRUPTED] == str(raised)
     assert "checkpoint '/c': cannot be written" in str(raised)
 
@@ -150,7 +154,7 @@ def test_an_outage_is_no_failure_of_the_candidate() -> None:
 def test_an_interruption_is_no_failure_of_the_candidate(error: BaseException) -> None:
     trial, raised = ended(error)
     assert raised is error
-    assert trial.user_attrs.keys() == {INTERRUPTED, LOST_SECONDS}
+    assert trial.user_attrs.keys() == {NAME, INTERRUPTED, LOST_SECONDS}
 
 
 def test_an_interruption_is_not_replaced_by_an_outage_on_the_way_out() -> None:
@@ -168,4 +172,4 @@ def test_an_interruption_is_not_replaced_by_an_outage_on_the_way_out() -> None:
 def test_a_failure_is_stored_with_the_time_it_took(error: Exception, reason: str) -> None:
     trial, raised = ended(error)
     assert raised is error
-    assert trial.user_attrs == {FAILURE: reason, LOST_SECONDS: 5.0}
+    assert trial.user_attrs == {NAME: "clip + llama", FAILURE: reason, LOST_SECONDS: 5.0}

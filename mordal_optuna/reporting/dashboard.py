@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 from mordal_optuna.reporting import figures, words
 from mordal_optuna.search.history import FAILURE, INTERRUPTED, candidate_of
-from mordal_optuna.search.trials import trial_handle
+from mordal_optuna.search.trials import trial_handles
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -105,11 +105,16 @@ def _note_trials(study: Study, result: StudyResult) -> None:
 
     noted = study.user_attrs.get(_NOTED, 0)
     trials = study.get_trials(deepcopy=False)
-    for trial in trials:
-        ended = trial.state.is_finished() and trial.number >= noted
+    new = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE
+        or (trial.state.is_finished() and trial.number >= noted)
+    ]
+    for trial, handle in zip(new, trial_handles(study, new), strict=True):
         text = _trial_note(trial, result)
-        if text and (ended or trial.state == TrialState.COMPLETE):
-            save_note(trial_handle(study, trial), text)
+        if text:
+            save_note(handle, text)
     running = [trial.number for trial in trials if not trial.state.is_finished()]
     study.set_user_attr(_NOTED, min(running, default=len(trials)))
 

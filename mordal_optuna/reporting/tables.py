@@ -40,9 +40,9 @@ def print_result(result: StudyResult, console: Console) -> None:
     for table in _ranking(result):
         console.print(table, highlight=False)
     console.print(
-        "measured: score and samples. to winner: points from the winner's score at the same rung "
-        f"± what noise allows.\nestimate: of the score after all {result.full_samples:,} samples, "
-        "with its interval. best: probability of being the best pair.",
+        "measured: score and samples. to winner: points from its score at the same rung ± noise.\n"
+        f"estimate: of the score after all {result.full_samples:,} samples, with its interval. "
+        "best: probability of that.",
         style="dim",
         highlight=False,
     )

@@ -53,10 +53,10 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def measured(measurement: Measurement) -> str:
+def measured(measurement: Measurement, task: str) -> str:
     """A score and the samples it was measured after."""
     shown = score(measurement.score, measurement.stderr, measurement.documents)
-    return f"{shown} measured at {measurement.samples:,} samples"
+    return f"{shown} on {task}, measured at {measurement.samples:,} samples"
 
 
 def interval(estimate: Estimate) -> str:
@@ -108,11 +108,10 @@ def headline(result: StudyResult) -> str:
     winner, shown = result.winner, result.measured
     unread = drawn(shown.guessed)
     if result.final:
-        begin = f"{winner.candidate}: {measured(shown)} of {result.task}{unread}"
+        begin = f"{winner.candidate}: {measured(shown, result.task)}{unread}"
     else:
         begin = (
-            f"none yet; so far {winner.candidate} leads: {measured(shown)} of "
-            f"{result.task}{unread}"
+            f"none yet; so far {winner.candidate} leads: {measured(shown, result.task)}{unread}"
         )
     return f"{begin}. {projection(result)}."
 

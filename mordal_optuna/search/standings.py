@@ -70,12 +70,20 @@ def standings(
         winner: the pair the others are compared with.
         run_noise: h.
     """
-    compared = _contrasts(plan, history, winner, run_noise)
+    trained = [c for c, known in history.candidates.items() if known.top and c != winner]
+    close = [c for c in trained if history.of(c).top >= plan.close_rung]
+    if history.of(winner).top < plan.close_rung:
+        close = []  # nobody is measured as the leaders are to be
+    compared = _contrasts(plan, history, winner, trained, run_noise)
+    compared |= _contrasts(plan, history, winner, close, run_noise)
     found = {winner: Standing("tied")}
-    for candidate, (difference, margin) in compared.items():
-        within = difference.difference <= margin
-        if within or difference.samples == history.of(winner).top:
-            found[candidate] = Standing("tied" if within else "worse", difference, margin)
+    for candidate in close:
+        seen = compared.get(candidate)
+        if seen:
+            difference, margin = seen
+            within = difference.difference <= margin
+            if within or difference.samples == history.of(winner).top:
+                found[candidate] = Standing("tied" if within else "worse", difference, margin)
     for candidate in _open(ranking, found, winner, plan.ranker.confidence):
         found[candidate] = Standing("open", *compared.get(candidate, (None, None)))
     for estimate in ranking:
@@ -88,18 +96,19 @@ def standings(
 
 
 def _contrasts(
-    plan: Plan, history: History, winner: Candidate, run_noise: float
+    plan: Plan,
+    history: History,
+    winner: Candidate,
+    others: Sequence[Candidate],
+    run_noise: float,
 ) -> dict[Candidate, tuple[Contrast, float]]:
-    """Those measured as the leaders are: their contrast, and the margin that noise allows."""
-    own = history.of(winner)
-    if own.top < plan.close_rung:
-        return {}
-    found = {}
-    for candidate, known in history.candidates.items():
-        if candidate != winner and known.top >= plan.close_rung:
-            difference = contrast(own.measurements, known.measurements)
-            if difference:
-                found[candidate] = (difference, _noise(difference, (own, known), run_noise))
+    """Contrasts of the winner with others, and the margins that noise allows for all at once."""
+    own, found = history.of(winner), {}
+    for candidate in others:
+        known = history.of(candidate)
+        difference = contrast(own.measurements, known.measurements)
+        if difference:
+            found[candidate] = (difference, _noise(difference, (own, known), run_noise))
     z = NormalDist().inv_cdf(1 - (1 - plan.ranker.confidence) / max(len(found), 1))
     return {candidate: (seen, z * noise) for candidate, (seen, noise) in found.items()}
 

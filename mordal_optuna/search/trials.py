@@ -10,10 +10,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
-from optuna.study import _optimize
+from optuna.samplers import RandomSampler
+from optuna.study import _optimize, load_study
 from optuna.trial import Trial
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
@@ -44,14 +47,19 @@ def set_trial_attribute(study: Study, number: int, key: str, value: Any) -> None
     storage.set_trial_user_attr(trial, key, value)
 
 
-def trial_handle(study: Study, trial: FrozenTrial) -> Trial:
-    """A trial as optuna-dashboard takes it, to put a note beside it; nothing is sampled.
+def trial_handles(study: Study, trials: Sequence[FrozenTrial]) -> list[Trial]:
+    """Trials as optuna-dashboard takes them, to put notes beside them.
+
+    The study's own sampler is not told of them: it would take them for trials that begin.
 
     Args:
-        study: that the trial belongs to.
-        trial: in any state.
+        study: that the trials belong to.
+        trials: in any state.
     """
-    return Trial(study, trial._trial_id)
+    apart = load_study(
+        study_name=study.study_name, storage=study._storage, sampler=RandomSampler()
+    )
+    return [Trial(apart, trial._trial_id) for trial in trials]
 
 
 def raised_by_objective() -> BaseException | None:

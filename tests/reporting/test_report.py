@@ -22,8 +22,16 @@ from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
 from mordal_optuna.search.methods import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.result import FurtherScore, Representation, StudyResult, read_result
+from mordal_optuna.search.result import (
+    Challenger,
+    Costs,
+    FurtherScore,
+    Representation,
+    StudyResult,
+    read_result,
+)
 from mordal_optuna.search.sampler import CkaClusterSampler
+from mordal_optuna.search.standings import Standing
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, Table, plan, search, table, tree
 
 if TYPE_CHECKING:
@@ -73,10 +81,13 @@ def test_the_table_holds_every_candidate_once_and_says_how_it_is_known(
     for encoder in ENCODERS:
         for llm in LLMS:
             assert len(re.findall(rf"{encoder} +{llm} ", shown)) == 1
-    assert "measured at 8,192" in shown
-    assert "extrapolated from 1,024" in shown
-    assert "inferred from its cluster" in shown
-    assert "~" in shown
+    assert "84.0 at 8,192" in shown
+    assert "67.2 at 1,024" in shown
+    assert re.search(r"dino +qwen +- ", shown)  # never trained
+    titles = [title for group, title in words.GROUPS.items() if result.group(group)]
+    places = [shown.index(title) for title in titles]
+    assert len(titles) >= 3
+    assert places == sorted(places)
     assert "too large" in shown
     assert "scienceqa_img: 50.0 ± 5.0 %" in shown
     assert max(map(len, shown.splitlines())) <= 100
@@ -84,17 +95,77 @@ def test_the_table_holds_every_candidate_once_and_says_how_it_is_known(
 
 def test_a_grid_reads_well_too(grid: StudyResult) -> None:
     shown = printed(grid)
-    assert shown.count("measured at 8,192") == 9 + 1  # the rows, and the winner's sentence
+    assert shown.count(" at 8,192 ") == 9 + 1  # the rows, and the winner's sentence
     assert "clusters" not in shown
     assert "times less" not in shown
 
 
-def test_the_headline_says_how_sure_it_is(result: StudyResult) -> None:
-    alone = replace(result, tie_set=(result.winner.candidate,))
-    assert "no other candidate comes within its noise" in words.headline(alone)
-    others = len(result.tie_set) - 1
-    assert others > 0
-    assert f"{others} other candidate" in words.headline(result)
+def test_the_headline_gives_what_was_measured_first(result: StudyResult) -> None:
+    """Then what is believed of it, and how probable it is that no other pair is better."""
+    told, winner = words.headline(result), result.winner
+    score = f"{100 * result.measured.score:.1f}"
+    assert told.startswith(f"{winner.candidate}: {score} ± ")
+    assert told.index("measured at 8,192") < told.index("Corrected for having been chosen")
+    assert f"probability {winner.best:.2f}" in told
+    early = replace(result, final=False)
+    assert words.headline(early).startswith(f"none yet; so far {winner.candidate} leads: {score}")
+
+
+def test_ties_come_with_what_settling_them_costs(result: StudyResult, grid: StudyResult) -> None:
+    assert words.ties(result) == "No other measured pair is within noise of it."
+    first, second = (e.candidate for e in grid.ranking[:2])
+    tied = dict.fromkeys(grid.standings, Standing("worse"))
+    tied |= {first: Standing("tied"), second: Standing("tied")}
+    told = words.ties(replace(grid, standings=tied, settling_seconds=130.0))
+    assert told.startswith(f"1 other pair is within noise of it: {second}; ")
+    assert told.endswith("takes about 2 min.")
+    assert "only more documents or random seeds" in words.ties(
+        replace(grid, standings=tied, settling_seconds=0.0)
+    )
+    assert first == grid.winner.candidate
+
+
+def test_a_challenger_is_told_with_its_price(result: StudyResult) -> None:
+    own = result.ranking[1]
+    told = words.challenger(Challenger(own, 10.2))
+    assert told.startswith(f"{own.candidate} is estimated higher: ")
+    assert "about 10 s more would measure it" in told
+    assert told in " ".join(printed(replace(result, challengers=(Challenger(own, 10.2),))).split())
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "told"),
+    [
+        (0.0, 0.0, "0.0 % (0.0 to 16.1)"),
+        (1.0, 0.0, "100.0 % (83.9 to 100.0)"),
+        (0.5, 0.112, "50.0 ± 11.2 %"),
+    ],
+)
+def test_a_share_of_no_documents_or_all_has_an_interval(
+    value: float, stderr: float, told: str
+) -> None:
+    """The spread of 0 of 20 is 0, and 0 is not known exactly."""
+    assert words.score(value, stderr, 20) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.5, "2.0 times less"), (1.0, "about the same"), (2.0, "times more")]
+)
+def test_a_search_that_costs_more_than_the_grid_says_so(
+    result: StudyResult, seconds: float, told: str
+) -> None:
+    """ "0.6 times less" was said of one that cost more."""
+    assert result.full_run_seconds
+    spent = seconds * result.grid_runs * result.full_run_seconds
+    costs = Costs(0.0, 0.0, 0.0, spent, 0.0)
+    assert told in words.cost_sentence(replace(result, costs=costs))
+
+
+def test_what_other_studies_left_is_not_counted_and_said(result: StudyResult) -> None:
+    reused = replace(result, costs=replace(result.costs, reused=34.0))
+    assert reused.full_runs == result.full_runs
+    assert "(34 device-seconds) are not counted" in words.cost_sentence(reused)
+    assert "not counted" not in words.cost_sentence(result)
 
 
 def test_answers_that_had_to_be_drawn_are_reported_with_the_score(result: StudyResult) -> None:
@@ -120,9 +191,8 @@ def test_figures_hold_every_point_and_every_pair(result: StudyResult) -> None:
     expected = {(str(c), p.samples) for c, measured in result.curves.items() for p in measured}
     assert points == expected
     ranked = [name for trace in figures.ranking_figure(result).data for name in trace.y]
-    assert sorted(name.removeprefix("~ ") for name in ranked) == sorted(
-        f"{encoder} + {llm}" for encoder in ENCODERS for llm in LLMS
-    )
+    pairs = [f"{encoder} + {llm}" for encoder in ENCODERS for llm in LLMS]
+    assert sorted(ranked) == sorted([*pairs, *map(str, result.curves)])
     assert len(figures.similarity_figures(result)) == 3
 
 
@@ -165,7 +235,7 @@ def test_the_report_needs_nothing_else_and_holds_the_ranking(
     assert html.count("Plotly.newPlot") >= 6
     for estimate in result.ranking:
         assert f"<td>{estimate.candidate.vision_encoder}</td>" in html
-        assert f">{words.percent(estimate.value)}<" in html
+        assert f">{words.estimated(estimate)}<" in html
     assert "open it" in html
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
 
@@ -209,7 +279,13 @@ def test_the_report_escapes_names(result: StudyResult, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     first = result.ranking[0]
     renamed = replace(first, candidate=Candidate(hostile, "x"))
-    bad = replace(result, ranking=(renamed, *result.ranking[1:]), winner=renamed)
+    bad = replace(
+        result,
+        ranking=(renamed, *result.ranking[1:]),
+        winner=renamed,
+        standings={**result.standings, renamed.candidate: Standing("tied")},
+        curves={**result.curves, renamed.candidate: result.curves[first.candidate]},
+    )
     path = write_report(bad, tmp_path / "r.html", dashboard_command="", versions={})
     assert hostile not in path.read_text()
 

@@ -93,7 +93,7 @@ def new_study(chosen: Plan, **given: object) -> optuna.Study:
 def winner_of(chosen: Plan, study: optuna.Study) -> Candidate:
     winner = chosen.winner(study_history(study))
     assert winner is not None
-    return winner.candidate
+    return winner
 
 
 @pytest.mark.parametrize("jobs", [2, 4, 8])

@@ -1,4 +1,4 @@
-"""Ranking: the whole pool, with how each is known, and who cannot be told from the best."""
+"""Ranking: the whole pool, with how each is known, and the trained one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.ranking import Estimate, Ranker
+from mordal_optuna.search.ranking import Estimate, PaperRanker, Ranker
 from tests.search.synthetic import FULL, RUNGS, table, tree
 
 
@@ -40,9 +40,9 @@ def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
     assert found["siglip", "qwen"].known == "inferred"
 
 
-def test_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
+def test_of_the_trained_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
     known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
-    found, measure = by_pair(ranker().rank(known)), table()
+    found, measure = by_pair(ranker().rank_trained(known)), table()
     assert found["clip", "llama"].value == pytest.approx(
         measure.score(Candidate("clip", "llama"), FULL)
     )
@@ -62,12 +62,26 @@ def test_what_is_known_less_has_a_wider_interval() -> None:
     assert widths == sorted(widths)
 
 
-def test_a_never_trained_candidate_takes_its_clusters_estimate() -> None:
+def test_a_never_trained_candidate_takes_its_clusters_estimate_where_each_is_looked_at_alone() -> (
+    None
+):
     """Siglip + llama shares the cluster of clip + llama, dino + mistral has one of its own."""
     known = history({("clip", "llama"): FULL, ("dino", "mistral"): FULL})
-    found = by_pair(ranker().rank(known))
+    found = by_pair(PaperRanker(tree(), FULL, delta=1e-3).rank(known))
     assert found["siglip", "llama"].value == pytest.approx(found["clip", "llama"].value)
     assert found["siglip", "llama"].value > found["dino", "mistral"].value
+
+
+def test_a_never_trained_candidate_is_estimated_from_those_that_share_a_part() -> None:
+    """Clip and llama are good wherever they were seen, dino and mistral bad."""
+    known = history({("clip", "llama"): FULL, ("clip", "qwen"): FULL, ("siglip", "llama"): FULL})
+    shifted = {
+        Candidate("dino", llm): CandidateHistory((Measurement(FULL, 0.3, 0.01, 1000),))
+        for llm in ("llama", "qwen")
+    }
+    found = by_pair(ranker().rank(History({**known.candidates, **shifted})))
+    assert found["siglip", "qwen"].value > found["dino", "mistral"].value + 0.1
+    assert found["siglip", "qwen"].best > found["dino", "mistral"].best
 
 
 def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> None:
@@ -82,7 +96,7 @@ def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> No
             )
             known[Candidate("clip", llm)] = CandidateHistory(points)
         known[shallow] = CandidateHistory((Measurement(4096, 0.6, 0.01, 1000),))
-        found = by_pair(ranker().rank(History(known)))["dino", "llama"]
+        found = by_pair(ranker().rank_trained(History(known)))["dino", "llama"]
         return found.value, found.high - found.low
 
     sure, unsure = width(0.001), width(0.2)
@@ -90,13 +104,12 @@ def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> No
     assert unsure[1] > 1.2 * sure[1]
 
 
-def test_those_trained_are_ranked_as_in_the_whole_ranking_whatever_was_asked_before() -> None:
+def test_those_trained_are_ranked_the_same_whatever_was_asked_before() -> None:
     """One ranker asked of several histories in turn: each has its own estimates."""
     asked, pairs = ranker(), [("clip", "llama"), ("clip", "qwen"), ("dino", "llama")]
     histories = [history(dict.fromkeys(pairs, top)) for top in (256, RUNGS[2], FULL, 256)]
     for known in histories:
-        whole = tuple(e for e in ranker().rank(known) if e.samples)
-        assert asked.rank_trained(known) == whole
+        assert asked.rank_trained(known) == ranker().rank_trained(known)
     assert asked.rank_trained(histories[0]) == asked.rank_trained(histories[-1])
 
 
@@ -131,7 +144,7 @@ def test_few_points_of_a_candidate_borrow_the_slope_and_keep_its_doubt() -> None
     found = by_pair(ranker().rank(known))["dino", "llama"]
     first = table().score(Candidate("dino", "llama"), RUNGS[0])
     assert found.value > first + 0.2  # the slope of the others is followed
-    assert found.high - found.low > 0.3
+    assert found.high - found.low > 0.2
 
 
 def test_a_bad_fit_drops_nobody() -> None:
@@ -146,9 +159,8 @@ def test_a_bad_fit_drops_nobody() -> None:
             Candidate("clip", "qwen"): CandidateHistory(bent),
         }
     )
-    found = by_pair(ranker().rank(known))
-    assert found["clip", "qwen"].known == "extrapolated"
-    assert len(found) == len(tree().candidates)
+    assert by_pair(ranker().rank(known))["clip", "qwen"].known == "extrapolated"
+    found = by_pair(ranker().rank_trained(known))
     widths = {pair: found[pair].high - found[pair].low for pair in found}
     assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]
 
@@ -160,5 +172,6 @@ def test_one_score_says_the_same_of_everyone() -> None:
         score = correct / 500
         noise = (score * (1 - score) / 500) ** 0.5
         measured = Measurement(FULL, score, noise, 500)
-        ranking = ranker().rank(History({candidate: CandidateHistory((measured,))}))
+        known = History({candidate: CandidateHistory((measured,))})
+        ranking = PaperRanker(tree(), FULL, delta=1e-3).rank(known)
         assert len({e.value for e in ranking}) == 1, score

@@ -1,0 +1,158 @@
+"""The joint model: what all scores together say of every pair, and who is probably the best."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search import joint
+from mordal_optuna.search.curves import RUN_NOISE, Measurement
+from mordal_optuna.search.joint import (
+    independent_posterior,
+    joint_posterior,
+    probability_of_best,
+)
+
+FULL = 16384
+POOL = [Candidate(f"v{i}", f"m{j}") for i in range(5) for j in range(5)]
+
+
+def measurement(error: float, samples: int = FULL, stderr: float = 0.01) -> Measurement:
+    return Measurement(samples, 1 - error, stderr, 10**6)
+
+
+def drawn_pool(rng: np.random.Generator) -> dict[Candidate, dict[int, float]]:
+    """ln errors of a whole pool at six rungs, drawn from the model itself."""
+    model = joint._Fitted(
+        joint._Places(np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros(0)),
+        np.zeros(0),
+        np.zeros(0),
+    )
+    rungs = [FULL >> k for k in range(5, -1, -1)]
+    places = joint._Numbers(POOL).places(
+        [c for c in POOL for _ in rungs], [np.log2(n / FULL) for _ in POOL for n in rungs]
+    )
+    mean, covariance = model.joint(places)
+    covariance = covariance - joint._LEVEL_SPREAD**2 - joint._WALK**2 * 25  # its level is known
+    factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(mean)))
+    # An error above 1 is none; so far down the curve lies that hardly any pair reaches it.
+    y = np.minimum(mean - 1.2 + factor @ rng.standard_normal(len(mean)), -0.01)
+    rows = y.reshape(len(POOL), len(rungs))
+    return {c: dict(zip(rungs, row, strict=True)) for c, row in zip(POOL, rows, strict=True)}
+
+
+def test_without_scores_everyone_is_equal() -> None:
+    found = joint_posterior([], POOL, FULL)
+    assert np.ptp(found.mean) == 0.0
+    assert found.deviation.min() > 1.0
+    assert found.best == pytest.approx(1 / len(POOL), abs=0.03)
+
+
+def test_a_precise_score_at_the_end_is_believed() -> None:
+    scores = [(POOL[0], measurement(0.3, stderr=1e-4)), (POOL[7], measurement(0.5, stderr=1e-4))]
+    found = joint_posterior(scores, POOL, FULL)
+    assert np.exp(found.mean[0]) == pytest.approx(0.3, rel=0.05)
+    assert np.exp(found.mean[7]) == pytest.approx(0.5, rel=0.05)
+    assert found.deviation[0] < 0.1 < found.deviation[24]
+
+
+def test_a_pair_is_estimated_from_those_that_share_its_parts() -> None:
+    """v0 is good with all it was seen with, and m0 too; v0 + m0 was never trained."""
+    scores = []
+    for i, j in [(0, 1), (0, 2), (1, 0), (2, 0)]:
+        scores.append((Candidate(f"v{i}", f"m{j}"), measurement(0.25)))
+    for i, j in [(3, 1), (4, 2), (1, 3), (2, 4), (3, 3), (4, 4)]:
+        scores.append((Candidate(f"v{i}", f"m{j}"), measurement(0.6)))
+    found = joint_posterior(scores, POOL, FULL)
+    by = dict(zip(found.candidates, found.mean, strict=True))
+    assert by[Candidate("v0", "m0")] == min(by.values())
+    assert by[Candidate("v3", "m4")] > np.log(0.5)
+
+
+def test_a_lucky_score_is_drawn_back_and_the_more_the_noisier_it_is() -> None:
+    """One pair far better than its row and column would have it."""
+
+    def value(stderr: float) -> float:
+        rest = [(c, measurement(0.5, stderr=0.02)) for c in POOL[1:]]
+        found = joint_posterior([(POOL[0], measurement(0.3, stderr=stderr)), *rest], POOL, FULL)
+        return float(np.exp(found.mean[0]))
+
+    assert 0.3 < value(0.001) < value(0.05) < value(0.1) < 0.5
+
+
+def test_the_curves_of_others_say_how_far_an_early_score_falls() -> None:
+    """Errors that halve over four doublings are expected to do so for one seen early alone."""
+    rungs = [FULL >> k for k in (4, 3, 2, 1, 0)]
+    fall = {n: 0.5 ** (np.log2(n / rungs[0]) / 4) for n in rungs}
+    scores = [(c, measurement(0.8 * fall[n], n)) for c in POOL[6:12] for n in rungs]
+    found = joint_posterior([*scores, (POOL[0], measurement(0.8, rungs[0]))], POOL, FULL)
+    assert np.exp(found.mean[0]) == pytest.approx(0.4, abs=0.05)
+
+
+def test_probabilities_and_intervals_hold_what_they_say() -> None:
+    """Pools drawn from the model, a third of their pairs scored at early rungs, noise added.
+
+    95 % intervals hold .95 of the ends, and pairs are the best as often as is said.
+    """
+    rng = np.random.default_rng(0)
+    inside, said, was = [], [], []
+    for _ in range(40):
+        pool = drawn_pool(rng)
+        scores = []
+        for candidate in (POOL[n] for n in rng.permutation(len(POOL))[:9]):
+            for samples, y in list(pool[candidate].items())[: rng.integers(2, 7)]:
+                noisy = float(np.exp(min(y + rng.normal(0, 0.05), -0.005)))
+                stderr = (0.05**2 - 0.03**2) ** 0.5 / joint._SHARED**0.5 * noisy
+                scores.append((candidate, Measurement(samples, 1 - noisy, stderr)))
+        found = joint_posterior(scores, POOL, FULL)
+        truth = np.array([pool[c][FULL] for c in POOL])
+        inside += list(np.abs(truth - found.mean) < 1.96 * found.deviation)
+        best = int(truth.argmin())
+        said.append(float(found.best @ found.best))
+        was.append(float(found.best[best]))
+    assert 0.9 <= np.mean(inside) <= 0.98
+    assert np.mean(was) == pytest.approx(np.mean(said), rel=0.35)
+    assert np.mean(was) > 2 / len(POOL)
+
+
+def test_probabilities_of_being_best_add_up_and_know_correlations() -> None:
+    """Two that go up and down together are told apart by a difference smaller than their noise."""
+    mean = np.array([0.0, 0.1])
+    apart = probability_of_best(mean, np.eye(2))
+    together = probability_of_best(mean, 0.999 + 0.001 * np.eye(2))
+    assert apart.sum() == together.sum() == pytest.approx(1.0)
+    assert apart[0] == pytest.approx(0.528, abs=0.03)  # the normal's value at .1 / sqrt(2)
+    assert together[0] > 0.98
+    assert (apart == probability_of_best(mean, np.eye(2))).all()
+
+
+def test_run_noise_is_learned_from_scores_that_jump() -> None:
+    rng = np.random.default_rng(1)
+    rungs = [FULL >> k for k in (5, 4, 3, 2, 1, 0)]
+
+    def found(noise: float) -> float:
+        scores = [
+            (c, measurement(float(0.35 * (n / FULL) ** -0.1 * np.exp(rng.normal(0, noise))), n))
+            for c in POOL[:12]
+            for n in rungs
+        ]
+        return joint_posterior(scores, POOL, FULL).run_noise
+
+    assert found(0.0) == 0.03
+    assert found(0.2) == 0.2
+
+
+def test_large_pools_are_done_in_pieces_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = [(c, measurement(0.3 + 0.02 * n)) for n, c in enumerate(POOL[::3])]
+    whole = joint_posterior(scores, POOL, FULL)
+    monkeypatch.setattr(joint, "_CHUNK", 4)
+    pieces = joint_posterior(scores, POOL, FULL)
+    assert pieces.mean == pytest.approx(whole.mean)
+    assert pieces.deviation == pytest.approx(whole.deviation)
+
+
+def test_pairs_looked_at_alone_are_independent() -> None:
+    found = independent_posterior(POOL[:2], [-1.0, -0.9], [0.1, 0.1])
+    assert found.best[0] == pytest.approx(0.76, abs=0.03)  # .1 / sqrt(.02) = .71
+    assert found.run_noise == RUN_NOISE
