@@ -31,7 +31,6 @@ from mordal_optuna.replay.run import comparison_costs, pool_tree, set_up
 from mordal_optuna.search.clusters import ClusterTree, cluster_pool
 from mordal_optuna.search.costs import PartCosts
 from mordal_optuna.search.curves import (
-    RUN_NOISE,
     fit_log_linear,
     pooled_run_noise,
     pooled_slope,
@@ -93,12 +92,10 @@ class WindowRanker(Ranker):
         whole = {
             candidate: below
             for candidate, known in history.candidates.items()
-            if len(below := self._below(known)) >= self._points
+            if len(below := self._below(known)) >= self.points
         }
-        noise, windows = RUN_NOISE if self._runs else 0.0, whole
-        for _ in range(3):  # as `fit_pool`
-            windows = {c: self._cut(points, noise) for c, points in whole.items()}
-            noise = pooled_run_noise(list(windows.values())) if self._runs else 0.0
+        noise = pooled_run_noise(list(whole.values())) if self._runs else 0.0
+        windows = {c: self._cut(points, noise) for c, points in whole.items()}
         plain = {c: fit_log_linear(window, run_noise=noise) for c, window in windows.items()}
         if not self._shrink:
             return plain
@@ -107,8 +104,8 @@ class WindowRanker(Ranker):
 
     def _cut(self, points: tuple[Measurement, ...], run_noise: float) -> tuple[Measurement, ...]:
         if self._window == "stable":
-            return stable_window(points, least=self._points, run_noise=run_noise)
-        return points[-self._points :] if self._window == "last" else points
+            return stable_window(points, least=self.points, run_noise=run_noise)
+        return points[-self.points :] if self._window == "last" else points
 
 
 class LastScoreRanker(Ranker):

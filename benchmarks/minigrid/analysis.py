@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from benchmarks.minigrid.methods import (
     share_interval,
 )
 from benchmarks.minigrid.postmortem import PostMortem, post_mortem
+from benchmarks.minigrid.ties import Ties, ties
 from benchmarks.minigrid.truth import SilverBullet, Truth, describe, silver_bullet
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Analysis:
         rules: by task, then rule and ratio.
         schedules: by task, then schedule; empty where none were run.
         intervals: by task, then variant and kind of estimate.
+        ties: by task.
         shared: by method.
         deaths: post-mortems by task.
     """
@@ -100,6 +102,7 @@ class Analysis:
     rules: Mapping[str, Mapping[str, Mapping[str, CurveFigures]]]
     schedules: Mapping[str, Mapping[str, CurveFigures]]
     intervals: Mapping[str, Mapping[str, Mapping[str, Coverage]]]
+    ties: Mapping[str, Ties]
     shared: Mapping[str, Shared]
     deaths: Mapping[str, PostMortem]
 
@@ -123,7 +126,7 @@ def analyse(folder: Path, tasks: Sequence[str], effort: Effort, *, processes: in
         ablations = pool.map(partial(_ablations, folder, effort=effort), tasks)
         bills = pool.map(partial(_store, folder, tuple(tasks), effort=effort), SHARING)
         small = pool.map(partial(_small, folder, effort=effort), tasks)
-        truths, rules, schedules, intervals, deaths = zip(*small, strict=True)
+        truths, rules, schedules, intervals, tied, deaths = zip(*small, strict=True)
         return Analysis(
             truths=dict(zip(tasks, truths, strict=True)),
             bullet=silver_bullet(data, replicates=effort.methods),
@@ -132,6 +135,7 @@ def analyse(folder: Path, tasks: Sequence[str], effort: Effort, *, processes: in
             rules=dict(zip(tasks, rules, strict=True)),
             schedules=dict(zip(tasks, schedules, strict=True)),
             intervals=dict(zip(tasks, intervals, strict=True)),
+            ties=dict(zip(tasks, tied, strict=True)),
             shared=dict(zip(SHARING, bills, strict=True)),
             deaths=dict(zip(tasks, deaths, strict=True)),
         )
@@ -193,7 +197,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         for task, own in analysis.methods.items()
     }
     mean = {name: _method_json(partial(over_tasks, analysis.methods, name)) for name in names}
-    return {**by_task, MEAN: mean}
+    return {**by_task, MEAN: mean, "ties": {t: asdict(own) for t, own in analysis.ties.items()}}
 
 
 def _method_json(interval: Any) -> dict[str, Any]:
@@ -233,6 +237,7 @@ def _small(folder: Path, task: str, *, effort: Effort) -> tuple[Any, ...]:
         compare_rules(data),
         compare_schedules(data),
         coverage(data, replicates=effort.ablations),
+        ties(data, replicates=effort.methods),
         post_mortem(data, replicates=effort.methods),
     )
 

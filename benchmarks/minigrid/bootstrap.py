@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.grid import Grid, GridCurve
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from benchmarks.minigrid.data import TaskData
+    from mordal_optuna.pool import Candidate
 
 _TAILS = (2.5, 97.5)
 
@@ -163,6 +165,17 @@ class Resampler:
         """A replicate as a grid; similarities and costs are those of the file."""
         scores, stderr = self.scores(number)
         return with_scores(self._grid, scores, stderr, self.nlls(number))
+
+    def answers(self, number: int, candidate: Candidate, samples: int) -> Answers:
+        """What a replicate's documents say of a pair at a rung: clusters as they were drawn."""
+        row = self._grid.candidates.index(candidate)
+        rung = self._grid.curves[0].samples.index(samples)
+        drawn = np.repeat(np.arange(len(self._sizes)), self._documents(number))
+        return Answers(
+            f"{self._task}-{number}",
+            self._sums[row, rung, drawn].astype(np.float32),
+            self._sizes[drawn].astype(np.uint32),
+        )
 
     def _documents(self, number: int) -> np.ndarray:
         """How often each cluster of documents is drawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from benchmarks.minigrid.coverage import COMPARED, KINDS
 from benchmarks.minigrid.curves import RATIOS
 from benchmarks.minigrid.methods import PARTS
 from benchmarks.minigrid.paper import FOUND, PAPER, RIVALS
+from benchmarks.minigrid.ties import Ties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +46,7 @@ def render(analysis: Analysis, effort: Effort) -> str:
         _by_task(analysis),
         _ablations(analysis, effort),
         _curves(analysis),
+        _ties(analysis),
         _intervals(analysis),
         _store(analysis),
         _deaths(analysis),
@@ -344,6 +347,44 @@ def _schedules(analysis: Analysis) -> str:
     return f"{note}\n\n{table(header, rows)}"
 
 
+def _ties(analysis: Analysis) -> str:
+    header = (
+        "task", "best pair in the first two groups, %", "first group", "second", "third", "worse",
+        "said to be best, %", "is best, %", "paired error", "unpaired", "winner's signed error",
+        "against the full data", "measured less full data", "challengers, %",
+    )  # fmt: skip
+    rows = [(task, *_tie_row(t)) for task, t in analysis.ties.items()]
+    mean = {
+        f.name: float(np.mean([getattr(t, f.name) for t in analysis.ties.values()]))
+        for f in fields(Ties)
+    }
+    rows.append(("mean", *_tie_row(Ties(**mean))))
+    note = (
+        "The three groups that people are shown, over the bootstraps: how often the first two "
+        "(measured and within noise of the winner; estimated, and may be the best) hold the pair "
+        "that is best at r = 1; the median number of pairs in each group; the probability of "
+        "being best that is said of the winner, and how often it is; the standard error of its "
+        "lead over pairs measured beside it, by documents compared one by one and by two scores, "
+        "in points; what its estimate is off by, signed, in points, against the same run trained "
+        "fully and against the full data, and how far its measured score lies above the full "
+        "data's at the same rung, for having been chosen; and in how many searches a pair is "
+        "estimated above it."
+    )
+    return f"### Ties and the winner\n\n{note}\n\n{table(header, rows)}"
+
+
+def _tie_row(ties: Ties) -> list[str]:
+    return [
+        _percent(ties.held),
+        *(number(value, 0) for value in (ties.tied, ties.open, ties.untested, ties.worse)),
+        _percent(ties.said, 0),
+        _percent(ties.found, 0),
+        *(_percent(value) for value in (ties.paired, ties.unpaired, ties.error, ties.full_error)),
+        _percent(ties.luck),
+        _percent(ties.challenged, 0),
+    ]
+
+
 def _intervals(analysis: Analysis) -> str:
     rows = []
     for kind in KINDS:
@@ -351,22 +392,25 @@ def _intervals(analysis: Analysis) -> str:
         for variant in COMPARED:
             own = [f[variant][kind] for f in analysis.intervals.values() if kind in f[variant]]
             if not own:
-                row += [_NOT] * 4
+                row += [_NOT] * 5
                 continue
             row += [_percent(sum(f.share for f in own) / len(analysis.intervals), 0)]
-            held, half, error = (
+            held, half, error, bias = (
                 float(np.mean([getattr(f, name) for f in own]))
-                for name in ("covered", "half_width", "error")
+                for name in ("covered", "half_width", "error", "bias")
             )
-            row += [_percent(held, 0), _percent(half), _percent(error)]
+            row += [_percent(held, 0), _percent(half), _percent(error), _percent(bias)]
         rows.append(row)
     header = ["estimates"]
     for variant in COMPARED:
         header += [f"{variant}: share, %", "interval holds the truth, %", "half width", "error"]
+        header += ["signed bias"]
     note = (
         "How often a pair's score at r = 1 lies in the 95 % interval that the search gives, on "
-        "the full data and over bootstraps, by how the estimate is known; half width and absolute "
-        "error in points; means over tasks."
+        "the full data and over bootstraps, by how the estimate is known; half width, absolute "
+        "error and signed bias (estimate less truth) in points; means over tasks. People are "
+        "shown the estimates from all scores together; the search decides by each pair's own "
+        "curve."
     )
     return f"### Intervals\n\n{note}\n\n{table(header, rows)}"
 

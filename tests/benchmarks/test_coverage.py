@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.minigrid.ablations import variants
-from benchmarks.minigrid.coverage import AT_R, COMPARED, IN_RACE, KINDS, coverage, covered
+from benchmarks.minigrid.coverage import (
+    ALONE,
+    AT_R,
+    COMPARED,
+    IN_RACE,
+    KINDS,
+    TOGETHER,
+    UNSEEN,
+    coverage,
+    covered,
+)
 from benchmarks.minigrid.light import run_light
 from mordal_optuna.replay.run import method_settings, set_up
 from mordal_optuna.search.plan import PooledPlan
@@ -19,17 +28,19 @@ if TYPE_CHECKING:
 def test_kinds_share_out_all_estimates(tasks: tuple[TaskData, ...]) -> None:
     found = coverage(tasks[0], replicates=2)
     assert list(found) == list(COMPARED)
-    for by_kind in found.values():
-        assert set(by_kind) <= set(KINDS)
-        assert sum(own.share for own in by_kind.values()) == pytest.approx(1)
+    assert set(found[TOGETHER]) <= set(KINDS)
+    assert sum(own.share for own in found[TOGETHER].values()) == pytest.approx(1)
+    # who was never trained has no curve of its own
+    assert found[ALONE].keys() == found[TOGETHER].keys() - {UNSEEN}
 
 
 def test_who_races_is_counted_there(tasks: tuple[TaskData, ...]) -> None:
-    data, setup = tasks[0], variants()[0].set_up(tasks[0])
+    data = tasks[0]
+    setup = set_up(data.grid, "mordal", method_settings("mordal"), 0, None)
     assert isinstance(setup.plan, PooledPlan)
     history = run_light(setup.plan, data.grid).history
     race = [c for c in data.grid.candidates if history.of(c).top >= setup.plan.finish_rungs[0]]
-    found = covered(setup, [data.grid])
+    found = covered(setup, [data.grid])[TOGETHER]
     assert found[IN_RACE].share == pytest.approx(len(race) / len(data.grid.candidates))
 
 
@@ -37,8 +48,10 @@ def test_narrow_intervals_hold_the_truth_less_often(tasks: tuple[TaskData, ...])
     grid, found = tasks[0].grid, []
     for confidence in (0.05, 0.95, 0.9999):
         settings = method_settings("mordal").model_copy(update={"confidence": confidence})
-        found.append(covered(set_up(grid, "mordal", settings, 0, None), [grid])[AT_R])
+        found.append(covered(set_up(grid, "mordal", settings, 0, None), [grid])[TOGETHER][AT_R])
     narrow, usual, wide = found
     assert narrow.covered < 0.3 < usual.covered <= wide.covered == 1
     assert narrow.half_width < usual.half_width < wide.half_width
     assert narrow.error == usual.error == wide.error
+    assert narrow.bias == usual.bias == wide.bias
+    assert 0 <= abs(usual.bias) <= usual.error

@@ -154,7 +154,7 @@ def test_a_share_of_no_documents_or_all_has_an_interval(
 def test_a_search_that_costs_more_than_the_grid_says_so(
     result: StudyResult, seconds: float, told: str
 ) -> None:
-    """ "0.6 times less" was said of one that cost more."""
+    """Of one that cost more, "0.6 times less" was said."""
     assert result.full_run_seconds
     spent = seconds * result.grid_runs * result.full_run_seconds
     costs = Costs(0.0, 0.0, 0.0, spent, 0.0)

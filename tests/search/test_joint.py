@@ -23,7 +23,7 @@ def measurement(error: float, samples: int = FULL, stderr: float = 0.01) -> Meas
 
 
 def drawn_pool(rng: np.random.Generator) -> dict[Candidate, dict[int, float]]:
-    """ln errors of a whole pool at six rungs, drawn from the model itself."""
+    """Ln errors of a whole pool at six rungs, drawn from the model itself."""
     model = joint._Fitted(
         joint._Places(np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros(0)),
         np.zeros(0),

@@ -328,3 +328,76 @@ def test_a_job_that_was_begun_is_finished_whatever_the_budget() -> None:
     spent = History({A: told(256, 100.0, granted=1024)})
     assert verdict(budgeted(1 / 3600), spent, A, 512)
     assert not verdict(budgeted(1 / 3600), spent, A, 1024)
+
+
+def test_the_winner_is_measured_as_far_as_the_plan_goes() -> None:
+    """An estimate above it does not take its place; it was not measured there."""
+    measure = close_table()
+    known = measured(dict.fromkeys(measure.levels, RUNGS[-1]), measure)
+    first, second = Candidate("clip", "llama"), Candidate("clip", "qwen")
+    told = {**known.candidates, first: measured({first: FULL}, measure).of(first)}
+    assert plan(finalists=3).winner(History(told)) == first
+    bad = replace(
+        told[first],
+        measurements=(*known.of(first).measurements, Measurement(FULL, 0.4, 0.02, 400)),
+    )
+    disappointed = History({**told, first: bad})
+    assert plan(finalists=1).winner(disappointed) == first
+    better = {**disappointed.candidates, second: measured({second: FULL}, measure).of(second)}
+    assert plan(finalists=3).winner(History(better)) == second
+
+
+@pytest.mark.parametrize(
+    ("finalists", "race", "train_winner", "rung"),
+    [
+        (0, (), False, RUNGS[-1]),  # curves are trusted
+        (3, (), False, FULL),
+        (4, (2048, 4096), False, 4096),  # four at 2,048, two at 4,096
+        (2, (2048, 4096), False, 2048),  # one is left after 2,048
+        (1, (2048, 4096), False, RUNGS[-1]),  # nobody to race against
+        (4, (2048, 4096), True, FULL),
+    ],
+)
+def test_the_highest_rung_that_a_plan_asks_for(
+    finalists: int, race: tuple[int, ...], train_winner: bool, rung: int
+) -> None:
+    chosen = plan(finalists=finalists, race=race, train_winner=train_winner)
+    assert chosen.answer_rung == rung
+    study = search(chosen, table())
+    assert max(samples for t in study.trials for samples in t.intermediate_values) == rung
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    assert {max(t.intermediate_values) for t in complete} == {rung}
+
+
+def test_a_leader_by_its_curve_takes_a_place_of_the_finish_that_is_free() -> None:
+    """Told apart too early, the finalist disappoints: who leads now is measured as well."""
+
+    @dataclass
+    class Disappointing(Table):
+        def score(self, candidate: Candidate, samples: int) -> float:
+            return super().score(candidate, samples) - 0.25 * (
+                samples == FULL and candidate == Candidate("siglip", "qwen")
+            )
+
+    def trained(finalists: int) -> list[Candidate]:
+        measure = Disappointing(table().levels)
+        search(plan(finalists=finalists), measure)
+        return runs_at(measure, FULL)
+
+    alone, free = trained(1), trained(3)
+    assert alone == [Candidate("siglip", "qwen")]
+    assert free[0] == alone[0]
+    assert 1 < len(free) <= 3
+
+
+def test_the_last_one_left_is_measured_though_nobody_races_it() -> None:
+    """Its rivals cannot be trained; the winner is measured where a race would have ended."""
+    measure = close_table()
+    chosen = plan(finalists=4, race=RACE)
+    known = measured(dict.fromkeys(measure.levels, RUNGS[-1]), measure)
+    alone = Candidate("clip", "llama")
+    broken = {
+        c: replace(k, failures=ATTEMPTS) if c != alone else k for c, k in known.candidates.items()
+    }
+    jobs = chosen.jobs(History(broken))
+    assert jobs == [Job(alone, chosen.answer_rung, "finish")]

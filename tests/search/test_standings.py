@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mordal_optuna.pool import Candidate
 from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.plan import Plan
 from mordal_optuna.search.ranking import Estimate
 from mordal_optuna.search.standings import GROUPS, Standing, in_order, standings
 from tests.search.synthetic import FULL, RUNGS, plan, tree
 
+if TYPE_CHECKING:
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.plan import Plan
+
 POOL = tree().candidates
+EVERY = (*RUNGS, 2048, 4096, FULL)
 HARD = np.random.default_rng(0).random(1000)
 
 
@@ -37,7 +41,7 @@ def history(shares: dict[Candidate, tuple[float, int]]) -> History:
     return History(
         {
             candidate: CandidateHistory(
-                tuple(scored(share, n, seed=number) for n in (*RUNGS, 2048, 4096, FULL) if n <= top)
+                tuple(scored(share, n, seed=number) for n in EVERY if n <= top)
             )
             for number, (candidate, (share, top)) in enumerate(shares.items())
         }
@@ -98,14 +102,20 @@ def test_random_seeds_are_noise_as_well() -> None:
     assert groups(plan(), known, {A: 0.99}, run_noise=0.2)[C].group == "tied"
 
 
+def quantile(standing: Standing) -> float:
+    """How many standard errors the margin is."""
+    assert standing.margin
+    assert standing.contrast
+    return standing.margin / standing.contrast.stderr
+
+
 def test_the_more_are_compared_the_wider_the_margin() -> None:
     two = groups(plan(), history({A: (0.70, FULL), B: (0.68, FULL)}), {A: 1.0})
-    shares = {c: (0.68, FULL) for c in POOL}
+    shares = dict.fromkeys(POOL, (0.68, FULL))
     many = groups(plan(), history({**shares, A: (0.70, FULL)}), {A: 1.0})
     first, second = two[B], many[B]
-    assert first.margin and second.margin and first.contrast and second.contrast
-    assert first.margin / first.contrast.stderr == pytest.approx(1.645, abs=0.001)
-    assert second.margin / second.contrast.stderr == pytest.approx(2.498, abs=0.001)  # .05 / 8
+    assert quantile(first) == pytest.approx(1.645, abs=0.001)
+    assert quantile(second) == pytest.approx(2.498, abs=0.001)  # .05 / 8
 
 
 def test_ties_are_around_the_winner_and_not_around_the_best_estimate() -> None:
