@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.export import export
@@ -25,6 +25,23 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
     from mordal_optuna.scores import ScoreStore
     from mordal_optuna.store import ClaimStore
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a candidate stands whose weights are to be taken away.
+
+    Attributes:
+        samples: alignment samples of its weights.
+        train_seconds: device-seconds of training from the start up to there.
+        scores: of these weights, on the target task, then on the further ones.
+        documents: how many each of these tasks has, scored or not.
+    """
+
+    samples: int
+    train_seconds: float
+    scores: tuple[Score, ...]
+    documents: tuple[int, ...]
 
 
 class AlignAndScore:
@@ -173,19 +190,48 @@ class AlignAndScore:
         found = {task.name: self._scores.get(kept.address, task.identity) for task in tasks}
         return {name: known for name, known in found.items() if known}
 
-    def export(
-        self, candidate: Candidate, samples: int, folder: Path, scores: list[str]
-    ) -> list[str]:
-        """Write a candidate's checkpoint as a Hugging Face folder, see `alignment.export`.
+    def stand(self, candidate: Candidate, *, train: bool) -> Standing | None:
+        """Go to a candidate's highest checkpoint and score it on all tasks.
+
+        What is known of exactly these weights is looked up, whichever study has scored them.
+
+        Args:
+            candidate: the pair.
+            train: first train it on all alignment samples.
+
+        Returns:
+            Where it stands; None on a process that does not lead.
+
+        Raises:
+            CheckpointError: if it is not to be trained and no checkpoint of it is there.
+            MordalError: if it cannot be assembled, trained or scored.
+        """
+        session = self._session(candidate)
+        if train:
+            session.advance(len(self._data), self._progress)
+        else:
+            session.restore(self._progress)
+        samples = session.samples
+        scores = self.score_on(self._at(self._tasks, samples), candidate, samples)
+        if scores is None:
+            return None
+        kept = session.kept(samples)
+        assert kept
+        documents = tuple(len(task.order) for task in self._tasks)
+        return Standing(samples, kept.train_seconds, scores, documents)
+
+    def export(self, candidate: Candidate, folder: Path, scores: Sequence[str]) -> list[str]:
+        """Write a candidate as it stands as a Hugging Face folder, see `alignment.export`.
+
+        Args:
+            candidate: `stand` was called for it last.
+            folder: new, or empty.
+            scores: lines about it for the model card.
 
         Returns:
             What the folder needs beyond transformers' own class, a sentence each.
-
-        Raises:
-            CheckpointError: if the checkpoint is not there any more.
         """
         session = self._session(candidate)
-        session.restore(samples, self._progress)
         self._current = None  # merging ends its training
         return export(session.vlm, folder, session.card(scores))
 

@@ -36,7 +36,8 @@ class ModelCard:
         data_digest: of its content and order.
         seed: of the run.
         recipe: settings of the alignment by name.
-        scores: lines such as "57.5 ± 2.1 % on ai2d (3,088 documents)".
+        scores: lines such as "57.5 ± 2.1 % on ai2d (3,088 documents), measured with exactly these
+            weights (1,536 samples)"; first what was measured with them, then projections.
         versions: of the libraries that trained it.
     """
 
@@ -66,10 +67,9 @@ def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
         it needs nothing.
 
     Raises:
-        ModelError: if the folder holds something already.
+        ModelError: if the folder holds something already, or is a file.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise ModelError(str(folder), "is not empty; an export needs a new or an empty folder")
+    check_folder(folder)
     scratch = folder.with_name(f".{folder.name}-partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -88,6 +88,18 @@ def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
         folder.rmdir()
     scratch.rename(folder)
     return needs
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that an export can be written to a folder.
+
+    Raises:
+        ModelError: if it holds something already, or is none.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(str(folder), "is a file; an export needs a new or an empty folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise ModelError(str(folder), "is not empty; an export needs a new or an empty folder")
 
 
 def _merge(vlm: Vlm) -> None:
