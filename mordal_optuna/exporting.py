@@ -125,7 +125,7 @@ def export_candidate(
 
 
 def card_lines(result: StudyResult, candidate: Candidate, standing: Standing) -> list[str]:
-    """The scores of a model card: measured ones of these weights first, then a projection.
+    """The scores of a model card: measured ones of these weights first, then what else is known.
 
     Args:
         result: of the study.
@@ -136,6 +136,13 @@ def card_lines(result: StudyResult, candidate: Candidate, standing: Standing) ->
         _measured(score, documents, standing.samples)
         for score, documents in zip(standing.scores, standing.documents, strict=True)
     ]
+    curve = result.curves.get(candidate, ())
+    at = next((point.score for point in curve if point.samples == standing.samples), None)
+    if at is not None and at != standing.scores[0].value:
+        lines.append(
+            f"the search measured {100 * at:.1f} % on {result.task} after as many samples, with "
+            "weights that differ by rounding"
+        )
     estimate = next(e for e in result.ranking if e.candidate == candidate)
     if standing.samples < result.full_samples:
         lines.append(_believed(estimate, result.full_samples))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +30,7 @@ from mordal_optuna.measure import Standing
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.runs import alone_on
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import PAIR as PAIR_KEY
 from mordal_optuna.search.history import RUNGS, measurement_attributes
 from mordal_optuna.search.ranking import Estimate
@@ -157,6 +161,28 @@ def test_the_card_begins_with_what_the_exported_weights_score(
 
 
 @pytest.mark.slow
+def test_weights_that_merging_rounds_get_scores_of_their_own(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    """In bf16; the search's own scores stay those of the checkpoint."""
+    settings = parse_study(content | {"alignment": content["alignment"] | {"precision": "bf16"}})
+    settings.workdir.mkdir()
+    end(settings)
+    before = stored_result(open_study(settings), settings)
+    done = export_candidate(settings, tmp_path / "vlm", Silent())
+    stored = open_workbench(settings, Silent()).stand(WINNER, train=False).scores
+    found = loaded_scores(settings, tmp_path / "vlm", 32)
+    for known, again in zip(stored, found, strict=True):
+        assert again.per_document == known.per_document
+        assert again.likelihoods == known.likelihoods
+    measured = before.curves[WINNER][-1]
+    assert abs((found[0].nll or 0) - (measured.nll or 0)) > 1e-5
+    assert done.scores[0].startswith(f"{100 * found[0].value:.1f} ± ")
+    aligner = open_workbench(settings, Silent())._aligner
+    assert aligner(WINNER, 32) == measured
+
+
+@pytest.mark.slow
 def test_a_higher_checkpoint_of_another_study_is_taken_and_scored(
     settings: StudySettings, content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -267,7 +293,34 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
     open_study(settings).set_user_attr(STOPPED_BECAUSE, None)
     with pytest.raises(SearchError, match="study 'tiny' has not ended"):
         export_candidate(settings, tmp_path / "vlm", Silent(), train=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("mordal_optuna.work.is_sharded", lambda _: True)
+        with pytest.raises(ConfigError, match="start `mordal export` without FSDP"):
+            open_workbench(settings, Silent()).check_export(tmp_path / "vlm")
     assert kept_rungs(settings) == [8, 16, 32]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_train_it_on_and_one_writes_it(
+    settings: StudySettings, content: dict[str, Any], tmp_path: Path
+) -> None:
+    """Started by a launcher, as a run is."""
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
+        *("--master_port", "29693", "-m", "mordal_optuna", "export", str(file)),
+        *(str(tmp_path / "vlm"), "--train"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("written to") == 1
+    assert "measured with exactly these weights (64 samples)" in scores_of(tmp_path / "vlm")[0]
+    assert kept_rungs(settings) == [8, 16, 32, FULL]
 
 
 @pytest.mark.slow
@@ -328,7 +381,10 @@ def test_what_was_not_measured_with_these_weights_says_so(
 ) -> None:
     """And the number of documents tells a subset from the whole task."""
     believed = replace(Estimate(WINNER, 0.582, 0.55, 0.61, "extrapolated", 1536, 9.0), **change)
-    result: Any = SimpleNamespace(ranking=(believed,), full_samples=3072)
+    curves = {WINNER: (Measurement(1536, score=0.575), Measurement(3072, score=0.6))}
+    result: Any = SimpleNamespace(
+        ranking=(believed,), full_samples=3072, curves=curves, task="ai2d"
+    )
     lines = card_lines(result, WINNER, standing(1536))
     assert lines == [
         "57.5 ± 2.1 % on ai2d (500 of 3,088 documents), measured with exactly these weights "
@@ -336,4 +392,7 @@ def test_what_was_not_measured_with_these_weights_says_so(
         "40.0 ± 5.0 % on gqa (100 documents), measured with exactly these weights (1,536 samples)",
         last,
     ]
-    assert card_lines(result, WINNER, standing(3072))[-1].startswith("40.0 ± 5.0 % on gqa")
+    assert card_lines(result, WINNER, standing(3072))[2:] == [
+        "the search measured 60.0 % on ai2d after as many samples, with weights that differ by "
+        "rounding"
+    ]

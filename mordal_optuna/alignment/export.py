@@ -73,7 +73,7 @@ def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
     scratch = folder.with_name(f".{folder.name}-partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    _merge(vlm)
+    merge(vlm)
     needs = _needs(vlm)
     if needs:
         vlm.model.config.auto_map = {
@@ -102,8 +102,15 @@ def check_folder(folder: Path) -> None:
         raise ModelError(str(folder), "is not empty; an export needs a new or an empty folder")
 
 
-def _merge(vlm: Vlm) -> None:
-    """Fold LoRA and what can be folded of the head into the weights; drop what trained them."""
+def merge(vlm: Vlm) -> None:
+    """Fold LoRA and what can be folded of the head into the weights; drop what trained them.
+
+    The weights keep their dtype, so in bf16 what was folded in is rounded. A second call changes
+    nothing.
+
+    Args:
+        vlm: the candidate; it cannot be trained on afterwards.
+    """
     model = vlm.model
     for name, layer in list(model.named_modules()):
         if isinstance(layer, LoraLayer):

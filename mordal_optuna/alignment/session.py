@@ -16,7 +16,7 @@ from mordal_optuna.alignment.checkpoint import (
     run_address,
     run_identity,
 )
-from mordal_optuna.alignment.export import ModelCard
+from mordal_optuna.alignment.export import ModelCard, merge
 from mordal_optuna.alignment.features import FeatureCache, feature_identity
 from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
@@ -248,6 +248,10 @@ class AlignmentSession:
             raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
         trainer = self._trainer or together(lambda: self._open(run, 0, progress))
         self._restore(trainer, found)
+
+    def merge(self) -> None:
+        """Fold LoRA into the LLM, as an export does; the candidate cannot be trained on then."""
+        merge(self.vlm)
 
     def card(self, scores: Sequence[str]) -> ModelCard:
         """What a model card says of the candidate at its present rung.
