@@ -285,6 +285,18 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
         export_candidate(settings, tmp_path / "full" / "file", Silent(), train=True)
     with pytest.raises(ConfigError, match="--candidate: got 'clip'"):
         export_candidate(settings, tmp_path / "vlm", Silent(), name="clip", train=True)
+    holding = (
+        "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); "
+        "lock.acquire(); print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", holding, str(settings.workdir / ".lock")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="works in"):
+            export_candidate(settings, tmp_path / "vlm", Silent(), train=True)
+        other.communicate("\n")
     with (
         alone_on(settings.storage_url(), settings.study),
         pytest.raises(BusyError, match="works on study 'tiny'"),
