@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,8 @@ from mordal_optuna.launch import launched_rank
 from mordal_optuna.outages import is_outage, outage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mordal_optuna.config import StudySettings
     from mordal_optuna.search.result import StudyResult
 
@@ -38,6 +41,8 @@ _REPORTED = (
     "scipy",
     "sqlalchemy",
 )
+
+_BEYOND = "beyond LLaVA's own class (llava.py in the folder does it)"
 
 # Columns of the tables where output goes to a file.
 _LOG_WIDTH = 100
@@ -91,20 +96,21 @@ def export(
     study_file: Annotated[Path, typer.Argument(help="A study file (YAML) that has ended.")],
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     *,
+    train: Annotated[
+        bool, typer.Option("--train", help="First train it on all alignment samples.")
+    ] = False,
+    candidate: Annotated[
+        str | None,
+        typer.Option(help='"ENCODER + LLM", as it is shown; the winner by default.'),
+    ] = None,
     method: Method = None,
 ) -> None:
-    """Write a study's winner as a Hugging Face folder: LoRA merged, processor, model card."""
-    from mordal_optuna.config import read_study
-    from mordal_optuna.driver import export_winner
-    from mordal_optuna.reporting.console import ConsoleProgress
+    """Write a study's winner as a Hugging Face folder: LoRA merged, processor, model card.
 
-    settings = read_study(study_file, method=method)
-    _quiet_libraries()
-    with ConsoleProgress() as progress:
-        needs = export_winner(settings, folder, progress)
-    typer.echo(f"written to {folder}")
-    for need in needs:
-        typer.echo(f"beyond LLaVA's own class (llava.py in the folder does it): {need}")
+    Of its checkpoints the highest is taken. The card begins with what exactly these weights score.
+    """
+    with _interruptible():
+        _export(study_file, folder, candidate, method, train=train)
 
 
 @app.command()
@@ -198,8 +204,15 @@ def main() -> None:
 
 
 def _run(study_file: Path, method: str | None, *, as_json: bool = False) -> None:
-    try:
+    with _interruptible():
         _run_to_end(study_file, method, as_json=as_json)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say what is kept where Ctrl-C ends a command that trains."""
+    try:
+        yield
     except KeyboardInterrupt:
         # A launcher may pass the same Ctrl-C on once more; leaving must not be interrupted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -225,6 +238,33 @@ def _run_to_end(study_file: Path, method: str | None, *, as_json: bool) -> None:
     with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
         result = run_study(settings, progress)
     _present(settings, result, as_json=as_json)
+
+
+def _export(
+    study_file: Path, folder: Path, candidate: str | None, method: str | None, *, train: bool
+) -> None:
+    from mordal_optuna.config import read_study
+    from mordal_optuna.driver import follow_study
+    from mordal_optuna.exporting import export_candidate
+    from mordal_optuna.reporting import words
+    from mordal_optuna.reporting.console import ConsoleProgress
+
+    settings = read_study(study_file, method=method)
+    _quiet_libraries()
+    if launched_rank() > 0:
+        follow_study(settings)
+        return
+    with ConsoleProgress() as progress:
+        done = export_candidate(settings, folder, progress, name=candidate, train=train)
+    typer.echo(f"written to {folder}: {done.candidate}")
+    for line in (*done.scores, *(f"{_BEYOND}: {need}" for need in done.needs)):
+        typer.echo(f"  {line}")
+    if done.samples < done.full_samples:
+        price = words.duration(done.seconds_to_full)
+        typer.echo(
+            f"trained on {done.samples:,} of {done.full_samples:,} samples; "
+            f"`mordal export ... --train` trains it on (about {price} more)"
+        )
 
 
 def _present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:

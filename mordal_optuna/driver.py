@@ -78,7 +78,7 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         MordalError: if a model, the data or a task cannot be used.
     """
     settings.workdir.mkdir(parents=True, exist_ok=True)
-    with _alone_in(settings.workdir):
+    with alone_in(settings.workdir):
         study = open_study(settings)
         if not is_finished(study, settings):
             with alone_on(settings.storage_url(), settings.study):
@@ -105,43 +105,6 @@ def follow_study(settings: StudySettings) -> None:
         open_workbench(settings, Silent()).follow()
 
 
-def export_winner(settings: StudySettings, folder: Path, progress: Progress) -> list[str]:
-    """Write a finished study's winner as a Hugging Face folder.
-
-    Args:
-        settings: the study.
-        folder: new, or empty.
-        progress: is told of stages.
-
-    Returns:
-        What the folder needs beyond transformers' own class, a sentence each.
-
-    Raises:
-        SearchError: if the study has not ended.
-        CheckpointError: if the winner's checkpoint is not there any more.
-    """
-    settings.workdir.mkdir(parents=True, exist_ok=True)
-    study = open_study(settings)
-    if not _has_stopped(study):
-        raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")
-    from mordal_optuna.work import open_workbench
-
-    result = stored_result(study, settings)
-    winner = result.winner
-    lines = [
-        f"{100 * winner.value:.1f} % on {result.task} ({100 * winner.low:.1f} to "
-        f"{100 * winner.high:.1f}, {winner.known})",
-        *(
-            f"{100 * s.value:.1f} ± {100 * s.stderr:.1f} % on {s.task} ({s.documents} documents)"
-            for s in result.further_scores
-        ),
-    ]
-    progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
-    bench = open_workbench(settings, progress)
-    progress.stage(f"writing {winner.candidate} to {folder}")
-    return bench.export(winner.candidate, winner.samples, folder, lines)
-
-
 def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Candidate, str]:
     """Let failed candidates of a study be tried again, and the study go on if it had ended.
 
@@ -156,6 +119,21 @@ def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Can
         ConfigError: if a name is none of the pool.
         SearchError: if there is no failure to clear.
     """
+    chosen = named_candidates(settings, names)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    return clear_failures(open_study(settings), chosen)
+
+
+def named_candidates(settings: StudySettings, names: Sequence[str]) -> list[Candidate]:
+    """The candidates that `--candidate` names.
+
+    Args:
+        settings: the study.
+        names: of candidates, ENCODER + LLM.
+
+    Raises:
+        ConfigError: if a name is none of the pool.
+    """
     known = {str(candidate): candidate for candidate in settings.models().candidates}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -166,8 +144,7 @@ def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Can
                 for name in unknown
             ]
         )
-    settings.workdir.mkdir(parents=True, exist_ok=True)
-    return clear_failures(open_study(settings), [known[name] for name in names])
+    return [known[name] for name in names]
 
 
 def open_study(settings: StudySettings) -> Study:
@@ -210,7 +187,7 @@ def is_finished(study: Study, settings: StudySettings) -> bool:
     """Whether nothing is left to do but to read the result."""
     scored = study.user_attrs.get(FURTHER_SCORES)
     wanted = bool(settings.also_score)
-    return _has_stopped(study) and (scored is not None or not wanted)
+    return has_stopped(study) and (scored is not None or not wanted)
 
 
 def stored_result(study: Study, settings: StudySettings) -> StudyResult:
@@ -281,20 +258,36 @@ def study_plan(
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     if settings.zoo:
         _build_zoo(settings, progress)
-    # Loads torch, transformers and lmms-eval: only now is it known that there is work to do.
-    progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
-    from mordal_optuna.work import join_processes, open_workbench
-
     claims = _open_claims(study, settings)
-    if launched() > 1:
-        join_processes(settings)[1].told(True)
-    bench = open_workbench(settings, progress, claims)
+    bench = open_bench(settings, progress, claims)
     try:
         _stages(study, settings, bench, claims, progress)
     except MordalError:
         bench.dismiss()
         raise
     bench.dismiss()
+
+
+def open_bench(
+    settings: StudySettings, progress: Progress, claims: ClaimStore | None = None
+) -> Workbench:
+    """Open what training and scoring need, on all processes of the launch.
+
+    Args:
+        settings: the study.
+        progress: is told of everything.
+        claims: under which this process trains; None where it trains under none.
+
+    Raises:
+        MordalError: if a model, the data or a task cannot be used.
+    """
+    # Loads torch, transformers and lmms-eval: only now is it known that there is work to do.
+    progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
+    from mordal_optuna.work import join_processes, open_workbench
+
+    if launched() > 1:
+        join_processes(settings)[1].told(True)
+    return open_workbench(settings, progress, claims)
 
 
 def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
@@ -321,7 +314,7 @@ def _stages(
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         store_representation(study, bench.compare())
-    if not _has_stopped(study):
+    if not has_stopped(study):
         progress.stage("searching: align, score, extrapolate")
         _search(settings, bench, claims, progress)
     if settings.also_score:
@@ -348,7 +341,8 @@ def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> N
     study.set_user_attr(FURTHER_SCORES, scores)
 
 
-def _has_stopped(study: Study) -> bool:
+def has_stopped(study: Study) -> bool:
+    """Whether the search has ended."""
     # None where failures were cleared after the end: attributes cannot be deleted.
     return study.user_attrs.get(STOPPED_BECAUSE) is not None
 
@@ -392,7 +386,12 @@ def _check_zoo_models(settings: StudySettings, encoders: set[str], llms: set[str
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder.
+
+    Raises:
+        BusyError: if one does.
+    """
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.export import export
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.alignment.session import Machine
+    from mordal_optuna.alignment.session import Kept, Machine
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.tasks import Task
@@ -26,6 +26,23 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
     from mordal_optuna.scores import ScoreStore
     from mordal_optuna.store import ClaimStore
+
+
+@dataclass(frozen=True)
+class ScoredCheckpoint:
+    """Where a candidate stands whose weights are to be taken away.
+
+    Attributes:
+        samples: alignment samples of its weights.
+        train_seconds: device-seconds of training from the start up to there.
+        scores: of these weights, on the target task, then on the further ones.
+        documents: how many each of these tasks has, scored or not.
+    """
+
+    samples: int
+    train_seconds: float
+    scores: tuple[Score, ...]
+    documents: tuple[int, ...]
 
 
 class AlignAndScore:
@@ -117,9 +134,20 @@ class AlignAndScore:
         return self.score_on(self._at(self._tasks[1:], samples), candidate, samples)
 
     def score_on(
-        self, tasks: Sequence[Task], candidate: Candidate, samples: int
+        self,
+        tasks: Sequence[Task],
+        candidate: Candidate,
+        samples: int,
+        *,
+        merged: bool = False,
     ) -> tuple[Score, ...] | None:
         """Align a candidate to `samples` and score it on tasks; what is known is looked up.
+
+        Args:
+            tasks: each of another name.
+            candidate: the pair.
+            samples: the rung.
+            merged: score it with LoRA merged, which ends its training.
 
         Returns:
             The scores, in the tasks' order; None on a process that does not lead.
@@ -129,12 +157,12 @@ class AlignAndScore:
         """
         processes = self._machine.processes
         session = self._session(candidate)
-        known = processes.together(lambda: self._known(session, tasks, samples))
+        known = processes.together(lambda: self._known(session, tasks, samples, merged=merged))
         missing: list[str] = processes.told([t.name for t in tasks if t.name not in known])
         if missing:
             asked = [task for task in tasks if task.name in missing]
             guard = self._claims.guard(candidate) if self._claims else None
-            known |= self._score(session, asked, samples, guard)
+            known |= self._score(session, asked, samples, guard, merged=merged)
         return tuple(known[task.name] for task in tasks) if processes.leads else None
 
     def _at(self, tasks: Sequence[Task], samples: int) -> list[Task]:
@@ -152,6 +180,8 @@ class AlignAndScore:
         tasks: Sequence[Task],
         samples: int,
         guard: Guard | None,
+        *,
+        merged: bool,
     ) -> dict[str, Score]:
         """Scores by task; nothing on a process that does not lead."""
         processes = self._machine.processes
@@ -160,6 +190,8 @@ class AlignAndScore:
         except BaseException:
             self._current = None  # what it holds is between two rungs; a checkpoint is not
             raise
+        if merged:
+            session.merge()
         found = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
         if found is None:
             return {}
@@ -167,40 +199,73 @@ class AlignAndScore:
         kept = session.kept(samples)
         if kept and self._scores:
             for task in tasks:
-                self._scores.put(kept.address, task.identity, scores[task.name])
+                self._scores.put(_address(kept, merged), task.identity, scores[task.name])
         return scores
 
     def _known(
-        self, session: AlignmentSession, tasks: Sequence[Task], samples: int
+        self, session: AlignmentSession, tasks: Sequence[Task], samples: int, *, merged: bool
     ) -> dict[str, Score]:
         """Scores that are stored, by task; the leading process alone has them."""
         kept = session.kept(samples)
         if kept is None or self._scores is None:
             return {}
-        found = {task.name: self._scores.get(kept.address, task.identity) for task in tasks}
+        address = _address(kept, merged)
+        found = {task.name: self._scores.get(address, task.identity) for task in tasks}
         return {name: replace(known, found=True) for name, known in found.items() if known}
 
-    def export(
-        self, candidate: Candidate, samples: int, folder: Path, scores: list[str]
-    ) -> list[str]:
-        """Write a candidate's checkpoint as a Hugging Face folder, see `alignment.export`.
+    def stand(self, candidate: Candidate, *, train: bool) -> ScoredCheckpoint | None:
+        """Go to a candidate's highest checkpoint and score it on all tasks, as it is exported.
+
+        In fp32 merging LoRA changes nothing that is scored, so the scores of the checkpoint are
+        those of the export. In bf16 it rounds, and answers that were nearly tied can change: the
+        merged weights get scores of their own. What is known of exactly these weights is looked
+        up, whichever study has scored them.
+
+        Args:
+            candidate: the pair.
+            train: first train it on all alignment samples.
+
+        Returns:
+            Where it stands; None on a process that does not lead.
+
+        Raises:
+            CheckpointError: if it is not to be trained and no checkpoint of it is there.
+            MordalError: if it cannot be assembled, trained or scored.
+        """
+        self._drop()  # it may be merged
+        session = self._session(candidate)
+        if train:
+            session.advance(len(self._data), self._progress)
+        else:
+            session.restore(self._progress)
+        samples, merged = session.samples, self._settings.alignment.precision != "fp32"
+        tasks = self._at(self._tasks, samples)
+        scores = self.score_on(tasks, candidate, samples, merged=merged)
+        if scores is None:
+            return None
+        kept = session.kept(samples)
+        assert kept
+        documents = tuple(len(task.order) for task in self._tasks)
+        return ScoredCheckpoint(samples, kept.train_seconds, scores, documents)
+
+    def export(self, candidate: Candidate, folder: Path, scores: Sequence[str]) -> list[str]:
+        """Write a candidate as it stands as a Hugging Face folder, see `alignment.export`.
+
+        Args:
+            candidate: `stand` was called for it last.
+            folder: new, or empty.
+            scores: lines about it for the model card.
 
         Returns:
             What the folder needs beyond transformers' own class, a sentence each.
-
-        Raises:
-            CheckpointError: if the checkpoint is not there any more.
         """
         session = self._session(candidate)
-        session.restore(samples, self._progress)
         self._current = None  # merging ends its training
         return export(session.vlm, folder, session.card(scores))
 
     def _session(self, candidate: Candidate) -> AlignmentSession:
         if self._current is None or self._current[0] != candidate:
-            if self._current:
-                self._current[1].close()
-            self._current = None  # free the last candidate before the next one is loaded
+            self._drop()  # free the last candidate before the next one is loaded
             encoder, llm = self._pool.parts(candidate)
             session = AlignmentSession(
                 encoder,
@@ -213,6 +278,16 @@ class AlignAndScore:
             )
             self._current = (candidate, session)
         return self._current[1]
+
+    def _drop(self) -> None:
+        if self._current:
+            self._current[1].close()
+        self._current = None
+
+
+def _address(kept: Kept, merged: bool) -> str:  # noqa: FBT001
+    """Where scores of a checkpoint are kept; those of its merged weights apart."""
+    return f"{kept.address}:merged" if merged else kept.address
 
 
 def _told(score: Score) -> str:

@@ -71,11 +71,6 @@ class ScoreStore:
 
 
 def _read(stored: Mapping[str, Any]) -> Score:
-    clusters = stored["clusters"]
-    return Score(
-        **{
-            **stored,
-            "per_document": tuple(stored["per_document"]),
-            "clusters": None if clusters is None else tuple(clusters),
-        }
-    )
+    lists = ("per_document", "clusters", "likelihoods")
+    tuples = {name: tuple(found) for name in lists if (found := stored.get(name)) is not None}
+    return Score(**{**stored, **tuples})

@@ -10,8 +10,9 @@ import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.alignment.export import check_folder
 from mordal_optuna.alignment.loading import check_model
-from mordal_optuna.alignment.parallel import open_accelerator
+from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
 from mordal_optuna.alignment.session import Machine
 from mordal_optuna.errors import ConfigError, MordalError
 from mordal_optuna.evaluation.score import hidden_plugin
@@ -25,11 +26,12 @@ from mordal_optuna.scores import ScoreStore
 from mordal_optuna.search.result import FurtherScore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings, TaskSettings
     from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.measure import ScoredCheckpoint
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
@@ -99,11 +101,30 @@ class Workbench:
         found: list[dict[str, Any]] = self._lead("score_further", candidate, samples)
         return found
 
-    def export(
-        self, candidate: Candidate, samples: int, folder: Path, scores: list[str]
-    ) -> list[str]:
-        """Write a candidate's checkpoint as a Hugging Face folder; one process does that."""
-        return self._aligner.export(candidate, samples, folder, scores)
+    def stand(self, candidate: Candidate, *, train: bool) -> ScoredCheckpoint:
+        """Go to a candidate's highest checkpoint, or to all samples, and score it on all tasks."""
+        found: ScoredCheckpoint = self._lead("stand", candidate, train)
+        return found
+
+    def check_export(self, folder: Path) -> None:
+        """Refuse what cannot be exported here, before any device time is spent.
+
+        Raises:
+            ModelError: if the folder holds something already.
+            ConfigError: if the LLM is cut up over the processes of the launch.
+        """
+        check_folder(folder)
+        if is_sharded(open_accelerator(self._machine.device)):
+            raise ConfigError(
+                [
+                    "accelerate: distributed_type is FSDP, which cuts the LLM up, and an export "
+                    "writes it whole; start `mordal export` without FSDP"
+                ]
+            )
+
+    def export(self, candidate: Candidate, folder: Path, scores: Sequence[str]) -> list[str]:
+        """Write a candidate as it stands as a Hugging Face folder; one process does that."""
+        return self._aligner.export(candidate, folder, scores)
 
     def follow(self) -> None:
         """Do what the leading process does, until it dismisses.
@@ -131,6 +152,7 @@ class Workbench:
             "measure": self._aligner,
             "compare": self._compare,
             "score_further": self._score_further,
+            "stand": lambda candidate, train: self._aligner.stand(candidate, train=train),
         }
         return self._machine.processes.together(lambda: works[command](*given))
 

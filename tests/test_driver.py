@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from transformers import AutoModelForImageTextToText
 
 from mordal_optuna import driver
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import parse_study, with_method
 from mordal_optuna.driver import (
-    export_winner,
     is_finished,
     open_study,
     retry_failed,
@@ -25,7 +23,6 @@ from mordal_optuna.driver import (
 )
 from mordal_optuna.errors import (
     BusyError,
-    CheckpointError,
     ConfigError,
     ModelError,
     SearchError,
@@ -283,8 +280,6 @@ def test_a_retry_clears_failures_and_lets_an_ended_study_go_on(content: dict[str
     assert retry_failed(settings) == {second: "the loss is nan"}
     with pytest.raises(SearchError, match="has no failed candidate"):
         retry_failed(settings)
-    with pytest.raises(SearchError, match="study 'tiny' has not ended"):
-        export_winner(settings, settings.workdir / "vlm", Silent())
 
 
 def test_a_retry_of_a_candidate_that_is_not_in_the_pool_is_refused(
@@ -307,30 +302,3 @@ def prepared(content: dict[str, Any]) -> StudySettings:
     settings = parse_study(content)
     settings.workdir.mkdir(parents=True, exist_ok=True)
     return settings
-
-
-@pytest.mark.slow
-def test_the_winner_is_exported_from_its_checkpoint(
-    content: dict[str, Any], tmp_path: Path
-) -> None:
-    """A folder that transformers loads, with a card that tells scores, data and seed."""
-    settings = parse_study(content)
-    with pytest.raises(SearchError, match="study 'tiny' has not ended"):
-        export_winner(settings, tmp_path / "early", Silent())
-    result = run_study(settings, Silent())
-    assert export_winner(settings, tmp_path / "vlm", Silent()) == []
-    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "vlm")
-    assert not any("lora" in name for name, _ in model.named_parameters())
-    card = (tmp_path / "vlm" / "README.md").read_text()
-    assert f"{100 * result.winner.value:.1f} % on mordal_scenes" in card
-    assert "% on scienceqa_img (8 documents)" in card
-    assert "- seed: 0" in card
-    assert str(result.winner.candidate) in card
-    with pytest.raises(ModelError, match="is not empty"):
-        export_winner(settings, tmp_path / "vlm", Silent())
-    files = CheckpointFiles(settings.checkpoint_folder())
-    for run in files.runs():
-        for samples in files.rungs(run):
-            files.delete(run, samples)
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        export_winner(settings, tmp_path / "again", Silent())

@@ -18,7 +18,9 @@ from tests.evaluation.seven import SEVEN
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOUND = Score("ai2d", 0.5, 0.1, 4, (0.0, 1.0, 1.0, 0.0), 2.5, (0, 0, 1, 1), 0.25)
+FOUND = Score(
+    "ai2d", 0.5, 0.1, 4, (0.0, 1.0, 1.0, 0.0), 2.5, (0, 0, 1, 1), 0.25, (0.5, 1.0, 0.1, 2.0)
+)
 
 
 def test_a_score_is_found_again_whole(database: str) -> None:
@@ -26,7 +28,7 @@ def test_a_score_is_found_again_whole(database: str) -> None:
     assert store.get("run:a", "t") is None
     store.put("run:a", "t", FOUND)
     assert ScoreStore(database).get("run:a", "t") == FOUND
-    plain = replace(FOUND, clusters=None, guessed=None)
+    plain = replace(FOUND, clusters=None, guessed=None, likelihoods=None)
     store.put("run:b", "t", plain)
     assert store.get("run:b", "t") == plain
     assert store.get("run:a", "other") is None

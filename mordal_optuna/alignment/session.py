@@ -16,7 +16,7 @@ from mordal_optuna.alignment.checkpoint import (
     run_address,
     run_identity,
 )
-from mordal_optuna.alignment.export import ModelCard
+from mordal_optuna.alignment.export import ModelCard, merge
 from mordal_optuna.alignment.features import FeatureCache, feature_identity
 from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
@@ -235,17 +235,31 @@ class AlignmentSession:
             return None  # damaged: `advance` says so, and goes on from the rung below
         return Kept(f"{run}:{found.parts['trained']}", found.facts["train_seconds"])
 
-    def restore(self, samples: int, progress: Progress) -> None:
-        """Go to a rung's checkpoint without training.
+    def restore(self, progress: Progress) -> None:
+        """Go to the highest checkpoint without training, whichever study has written it.
+
+        A damaged one is reported and the one below it used.
+
+        Args:
+            progress: is told of damaged checkpoints.
 
         Raises:
             ModelError: if the candidate cannot be assembled.
-            CheckpointError: if there is no readable checkpoint of that rung.
+            CheckpointError: if there is no readable checkpoint.
         """
         run = run_address(self._identity())
-        found = self._checkpoints.load(run, samples)
-        trainer = self._trainer or self._open(run, samples, progress)
+        together = self._machine.processes.together
+        found = together(lambda: self._latest(run, len(self._data), progress))
+        if found is None:
+            name = f"{self._encoder.name} + {self._llm.name}"
+            reason = f"no whole checkpoint of {name} is there; train it first"
+            raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
+        trainer = self._trainer or together(lambda: self._open(run, 0, progress))
         self._restore(trainer, found)
+
+    def merge(self) -> None:
+        """Fold LoRA into the LLM, as an export does; the candidate cannot be trained on then."""
+        merge(self.vlm)
 
     def card(self, scores: Sequence[str]) -> ModelCard:
         """What a model card says of the candidate at its present rung.

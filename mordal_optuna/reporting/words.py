@@ -119,11 +119,10 @@ def headline(result: StudyResult) -> str:
 def projection(result: StudyResult) -> str:
     """What is believed of the winner at D, and why it is not the measured score."""
     winner = result.winner
-    what = (
-        "Corrected for having been chosen"
-        if result.measured.samples == result.full_samples
-        else f"Projected to all {result.full_samples:,} samples, not measured there"
-    )
+    if result.measured.samples == result.full_samples:
+        what = "Corrected for having been chosen"
+    else:
+        what = f"Projected to all {result.full_samples:,} samples, which the search has not run"
     best = "" if winner.best is None else f"; the best pair with probability {winner.best:.2f}"
     return f"{what}: {percent(winner.value)} % ({interval(winner)}){best}"
 
