@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mordal_optuna import checkpoints
-from mordal_optuna.errors import ConfigError, GridError, MordalError, StudyMismatchError
+from mordal_optuna.errors import (
+    ConfigError,
+    GridError,
+    InputsChangedError,
+    MordalError,
+    StudyMismatchError,
+)
 from mordal_optuna.launch import launched_rank
 from mordal_optuna.outages import is_outage, outage
 
@@ -46,6 +52,14 @@ Method = Annotated[
     str | None,
     typer.Option(help="Search by another method, such as grid, as a study of its own."),
 ]
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help="Give the study another name. Checkpoints and scores of earlier ones are reused.",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -62,7 +76,7 @@ def root(
 
 
 @app.command()
-def quickstart(*, method: Method = None) -> None:
+def quickstart(*, method: Method = None, name: As = None) -> None:
     """Build a small pool on this machine, search it, print the ranking, write a report.
 
     The same as `mordal run` with the shipped study file quickstart.yaml. Everything is put under
@@ -70,7 +84,7 @@ def quickstart(*, method: Method = None) -> None:
     """
     from mordal_optuna.resources import shipped
 
-    _run(shipped("studies") / "quickstart.yaml", method)
+    _run(shipped("studies") / "quickstart.yaml", method, name)
 
 
 @app.command()
@@ -78,9 +92,10 @@ def run(
     study_file: Annotated[Path, typer.Argument(help="A study file (YAML).")],
     *,
     method: Method = None,
+    name: As = None,
 ) -> None:
     """Run a study file to its end, or continue it."""
-    _run(study_file, method)
+    _run(study_file, method, name)
 
 
 @app.command()
@@ -89,13 +104,14 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     *,
     method: Method = None,
+    name: As = None,
 ) -> None:
     """Write a study's winner as a Hugging Face folder: LoRA merged, processor, model card."""
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import export_winner
     from mordal_optuna.reporting.console import ConsoleProgress
 
-    settings = read_study(study_file, method=method)
+    settings = read_study(study_file, method=method, name=name)
     _quiet_libraries()
     with ConsoleProgress() as progress:
         needs = export_winner(settings, folder, progress)
@@ -113,6 +129,7 @@ def retry(
         typer.Option(help='"ENCODER + LLM", as it is shown; all that failed by default.'),
     ] = None,
     method: Method = None,
+    name: As = None,
 ) -> None:
     """Clear failures, so that `mordal run` tries the candidates again.
 
@@ -122,10 +139,10 @@ def retry(
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import retry_failed
 
-    settings = read_study(study_file, method=method)
+    settings = read_study(study_file, method=method, name=name)
     _quiet_libraries()
-    for name, reason in retry_failed(settings, candidate or []).items():
-        typer.echo(f"cleared {name}: {reason}")
+    for pair, reason in retry_failed(settings, candidate or []).items():
+        typer.echo(f"cleared {pair}: {reason}")
     typer.echo("`mordal run` tries them again")
 
 
@@ -181,7 +198,7 @@ def main() -> None:
     """Entry point: errors in one sentence; exit status 2 for a file that cannot be run."""
     try:
         app()
-    except (ConfigError, GridError, StudyMismatchError) as error:
+    except (ConfigError, GridError, InputsChangedError, StudyMismatchError) as error:
         typer.echo(f"mordal: {error}", err=True)
         raise SystemExit(2) from None
     except MordalError as error:
@@ -194,9 +211,9 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _run(study_file: Path, method: str | None) -> None:
+def _run(study_file: Path, method: str | None, name: str | None) -> None:
     try:
-        _run_to_end(study_file, method)
+        _run_to_end(study_file, method, name)
     except KeyboardInterrupt:
         # A launcher may pass the same Ctrl-C on once more; leaving must not be interrupted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -207,12 +224,12 @@ def _run(study_file: Path, method: str | None) -> None:
         raise typer.Exit(130) from None
 
 
-def _run_to_end(study_file: Path, method: str | None) -> None:
+def _run_to_end(study_file: Path, method: str | None, name: str | None) -> None:
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import follow_study, run_study
     from mordal_optuna.reporting.console import ConsoleProgress
 
-    settings = read_study(study_file, method=method)
+    settings = read_study(study_file, method=method, name=name)
     _quiet_libraries()
     if launched_rank() > 0:
         follow_study(settings)

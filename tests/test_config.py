@@ -154,7 +154,7 @@ def test_differences_name_nested_keys(content: dict[str, Any]) -> None:
     _set("search.eta", 4)(other)
     _set("seed", 7)(other)
     lines = differences(parse_study(content).fingerprint(), parse_study(other).fingerprint())
-    assert lines == ["search.eta: stored 2, given 4", "seed: stored 0, given 7"]
+    assert lines == ["search.eta: 2 stored, 4 given", "seed: 0 stored, 7 given"]
 
 
 def test_the_machine_is_no_part_of_the_fingerprint(content: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -22,12 +23,13 @@ from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.digests import FileDigests
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
 from mordal_optuna.outages import is_outage, raised_as
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -57,6 +59,7 @@ class Machine:
         project: what trackers file runs under.
         logs: folder of trackers that write files.
         processes: of this launch, that train one candidate together.
+        files: digests of models' files, so that each is read once.
     """
 
     device: torch.device
@@ -67,6 +70,7 @@ class Machine:
     project: str = "mordal"
     logs: str = "."
     processes: Processes = field(default_factory=Processes)
+    files: FileDigests = field(default_factory=FileDigests)
 
     def cache(
         self,
@@ -79,7 +83,7 @@ class Machine:
         if self.features is None or not self.feature_bytes:
             return None
         identity = feature_identity(
-            model_identity(encoder, load_config(encoder)),
+            model_identity(encoder, load_config(encoder), self.files),
             data,
             precision=settings.precision,
             share=settings.batch_size // processes,
@@ -118,6 +122,7 @@ class AlignmentSession:
         data: AlignmentSet,
         checkpoints: CheckpointStore,
         machine: Machine,
+        check: Callable[[int], None] | None = None,
     ) -> None:
         """Prepare a candidate.
 
@@ -129,6 +134,8 @@ class AlignmentSession:
             data: the alignment set.
             checkpoints: where trained parts are kept and found.
             machine: where to train.
+            check: raises where the data or the models are others now, as far as a rung needs
+                them; asked on the leading process before a checkpoint is written.
         """
         self._encoder = vision_encoder
         self._llm = llm
@@ -137,6 +144,7 @@ class AlignmentSession:
         self._data = data
         self._checkpoints = checkpoints
         self._machine = machine
+        self._check = check
         self._accelerator = open_accelerator(machine.device, machine.trackers, machine.logs)
         self._vlm: Vlm | None = None
         self._trainer: Trainer | None = None
@@ -190,9 +198,10 @@ class AlignmentSession:
             DataError: if a sample cannot be trained on.
             TrainingError: if training fails; the last checkpoint stays.
             CheckpointError: if the checkpoint cannot be written.
+            InputsChangedError: if data or a model changed while it was trained.
         """
         start = perf_counter()
-        identity = self._identity()
+        identity = self._identity
         run = run_address(identity)
         together = self._machine.processes.together
         trainer = self._trainer or together(lambda: self._open(run, samples, progress))
@@ -210,13 +219,17 @@ class AlignmentSession:
         weights = trunk.weights if scored is None else scored
         together(lambda: self._save(run, identity, trunk, weights, guard))
 
+    def rungs(self) -> list[int]:
+        """Samples of the checkpoints that are kept, without loading anything."""
+        return self._checkpoints.rungs(run_address(self._identity))
+
     def kept(self, samples: int) -> Kept | None:
         """The checkpoint of a rung, without loading anything; None where there is none.
 
         Raises:
             CheckpointError: in an outage, in which nobody can tell.
         """
-        run = run_address(self._identity())
+        run = run_address(self._identity)
         if samples not in self._checkpoints.rungs(run):
             return None
         try:
@@ -234,7 +247,7 @@ class AlignmentSession:
             ModelError: if the candidate cannot be assembled.
             CheckpointError: if there is no readable checkpoint of that rung.
         """
-        run = run_address(self._identity())
+        run = run_address(self._identity)
         found = self._checkpoints.load(run, samples)
         trainer = self._trainer or self._open(run, samples, progress)
         self._restore(trainer, found)
@@ -308,6 +321,8 @@ class AlignmentSession:
     ) -> None:
         if not self._machine.processes.leads:
             return
+        if self._check:
+            self._check(self._samples)
         checkpoint = Checkpoint(
             samples=self._samples,
             trained=scored,
@@ -378,13 +393,16 @@ class AlignmentSession:
                 progress.note(f"{error}; going on from the rung below")
         return None
 
+    @cached_property
     def _identity(self) -> dict[str, object]:
+        """Taken once: what is loaded stays what it was, whatever becomes of its files."""
         return run_identity(
             (self._encoder, load_config(self._encoder)),
             (self._llm, load_config(self._llm)),
             settings=self._settings,
             data_digest=self._data.digest,
             seed=self._seed,
+            files=self._machine.files,
         )
 
 

@@ -22,6 +22,7 @@ from mordal_optuna.alignment.checkpoint import (
 )
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
+from mordal_optuna.digests import FileDigests
 from mordal_optuna.errors import CheckpointError, LeaseLostError
 from mordal_optuna.guard import Token
 from mordal_optuna.liveness import owner_name
@@ -326,4 +327,7 @@ def test_the_address_follows_content_not_place(
 
 def _address(model: ModelSource, settings: AlignmentSettings) -> str:
     pair = (model, AutoConfig.from_pretrained(model.location))
-    return run_address(run_identity(pair, pair, settings=settings, data_digest="d", seed=0))
+    identity = run_identity(
+        pair, pair, settings=settings, data_digest="d", seed=0, files=FileDigests()
+    )
+    return run_address(identity)
