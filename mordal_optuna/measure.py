@@ -202,7 +202,7 @@ class AlignAndScore:
             CheckpointError: if the checkpoint is not there any more.
         """
         session = self._session(candidate)
-        session.restore(samples, self._progress)
+        session.restore(samples)
         self._current = None  # merging ends its training
         return export(session.vlm, folder, session.card(scores))
 

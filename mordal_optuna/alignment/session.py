@@ -182,8 +182,8 @@ class AlignmentSession:
     def advance(self, samples: int, progress: Progress, guard: Guard | None = None) -> None:
         """Align to a rung and keep a checkpoint there.
 
-        The first call restores the highest checkpoint that does not lie beyond the rung; a
-        damaged one is reported and the one below it used.
+        Each call restores the highest checkpoint that lies beyond the present position, but not
+        beyond the rung; a damaged one is reported and the one below it used.
 
         Args:
             samples: a whole number of batches, not below the present rung.
@@ -204,7 +204,9 @@ class AlignmentSession:
         identity = self._identity
         run = run_address(identity)
         together = self._machine.processes.together
-        trainer = self._trainer or together(lambda: self._open(run, samples, progress))
+        trainer = self._trainer or together(lambda: self._open(run))
+        if self._samples < samples:
+            together(lambda: self._catch_up(trainer, run, samples, progress))
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -240,7 +242,7 @@ class AlignmentSession:
             return None  # damaged: `advance` says so, and goes on from the rung below
         return Kept(f"{run}:{found.parts['trained']}", found.facts["train_seconds"])
 
-    def restore(self, samples: int, progress: Progress) -> None:
+    def restore(self, samples: int) -> None:
         """Go to a rung's checkpoint without training.
 
         Raises:
@@ -249,7 +251,7 @@ class AlignmentSession:
         """
         run = run_address(self._identity)
         found = self._checkpoints.load(run, samples)
-        trainer = self._trainer or self._open(run, samples, progress)
+        trainer = self._trainer or self._open(run)
         self._restore(trainer, found)
 
     def card(self, scores: Sequence[str]) -> ModelCard:
@@ -334,12 +336,12 @@ class AlignmentSession:
         )
         self._checkpoints.save(run, identity, checkpoint, guard)
 
-    def _open(self, run: str, samples: int, progress: Progress) -> Trainer:
+    def _open(self, run: str) -> Trainer:
         name = f"{self._encoder.name} + {self._llm.name}"
         with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
-            return self._assembled(run, samples, progress)
+            return self._assembled(run)
 
-    def _assembled(self, run: str, samples: int, progress: Progress) -> Trainer:
+    def _assembled(self, run: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
         sharded = is_sharded(accelerator)
         self._vlm = assemble(
@@ -370,13 +372,18 @@ class AlignmentSession:
             ),
             threads=machine.threads,
         )
+        return self._trainer
+
+    def _catch_up(self, trainer: Trainer, run: str, samples: int, progress: Progress) -> None:
+        """Go to the highest checkpoint on the way: it may have been trained for another task."""
         found = self._latest(run, samples, progress)
         if found:
-            self._restore(self._trainer, found)
-        return self._trainer
+            with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
+                self._restore(trainer, found)
 
     def _restore(self, trainer: Trainer, found: Checkpoint) -> None:
         trainer.restore(found.trunk)
+        self._trunk = None
         if found.trunk.samples != found.samples or found.trunk.average is not None:
             trainer.load_weights(found.trained, found.samples)
             self._trunk = found.trunk
@@ -384,7 +391,8 @@ class AlignmentSession:
         self._train_seconds = found.train_seconds
 
     def _latest(self, run: str, at_most: int, progress: Progress) -> Checkpoint | None:
-        for rung in reversed([r for r in self._checkpoints.rungs(run) if r <= at_most]):
+        ahead = [r for r in self._checkpoints.rungs(run) if self._samples < r <= at_most]
+        for rung in reversed(ahead):
             try:
                 return self._checkpoints.load(run, rung)
             except CheckpointError as error:

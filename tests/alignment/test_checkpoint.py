@@ -325,6 +325,25 @@ def test_the_address_follows_content_not_place(
     assert _address(there, settings) != _address(here, settings)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("chat_template.jinja", "{{ messages }}"),
+        ("tokenizer.json", "{}"),
+        ("generation_config.json", "{}"),
+        ("preprocessor_config.json", "{}"),
+    ],
+)
+def test_the_address_follows_everything_that_is_read_of_a_model(
+    tmp_path: Path, settings: AlignmentSettings, file: str, content: str
+) -> None:
+    """Its weights may be the same: the tokenizer and the template shape the training, too."""
+    model = tiny.llm(tmp_path, "llama")
+    before = _address(model, settings)
+    (Path(model.location) / file).write_text(content)
+    assert _address(model, settings) != before
+
+
 def _address(model: ModelSource, settings: AlignmentSettings) -> str:
     pair = (model, AutoConfig.from_pretrained(model.location))
     identity = run_identity(
