@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Larger safetensors files are told apart by blocks of every tensor.
-_WHOLE_BYTES = 1 << 30
+_WHOLE_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 12
 # Size, time of change of the content and of the inode, by path.
 States = dict[str, tuple[int, int, int]]
@@ -25,7 +25,7 @@ States = dict[str, tuple[int, int, int]]
 class FileDigests:
     """SHA-256 of files' content; a file is read again only where its size or times differ.
 
-    Of a safetensors file above 1 GiB the header is read, and the first, middle and last 4 KiB of
+    Of a safetensors file above 256 MiB the header is read, and the first, middle and last 4 KiB of
     every tensor: a model that was trained further differs there. A change inside one large tensor
     that leaves these blocks as they are is not noticed.
     """
