@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mordal_optuna import checkpoints
-from mordal_optuna.errors import ConfigError, GridError, MordalError, StudyMismatchError
+from mordal_optuna.errors import (
+    ConfigError,
+    GridError,
+    InputsChangedError,
+    MordalError,
+    StudyMismatchError,
+)
 from mordal_optuna.launch import launched_rank
 from mordal_optuna.outages import is_outage, outage
 
@@ -51,6 +57,14 @@ Method = Annotated[
     str | None,
     typer.Option(help="Search by another method, such as grid, as a study of its own."),
 ]
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help="Give the study another name. Checkpoints and scores of earlier ones are reused.",
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,7 +81,7 @@ def root(
 
 
 @app.command()
-def quickstart(*, method: Method = None) -> None:
+def quickstart(*, method: Method = None, name: As = None) -> None:
     """Build a small pool on this machine, search it, print the ranking, write a report.
 
     The same as `mordal run` with the shipped study file quickstart.yaml. Everything is put under
@@ -75,7 +89,7 @@ def quickstart(*, method: Method = None) -> None:
     """
     from mordal_optuna.resources import shipped
 
-    _run(shipped("studies") / "quickstart.yaml", method)
+    _run(shipped("studies") / "quickstart.yaml", method, name)
 
 
 @app.command()
@@ -86,9 +100,10 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object, progress apart.")
     ] = False,
+    name: As = None,
 ) -> None:
     """Run a study file to its end, or continue it."""
-    _run(study_file, method, as_json=as_json)
+    _run(study_file, method, name, as_json=as_json)
 
 
 @app.command()
@@ -104,13 +119,14 @@ def export(
         typer.Option(help='"ENCODER + LLM", as it is shown; the winner by default.'),
     ] = None,
     method: Method = None,
+    name: As = None,
 ) -> None:
     """Write a study's winner as a Hugging Face folder: LoRA merged, processor, model card.
 
     Of its checkpoints the highest is taken. The card begins with what exactly these weights score.
     """
     with _interruptible():
-        _export(study_file, folder, candidate, method, train=train)
+        _export(study_file, folder, candidate, method, name, train=train)
 
 
 @app.command()
@@ -122,6 +138,7 @@ def retry(
         typer.Option(help='"ENCODER + LLM", as it is shown; all that failed by default.'),
     ] = None,
     method: Method = None,
+    name: As = None,
 ) -> None:
     """Clear failures, so that `mordal run` tries the candidates again.
 
@@ -131,10 +148,10 @@ def retry(
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import retry_failed
 
-    settings = read_study(study_file, method=method)
+    settings = read_study(study_file, method=method, name=name)
     _quiet_libraries()
-    for name, reason in retry_failed(settings, candidate or []).items():
-        typer.echo(f"cleared {name}: {reason}")
+    for pair, reason in retry_failed(settings, candidate or []).items():
+        typer.echo(f"cleared {pair}: {reason}")
     typer.echo("`mordal run` tries them again")
 
 
@@ -190,7 +207,7 @@ def main() -> None:
     """Entry point: errors in one sentence; exit status 2 for a file that cannot be run."""
     try:
         app()
-    except (ConfigError, GridError, StudyMismatchError) as error:
+    except (ConfigError, GridError, InputsChangedError, StudyMismatchError) as error:
         typer.echo(f"mordal: {error}", err=True)
         raise SystemExit(2) from None
     except MordalError as error:
@@ -203,9 +220,11 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _run(study_file: Path, method: str | None, *, as_json: bool = False) -> None:
+def _run(
+    study_file: Path, method: str | None, name: str | None = None, *, as_json: bool = False
+) -> None:
     with _interruptible():
-        _run_to_end(study_file, method, as_json=as_json)
+        _run_to_end(study_file, method, name, as_json=as_json)
 
 
 @contextmanager
@@ -223,14 +242,14 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _run_to_end(study_file: Path, method: str | None, *, as_json: bool) -> None:
+def _run_to_end(study_file: Path, method: str | None, name: str | None, *, as_json: bool) -> None:
     from rich.console import Console
 
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import follow_study, run_study
     from mordal_optuna.reporting.console import ConsoleProgress
 
-    settings = read_study(study_file, method=method)
+    settings = read_study(study_file, method=method, name=name)
     _quiet_libraries()
     if launched_rank() > 0:
         follow_study(settings)
@@ -241,7 +260,13 @@ def _run_to_end(study_file: Path, method: str | None, *, as_json: bool) -> None:
 
 
 def _export(
-    study_file: Path, folder: Path, candidate: str | None, method: str | None, *, train: bool
+    study_file: Path,
+    folder: Path,
+    candidate: str | None,
+    method: str | None,
+    name: str | None,
+    *,
+    train: bool,
 ) -> None:
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import follow_study
@@ -249,7 +274,7 @@ def _export(
     from mordal_optuna.reporting import words
     from mordal_optuna.reporting.console import ConsoleProgress
 
-    settings = read_study(study_file, method=method)
+    settings = read_study(study_file, method=method, name=name)
     _quiet_libraries()
     if launched_rank() > 0:
         follow_study(settings)

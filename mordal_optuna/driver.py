@@ -17,25 +17,28 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from mordal_optuna.config import StudySettings, differences
 from mordal_optuna.errors import (
     BusyError,
     ConfigError,
+    InputsChangedError,
     MordalError,
     SearchError,
-    StudyMismatchError,
 )
 from mordal_optuna.launch import launched
 from mordal_optuna.leases import LEASE_SECONDS
 from mordal_optuna.objective import Objective
 from mordal_optuna.progress import Silent
+from mordal_optuna.resuming import (
+    begin,
+    check_configuration,
+    with_way_on,
+)
 from mordal_optuna.runs import alone_on
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.failures import clear_failures
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.result import (
-    CONFIG,
     FURTHER_SCORES,
     REPRESENTATION,
     Representation,
@@ -45,7 +48,6 @@ from mordal_optuna.search.result import (
     stored_representation,
 )
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
-from mordal_optuna.search.stored import store_value, stored_value
 from mordal_optuna.store import ClaimStore, study_storage
 from mordal_optuna.worker import Worker
 
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
+    from mordal_optuna.config import StudySettings
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.plan import Plan
@@ -73,7 +76,8 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
 
     Raises:
         ConfigError: if the study file asks for what cannot be had.
-        StudyMismatchError: if a study of this name exists with another configuration.
+        StudyMismatchError: if a study of this name has begun with another configuration.
+        InputsChangedError: if data, a task or a model changed since it began.
         BusyError: if another process works in the same folder, or on the same study.
         MordalError: if a model, the data or a task cannot be used.
     """
@@ -148,11 +152,11 @@ def named_candidates(settings: StudySettings, names: Sequence[str]) -> list[Cand
 
 
 def open_study(settings: StudySettings) -> Study:
-    """Create the study, or open it if it exists with the same configuration.
+    """Create the study, or open it if it has begun with the same configuration, or not begun.
 
     Raises:
         ConfigError: if the database cannot be used; no password is shown.
-        StudyMismatchError: if the stored configuration is another one.
+        StudyMismatchError: if it has begun with another one.
     """
     with _storage_errors(settings.storage_url()):
         study = optuna.create_study(
@@ -161,12 +165,7 @@ def open_study(settings: StudySettings) -> Study:
             direction="maximize",
             load_if_exists=True,
         )
-        kept = stored_value(study.user_attrs, CONFIG)
-        given = settings.fingerprint()
-        if kept is None:
-            store_value(study, CONFIG, given)
-        elif kept != given:
-            raise StudyMismatchError(settings.study, differences(kept, given))
+        check_configuration(study, settings)
     return study
 
 
@@ -262,6 +261,9 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     bench = open_bench(settings, progress, claims)
     try:
         _stages(study, settings, bench, claims, progress)
+    except InputsChangedError as error:
+        bench.dismiss()
+        raise with_way_on(error, study, settings, bench.kept) from error
     except MordalError:
         bench.dismiss()
         raise
@@ -310,6 +312,7 @@ def _stages(
     progress: Progress,
 ) -> None:
     study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
+    begin(study, settings, bench.inputs, progress)
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")

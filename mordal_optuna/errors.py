@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class MordalError(Exception):
@@ -48,9 +51,24 @@ class StudyMismatchError(MordalError):
         self.differences = differences
         lines = "\n".join(f"  {line}" for line in differences)
         super().__init__(
-            f"study {study!r} exists with another configuration; give this one another name "
-            f"or run it with the stored one:\n{lines}"
+            f"study {study!r} exists with another configuration; run it with the stored one, or "
+            f"this one under another name, by `--as NAME`:\n{lines}"
         )
+
+
+class InputsChangedError(MordalError):
+    """Data, a task or a model changed in place since a study began; no candidate is at fault.
+
+    Attributes:
+        study: name of the study.
+        changes: what has changed, `inputs.Change` each.
+    """
+
+    def __init__(self, study: str, changes: Sequence[object], way_on: str = "put it back") -> None:
+        self.study = study
+        self.changes = tuple(changes)
+        named = "; ".join(map(str, changes))
+        super().__init__(f"study {study!r} began with other inputs; changed: {named}; {way_on}")
 
 
 class BusyError(MordalError):

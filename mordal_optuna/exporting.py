@@ -26,6 +26,7 @@ from mordal_optuna.driver import (
 )
 from mordal_optuna.errors import MordalError, SearchError
 from mordal_optuna.reporting import words
+from mordal_optuna.resuming import check_candidate
 from mordal_optuna.runs import alone_on
 from mordal_optuna.search.result import FURTHER_SCORES, FurtherScore
 
@@ -90,6 +91,7 @@ def export_candidate(
             the study.
         ModelError: if the folder holds something already.
         CheckpointError: if it is not to be trained, and no checkpoint of it is there.
+        InputsChangedError: if data or models that it was made of have changed.
         MordalError: if it cannot be assembled, trained or scored.
     """
     named = named_candidates(settings, [name] if name else [])
@@ -106,6 +108,7 @@ def export_candidate(
         bench = open_bench(settings, progress)
         try:
             bench.check_export(folder)
+            check_candidate(study, settings, bench.inputs, candidate)
             standing = _stand(bench, result, candidate, progress, train=train)
         except MordalError:
             bench.dismiss()

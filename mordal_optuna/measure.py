@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.tasks import Task
     from mordal_optuna.guard import Guard
+    from mordal_optuna.inputs import Watch
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.scores import ScoreStore
@@ -58,6 +59,7 @@ class AlignAndScore:
         tasks: Sequence[Task],
         machine: Machine,
         progress: Progress,
+        watch: Watch | None = None,
         claims: ClaimStore | None = None,
     ) -> None:
         """Measure the candidates of a study.
@@ -70,6 +72,8 @@ class AlignAndScore:
             tasks: the target task, then the further ones in the study file's order.
             machine: where to train.
             progress: is told of bars and scores.
+            watch: the study's inputs, looked at again before and after a rung; None where nobody
+                looks, or on a process that does not lead.
             claims: those that this process holds guard its checkpoints; None where nobody else
                 can train, or on a process that does not lead.
         """
@@ -81,6 +85,7 @@ class AlignAndScore:
         self._tasks = tuple(tasks)
         self._machine = machine
         self._progress = progress
+        self._watch = watch
         self._claims = claims
         self._current: tuple[Candidate, AlignmentSession] | None = None
 
@@ -153,16 +158,19 @@ class AlignAndScore:
             The scores, in the tasks' order; None on a process that does not lead.
 
         Raises:
+            InputsChangedError: if data, a task or a model is another now than when the study was
+                opened.
             MordalError: if it cannot be assembled, trained or scored.
         """
         processes = self._machine.processes
+        processes.together(lambda: self._check(candidate, tasks, samples))
         session = self._session(candidate)
         known = processes.together(lambda: self._known(session, tasks, samples, merged=merged))
         missing: list[str] = processes.told([t.name for t in tasks if t.name not in known])
         if missing:
             asked = [task for task in tasks if task.name in missing]
             guard = self._claims.guard(candidate) if self._claims else None
-            known |= self._score(session, asked, samples, guard, merged=merged)
+            known |= self._score(candidate, asked, samples, guard, merged=merged)
         return tuple(known[task.name] for task in tasks) if processes.leads else None
 
     def _at(self, tasks: Sequence[Task], samples: int) -> list[Task]:
@@ -176,7 +184,7 @@ class AlignAndScore:
 
     def _score(
         self,
-        session: AlignmentSession,
+        candidate: Candidate,
         tasks: Sequence[Task],
         samples: int,
         guard: Guard | None,
@@ -184,7 +192,7 @@ class AlignAndScore:
         merged: bool,
     ) -> dict[str, Score]:
         """Scores by task; nothing on a process that does not lead."""
-        processes = self._machine.processes
+        processes, session = self._machine.processes, self._session(candidate)
         try:
             session.advance(samples, self._progress, guard)
         except BaseException:
@@ -193,6 +201,7 @@ class AlignAndScore:
         if merged:
             session.merge()
         found = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
+        processes.together(lambda: self._check(candidate, tasks, samples))
         if found is None:
             return {}
         scores = {s.task: replace(s, seconds=s.seconds * processes.world) for s in found}
@@ -201,6 +210,14 @@ class AlignAndScore:
             for task in tasks:
                 self._scores.put(_address(kept, merged), task.identity, scores[task.name])
         return scores
+
+    def _check(self, candidate: Candidate, tasks: Sequence[Task], samples: int) -> None:
+        if self._watch:
+            self._watch.check_candidate(candidate, [task.name for task in tasks], samples)
+
+    def kept(self, candidate: Candidate) -> list[int]:
+        """Rungs of a candidate that have a checkpoint made of the present inputs."""
+        return self._new_session(candidate).rungs()
 
     def _known(
         self, session: AlignmentSession, tasks: Sequence[Task], samples: int, *, merged: bool
@@ -266,23 +283,26 @@ class AlignAndScore:
     def _session(self, candidate: Candidate) -> AlignmentSession:
         if self._current is None or self._current[0] != candidate:
             self._drop()  # free the last candidate before the next one is loaded
-            encoder, llm = self._pool.parts(candidate)
-            session = AlignmentSession(
-                encoder,
-                llm,
-                settings=self._settings.alignment,
-                seed=self._settings.seed,
-                data=self._data,
-                checkpoints=self._checkpoints,
-                machine=self._machine,
-            )
-            self._current = (candidate, session)
+            self._current = (candidate, self._new_session(candidate))
         return self._current[1]
 
     def _drop(self) -> None:
         if self._current:
             self._current[1].close()
         self._current = None
+
+    def _new_session(self, candidate: Candidate) -> AlignmentSession:
+        encoder, llm = self._pool.parts(candidate)
+        return AlignmentSession(
+            encoder,
+            llm,
+            settings=self._settings.alignment,
+            seed=self._settings.seed,
+            data=self._data,
+            checkpoints=self._checkpoints,
+            machine=self._machine,
+            check=lambda samples: self._check(candidate, (), samples),
+        )
 
 
 def _address(kept: Kept, merged: bool) -> str:  # noqa: FBT001

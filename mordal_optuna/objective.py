@@ -9,7 +9,7 @@ from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 
-from mordal_optuna.errors import LeaseLostError, MordalError
+from mordal_optuna.errors import InputsChangedError, LeaseLostError, MordalError
 from mordal_optuna.outages import described, is_outage, outage
 from mordal_optuna.search.history import (
     ANSWERS,
@@ -123,7 +123,7 @@ class Objective:
             raise
         except (TrialPruned, UpdateFinishedTrialError):
             raise
-        except (LeaseLostError, KeyboardInterrupt, SystemExit) as error:
+        except (InputsChangedError, LeaseLostError, KeyboardInterrupt, SystemExit) as error:
             _store(trial, INTERRUPTED, str(error) or type(error).__name__)
             raise
         except Exception as error:

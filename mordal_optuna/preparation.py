@@ -216,9 +216,8 @@ class Comparison:
         """Device-seconds: all processes wait for one another."""
         return (perf_counter() - start) * self._machine.processes.world
 
-    @staticmethod
-    def _identity(source: ModelSource) -> dict[str, str | None]:
-        return model_identity(source, load_config(source))
+    def _identity(self, source: ModelSource) -> dict[str, str | None]:
+        return model_identity(source, load_config(source), self._machine.files)
 
     def _similarity(self, features: dict[str, np.ndarray]) -> np.ndarray:
         start = perf_counter()

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mordal_optuna.alignment.checkpoint import CheckpointStore
+from mordal_optuna.alignment.checkpoint import CheckpointStore, model_part
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.export import check_folder
-from mordal_optuna.alignment.loading import check_model
+from mordal_optuna.alignment.loading import check_model, load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
 from mordal_optuna.alignment.session import Machine
 from mordal_optuna.errors import ConfigError, MordalError
+from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import hidden_plugin
 from mordal_optuna.evaluation.tasks import build_task, task_images
+from mordal_optuna.inputs import DATA, Watch
 from mordal_optuna.launch import launched
 from mordal_optuna.measure import AlignAndScore
 from mordal_optuna.preparation import Comparison
 from mordal_optuna.processes import Processes
+from mordal_optuna.progress import Silent
 from mordal_optuna.resources import shipped
 from mordal_optuna.scores import ScoreStore
 from mordal_optuna.search.result import FurtherScore
@@ -31,8 +35,9 @@ if TYPE_CHECKING:
 
     from mordal_optuna.config import StudySettings, TaskSettings
     from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.inputs import Inputs, Part
     from mordal_optuna.measure import ScoredCheckpoint
-    from mordal_optuna.pool import Candidate
+    from mordal_optuna.pool import Candidate, ModelSource
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.result import Representation
@@ -50,6 +55,7 @@ class Workbench:
         tasks: list[Task],
         machine: Machine,
         progress: Progress,
+        watch: Watch | None,
         claims: ClaimStore | None = None,
     ) -> None:
         """Hold the opened parts; see `open_workbench`.
@@ -60,6 +66,7 @@ class Workbench:
             tasks: the target task, then the further ones in the study file's order.
             machine: where to compute.
             progress: is told of everything.
+            watch: the inputs as they were opened; None on a process that does not lead.
             claims: guard the checkpoints of what is trained under them.
         """
         self._settings = settings
@@ -67,6 +74,7 @@ class Workbench:
         self._tasks = tasks
         self._machine = machine
         self._progress = progress
+        self._watch = watch
         self._aligner = AlignAndScore(
             settings,
             data=data,
@@ -78,6 +86,7 @@ class Workbench:
             tasks=tasks,
             machine=machine,
             progress=progress,
+            watch=watch,
             claims=claims,
         )
 
@@ -85,6 +94,16 @@ class Workbench:
     def full_samples(self) -> int:
         """D, the size of one full alignment."""
         return len(self._data)
+
+    @property
+    def inputs(self) -> Inputs:
+        """Digests of data, tasks and models as they were opened; on the leading process."""
+        assert self._watch
+        return self._watch.inputs
+
+    def kept(self, candidate: Candidate) -> list[int]:
+        """Rungs of a candidate that have a checkpoint made of the present inputs."""
+        return self._aligner.kept(candidate)
 
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
         """Align a candidate to a rung and score it on the target task."""
@@ -226,13 +245,7 @@ def _open(
         check_model(source, "vision_encoder")
     for source in pool.llms:
         check_model(source, "llm")
-    data = AlignmentSet.read(
-        settings.alignment,
-        seed=settings.seed,
-        progress=progress,
-        checked=settings.workdir,
-        threads=settings.runtime.data_threads,
-    )
+    data = _read_data(settings, progress)
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
     hidden = hidden_plugin() if processes.leads else None
     if hidden:
@@ -250,8 +263,51 @@ def _open(
         processes=processes,
     )
     return Workbench(
-        settings, data=data, tasks=tasks, machine=machine, progress=progress, claims=claims
+        settings,
+        data=data,
+        tasks=tasks,
+        machine=machine,
+        progress=progress,
+        watch=_watch(settings, data, tasks, machine) if processes.leads else None,
+        claims=claims,
     )
+
+
+def _watch(
+    settings: StudySettings, data: AlignmentSet, tasks: list[Task], machine: Machine
+) -> Watch:
+    """Data, tasks and models as they were opened, and how each is read anew."""
+    pool = settings.models()
+    readers: dict[str, Callable[[], Part]] = {
+        f"{kind}:{source.name}": partial(_read_model, source, machine)
+        for kind, sources in (("vision_encoder", pool.vision_encoders), ("llm", pool.llms))
+        for source in sources
+    }
+    parts = {name: read() for name, read in readers.items()}
+    readers[DATA], parts[DATA] = partial(_read_data, settings, Silent()), data
+    for task, wanted in zip(tasks, (settings.task, *settings.also_score), strict=True):
+        name = f"task:{task.name}"
+        readers[name] = partial(_read_task, settings, wanted)
+        parts[name] = TaskPart(task)
+    return Watch(settings.study, parts, readers)
+
+
+def _read_model(source: ModelSource, machine: Machine) -> Part:
+    return model_part(source, load_config(source), machine.files)
+
+
+def _read_data(settings: StudySettings, progress: Progress) -> AlignmentSet:
+    return AlignmentSet.read(
+        settings.alignment,
+        seed=settings.seed,
+        progress=progress,
+        checked=settings.workdir,
+        threads=settings.runtime.data_threads,
+    )
+
+
+def _read_task(settings: StudySettings, task: TaskSettings) -> Part:
+    return TaskPart(_task(settings, task))
 
 
 def find_device(name: str) -> torch.device:

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from mordal_optuna import cli
 from mordal_optuna.config import read_study
 from mordal_optuna.driver import open_study
+from mordal_optuna.errors import InputsChangedError
+from mordal_optuna.inputs import Change
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.history import FAILURE, PAIR
 
@@ -72,17 +74,23 @@ def test_an_unknown_method_exits_with_2(
     assert "allowed are mordal, mordal-faithful, grid" in shown
 
 
+def study_file(folder: Path) -> Path:
+    """A study named `s`."""
+    file = folder / "study.yaml"
+    models = "[{name: %s, location: a}, {name: %s, location: b}]"
+    file.write_text(
+        f"study: s\nworkdir: {folder}/run\ntask: {{name: t}}\npool:\n"
+        f"  vision_encoders: {models % ('clip', 'dino')}\n  llms: {models % ('llama', 'qwen')}\n"
+        f"alignment: {{conversations: {file}, images: {folder}}}\n"
+    )
+    return file
+
+
 def test_a_retry_says_what_it_clears_and_loads_nothing_heavy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In a process of its own; one candidate first, then all, then none is left."""
-    file = tmp_path / "study.yaml"
-    models = "[{name: %s, location: a}, {name: %s, location: b}]"
-    file.write_text(
-        f"study: s\nworkdir: {tmp_path}/run\ntask: {{name: t}}\npool:\n"
-        f"  vision_encoders: {models % ('clip', 'dino')}\n  llms: {models % ('llama', 'qwen')}\n"
-        f"alignment: {{conversations: {file}, images: {tmp_path}}}\n"
-    )
+    file = study_file(tmp_path)
     (tmp_path / "run").mkdir()
     study = open_study(read_study(file))
     for pair in (["clip", "qwen"], ["dino", "llama"]):
@@ -194,6 +202,33 @@ def test_an_outage_is_one_sentence(
     status, shown = call("quickstart", capsys=capsys)
     assert (status, shown.count("\n")) == (1, 1)
     assert "the study's storage failed (StorageInternalError); the same command goes on" in shown
+
+
+def test_changed_inputs_exit_with_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*_: object) -> None:
+        raise InputsChangedError("s", [Change("llm:qwen2-s", "chat template")])
+
+    monkeypatch.setattr(cli, "_run_to_end", changed)
+    status, shown = call("quickstart", capsys=capsys)
+    assert (status, shown.count("\n")) == (2, 1)
+    assert "changed: the chat template of qwen2-s; put it back" in shown
+
+
+@pytest.mark.parametrize("command", ["run", "export", "retry"])
+def test_a_file_can_be_run_under_another_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Every command that opens the study finds it; a name is held to a study's rules."""
+    file = study_file(tmp_path)
+    more = [str(tmp_path / "out")] if command == "export" else []
+    status, shown = call(command, str(file), *more, "--as", "no name", capsys=capsys)
+    assert status == 2
+    assert "study: got 'no name'" in shown
+    if command != "run":
+        shown = call(command, str(file), *more, "--as", "s-2", capsys=capsys)[1]
+        assert "study 's-2'" in shown
 
 
 def test_an_interruption_says_how_to_go_on(

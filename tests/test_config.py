@@ -154,7 +154,31 @@ def test_differences_name_nested_keys(content: dict[str, Any]) -> None:
     _set("search.eta", 4)(other)
     _set("seed", 7)(other)
     lines = differences(parse_study(content).fingerprint(), parse_study(other).fingerprint())
-    assert lines == ["search.eta: stored 2, given 4", "seed: stored 0, given 7"]
+    assert lines == ["search.eta: 2 stored, 4 given", "seed: 0 stored, 7 given"]
+
+
+def test_differences_of_lists_go_by_name_and_show_no_mapping() -> None:
+    """Models and tasks one by one, whatever their place; values as a study file has them."""
+
+    def models(*given: tuple[str, str]) -> list[dict[str, Any]]:
+        return [{"name": name, "location": place, "revision": None} for name, place in given]
+
+    stored = {"llms": models(("a", "x"), ("b", "y")), "lora": {"rank": 1}, "also": [], "on": True}
+    given = {"llms": models(("b", "z"), ("c", "y")), "lora": None, "also": models(("t", "x"))}
+    assert differences(stored, given | {"on": None}) == [
+        "also.t: not stored, given",
+        "llms.a: stored, not given",
+        "llms.b.location: y stored, z given",
+        "llms.c: not stored, given",
+        "lora.rank: 1 stored, not given",
+        "on: true stored, null given",
+    ]
+    order = {"llms": list(reversed(stored["llms"]))}
+    assert differences({"llms": stored["llms"]}, order) == ["llms: [a, b] stored, [b, a] given"]
+    assert differences({"p": ["a"], "x": 1}, {"p": ["a", "b"]}) == [
+        "p: [a] stored, [a, b] given",
+        "x: 1 stored, not given",
+    ]
 
 
 def test_the_machine_is_no_part_of_the_fingerprint(content: dict[str, Any]) -> None:

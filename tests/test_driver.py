@@ -30,8 +30,10 @@ from mordal_optuna.errors import (
     TaskError,
 )
 from mordal_optuna.evaluation.score import score
+from mordal_optuna.inputs import Inputs
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
+from mordal_optuna.resuming import begin
 from mordal_optuna.runs import alone_on
 from mordal_optuna.search.history import FAILURE, PAIR, read_history
 from mordal_optuna.search.sampler import STOPPED_BECAUSE
@@ -173,14 +175,16 @@ def test_a_study_killed_anywhere_goes_on_without_repeating_a_rung(
 def test_another_configuration_is_refused_and_nothing_overwritten(
     content: dict[str, Any],
 ) -> None:
-    open_study(prepared(content))
+    study = open_study(prepared(content))
+    begin(study, prepared(content), Inputs({}), Silent())
+    study.add_trial(create_trial(state=TrialState.FAIL))
     content["search"]["top_clusters"] = 4
     content["seed"] = 3
     with pytest.raises(StudyMismatchError) as caught:
         open_study(prepared(content))
     assert caught.value.differences == [
-        "search.top_clusters: stored 1, given 4",
-        "seed: stored 0, given 3",
+        "search.top_clusters: 1 stored, 4 given",
+        "seed: 0 stored, 3 given",
     ]
     content["search"]["top_clusters"], content["seed"] = 1, 0
     open_study(prepared(content))

@@ -7,10 +7,12 @@ import pickle
 from mordal_optuna.errors import (
     DataError,
     FailedSearchError,
+    InputsChangedError,
     LastingOutageError,
     MordalError,
     TrainingError,
 )
+from mordal_optuna.inputs import Change
 
 
 def test_an_error_arrives_as_it_was_sent() -> None:
@@ -19,6 +21,7 @@ def test_an_error_arrives_as_it_was_sent() -> None:
         TrainingError(8, "the loss is nan"),
         DataError("a.png", "is no image"),
         LastingOutageError("the disk is full", 3),
+        InputsChangedError("s", [Change("data", "images")]),
         FailedSearchError("no candidate could be trained", "the loss is nan"),
     ):
         found = pickle.loads(pickle.dumps(error))

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
+from mordal_optuna.digests import ModelFolder
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.pool import ModelSource
 
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
+    from mordal_optuna.digests import FileDigests
     from mordal_optuna.guard import Guard
-
-# Enough of a weight file to tell two models apart without reading gigabytes.
-_BLOCKS, _BLOCK_BYTES = 16, 1 << 16
+    from mordal_optuna.inputs import Part
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,7 @@ def run_identity(
     settings: AlignmentSettings,
     data_digest: str,
     seed: int,
+    files: FileDigests,
 ) -> dict[str, Any]:
     """Everything that shapes a run: parts and revisions, recipe, data, seed.
 
@@ -178,8 +179,8 @@ def run_identity(
     places = {"conversations", "images", "dataset", "skip_broken_images", "samples"}
     recipe = settings.model_dump(mode="json", exclude=places | AlignmentSettings.SPEED)
     return {
-        "vision_encoder": model_identity(*vision_encoder),
-        "llm": model_identity(*llm),
+        "vision_encoder": model_identity(*vision_encoder, files),
+        "llm": model_identity(*llm, files),
         "alignment": recipe,
         "data": data_digest,
         "seed": seed,
@@ -192,26 +193,45 @@ def run_address(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def model_identity(source: ModelSource, config: PretrainedConfig) -> dict[str, str | None]:
-    """What tells a model from another: its commit on the hub, or a folder's content."""
+def model_identity(
+    source: ModelSource, config: PretrainedConfig, files: FileDigests
+) -> dict[str, str | None]:
+    """What tells a model from another: its commit on the hub, or a folder's content.
+
+    A folder's content are all files that transformers may read: weights, configurations,
+    tokenizer, chat template, image processor, code.
+
+    Args:
+        source: where it is.
+        config: its configuration, which knows the commit.
+        files: gives the digests of its files.
+    """
+    return dict(model_part(source, config, files).digests)
+
+
+def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests) -> Part:
+    """A model as a part of a study's inputs; see `model_identity`."""
     folder = Path(source.location)
-    if not folder.is_dir():
-        return {"location": source.location, "commit": config._commit_hash or source.revision}
-    content = hashlib.sha256((folder / "config.json").read_bytes())
-    for weights in sorted(folder.glob("*.safetensors")):
-        content.update(_sampled_bytes(weights))
-    return {"content": content.hexdigest()}
+    if folder.is_dir():
+        return ModelFolder(folder, files)
+    # A configuration without a commit was not loaded from the hub; the revision is all there is.
+    commit = config._commit_hash or source.revision or ""
+    return HubModel({"location": source.location, "commit": commit})
 
 
-def _sampled_bytes(path: Path) -> bytes:
-    """Size, and evenly spaced blocks from the first to the last."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        blocks = []
-        for block in range(_BLOCKS):
-            file.seek(max(0, (size - _BLOCK_BYTES) * block // (_BLOCKS - 1)))
-            blocks.append(file.read(_BLOCK_BYTES))
-    return f"{path.name}:{size}".encode() + b"".join(blocks)
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the hub.
+
+    Attributes:
+        digests: its location and commit.
+    """
+
+    digests: Mapping[str, str]
+
+    def unchanged(self, samples: int) -> bool:  # noqa: ARG002
+        """Never known: a branch may have moved on, which its configuration tells when loaded."""
+        return False
 
 
 def _writer(tensors: Mapping[str, torch.Tensor]) -> Callable[[Path], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import numpy as np
 
 from mordal_optuna.alignment.pictures import open_image
 from mordal_optuna.alignment.sources import open_source
+from mordal_optuna.digests import file_states, joined
 from mordal_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,22 +33,32 @@ _CHUNK = 256
 class AlignmentSet:
     """Samples in the order of one fixed permutation.
 
+    Attributes:
+        name: of the source.
+        digests: SHA-256 of the `images` and, under the source's last name, of the conversations.
+        digest: SHA-256 of both, wherever they are.
+
     The order depends on the seed and the number of records alone, so r = 1/16 is a prefix of
     r = 1/8 and all candidates see the same samples at the same step. A stream keeps its own order.
     Samples left out for broken images move the later ones up.
     """
 
-    def __init__(self, source: Source, order: Sequence[int]) -> None:
+    def __init__(self, source: Source, order: Sequence[int], images: str) -> None:
         """Hold checked samples; see `read`.
 
         Args:
             source: where they come from.
             order: their numbers there.
+            images: digest of their images.
         """
         self._source = source
         self._order = order
         self.name = source.name
-        self.digest = self._digest()
+        self._files = file_states(source.files())
+        self._pictures = array("q", map(self._picture_state, range(len(order))))
+        conversations = self._conversations()
+        self.digest = joined({"conversations": conversations, "images": images})
+        self.digests = {Path(self.name).name: conversations, "images": images}
 
     @classmethod
     def read(
@@ -58,13 +70,18 @@ class AlignmentSet:
         checked: Path | None = None,
         threads: int = 2,
     ) -> AlignmentSet:
-        """Read and check an alignment set; every image is decoded once.
+        """Read and check an alignment set; every image is decoded and digested once.
+
+        An image file that keeps its name, its size and its time of change is taken for the one
+        that was digested. Images of a stream are not looked at: a local stream counts by its
+        files' content, one on the hub by its commit.
 
         Args:
             settings: name the data and its size.
             seed: of the order.
             progress: is told of images checked and samples left out.
-            checked: folder that remembers which image files were found good; None checks anew.
+            checked: folder that remembers which image files were found good, and their digests;
+                None checks anew.
             threads: that decode images.
 
         Raises:
@@ -72,18 +89,20 @@ class AlignmentSet:
         """
         source = open_source(settings)
         if not source.random_access:
-            return cls(source, range(len(source)))
+            return cls(source, range(len(source)), images="")
         wanted = settings.samples or len(source)
         if wanted > len(source) or len(source) < settings.batch_size:
             raise _too_small(source, len(source), max(wanted, settings.batch_size))
         order = np.random.default_rng(seed).permutation(len(source)).tolist()
-        good, broken = _usable(source, order, wanted, progress, _Checked(checked), threads)
+        images: dict[int, str] = {}
+        good, broken = _usable(source, order, wanted, progress, _Checked(checked, images), threads)
         _judge(source, broken, settings.skip_broken_images, len(good) + len(broken), progress)
         if settings.samples is None:
             wanted = len(good) // settings.batch_size * settings.batch_size
         if len(good) < wanted or not wanted:
             raise _too_small(source, len(good), wanted)
-        return cls(source, good[:wanted])
+        content = hashlib.sha256("".join(images[n] for n in good[:wanted]).encode())
+        return cls(source, good[:wanted], images=content.hexdigest())
 
     def __len__(self) -> int:
         """D, the size of one full alignment."""
@@ -106,10 +125,27 @@ class AlignmentSet:
         """Its images."""
         return self._source.pictures(self._order[index])
 
-    def _digest(self) -> str:
+    def unchanged(self, samples: int) -> bool:
+        """Whether its files and the first samples' images have the sizes and times they had.
+
+        Takes microseconds an image.
+
+        Args:
+            samples: of the rung that needs them.
+        """
+        return file_states(self._source.files()) == self._files and all(
+            self._picture_state(n) == self._pictures[n] for n in range(min(samples, len(self)))
+        )
+
+    def _picture_state(self, index: int) -> int:
+        """Sizes and times of a sample's image files, as one number; 0 where it has none."""
+        paths = self._source.image_files(self._order[index])
+        return hash(tuple(file_states(paths).values())) if paths else 0
+
+    def _conversations(self) -> str:
         content = hashlib.sha256()
         if not self._source.random_access:
-            content.update(f"stream:{self._source.name}:{len(self)}".encode())
+            content.update(f"{self._source.version()}:{len(self)}".encode())
             return content.hexdigest()
         for index in self._order:
             sample = self._source.sample(index)
@@ -118,43 +154,63 @@ class AlignmentSet:
 
 
 class _Checked:
-    """Remembers image files that were decoded once, by name, size and time of change."""
+    """Digests of samples' images, each decoded once.
 
-    def __init__(self, folder: Path | None) -> None:
+    Image files are remembered by name, size and time of change.
+    """
+
+    def __init__(self, folder: Path | None, found: dict[int, str]) -> None:
+        """Remember what a folder tells.
+
+        Args:
+            folder: with a list of images that were found good; None remembers nothing.
+            found: gets the digests of each sample's images, by the sample's number.
+        """
         self._file = folder / "good-images.txt" if folder else None
-        self._known: set[str] = set()
+        self._known: dict[str, str] = {}
         if self._file and self._file.is_file():
-            self._known = set(self._file.read_text(encoding="utf-8").splitlines())
+            lines = self._file.read_text(encoding="utf-8").splitlines()
+            # A line without a digest is of an older version: that image is read once more.
+            self._known = dict(line.split(" ", 1) for line in lines if " " in line)
         self._new: list[str] = []
+        self._found = found
 
-    def problem(self, picture: Picture) -> str | None:
-        """Why an image cannot be used; None where it can."""
-        name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
-        try:
-            key = self._key(picture)
-            if key is None or key not in self._known:
-                open_image(picture)
-                if key:
-                    self._new.append(key)
-        except FileNotFoundError:
-            return f"{name} (missing)"
-        except (OSError, DataError) as error:
-            return f"{name} ({error.__cause__ or error})"
+    def problem(self, index: int, pictures: Sequence[Picture]) -> str | None:
+        """Why a sample's images cannot be used; None where they can."""
+        digests = []
+        for picture in pictures:
+            name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
+            try:
+                digests.append(self._digest(picture))
+            except FileNotFoundError:
+                return f"{name} (missing)"
+            except (OSError, DataError) as error:
+                return f"{name} ({error.__cause__ or error})"
+        self._found[index] = ":".join(["", *digests])
         return None
 
     def write(self) -> None:
         if self._file and self._new:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
-                file.writelines(f"{key}\n" for key in self._new)
+                file.writelines(f"{line}\n" for line in self._new)
         self._new = []
 
-    def _key(self, picture: Picture) -> str | None:
+    def _digest(self, picture: Picture) -> str:
         if not isinstance(picture, Path):
-            return None
+            open_image(picture)
+            return hashlib.sha256(picture).hexdigest()
         found = picture.stat()
         text = f"{picture.absolute()}:{found.st_size}:{found.st_mtime_ns}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        key = hashlib.sha256(text.encode()).hexdigest()[:32]
+        known = self._known.get(key)
+        if known is None:
+            content = picture.read_bytes()
+            open_image(content)
+            known = hashlib.sha256(content).hexdigest()
+            self._known[key] = known
+            self._new.append(f"{key} {known}")
+        return known
 
 
 def _usable(
@@ -170,8 +226,7 @@ def _usable(
     broken: dict[int, str] = {}
 
     def problem(index: int) -> str | None:
-        found = (checked.problem(picture) for picture in source.pictures(index))
-        return next((text for text in found if text), None)
+        return checked.problem(index, source.pictures(index))
 
     with (
         ThreadPoolExecutor(threads) as pool,

@@ -11,6 +11,7 @@ from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.checkpoint import CheckpointStore, model_identity
 from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.config import LoraSettings
+from mordal_optuna.digests import FileDigests
 from mordal_optuna.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def revive(address: str, *, device: torch.device, trust_remote_code: bool = Fals
         kind: replace(source, trust_remote_code=trust_remote_code)
         for kind, source in checkpoint.sources.items()
     }
+    files = FileDigests()
     for kind, source in sources.items():
-        if model_identity(source, load_config(source)) != identity[kind]:
+        if model_identity(source, load_config(source), files) != identity[kind]:
             raise CheckpointError(
                 address,
                 f"was trained on another {kind.replace('_', ' ')} than the one that is at "

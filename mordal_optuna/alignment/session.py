@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -22,12 +23,13 @@ from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.digests import FileDigests
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
 from mordal_optuna.outages import is_outage, raised_as
 from mordal_optuna.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -57,6 +59,7 @@ class Machine:
         project: what trackers file runs under.
         logs: folder of trackers that write files.
         processes: of this launch, that train one candidate together.
+        files: digests of models' files, so that each is read once.
     """
 
     device: torch.device
@@ -67,6 +70,7 @@ class Machine:
     project: str = "mordal"
     logs: str = "."
     processes: Processes = field(default_factory=Processes)
+    files: FileDigests = field(default_factory=FileDigests)
 
     def cache(
         self,
@@ -79,7 +83,7 @@ class Machine:
         if self.features is None or not self.feature_bytes:
             return None
         identity = feature_identity(
-            model_identity(encoder, load_config(encoder)),
+            model_identity(encoder, load_config(encoder), self.files),
             data,
             precision=settings.precision,
             share=settings.batch_size // processes,
@@ -118,6 +122,7 @@ class AlignmentSession:
         data: AlignmentSet,
         checkpoints: CheckpointStore,
         machine: Machine,
+        check: Callable[[int], None] | None = None,
     ) -> None:
         """Prepare a candidate.
 
@@ -129,6 +134,8 @@ class AlignmentSession:
             data: the alignment set.
             checkpoints: where trained parts are kept and found.
             machine: where to train.
+            check: raises where the data or the models are others now, as far as a rung needs
+                them; asked on the leading process before a checkpoint is written.
         """
         self._encoder = vision_encoder
         self._llm = llm
@@ -137,6 +144,7 @@ class AlignmentSession:
         self._data = data
         self._checkpoints = checkpoints
         self._machine = machine
+        self._check = check
         self._accelerator = open_accelerator(machine.device, machine.trackers, machine.logs)
         self._vlm: Vlm | None = None
         self._trainer: Trainer | None = None
@@ -180,8 +188,8 @@ class AlignmentSession:
     def advance(self, samples: int, progress: Progress, guard: Guard | None = None) -> None:
         """Align to a rung and keep a checkpoint there.
 
-        The first call restores the highest checkpoint that does not lie beyond the rung; a
-        damaged one is reported and the one below it used.
+        Each call restores the highest checkpoint that lies beyond the present position, but not
+        beyond the rung; a damaged one is reported and the one below it used.
 
         Args:
             samples: a whole number of batches, not below the present rung.
@@ -196,12 +204,15 @@ class AlignmentSession:
             DataError: if a sample cannot be trained on.
             TrainingError: if training fails; the last checkpoint stays.
             CheckpointError: if the checkpoint cannot be written.
+            InputsChangedError: if data or a model changed while it was trained.
         """
         start = perf_counter()
-        identity = self._identity()
+        identity = self._identity
         run = run_address(identity)
         together = self._machine.processes.together
-        trainer = self._trainer or together(lambda: self._open(run, samples, progress))
+        trainer = self._trainer or together(lambda: self._open(run))
+        if self._samples < samples:
+            together(lambda: self._catch_up(trainer, run, samples, progress))
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -218,13 +229,17 @@ class AlignmentSession:
         weights = trunk.weights if scored is None else scored
         together(lambda: self._save(run, identity, trunk, weights, guard))
 
+    def rungs(self) -> list[int]:
+        """Samples of the checkpoints that are kept, without loading anything."""
+        return self._checkpoints.rungs(run_address(self._identity))
+
     def kept(self, samples: int) -> Kept | None:
         """The checkpoint of a rung, without loading anything; None where there is none.
 
         Raises:
             CheckpointError: in an outage, in which nobody can tell.
         """
-        run = run_address(self._identity())
+        run = run_address(self._identity)
         if samples not in self._checkpoints.rungs(run):
             return None
         try:
@@ -247,14 +262,14 @@ class AlignmentSession:
             ModelError: if the candidate cannot be assembled.
             CheckpointError: if there is no readable checkpoint.
         """
-        run = run_address(self._identity())
+        run = run_address(self._identity)
         together = self._machine.processes.together
         found = together(lambda: self._latest(run, len(self._data), progress))
         if found is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
             raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
-        trainer = self._trainer or together(lambda: self._open(run, 0, progress))
+        trainer = self._trainer or together(lambda: self._open(run))
         self._restore(trainer, found)
 
     def merge(self) -> None:
@@ -330,6 +345,8 @@ class AlignmentSession:
     ) -> None:
         if not self._machine.processes.leads:
             return
+        if self._check:
+            self._check(self._samples)
         checkpoint = Checkpoint(
             samples=self._samples,
             trained=scored,
@@ -341,12 +358,12 @@ class AlignmentSession:
         )
         self._checkpoints.save(run, identity, checkpoint, guard)
 
-    def _open(self, run: str, samples: int, progress: Progress) -> Trainer:
+    def _open(self, run: str) -> Trainer:
         name = f"{self._encoder.name} + {self._llm.name}"
         with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
-            return self._assembled(run, samples, progress)
+            return self._assembled(run)
 
-    def _assembled(self, run: str, samples: int, progress: Progress) -> Trainer:
+    def _assembled(self, run: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
         sharded = is_sharded(accelerator)
         self._vlm = assemble(
@@ -377,13 +394,18 @@ class AlignmentSession:
             ),
             threads=machine.threads,
         )
+        return self._trainer
+
+    def _catch_up(self, trainer: Trainer, run: str, samples: int, progress: Progress) -> None:
+        """Go to the highest checkpoint on the way: it may have been trained for another task."""
         found = self._latest(run, samples, progress)
         if found:
-            self._restore(self._trainer, found)
-        return self._trainer
+            with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
+                self._restore(trainer, found)
 
     def _restore(self, trainer: Trainer, found: Checkpoint) -> None:
         trainer.restore(found.trunk)
+        self._trunk = None
         if found.trunk.samples != found.samples or found.trunk.average is not None:
             trainer.load_weights(found.trained, found.samples)
             self._trunk = found.trunk
@@ -391,7 +413,8 @@ class AlignmentSession:
         self._train_seconds = found.train_seconds
 
     def _latest(self, run: str, at_most: int, progress: Progress) -> Checkpoint | None:
-        for rung in reversed([r for r in self._checkpoints.rungs(run) if r <= at_most]):
+        ahead = [r for r in self._checkpoints.rungs(run) if self._samples < r <= at_most]
+        for rung in reversed(ahead):
             try:
                 return self._checkpoints.load(run, rung)
             except CheckpointError as error:
@@ -400,13 +423,16 @@ class AlignmentSession:
                 progress.note(f"{error}; going on from the rung below")
         return None
 
+    @cached_property
     def _identity(self) -> dict[str, object]:
+        """Taken once: what is loaded stays what it was, whatever becomes of its files."""
         return run_identity(
             (self._encoder, load_config(self._encoder)),
             (self._llm, load_config(self._llm)),
             settings=self._settings,
             data_digest=self._data.digest,
             seed=self._seed,
+            files=self._machine.files,
         )
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mordal_optuna.alignment.template import IMAGE_TOKEN
+from mordal_optuna.digests import FileDigests, cache_folder, files_below, joined
 from mordal_optuna.errors import DataError
+from mordal_optuna.outages import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,6 +77,18 @@ class Source(Protocol):
         """Its images, in the order they are shown."""
         ...
 
+    def image_files(self, index: int) -> tuple[Path, ...]:
+        """Those that are files of their own."""
+        ...
+
+    def files(self) -> list[Path]:
+        """Local files the rows are read from; none where they come from the hub."""
+        ...
+
+    def version(self) -> str:
+        """What tells its content from another's where its samples are not read: of a stream."""
+        ...
+
 
 def open_source(settings: AlignmentSettings) -> Source:
     """The alignment data a study file names.
@@ -86,10 +100,12 @@ def open_source(settings: AlignmentSettings) -> Source:
         assert settings.conversations
         assert settings.images
         return LlavaFile(settings.conversations, settings.images)
-    dataset = _load_dataset(settings.dataset)
     if settings.dataset.streaming:
         assert settings.samples
-        return Stream(dataset, settings.dataset, settings.samples)
+        commit = _commit(settings.dataset)
+        pinned = settings.dataset.model_copy(update={"revision": commit})
+        return Stream(_load_dataset(pinned), settings.dataset, settings.samples, commit)
+    dataset = _load_dataset(settings.dataset)
     return Table(dataset, settings.dataset)
 
 
@@ -154,7 +170,19 @@ class LlavaFile:
 
     def pictures(self, index: int) -> tuple[Picture, ...]:
         """Paths of its images."""
+        return self.image_files(index)
+
+    def image_files(self, index: int) -> tuple[Path, ...]:
+        """All of them."""
         return tuple(self._images / name for name in self._records[index].images)
+
+    def files(self) -> list[Path]:
+        """The file."""
+        return [Path(self.name)]
+
+    def version(self) -> str:
+        """Not needed: its samples are read."""
+        return ""
 
 
 class Table:
@@ -176,6 +204,9 @@ class Table:
         self._columns = settings
         self._rows = _encoded_images(dataset, settings)
         self._texts = self._rows.select_columns([settings.messages])
+        # All rows hold their images in one way.
+        first = self.pictures(0) if len(self._rows) else ()
+        self._names_files = any(isinstance(picture, Path) for picture in first)
 
     def __len__(self) -> int:
         """Rows of the dataset."""
@@ -190,21 +221,38 @@ class Table:
         """Images of a row."""
         return _row_pictures(self._rows[index], self._columns)
 
+    def image_files(self, index: int) -> tuple[Path, ...]:
+        """Those that a row names; none where rows hold images themselves."""
+        found = self.pictures(index) if self._names_files else ()
+        return tuple(picture for picture in found if isinstance(picture, Path))
+
+    def files(self) -> list[Path]:
+        """Files of a local dataset."""
+        return files_below(Path(self.name))
+
+    def version(self) -> str:
+        """Not needed: its samples are read."""
+        return ""
+
 
 class Stream:
     """A dataset that is read from its beginning on: row i of it is sample i."""
 
     random_access = False
 
-    def __init__(self, dataset: IterableDataset, settings: DatasetSettings, size: int) -> None:
+    def __init__(
+        self, dataset: IterableDataset, settings: DatasetSettings, size: int, commit: str | None
+    ) -> None:
         """Read a stream.
 
         Args:
             dataset: with the columns that the settings name.
             settings: names them.
             size: how many of its rows are used.
+            commit: on the hub; None for a local one.
         """
         self.name = settings.path
+        self._commit = commit
         self._columns = settings
         self._size = size
         rows = _encoded_images(dataset, settings)
@@ -224,6 +272,22 @@ class Stream:
     def pictures(self, index: int) -> tuple[Picture, ...]:
         """Images of a row."""
         return _row_pictures(self._rows.row(index), self._columns)
+
+    def image_files(self, index: int) -> tuple[Path, ...]:  # noqa: ARG002
+        """None that can be known without reading the stream."""
+        return ()
+
+    def files(self) -> list[Path]:
+        """Files of a local dataset."""
+        return files_below(Path(self.name)) if self._commit is None else []
+
+    def version(self) -> str:
+        """Its files' content or its commit, and what of it is read."""
+        read = FileDigests()
+        files = {str(n): read.of(path) for n, path in enumerate(self.files())}
+        place = {"dataset": self.name, "commit": self._commit} if self._commit else files
+        columns = self._columns.model_dump(mode="json", exclude={"path", "revision"})
+        return joined({"content": joined(place), "read": json.dumps(columns, sort_keys=True)})
 
 
 class _Cursor:
@@ -291,6 +355,7 @@ def _load_dataset(settings: DatasetSettings) -> Any:
             split=settings.split,
             revision=settings.revision,
             streaming=settings.streaming,
+            cache_dir=str(cache_folder(folder)) if folder.is_dir() else None,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
@@ -298,6 +363,23 @@ def _load_dataset(settings: DatasetSettings) -> Any:
             f"cannot be read as a dataset ({str(error).splitlines()[0]}); it must be a local "
             "folder or file, or a hub id",
         ) from error
+
+
+def _commit(settings: DatasetSettings) -> str | None:
+    """Commit of a dataset on the hub; None for a local one."""
+    from huggingface_hub import HfApi
+
+    if Path(settings.path).exists():
+        return None
+    try:
+        found = HfApi().dataset_info(settings.path, revision=settings.revision).sha
+    except (OSError, ValueError) as error:
+        raise DataError(
+            settings.path,
+            f"cannot be found on the hub ({described(error)}); it must be a local folder or "
+            "file, or a hub id",
+        ) from error
+    return found or settings.revision
 
 
 def _encoded_images(dataset: Any, settings: DatasetSettings) -> Any:

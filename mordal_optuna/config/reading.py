@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,16 +12,23 @@ from pydantic import BaseModel, ValidationError
 from mordal_optuna.config.schema import Method, StudySettings
 from mordal_optuna.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 # "name" or "owner/name", as the hub allows; anything else can only be a folder.
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
+_ABSENT = object()
+_EMPTY: tuple[Any, ...] = (None, [], _ABSENT)
 
-def read_study(path: Path, *, method: str | None = None) -> StudySettings:
+
+def read_study(path: Path, *, method: str | None = None, name: str | None = None) -> StudySettings:
     """Read and check a study file.
 
     Args:
         path: a YAML file.
         method: search by this method instead of the file's, as a study of its own.
+        name: of the study, instead of the file's.
 
     Returns:
         The settings, every default filled in.
@@ -40,7 +47,8 @@ def read_study(path: Path, *, method: str | None = None) -> StudySettings:
         raise ConfigError(
             [f"study file {str(path)!r} must hold a mapping of keys, such as `study:`"]
         )
-    return parse_study(with_method(content, method) if method else content)
+    content = with_method(content, method) if method else content
+    return parse_study({**content, "study": name} if name else content)
 
 
 def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
@@ -78,16 +86,52 @@ def parse_study(content: dict[str, Any]) -> StudySettings:
     return settings
 
 
-def differences(stored: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:
-    """One line per key whose value differs between two fingerprints."""
-    lines = []
-    for key in sorted(stored.keys() | given.keys()):
-        old, new, name = stored.get(key), given.get(key), f"{prefix}{key}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += differences(old, new, f"{name}.")
-        elif old != new:
-            lines.append(f"{name}: stored {old!r}, given {new!r}")
-    return lines
+def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """One line per key whose value differs between two fingerprints.
+
+    Models and tasks of a list are compared by their names. No line holds a mapping.
+    """
+    return list(_differing(stored, given, ""))
+
+
+def _differing(old: Any, new: Any, key: str) -> Iterator[str]:
+    if old == new:
+        return
+    before, after = _entries(old), _entries(new)
+    if (
+        (before is None and after is None)
+        or (before is None and old not in _EMPTY)
+        or (after is None and new not in _EMPTY)
+    ):
+        yield f"{key}: {_side(old)} stored, {_side(new)} given"
+        return
+    before, after = before or {}, after or {}
+    listed = isinstance(old, list) or isinstance(new, list)
+    if listed and before.keys() == after.keys() and list(before) != list(after):
+        yield f"{key}: {_side(list(before))} stored, {_side(list(after))} given"
+    for name in sorted(before.keys() | after.keys()):
+        inner = f"{key}.{name}" if key else name
+        if listed and (name in before) != (name in after):
+            yield f"{inner}: " + ("stored, not given" if name in before else "not stored, given")
+        else:
+            yield from _differing(before.get(name, _ABSENT), after.get(name, _ABSENT), inner)
+
+
+def _entries(value: Any) -> dict[str, Any] | None:
+    """A mapping's, or those of a list of mappings by their names; None for anything else."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return {str(entry.get("name", number)): entry for number, entry in enumerate(value)}
+    return None
+
+
+def _side(value: Any) -> str:
+    """A value as a study file has it."""
+    if value is _ABSENT:
+        return "not"
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
+    return text.removesuffix("...\n").strip()
 
 
 def _sentence(problem: Any) -> str:

@@ -8,7 +8,6 @@ import json
 from ast import literal_eval
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,15 @@ import yaml
 from pydantic import ValidationError
 from tenacity import RetryError
 
+from mordal_optuna.digests import cache_folder
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.documents import column_clusters
 from mordal_optuna.evaluation.guards import import_lmms_eval, quiet
+from mordal_optuna.evaluation.identity import TaskSource, document_prints, local_data
 from mordal_optuna.evaluation.upstream import UPSTREAM, ImagesById, MetricSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from PIL.Image import Image
 
@@ -44,8 +45,10 @@ class Task:
         likelihood: whether the likelihood of the reference answers is measured as well.
         clusters: of each document, such as those on one image; None where all are independent.
         order: all documents of the split, by original index; every beginning is a subset.
-        code: SHA-256 of what shapes its scores beside the model and the documents: what counts,
-            lmms-eval's version and the task's own files.
+        code: digests of what shapes its scores beside the model and the documents: the prompt,
+            what counts, lmms-eval's version and the task's own Python files.
+        prints: a digest of each document, its images included.
+        source: where it is defined.
     """
 
     name: str
@@ -57,19 +60,15 @@ class Task:
     likelihood: bool = True
     clusters: tuple[int, ...] | None = field(default=None, repr=False)
     order: tuple[int, ...] = field(default=(), repr=False)
-    code: str = ""
+    code: Mapping[str, str] = field(default_factory=dict, repr=False)
+    prints: tuple[str, ...] = field(default=(), repr=False)
+    source: TaskSource | None = field(default=None, repr=False)
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of all that shapes its scores but the model.
-
-        Images count by the documents they belong to; their bytes are not read.
-        """
-        content = hashlib.sha256(f"{self.code} {self.likelihood}".encode())
-        content.update(json.dumps(self.documents).encode())
-        rows = self.live.dataset_no_image[self.split].to_list()
-        content.update(json.dumps(rows, default=str, sort_keys=True).encode())
-        return content.hexdigest()
+        """SHA-256 of all that shapes its scores but the model."""
+        shaped = [dict(self.code), self.likelihood, self.documents, self.prints]
+        return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
 
     def reference(self, document: int) -> str:
         """The reference answer of a document.
@@ -123,7 +122,8 @@ class Task:
         live = copy.copy(self.live)  # lmms-eval sets its requests anew for every evaluation
         _keep(live, self.split, rows)
         clusters = None if self.clusters is None else tuple(self.clusters[row] for row in rows)
-        return replace(self, live=live, documents=tuple(chosen), clusters=clusters)
+        prints = tuple(self.prints[row] for row in rows)
+        return replace(self, live=live, documents=tuple(chosen), clusters=clusters, prints=prints)
 
 
 def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
@@ -156,6 +156,7 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
     # decode every picture for nothing.
     live.task_docs = live.dataset_no_image[split]
     clusters = column_clusters(settings.name, live.dataset[split], spec.cluster_key)
+    source = TaskSource(path, local_data(config))
     whole = Task(
         name=settings.name,
         spec=spec,
@@ -166,7 +167,9 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
         likelihood=settings.likelihood,
         clusters=clusters,
         order=tuple(nested_order(total, clusters, seed)),
-        code=_code(path, spec),
+        code=source.code(spec),
+        prints=_prints(live, split, spec),
+        source=source,
     )
     if settings.likelihood:
         whole.reference(0)  # a task without reference answers is refused before any training
@@ -250,7 +253,9 @@ def _read(settings: TaskSettings, path: Path) -> dict[str, Any]:
     options = {k: v for k, v in (config.get("dataset_kwargs") or {}).items() if k != "token"}
     if settings.data is not None:
         config["dataset_path"] = str(settings.data.absolute())
-        options["cache_dir"] = str(_cache_folder(settings.data))
+    place = Path(str(config.get("dataset_path")))
+    if place.is_dir():
+        options["cache_dir"] = str(cache_folder(place))
     if settings.revision is not None:
         options["revision"] = settings.revision
     return config | {"dataset_kwargs": options}
@@ -275,13 +280,13 @@ def _build(settings: TaskSettings, config: dict[str, Any], images: str | None) -
         raise TaskError(settings.name, f"cannot be built ({error})") from error
 
 
-def _code(path: Path, spec: MetricSpec) -> str:
-    content = hashlib.sha256(spec.model_dump_json().encode())
-    content.update(version("lmms-eval").encode())
-    for file in sorted(path.parent.iterdir()):
-        if file.suffix in (".yaml", ".py") or file.name.startswith("_default"):
-            content.update(file.read_bytes())
-    return content.hexdigest()
+def _prints(live: Any, split: str, spec: MetricSpec) -> tuple[str, ...]:
+    """A digest of each document; images that documents name are digested with all of them."""
+    found = document_prints(live.dataset[split])
+    if spec.images is None:
+        return found
+    images = live.config.doc_to_visual.digest()
+    return tuple(f"{digest}:{images}" for digest in found)
 
 
 def _images_by_id(config: dict[str, Any], images: str) -> ImagesById:
@@ -290,22 +295,6 @@ def _images_by_id(config: dict[str, Any], images: str) -> ImagesById:
     split = config["test_split"]
     options = config["dataset_kwargs"]
     return ImagesById(load_dataset(config["dataset_path"], images, split=split, **options))
-
-
-def _cache_folder(data: Path) -> Path:
-    """A cache of its own for every state of a local data folder.
-
-    `datasets` tells local folders apart by their last name and configuration alone: two folders
-    called `scenes`, or one whose files have changed, would give the documents of the first.
-    """
-    from datasets.config import HF_DATASETS_CACHE
-
-    state = hashlib.sha256(str(data.absolute()).encode())
-    for path in sorted(data.rglob("*")):
-        if path.is_file():
-            found = path.stat()
-            state.update(f"{path}:{found.st_size}:{found.st_mtime_ns}".encode())
-    return Path(HF_DATASETS_CACHE) / "mordal" / state.hexdigest()[:24]
 
 
 def _declared(name: str, metadata: Any) -> MetricSpec:

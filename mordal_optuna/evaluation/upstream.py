@@ -6,10 +6,13 @@ in the hub's schema: gold answers score 1, wrong ones 0.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from mordal_optuna.evaluation.identity import document_prints
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -109,6 +112,10 @@ class ImagesById:
         self._images = images
         ids = images.select_columns(["id"])["id"]
         self._rows = {name: row for row, name in enumerate(ids)}
+
+    def digest(self) -> str:
+        """SHA-256 of all images with their names."""
+        return hashlib.sha256("".join(document_prints(self._images)).encode()).hexdigest()
 
     def __call__(self, doc: dict[str, Any]) -> list[Image]:
         """The image of a document, as lmms-eval's `doc_to_visual`."""

@@ -22,6 +22,7 @@ from mordal_optuna.alignment.checkpoint import (
 )
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
+from mordal_optuna.digests import FileDigests
 from mordal_optuna.errors import CheckpointError, LeaseLostError
 from mordal_optuna.guard import Token
 from mordal_optuna.liveness import owner_name
@@ -324,6 +325,28 @@ def test_the_address_follows_content_not_place(
     assert _address(there, settings) != _address(here, settings)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("chat_template.jinja", "{{ messages }}"),
+        ("tokenizer.json", "{}"),
+        ("generation_config.json", "{}"),
+        ("preprocessor_config.json", "{}"),
+    ],
+)
+def test_the_address_follows_everything_that_is_read_of_a_model(
+    tmp_path: Path, settings: AlignmentSettings, file: str, content: str
+) -> None:
+    """Its weights may be the same: the tokenizer and the template shape the training, too."""
+    model = tiny.llm(tmp_path, "llama")
+    before = _address(model, settings)
+    (Path(model.location) / file).write_text(content)
+    assert _address(model, settings) != before
+
+
 def _address(model: ModelSource, settings: AlignmentSettings) -> str:
     pair = (model, AutoConfig.from_pretrained(model.location))
-    return run_address(run_identity(pair, pair, settings=settings, data_digest="d", seed=0))
+    identity = run_identity(
+        pair, pair, settings=settings, data_digest="d", seed=0, files=FileDigests()
+    )
+    return run_address(identity)

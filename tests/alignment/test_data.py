@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -127,3 +128,49 @@ def test_images_found_good_are_not_decoded_again(tmp_path: Path, monkeypatch: An
     Image.new("RGB", (41, 41)).save(tmp_path / "a.png")  # another file by the same name
     AlignmentSet.read(settings, seed=0, progress=Silent(), checked=tmp_path)
     assert decoded
+
+
+@pytest.mark.parametrize("text", ["What 3?", "color"])
+def test_a_changed_conversation_or_image_is_another_alignment_set(
+    tmp_path: Path, text: str
+) -> None:
+    """Each under its own name; the same content in another place is the same set."""
+    before = read(tmp_path, MANY, samples=20)
+    assert set(before.digests) == {"data.json", "images"}
+    (tmp_path / "moved").mkdir()
+    assert read(tmp_path / "moved", MANY, samples=20).digests == before.digests
+    records = MANY
+    if text == "color":
+        Image.new("RGB", (40, 40), "blue").save(tmp_path / "b.png")
+        records = [record(n, f"<image>\nWhat {n}?", "red", image="b.png") for n in range(21)]
+    else:
+        records = [record(n, f"<image>\nWhat is {n}?", "red") for n in range(21)]
+    now = read(tmp_path, records, samples=20)
+    assert now.digest != before.digest
+    changed = {name for name in now.digests if now.digests[name] != before.digests[name]}
+    assert changed == {"images" if text == "color" else "data.json"}
+
+
+def test_an_image_changed_in_place_is_noticed_and_read_once(tmp_path: Path) -> None:
+    """At the next look, as far as a rung needs it; one that was only touched is the same."""
+    for n in range(21):
+        Image.new("RGB", (40, 40), (n, 0, 0)).save(tmp_path / f"{n}.png")
+    records = [record(n, f"<image>\nWhat {n}?", "red", image=f"{n}.png") for n in range(21)]
+    before = read(tmp_path, records, samples=20)
+    remembered = (tmp_path / "good-images.txt").read_text()
+    path, images = tmp_path / "data.json", tmp_path
+    settings = AlignmentSettings(conversations=path, images=images, batch_size=2, samples=20)
+    assert before.unchanged(20)
+    AlignmentSet.read(settings, seed=0, progress=Silent(), checked=tmp_path)
+    assert (tmp_path / "good-images.txt").read_text() == remembered
+    last = before.pictures(19)[0]
+    assert not isinstance(last, bytes)
+    os.utime(last, ns=(1, 1))
+    assert not before.unchanged(20)
+    again = AlignmentSet.read(settings, seed=0, progress=Silent(), checked=tmp_path)
+    assert again.digest == before.digest
+    Image.new("RGB", (40, 40), "white").save(last)
+    assert again.unchanged(18)
+    assert not again.unchanged(20)
+    now = AlignmentSet.read(settings, seed=0, progress=Silent(), checked=tmp_path)
+    assert now.digest != before.digest

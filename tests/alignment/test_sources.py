@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, load_dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -151,3 +152,68 @@ def test_more_placeholders_than_pictures_are_refused(tmp_path: Path) -> None:
     Dataset.from_list(both).to_parquet(tmp_path / "data.parquet")
     with pytest.raises(DataError, match="shows 1 images in its turns and comes with 0"):
         opened(tmp_path / "data.parquet").sample(0)
+
+
+def test_a_local_dataset_changed_in_place_is_read_anew(tmp_path: Path) -> None:
+    """The cache of `datasets` would give the rows it had; the alignment set is another one."""
+    found = []
+    for answer in ("red", "blue"):
+        turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": answer}]
+        rows = [{"messages": turns}] * 4
+        Dataset.from_list(rows).to_parquet(tmp_path / "train.parquet")
+        (tmp_path / "README.md").write_text(
+            "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n"
+            "    path: train.parquet\n---\n"
+        )
+        given = DatasetSettings(path=str(tmp_path), images=None)
+        settings = AlignmentSettings(dataset=given, samples=4, batch_size=2)
+        read = AlignmentSet.read(settings, seed=0, progress=Silent())
+        assert read.unchanged(4)
+        found.append((read.sample(0).messages[1]["content"][0]["text"], read.digest))
+    assert [text for text, _ in found] == ["red", "blue"]
+    assert found[0][1] != found[1][1]
+    (tmp_path / "train.parquet").touch()
+    assert not read.unchanged(4)
+
+
+def test_a_local_stream_counts_by_its_files_content(parquet: Path, tmp_path: Path) -> None:
+    """Wherever they are; its images and what is read of it count as well."""
+
+    def digest(path: Path, **options: Any) -> str:  # noqa: ANN401
+        given = DatasetSettings(path=str(path), streaming=True, **options)
+        settings = AlignmentSettings(dataset=given, samples=6, batch_size=2)
+        return AlignmentSet.read(settings, seed=0, progress=Silent()).digest
+
+    before = digest(parquet)
+    (tmp_path / "moved").mkdir()
+    moved = parquet.rename(tmp_path / "moved" / "train.parquet")
+    assert digest(moved) == before
+    assert digest(moved, images=None) != before
+    changed = rows()
+    changed[0]["images"] = [Image.new("RGB", (8, 8), "pink")]
+    features = Dataset.from_parquet(str(moved)).features
+    Dataset.from_list(changed, features=features).to_parquet(moved)
+    assert digest(moved) != before
+
+
+def test_a_stream_on_the_hub_counts_by_its_commit(
+    parquet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is read at that commit: a branch that moves on while it is read changes nothing."""
+    local = load_dataset("parquet", data_files=str(parquet), split="train", streaming=True)
+    asked: list[str] = []
+
+    def load(*_: Any, revision: str, **__: Any) -> Any:  # noqa: ANN401
+        asked.append(revision)
+        return local
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    digests = []
+    for commit in ("aaa", "bbb", "aaa"):
+        info = SimpleNamespace(sha=commit)
+        monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, info=info, **__: info)
+        given = DatasetSettings(path="owner/data", streaming=True)
+        settings = AlignmentSettings(dataset=given, samples=6, batch_size=2)
+        digests.append(AlignmentSet.read(settings, seed=0, progress=Silent()).digest)
+    assert asked == ["aaa", "bbb", "aaa"]
+    assert digests[0] == digests[2] != digests[1]

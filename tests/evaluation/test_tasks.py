@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image as PilImage
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.tasks import Task, build_task, nested_order, task_images
 from mordal_optuna.resources import shipped
 from tests.evaluation.seven import SEVEN, built, told
@@ -194,8 +196,66 @@ def test_images_that_are_asked_about_often_are_compared_once(tmp_path: Path) -> 
         task_images(build_task(settings, [shipped("tasks")], seed=0), 4)
 
 
-def _write_documents(folder: Path, count: int, answer: str = "red") -> None:
-    image = PilImage.new("RGB", (8, 8))
+def own(folder: Path, data: Path) -> Task:
+    """A task with a prompt of its own, as a YAML with an included one and functions."""
+    if not folder.exists():
+        own_task(folder / "mine", data, "{mordal: {metric: 'exact_match,none'}}")
+        file = folder / "mine" / "my_task.yaml"
+        text = file.read_text().replace('"{{question}}"', "!function utils.doc_to_text")
+        file.write_text("include: ../common.yaml\n" + text)
+        (folder / "common.yaml").write_text("generation_kwargs: {max_new_tokens: 4}\n")
+        (folder / "mine" / "utils.py").write_text("def doc_to_text(doc):\n    return 'a'\n")
+        (folder / "mine" / "other.yaml").write_text("task: other\n")
+    return build_task(TaskSettings(name="my_task"), [folder], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "aspect"),
+    [
+        ("mine/utils.py", "'a'", "'b'", "utils.py"),
+        ("common.yaml", "4", "5", "prompt"),
+        ("mine/my_task.yaml", "mean", "median", "metric"),
+        ("mine/my_task.yaml", "task: my_task", "# a comment\ntask: my_task", None),
+        ("mine/other.yaml", "task: other", "task: another", None),
+        ("../data/README.md", "---\n", "---\npretty_name: x\n", None),
+    ],
+)
+def test_what_shapes_a_task_is_part_of_its_identity(
+    tmp_path: Path, file: str, old: str, new: str, aspect: str | None
+) -> None:
+    """Its YAML, what that includes, its functions; neither comments nor other tasks' files."""
+    _write_documents(tmp_path / "data", 4)
+    before = own(tmp_path / "tasks", tmp_path / "data")
+    seen = TaskPart(before)
+    assert seen.unchanged(8)
+    path = tmp_path / "tasks" / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    now = own(tmp_path / "tasks", tmp_path / "data")
+    digests = TaskPart(now).digests
+    assert {a for a in digests if digests[a] != seen.digests[a]} == ({aspect} if aspect else set())
+    assert (now.identity == before.identity) == (aspect is None)
+    assert seen.unchanged(8) == file.endswith("other.yaml")
+
+
+@pytest.mark.parametrize("change", ["answer", "image"])
+def test_documents_changed_in_place_make_another_task(tmp_path: Path, change: str) -> None:
+    """Also where the YAML names their folder, and where an image alone is another one."""
+    _write_documents(tmp_path / "data", 4)
+    before = own(tmp_path / "tasks", tmp_path / "data")
+    seen = TaskPart(before)
+    options = {"answer": "blue"} if change == "answer" else {"color": "blue"}
+    shutil.rmtree(tmp_path / "data")
+    _write_documents(tmp_path / "data", 4, **options)
+    assert not seen.unchanged(8)
+    now = own(tmp_path / "tasks", tmp_path / "data")
+    digests = TaskPart(now).digests
+    assert {a for a in digests if digests[a] != seen.digests[a]} == {"documents"}
+    assert now.identity != before.identity
+    assert now.subset(2).identity != before.subset(2).identity
+
+
+def _write_documents(folder: Path, count: int, answer: str = "red", color: str = "black") -> None:
+    image = PilImage.new("RGB", (8, 8), color)
     rows = [
         {"id": str(n), "image": image, "question": "What?", "answer": answer} for n in range(count)
     ]
