@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from mordal_optuna.config import StudySettings, differences
+from mordal_optuna.config import StudySettings, adapted, differences, kept_as_given
 from mordal_optuna.errors import (
     BusyError,
     ConfigError,
@@ -31,6 +31,7 @@ from mordal_optuna.objective import Objective
 from mordal_optuna.progress import Silent
 from mordal_optuna.runs import alone_on
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.doubts import doubts_before, store_facts
 from mordal_optuna.search.failures import clear_failures
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
@@ -86,7 +87,7 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         elif launched() > 1:
             from mordal_optuna.work import join_processes
 
-            join_processes(settings)[1].told(False)
+            join_processes(settings)[1].told(None)
         return stored_result(study, settings)
 
 
@@ -101,8 +102,10 @@ def follow_study(settings: StudySettings) -> None:
     """
     from mordal_optuna.work import join_processes, open_workbench
 
-    if join_processes(settings)[1].told(None):
-        open_workbench(settings, Silent()).follow()
+    # As the leading process has them, which alone knows what the study began with.
+    given: StudySettings | None = join_processes(settings)[1].told(None)
+    if given:
+        open_workbench(given, Silent()).follow()
 
 
 def export_winner(settings: StudySettings, folder: Path, progress: Progress) -> list[str]:
@@ -126,6 +129,7 @@ def export_winner(settings: StudySettings, folder: Path, progress: Progress) -> 
         raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")
     from mordal_optuna.work import open_workbench
 
+    settings = configured(study, settings)
     result = stored_result(study, settings)
     winner = result.winner
     lines = [
@@ -185,12 +189,9 @@ def open_study(settings: StudySettings) -> Study:
             direction="maximize",
             load_if_exists=True,
         )
-        kept = stored_value(study.user_attrs, CONFIG)
-        given = settings.fingerprint()
-        if kept is None:
-            store_value(study, CONFIG, given)
-        elif kept != given:
-            raise StudyMismatchError(settings.study, differences(kept, given))
+        if stored_value(study.user_attrs, CONFIG) is None:
+            store_value(study, CONFIG, settings.fingerprint())
+        configured(study, settings)
     except (SQLAlchemyError, ImportError) as error:
         shown = make_url(address).render_as_string(hide_password=True)
         kind = type(getattr(error, "orig", None) or error).__name__
@@ -199,6 +200,25 @@ def open_study(settings: StudySettings) -> Study:
         )
         raise ConfigError([problem]) from None  # the cause's text can hold the password
     return study
+
+
+def configured(study: Study, settings: StudySettings) -> StudySettings:
+    """The settings that a study goes on with: its file's, with the defaults it began with.
+
+    Before D is known these are the schema's own; then those that `adapted` chooses. A study that
+    an older version began keeps the schema's.
+
+    Raises:
+        StudyMismatchError: if the stored configuration is another one.
+    """
+    kept = stored_value(study.user_attrs, CONFIG)
+    full_samples = study.user_attrs.get(FULL_SAMPLES)
+    chosen = adapted(settings, full_samples)[0] if full_samples else settings
+    if kept == chosen.fingerprint():
+        return chosen
+    if kept == settings.fingerprint():
+        return kept_as_given(settings) if study.get_trials(deepcopy=False) else settings
+    raise StudyMismatchError(settings.study, differences(kept, chosen.fingerprint()))
 
 
 def is_finished(study: Study, settings: StudySettings) -> bool:
@@ -214,6 +234,7 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     Raises:
         SearchError: if no candidate was scored yet.
     """
+    settings = configured(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
 
@@ -257,12 +278,13 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
     from mordal_optuna.work import join_processes, open_workbench
 
+    settings = configured(study, settings)
     claims = _open_claims(study, settings)
     if launched() > 1:
-        join_processes(settings)[1].told(True)
+        join_processes(settings)[1].told(settings)
     bench = open_workbench(settings, progress, claims)
     try:
-        _stages(study, settings, bench, claims, progress)
+        _stages(study, bench, claims, progress)
     except MordalError:
         bench.dismiss()
         raise
@@ -281,15 +303,14 @@ def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
     return ClaimStore(settings.storage_url(), settings.study, identity=identity)
 
 
-def _stages(
-    study: Study,
-    settings: StudySettings,
-    bench: Workbench,
-    claims: ClaimStore,
-    progress: Progress,
-) -> None:
+def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progress) -> None:
+    settings = bench.settings
     study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
+    store_value(study, CONFIG, settings.fingerprint())
+    store_facts(study, bench.facts)
+    for doubt in doubts_before(bench.facts, bench.full_samples):
+        progress.warn(doubt)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         store_representation(study, bench.compare())

@@ -9,6 +9,7 @@ from mordal_optuna.alignment.export import export
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.doubts import at_chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,7 @@ class AlignAndScore:
         self._progress = progress
         self._claims = claims
         self._current: tuple[Candidate, AlignmentSession] | None = None
+        self._told_of_chance = False
 
     def __call__(self, candidate: Candidate, samples: int) -> Measurement | None:
         """Align a candidate to `samples` and score it on the target task.
@@ -86,7 +88,7 @@ class AlignAndScore:
         assert kept
         self._progress.note(f"{candidate} at {samples} samples: " + "; ".join(map(_told, found)))
         target = found[0]
-        return Measurement(
+        measurement = Measurement(
             samples=samples,
             score=target.value,
             stderr=target.stderr,
@@ -96,7 +98,19 @@ class AlignAndScore:
             nll=target.nll,
             nll_stderr=target.nll_stderr,
             guessed=target.guessed,
+            cut=target.cut,
+            empty=target.empty,
+            alike=target.alike,
         )
+        self._warn_of_chance(candidate, measurement)
+        return measurement
+
+    def _warn_of_chance(self, candidate: Candidate, measurement: Measurement) -> None:
+        """Say that a score is a guesser's, of the first candidate of which that is true."""
+        text = at_chance(candidate, measurement, self._tasks[0].chance)
+        if text and not self._told_of_chance:
+            self._told_of_chance = True
+            self._progress.warn(text)
 
     def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...] | None:
         """Scores of a candidate's rung on all further tasks, in one pass.

@@ -13,6 +13,7 @@ from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.loading import check_model
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.session import Machine
+from mordal_optuna.config import adapted
 from mordal_optuna.errors import ConfigError, MordalError
 from mordal_optuna.evaluation.score import hidden_plugin
 from mordal_optuna.evaluation.tasks import build_task, task_images
@@ -22,6 +23,7 @@ from mordal_optuna.preparation import Comparison
 from mordal_optuna.processes import Processes
 from mordal_optuna.resources import shipped
 from mordal_optuna.scores import ScoreStore
+from mordal_optuna.search.doubts import StudyFacts
 from mordal_optuna.search.result import FurtherScore
 
 if TYPE_CHECKING:
@@ -53,14 +55,14 @@ class Workbench:
         """Hold the opened parts; see `open_workbench`.
 
         Args:
-            settings: the study.
+            settings: the study, its defaults adapted to the alignment set.
             data: the alignment set.
             tasks: the target task, then the further ones in the study file's order.
             machine: where to compute.
             progress: is told of everything.
             claims: guard the checkpoints of what is trained under them.
         """
-        self._settings = settings
+        self.settings = settings
         self._data = data
         self._tasks = tasks
         self._machine = machine
@@ -83,6 +85,14 @@ class Workbench:
     def full_samples(self) -> int:
         """D, the size of one full alignment."""
         return len(self._data)
+
+    @property
+    def facts(self) -> StudyFacts:
+        """What warnings about the result need to know."""
+        recipe = self.settings.alignment
+        return StudyFacts(
+            self._tasks[0].chance, recipe.warmup_samples, recipe.batch_size, self._data.left_out
+        )
 
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
         """Align a candidate to a rung and score it on the target task."""
@@ -135,13 +145,13 @@ class Workbench:
         return self._machine.processes.together(lambda: works[command](*given))
 
     def _compare(self) -> Representation:
-        images = task_images(self._tasks[0], self._settings.representation.images)
+        images = task_images(self._tasks[0], self.settings.representation.images)
         return Comparison(
-            self._settings,
+            self.settings,
             data=self._data,
             images=images,
             machine=self._machine,
-            folder=self._settings.workdir / "representation",
+            folder=self.settings.workdir / "representation",
             progress=self._progress,
         ).run()
 
@@ -161,7 +171,8 @@ def open_workbench(
 ) -> Workbench:
     """Open and check everything a study needs before device time is spent.
 
-    On several processes the leading one goes first: what it has checked, the others find checked.
+    Defaults are adapted to the alignment set that was read; `Workbench.settings` has them. On
+    several processes the leading one goes first: what it has checked, the others find checked.
 
     Args:
         settings: the study.
@@ -211,6 +222,9 @@ def _open(
         checked=settings.workdir,
         threads=settings.runtime.data_threads,
     )
+    settings, chosen = adapted(settings, len(data))
+    if chosen:
+        progress.note(chosen)
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
     hidden = hidden_plugin() if processes.leads else None
     if hidden:

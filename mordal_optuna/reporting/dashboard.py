@@ -59,6 +59,7 @@ def _note(result: StudyResult) -> str:
     ]
     return "\n".join(
         [
+            *(f"**Warning: {text}.**\n" for text in result.warnings),
             f"**{words.headline(result)}**",
             "",
             f"Cost: {words.cost_sentence(result)}",

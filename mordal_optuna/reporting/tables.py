@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def print_result(result: StudyResult, console: Console) -> None:
-    """Print ranking, winner, cost, clusters and why the search ended.
+    """Print ranking, warnings, winner, cost, clusters and why the search ended.
 
     Args:
         result: of any method, finished or not.
@@ -33,6 +33,11 @@ def print_result(result: StudyResult, console: Console) -> None:
     console.print()
     console.print(_ranking(result))
     console.print("~ cannot be told from the best", style="dim", highlight=False)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", min_width=9)
+    grid.add_column()
+    for text in result.warnings:
+        grid.add_row("warning", text, style="bold yellow")
     lines = [
         ("winner", headline(result)),
         ("cost", cost_sentence(result)),
@@ -43,9 +48,6 @@ def print_result(result: StudyResult, console: Console) -> None:
         lines += _clusters(result.representation)
     lines += [("also", further(score)) for score in result.further_scores]
     lines += [("failed", f"{c}: {reason}") for c, reason in result.failures.items()]
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", min_width=9)
-    grid.add_column()
     for name, text in lines:
         grid.add_row(name, text)
     console.print(grid, highlight=False)

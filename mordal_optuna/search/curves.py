@@ -58,6 +58,10 @@ class Measurement:
         nll_stderr: its standard error.
         guessed: share of answers that the task could not read and drew at random; None where it
             never does.
+        cut: share of answers that ended at the token limit and not by themselves; None where it
+            is not known.
+        empty: share of answers without any text; None where it is not known.
+        alike: share of documents that got the most frequent answer; None where it is not known.
     """
 
     samples: int
@@ -69,6 +73,9 @@ class Measurement:
     nll: float | None = None
     nll_stderr: float | None = None
     guessed: float | None = None
+    cut: float | None = None
+    empty: float | None = None
+    alike: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no score.

@@ -370,7 +370,7 @@ def _further_parameters(trial: FrozenTrial) -> tuple[Parameter, ...]:
 def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
     """What a trial stores of a score beside Optuna's own intermediate value."""
     always = ("stderr", "documents", "train_seconds", "eval_seconds")
-    known = ("nll", "nll_stderr", "guessed")
+    known = ("nll", "nll_stderr", "guessed", "cut", "empty", "alike")
     return {name: getattr(measurement, name) for name in always} | {
         name: value for name in known if (value := getattr(measurement, name)) is not None
     }

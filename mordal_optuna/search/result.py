@@ -9,6 +9,7 @@ import numpy as np
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.doubts import doubts, stored_facts
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
 from mordal_optuna.search.stored import store_value, stored_value
 
@@ -148,6 +149,7 @@ class StudyResult:
         further_scores: the winner on other tasks.
         failures: reason of the last failure, by candidate.
         config: the resolved study file.
+        warnings: reasons to doubt the result, a sentence each, the gravest first.
     """
 
     study: str
@@ -166,6 +168,7 @@ class StudyResult:
     further_scores: tuple[FurtherScore, ...] = ()
     failures: Mapping[Candidate, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def full_runs(self) -> float | None:
@@ -202,6 +205,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
             f"study {study.study_name!r} has no score yet; a result needs at least one"
         )
     representation = stored_representation(study)
+    curves = {c: h.measurements for c, h in history.candidates.items() if h.measurements}
     return StudyResult(
         study=study.study_name,
         task=task,
@@ -209,7 +213,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         ranking=ranking,
         winner=winner,
         tie_set=tuple(e.candidate for e in plan.ranker.tie_set(ranking)),
-        curves={c: h.measurements for c, h in history.candidates.items() if h.measurements},
+        curves=curves,
         fits=plan.ranker.fits(history),
         full_samples=plan.rungs[-1],
         costs=_costs(history, representation),
@@ -219,6 +223,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         further_scores=_further_scores(study.user_attrs.get(FURTHER_SCORES) or ()),
         failures={c: h.failure for c, h in history.candidates.items() if h.failure},
         config=stored_value(study.user_attrs, CONFIG) or {},
+        warnings=doubts(curves, winner.candidate, stored_facts(study.user_attrs), plan.rungs[-1]),
     )
 
 

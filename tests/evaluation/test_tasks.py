@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from datasets import Dataset, Features, Image, Value
+from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PilImage
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.errors import TaskError
-from mordal_optuna.evaluation.tasks import Task, build_task, nested_order, task_images
+from mordal_optuna.evaluation.tasks import Task, _code, build_task, nested_order, task_images
 from mordal_optuna.resources import shipped
 from tests.evaluation.seven import SEVEN, built, told
 
@@ -172,6 +172,45 @@ def test_a_task_without_reference_answers_is_refused(tmp_path: Path) -> None:
     assert not build_task(chosen, [shipped("tasks")], seed=0).likelihood
 
 
+def test_chance_is_computed_where_documents_list_their_options(
+    scenes: Task, tmp_path: Path
+) -> None:
+    """The mean of 1/n: three of four documents have four options, MMMU's open ones none."""
+    assert scenes.chance == scenes.spec.chance == 0.2
+    assert built("gqa", tmp_path).chance == 0.0
+    assert built("ai2d", tmp_path).chance == 0.25
+    assert built("mmmu_val", tmp_path).chance == pytest.approx(0.75 * 0.25)
+    drawn = scenes_with_options(tmp_path, [["a", "b"], ["a", "b", "c", "d"], ["a"], None])
+    assert drawn.chance == pytest.approx((1 / 2 + 1 / 4) / 4)
+
+
+def test_a_misspelt_field_of_options_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="declares options: 'chioces'; its documents have id, "):
+        scenes_with_options(tmp_path, [["a", "b"]] * 4, field="chioces")
+
+
+def test_options_change_no_identity(tmp_path: Path) -> None:
+    """They shape no score, so scores known without them are found again."""
+    with_options = scenes_with_options(tmp_path / "a", [["a", "b"]] * 4)
+    spec = with_options.spec.model_copy(update={"options": None})
+    yaml = tmp_path / "a" / "yaml" / "my_task.yaml"
+    assert _code(yaml, with_options.spec) == _code(yaml, spec)
+    assert _code(yaml, spec) != _code(yaml, spec.model_copy(update={"gold": "answer"}))
+
+
+def scenes_with_options(
+    folder: Path, options: list[list[str] | None], field: str = "choices"
+) -> Task:
+    """A task whose documents list options."""
+    _write_documents(folder / "scenes", len(options), choices=options)
+    own = own_task(
+        folder / "yaml",
+        folder / "scenes",
+        f"{{mordal: {{metric: 'exact_match,none', options: {field}}}}}",
+    )
+    return build_task(TaskSettings(name="my_task"), [own], seed=0)
+
+
 def test_images_are_those_of_random_documents(scenes: Task) -> None:
     images = task_images(scenes, 6)
     assert len(images) == 6
@@ -194,14 +233,22 @@ def test_images_that_are_asked_about_often_are_compared_once(tmp_path: Path) -> 
         task_images(build_task(settings, [shipped("tasks")], seed=0), 4)
 
 
-def _write_documents(folder: Path, count: int, answer: str = "red") -> None:
-    image = PilImage.new("RGB", (8, 8))
+def _write_documents(
+    folder: Path,
+    count: int,
+    answer: str = "red",
+    choices: list[list[str] | None] | None = None,
+) -> None:
+    image, text = PilImage.new("RGB", (8, 8)), Value("string")
     rows = [
-        {"id": str(n), "image": image, "question": "What?", "answer": answer} for n in range(count)
+        {"id": str(n), "image": image, "question": "What?", "answer": answer}
+        | ({"choices": choices[n]} if choices else {})
+        for n in range(count)
     ]
-    features = Features(
-        id=Value("string"), image=Image(), question=Value("string"), answer=Value("string")
+    features = Features(id=text, image=Image(), question=text, answer=text) | (
+        {"choices": List(text)} if choices else {}
     )
+    features = Features(features)
     folder.mkdir(parents=True)
     Dataset.from_list(rows, features=features).to_parquet(folder / "test.parquet")
     (folder / "README.md").write_text(
