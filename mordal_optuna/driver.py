@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from mordal_optuna.config import StudySettings
 from mordal_optuna.errors import (
     BusyError,
     ConfigError,
@@ -28,13 +29,10 @@ from mordal_optuna.launch import launched
 from mordal_optuna.leases import LEASE_SECONDS
 from mordal_optuna.objective import Objective
 from mordal_optuna.progress import Silent
-from mordal_optuna.resuming import (
-    begin,
-    check_configuration,
-    with_way_on,
-)
+from mordal_optuna.resuming import FULL_SAMPLES, begin, configured, with_way_on
 from mordal_optuna.runs import alone_on
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.doubts import doubts_before, store_facts
 from mordal_optuna.search.failures import clear_failures
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
@@ -63,7 +61,6 @@ if TYPE_CHECKING:
     from mordal_optuna.work import Workbench
 
 # User attributes of a study.
-FULL_SAMPLES = "mordal:full_samples"
 IDENTITY = "mordal:identity"
 
 
@@ -90,7 +87,7 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         elif launched() > 1:
             from mordal_optuna.work import join_processes
 
-            join_processes(settings)[1].told(False)
+            join_processes(settings)[1].told(None)
         return stored_result(study, settings)
 
 
@@ -105,8 +102,10 @@ def follow_study(settings: StudySettings) -> None:
     """
     from mordal_optuna.work import join_processes, open_workbench
 
-    if join_processes(settings)[1].told(None):
-        open_workbench(settings, Silent()).follow()
+    # As the leading process has them, which alone knows what the study began with.
+    given: StudySettings | None = join_processes(settings)[1].told(None)
+    if given:
+        open_workbench(given, Silent()).follow()
 
 
 def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Candidate, str]:
@@ -165,7 +164,7 @@ def open_study(settings: StudySettings) -> Study:
             direction="maximize",
             load_if_exists=True,
         )
-        check_configuration(study, settings)
+        configured(study, settings)
     return study
 
 
@@ -195,6 +194,7 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     Raises:
         SearchError: if no candidate was scored yet.
     """
+    settings = configured(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
 
@@ -257,10 +257,11 @@ def study_plan(
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     if settings.zoo:
         _build_zoo(settings, progress)
+    settings = configured(study, settings)
     claims = _open_claims(study, settings)
     bench = open_bench(settings, progress, claims)
     try:
-        _stages(study, settings, bench, claims, progress)
+        _stages(study, bench, claims, progress)
     except InputsChangedError as error:
         bench.dismiss()
         raise with_way_on(error, study, settings, bench.kept) from error
@@ -288,7 +289,7 @@ def open_bench(
     from mordal_optuna.work import join_processes, open_workbench
 
     if launched() > 1:
-        join_processes(settings)[1].told(True)
+        join_processes(settings)[1].told(settings)
     return open_workbench(settings, progress, claims)
 
 
@@ -304,16 +305,14 @@ def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
     return ClaimStore(settings.storage_url(), settings.study, identity=identity)
 
 
-def _stages(
-    study: Study,
-    settings: StudySettings,
-    bench: Workbench,
-    claims: ClaimStore,
-    progress: Progress,
-) -> None:
+def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progress) -> None:
+    settings = bench.settings
     study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
     begin(study, settings, bench.inputs, progress)
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
+    store_facts(study, bench.facts)
+    for doubt in doubts_before(bench.facts, bench.full_samples):
+        progress.warn(doubt)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         store_representation(study, bench.compare())

@@ -10,6 +10,7 @@ from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.doubts import at_chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,7 @@ class AlignAndScore:
         self._watch = watch
         self._claims = claims
         self._current: tuple[Candidate, AlignmentSession] | None = None
+        self._told_of_chance = False
 
     def __call__(self, candidate: Candidate, samples: int) -> Measurement | None:
         """Align a candidate to `samples` and score it on the target task.
@@ -112,7 +114,7 @@ class AlignAndScore:
         assert kept
         self._progress.note(f"{candidate} at {samples} samples: " + "; ".join(map(_told, found)))
         target = found[0]
-        return Measurement(
+        measurement = Measurement(
             samples=samples,
             score=target.value,
             stderr=target.stderr,
@@ -125,7 +127,19 @@ class AlignAndScore:
             train_spent=session.spent_seconds - before,
             eval_spent=sum(s.seconds for s in found if not s.found),
             answers=Answers.of(target.per_document, target.clusters, asked[0].identity).packed(),
+            cut=target.cut,
+            empty=target.empty,
+            alike=target.alike,
         )
+        self._warn_of_chance(candidate, measurement)
+        return measurement
+
+    def _warn_of_chance(self, candidate: Candidate, measurement: Measurement) -> None:
+        """Say that a score is a guesser's, of the first candidate of which that is true."""
+        text = at_chance(candidate, measurement, self._tasks[0].chance)
+        if text and not self._told_of_chance:
+            self._told_of_chance = True
+            self._progress.warn(text)
 
     def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...] | None:
         """Scores of a candidate's rung on all further tasks, in one pass.

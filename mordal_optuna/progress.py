@@ -23,6 +23,10 @@ class Progress(Protocol):
         """Tell one fact, such as a choice made or a score measured."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Tell what makes the result doubtful, so that it is not overlooked."""
+        ...
+
     def track(self, title: str, total: int) -> AbstractContextManager[Advance]:
         """Open a bar of `total` units; the function it yields adds the units just done."""
         ...
@@ -35,6 +39,9 @@ class Silent:
         """Show nothing."""
 
     def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def warn(self, text: str) -> None:
         """Show nothing."""
 
     @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from mordal_optuna.config import differences
+from mordal_optuna.config import adapted, differences, kept_as_given
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.inputs import Change, Inputs, candidate_parts
 from mordal_optuna.search.result import CONFIG, REPRESENTATION
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
 
-# User attribute of a study.
+# User attributes of a study: D, and digests of its inputs.
+FULL_SAMPLES = "mordal:full_samples"
 INPUTS = "mordal:inputs"
 _NUMBERED = re.compile(r"(?P<stem>.+?)(-(?P<count>\d+))?$")
 
@@ -38,15 +39,25 @@ def has_spent(study: Study) -> bool:
     return REPRESENTATION in study.user_attrs or bool(study.get_trials(deepcopy=False))
 
 
-def check_configuration(study: Study, settings: StudySettings) -> None:
-    """Refuse a study file that is not the one a study has begun with.
+def configured(study: Study, settings: StudySettings) -> StudySettings:
+    """The settings that a study goes on with: its file's, with the defaults it began with.
+
+    Before it has spent anything these are the file's own; then with what `adapted` chose by D. A
+    study that an older version began keeps the schema's defaults.
 
     Raises:
-        StudyMismatchError: if the stored configuration is another one.
+        StudyMismatchError: if it has begun with another configuration.
     """
-    stored, given = stored_value(study.user_attrs, CONFIG), settings.fingerprint()
-    if stored not in (None, given) and has_spent(study):
-        raise StudyMismatchError(settings.study, differences(stored, given))
+    stored = stored_value(study.user_attrs, CONFIG)
+    if stored is None or not has_spent(study):
+        return settings
+    full_samples = study.user_attrs.get(FULL_SAMPLES)
+    chosen = adapted(settings, full_samples)[0] if full_samples else settings
+    if stored == chosen.fingerprint():
+        return chosen
+    if stored == settings.fingerprint():
+        return kept_as_given(settings)
+    raise StudyMismatchError(settings.study, differences(stored, chosen.fingerprint()))
 
 
 def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progress) -> None:
@@ -56,7 +67,7 @@ def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progr
 
     Args:
         study: the study.
-        settings: its configuration.
+        settings: its configuration, adapted to D.
         inputs: the present ones.
         progress: is told where an older version stored no inputs.
 
@@ -64,7 +75,7 @@ def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progr
         StudyMismatchError: if it has begun with another configuration.
         InputsChangedError: if it has begun with other inputs.
     """
-    check_configuration(study, settings)
+    configured(study, settings)
     stored = stored_value(study.user_attrs, INPUTS)
     if has_spent(study) and stored is not None:
         changes = Inputs(stored).changes(inputs)

@@ -15,6 +15,7 @@ from mordal_optuna.alignment.export import check_folder
 from mordal_optuna.alignment.loading import check_model, load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
 from mordal_optuna.alignment.session import Machine
+from mordal_optuna.config import adapted
 from mordal_optuna.errors import ConfigError, MordalError
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import hidden_plugin
@@ -27,6 +28,7 @@ from mordal_optuna.processes import Processes
 from mordal_optuna.progress import Silent
 from mordal_optuna.resources import shipped
 from mordal_optuna.scores import ScoreStore
+from mordal_optuna.search.doubts import StudyFacts
 from mordal_optuna.search.result import FurtherScore
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Workbench:
         """Hold the opened parts; see `open_workbench`.
 
         Args:
-            settings: the study.
+            settings: the study, its defaults adapted to the alignment set.
             data: the alignment set.
             tasks: the target task, then the further ones in the study file's order.
             machine: where to compute.
@@ -69,7 +71,7 @@ class Workbench:
             watch: the inputs as they were opened; None on a process that does not lead.
             claims: guard the checkpoints of what is trained under them.
         """
-        self._settings = settings
+        self.settings = settings
         self._data = data
         self._tasks = tasks
         self._machine = machine
@@ -104,6 +106,14 @@ class Workbench:
     def kept(self, candidate: Candidate) -> list[int]:
         """Rungs of a candidate that have a checkpoint made of the present inputs."""
         return self._aligner.kept(candidate)
+
+    @property
+    def facts(self) -> StudyFacts:
+        """What warnings about the result need to know."""
+        recipe = self.settings.alignment
+        return StudyFacts(
+            self._tasks[0].chance, recipe.warmup_samples, recipe.batch_size, self._data.left_out
+        )
 
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
         """Align a candidate to a rung and score it on the target task."""
@@ -176,13 +186,13 @@ class Workbench:
         return self._machine.processes.together(lambda: works[command](*given))
 
     def _compare(self) -> Representation:
-        images = task_images(self._tasks[0], self._settings.representation.images)
+        images = task_images(self._tasks[0], self.settings.representation.images)
         return Comparison(
-            self._settings,
+            self.settings,
             data=self._data,
             images=images,
             machine=self._machine,
-            folder=self._settings.workdir / "representation",
+            folder=self.settings.workdir / "representation",
             progress=self._progress,
         ).run()
 
@@ -202,7 +212,8 @@ def open_workbench(
 ) -> Workbench:
     """Open and check everything a study needs before device time is spent.
 
-    On several processes the leading one goes first: what it has checked, the others find checked.
+    Defaults are adapted to the alignment set that was read; `Workbench.settings` has them. On
+    several processes the leading one goes first: what it has checked, the others find checked.
 
     Args:
         settings: the study.
@@ -246,6 +257,9 @@ def _open(
     for source in pool.llms:
         check_model(source, "llm")
     data = _read_data(settings, progress)
+    settings, chosen = adapted(settings, len(data))
+    if chosen:
+        progress.note(chosen)
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
     hidden = hidden_plugin() if processes.leads else None
     if hidden:

@@ -117,7 +117,7 @@ def _add_llm(**model: str) -> Callable[[dict[str, Any]], None]:
             r"^pool.llms: 'two' at 'Qwen/Qwen2-0.5B' appears twice",
         ),
         (_add_llm(name="x", location="./none"), r"^pool.llms.x.location: './none' is no existing"),
-        (_set("alignment.samples", 100), r"^alignment.samples: 100 is not a whole .* 0 is"),
+        (_set("alignment.samples", 100), r"^alignment.samples: 100 is not a whole .* 96 is"),
         (_set("alignment.images", "nowhere"), r"^alignment.images: 'nowhere' does not exist"),
         (_set("task.data", "nowhere"), r"^task.data: 'nowhere' does not exist"),
     ],

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from mordal_optuna import driver
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import Trainer
-from mordal_optuna.config import parse_study, with_method
+from mordal_optuna.config import adapted, parse_study, with_method
 from mordal_optuna.driver import (
     is_finished,
     open_study,
@@ -33,10 +33,12 @@ from mordal_optuna.evaluation.score import score
 from mordal_optuna.inputs import Inputs
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
-from mordal_optuna.resuming import begin
+from mordal_optuna.resuming import FULL_SAMPLES, begin, configured
 from mordal_optuna.runs import alone_on
 from mordal_optuna.search.history import FAILURE, PAIR, read_history
+from mordal_optuna.search.result import CONFIG
 from mordal_optuna.search.sampler import STOPPED_BECAUSE
+from mordal_optuna.zoo.datasets import write_alignment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,6 +172,94 @@ def test_a_study_killed_anywhere_goes_on_without_repeating_a_rung(
 
     monkeypatch.setattr(driver, "_work", heavy)
     assert run_study(settings, Silent()).ranking == result.ranking
+
+
+@pytest.fixture
+def small(content: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Two candidates on 592 samples; the study file says nothing of batches, warm-up or rungs."""
+    folder = tmp_path / "alignment"
+    write_alignment(folder, samples=592, seed=3, advance=lambda _: None)
+    pool = content["pool"] | {"vision_encoders": content["pool"]["vision_encoders"][:1]}
+    named = {"conversations": str(folder / "alignment.json"), "images": str(folder / "images")}
+    left_open = {"samples", "batch_size", "warmup_samples"}
+    recipe = {k: v for k, v in content["alignment"].items() if k not in left_open} | named
+    search = {"top_clusters": 1, "finalists": 1, "finish": "full"}
+    changed = {"pool": pool, "alignment": recipe, "search": search, "also_score": []}
+    return content | changed | {"representation": {"images": 16}}
+
+
+class Listening(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep it."""
+        self.warnings.append(text)
+
+
+@pytest.mark.slow
+def test_defaults_train_on_592_samples(small: dict[str, Any]) -> None:
+    """They were refused for 128 samples a batch; what is chosen is told, stored and used."""
+    settings, progress = parse_study(small), Listening()
+    result = run_study(settings, progress)
+    (told,) = [text for text in progress.notes if text.startswith("592 samples:")]
+    assert "batch_size 8 instead of 128, warmup_samples 16 instead of 2048" in told
+    assert result.config["alignment"]["batch_size"] == 8
+    assert result.config["search"]["max_ratio"] == 0.5
+    assert {p.samples for points in result.curves.values() for p in points} == {144, 296, 592}
+    assert not [text for text in result.warnings if "warmup_samples" in text or "step" in text]
+    falls = [p[0].nll - p[-1].nll for p in result.curves.values() if p[0].nll and p[-1].nll]
+    assert max(falls) > 0.1
+    # The same file finds the study again, though it still leaves these settings open.
+    assert run_study(settings, Silent()) == result
+    small["alignment"]["warmup_samples"] = 2048
+    with pytest.raises(StudyMismatchError, match=r"warmup_samples: stored 16, given 2048"):
+        open_study(parse_study(small))
+
+
+@pytest.mark.slow
+def test_a_warm_up_beyond_the_data_is_warned_of_before_and_after(small: dict[str, Any]) -> None:
+    """It is the user's setting, so it stays; the winner's answers say nothing, and it is told."""
+    small["alignment"]["warmup_samples"] = 2048
+    progress = Listening()
+    result = run_study(parse_study(small), progress)
+    sentence = "warmup_samples is 2,048, and a full alignment has 592 samples"
+    assert progress.warnings[0].startswith(sentence)
+    assert "no better than chance (20.0 %)" in progress.warnings[1]
+    assert len(progress.warnings) == 2  # one candidate at chance is named, not each at each rung
+    assert result.config["alignment"]["warmup_samples"] == 2048
+    told = " ".join(result.warnings)
+    assert sentence in told
+    assert "no score is above chance (20.0 %)" in told
+
+
+def begun(content: dict[str, Any], *, adapt: bool) -> StudySettings:
+    """A study on 592 samples with a trial, by this version, or by one that did not adapt."""
+    settings = prepared(content)
+    study = open_study(settings)
+    study.set_user_attr(FULL_SAMPLES, 592)
+    kept = adapted(settings, 592)[0] if adapt else settings
+    study.set_user_attr(CONFIG, kept.fingerprint())
+    study.ask()
+    return configured(open_study(settings), settings)
+
+
+@pytest.mark.parametrize(("adapt", "batch"), [(True, 8), (False, 128)])
+def test_a_study_goes_on_with_the_defaults_it_began_with(
+    content: dict[str, Any], batch: int, *, adapt: bool
+) -> None:
+    del content["alignment"]["batch_size"]
+    del content["alignment"]["samples"]
+    found = begun(content, adapt=adapt)
+    assert found.alignment.batch_size == batch
+    assert adapted(found, 592)[0].fingerprint() == found.fingerprint()
 
 
 def test_another_configuration_is_refused_and_nothing_overwritten(

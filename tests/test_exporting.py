@@ -21,7 +21,7 @@ from mordal_optuna import cli
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import parse_study
-from mordal_optuna.driver import FULL_SAMPLES, open_study, run_study, stored_result
+from mordal_optuna.driver import open_study, run_study, stored_result
 from mordal_optuna.errors import BusyError, CheckpointError, ConfigError, ModelError, SearchError
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import Score, score
@@ -29,6 +29,7 @@ from mordal_optuna.exporting import card_lines, export_candidate, seconds_to
 from mordal_optuna.measure import ScoredCheckpoint
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
+from mordal_optuna.resuming import FULL_SAMPLES
 from mordal_optuna.runs import alone_on
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import PAIR as PAIR_KEY

@@ -9,6 +9,7 @@ def test_silent_accepts_stages_notes_and_amounts(capsys) -> None:  # noqa: ANN00
     progress = Silent()
     progress.stage("s")
     progress.note("n")
+    progress.warn("w")
     with progress.track("t", 3) as advance:
         advance(2)
     assert capsys.readouterr().out == ""

@@ -43,16 +43,25 @@ class AlignmentSet:
     Samples left out for broken images move the later ones up.
     """
 
-    def __init__(self, source: Source, order: Sequence[int], images: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        order: Sequence[int],
+        images: str,
+        left_out: float | None = None,
+    ) -> None:
         """Hold checked samples; see `read`.
 
         Args:
             source: where they come from.
             order: their numbers there.
             images: digest of their images.
+            left_out: share of the checked samples whose images are broken; None where images are
+                only seen while training.
         """
         self._source = source
         self._order = order
+        self.left_out = left_out
         self.name = source.name
         self._files = file_states(source.files())
         self._pictures = array("q", map(self._picture_state, range(len(order))))
@@ -91,18 +100,21 @@ class AlignmentSet:
         if not source.random_access:
             return cls(source, range(len(source)), images="")
         wanted = settings.samples or len(source)
-        if wanted > len(source) or len(source) < settings.batch_size:
-            raise _too_small(source, len(source), max(wanted, settings.batch_size))
+        least = settings.batch_size_for(len(source))
+        if wanted > len(source) or len(source) < least:
+            raise _too_small(source, len(source), max(wanted, least))
         order = np.random.default_rng(seed).permutation(len(source)).tolist()
         images: dict[int, str] = {}
         good, broken = _usable(source, order, wanted, progress, _Checked(checked, images), threads)
         _judge(source, broken, settings.skip_broken_images, len(good) + len(broken), progress)
         if settings.samples is None:
-            wanted = len(good) // settings.batch_size * settings.batch_size
+            size = settings.batch_size_for(len(good))
+            wanted = len(good) // size * size
         if len(good) < wanted or not wanted:
             raise _too_small(source, len(good), wanted)
         content = hashlib.sha256("".join(images[n] for n in good[:wanted]).encode())
-        return cls(source, good[:wanted], images=content.hexdigest())
+        left_out = len(broken) / (len(good) + len(broken))
+        return cls(source, good[:wanted], content.hexdigest(), left_out)
 
     def __len__(self) -> int:
         """D, the size of one full alignment."""

@@ -1,5 +1,6 @@
 """The study file: its schema and how it is read."""
 
+from mordal_optuna.config.adaptation import adapted, kept_as_given
 from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings
 from mordal_optuna.config.base import Section
 from mordal_optuna.config.reading import differences, parse_study, read_study, with_method
@@ -37,7 +38,9 @@ __all__ = [
     "StudySettings",
     "TaskSettings",
     "ZooSettings",
+    "adapted",
     "differences",
+    "kept_as_given",
     "parse_study",
     "read_study",
     "with_method",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from mordal_optuna.config.adaptation import default_batch_size
 from mordal_optuna.config.base import NonNegative, Positive, Ratio, Section
 
 
@@ -56,9 +57,11 @@ class AlignmentSettings(Section):
         skip_broken_images: share of samples, 0..1, that may be left out because an image is
             missing or cannot be decoded; 0 refuses any.
         samples: D, the size of one full alignment; None takes all there are, in whole batches.
-        batch_size: samples per optimiser step over all processes.
+        batch_size: samples per optimiser step over all processes; smaller by default where there
+            are fewer than 65,536 samples, see `config/adaptation.py`.
         learning_rate: peak rate of AdamW.
-        warmup_samples: samples over which the rate rises linearly from 0.
+        warmup_samples: samples over which the rate rises linearly from 0; fewer by default where
+            there are few samples.
         schedule: what follows the warm-up, and what a rung's score is of. `constant`: a constant
             rate, the running weights. `ema`: a constant rate, a running average of the weights.
             `cooldown`: a constant rate on the trunk; for each rung a branch whose rate falls to 0
@@ -131,10 +134,23 @@ class AlignmentSettings(Section):
 
     @model_validator(mode="after")
     def _whole_batches(self) -> AlignmentSettings:
-        if self.samples is not None and self.samples % self.batch_size:
-            msg = (
-                f"samples: {self.samples} is not a whole number of batches of {self.batch_size}; "
-                f"{self.samples // self.batch_size * self.batch_size} is"
+        if self.samples is None:
+            return self
+        size = self.batch_size_for(self.samples)
+        if self.samples % size:
+            whole = self.samples // size * size
+            msg = f"samples: {self.samples} is not a whole number of batches of {size}" + (
+                f"; {whole} is" if whole else ""
             )
             raise ValueError(msg)
         return self
+
+    def batch_size_for(self, samples: int) -> int:
+        """The batch size; chosen by the size of the data where the study file leaves it open.
+
+        Args:
+            samples: D, or the samples there are.
+        """
+        if "batch_size" in self.model_fields_set:
+            return self.batch_size
+        return default_batch_size(samples, self.batch_size)

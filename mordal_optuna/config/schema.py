@@ -198,7 +198,8 @@ class RepresentationSettings(Section):
         similarity: `cka-debiased`; `cka-biased`, the paper's; `cka-minibatch`, debiased over
             minibatches of 256 images; or `mutual-knn`, shared nearest neighbours.
         batch_size: images encoded at once.
-        warmup_samples: alignment samples that warm up the projector before LLMs are compared.
+        warmup_samples: alignment samples that warm up the projector before LLMs are compared;
+            fewer by default where there are few samples, see `config/adaptation.py`.
     """
 
     images: Annotated[int, Field(ge=4)] = 512
@@ -225,7 +226,8 @@ class SearchSettings(Section):
         llm_threshold: the same for LLMs, chosen for each vision cluster.
         linkage: how the distance between two clusters is measured.
         first_ratio: b, the smallest share of the alignment set that a candidate is scored at.
-        max_ratio: R, the largest share before the finish.
+        max_ratio: R, the largest share before the finish. Where neither ratio is set, both are
+            larger on fewer than about 4,000 samples, see `config/adaptation.py`.
         eta: factor between rungs, and how many clusters compete for one place.
         top_clusters: K, clusters that survive the halving.
         fit_points: p, rungs a curve is fitted to.

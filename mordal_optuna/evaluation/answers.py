@@ -29,11 +29,13 @@ class Answer:
     Attributes:
         text: without special tokens.
         tokens: how many were generated.
+        cut: whether it ended at the token limit and not by a stop token.
         likelihood: -ln p of the reference answer in nats; None where none was given.
     """
 
     text: str
     tokens: int
+    cut: bool
     likelihood: float | None
 
 
@@ -117,6 +119,7 @@ class Answerer:
         new = output[:, ids.shape[1] :]
         told = self._processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         counts = [int((row != self._pad).sum()) for row in new]
+        cut = _cut_rows(new, options)
         likelihoods: Sequence[float | None] = [None] * len(texts)
         if references is not None:
             wanted = [
@@ -124,7 +127,7 @@ class Answerer:
                 for c, reference in zip(conversations, references, strict=True)
             ]
             likelihoods = self._likelihoods(prompts, wanted, beginning)
-        return [Answer(*row) for row in zip(told, counts, likelihoods, strict=True)]
+        return [Answer(*row) for row in zip(told, counts, cut, likelihoods, strict=True)]
 
     @torch.inference_mode()
     def read(self, conversations: Sequence[ChatMessages]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -301,6 +304,23 @@ def _context(prompts: _Prompts, beginning: _Beginning | None) -> dict[str, Any]:
     if prompts.pixels is None:
         return {}
     return {"pixel_values": prompts.pixels[prompts.image] if prompts.image else prompts.pixels}
+
+
+def _cut_rows(new: torch.Tensor, options: dict[str, Any]) -> list[bool]:
+    """Which answers were cut at the token limit.
+
+    A limit of one token, as tasks set that read a letter alone, leaves no room for a stop token
+    and cuts nothing.
+
+    Args:
+        new: generated ids, answers x tokens.
+        options: arguments of `generate`.
+    """
+    limit = options["max_new_tokens"]
+    if limit == 1 or new.shape[1] < limit:
+        return [False] * len(new)
+    ended = (new == options["eos_token_id"]).any(dim=1)
+    return [not found for found in ended.tolist()]
 
 
 def _fingerprint(image: Image) -> bytes:

@@ -61,7 +61,10 @@ class TaskSource:
         from lmms_eval import utils
 
         content = utils.load_yaml_config(str(self.path), mode="simple")
-        metric = {key: content.get(key) for key in _METRIC_KEYS} | {"spec": spec.model_dump()}
+        # What a guesser would score shapes no score.
+        metric = {key: content.get(key) for key in _METRIC_KEYS} | {
+            "spec": spec.model_dump(exclude={"options"})
+        }
         prompt = {k: v for k, v in content.items() if k not in _METRIC_KEYS | _PLACE_KEYS}
         read = FileDigests()
         return {

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmms_eval.api.instance import Instance
     from transformers import PreTrainedModel, ProcessorMixin
 
+    from mordal_optuna.evaluation.answers import Answer
     from mordal_optuna.evaluation.tasks import Task
 
     Reader = Callable[[Any], Any]
@@ -121,8 +122,10 @@ class MordalVLM(lmms):
         self.max_new_tokens = max_new_tokens
         self._tasks: dict[str, Task] = {}
         self._batch_sizes: dict[str, int] = {}
-        # -ln p of reference answers by task and document, and seconds spent by task.
+        # By task and document: -ln p of reference answers, and whether an answer was cut at the
+        # token limit. Seconds spent by task.
         self.likelihoods: dict[tuple[str, int], float] = {}
+        self.cut: dict[tuple[str, int], bool] = {}
         self.seconds: dict[str, float] = {}
         self._processes = Processes()
         self._rank = _environment("RANK", 0)
@@ -189,9 +192,10 @@ class MordalVLM(lmms):
         for share in self._processes.gathered(replies):
             replies.update(share)
         for index, question in enumerate(asked):
-            likelihood = replies[index].likelihood
-            if likelihood is not None:
-                self.likelihoods[question.task, question.document] = likelihood
+            reply, key = replies[index], (question.task, question.document)
+            self.cut[key] = reply.cut
+            if reply.likelihood is not None:
+                self.likelihoods[key] = reply.likelihood
         return [replies[i].result for i in range(len(asked))]
 
     def _replies(
@@ -262,13 +266,7 @@ class MordalVLM(lmms):
                 str(task), f"documents {documents} cannot be answered ({error})"
             ) from error
         stops = options.get("until") or []
-        return [
-            _Reply(
-                GenerationResult(_cut(a.text, stops), TokenCounts(output_tokens=a.tokens)),
-                a.likelihood,
-            )
-            for a in answers
-        ]
+        return [_Reply.of(answer, stops) for answer in answers]
 
     def _answer_in_halves(
         self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
@@ -347,6 +345,15 @@ class _Reply:
 
     result: GenerationResult
     likelihood: float | None
+    cut: bool
+
+    @classmethod
+    def of(cls, answer: Answer, stops: Sequence[str] | str) -> _Reply:
+        """The answer up to the first stop string; one that has reached it was not cut."""
+        text = _cut(answer.text, stops)
+        result = GenerationResult(text, TokenCounts(output_tokens=answer.tokens))
+        stopped = text != answer.text.strip()
+        return cls(result, answer.likelihood, answer.cut and not stopped)
 
 
 def _by_settings(

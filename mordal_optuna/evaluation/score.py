@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,10 @@ class Score:
         likelihoods: -ln p of the reference answer of each document, in nats; None where it was
             not asked for.
         found: whether it was looked up in a store and not computed now.
+        cut: share of answers that ended at the token limit; None in scores of older versions.
+        empty: share of answers without any text; None in scores of older versions.
+        alike: share of documents that got the most frequent answer; None in scores of older
+            versions.
     """
 
     task: str
@@ -65,6 +70,9 @@ class Score:
     guessed: float | None = None
     likelihoods: tuple[float, ...] | None = None
     found: bool = False
+    cut: float | None = None
+    empty: float | None = None
+    alike: float | None = None
 
     @property
     def nll(self) -> float | None:
@@ -118,7 +126,7 @@ def score(
     try:
         with raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")):
             results = _evaluate(wrapped, tasks)
-            found = [_score(results, task, wrapped.likelihoods) for task in tasks]
+            found = [_score(results, task, wrapped.likelihoods, wrapped.cut) for task in tasks]
     finally:
         wrapped.dismiss()
     # What is not one task's own (building requests, lmms-eval's bookkeeping) is shared out by
@@ -131,7 +139,10 @@ def score(
 
 
 def _score(
-    results: dict[str, Any], task: Task, likelihoods: Mapping[tuple[str, int], float]
+    results: dict[str, Any],
+    task: Task,
+    likelihoods: Mapping[tuple[str, int], float],
+    cut: Mapping[tuple[str, int], bool],
 ) -> Score:
     value = _main_metric(results, task)
     samples = _samples(results, task)
@@ -143,7 +154,9 @@ def _score(
             f"lmms-eval reports {value} while its documents' mean is {np.mean(values)}; a main "
             "metric must be the mean over documents",
         )
-    answers = [likelihoods[task.name, n] for n in range(len(values)) if task.likelihood]
+    keys = [(task.name, n) for n in range(len(values))]
+    texts = [str(sample["resps"][0][0]).strip() for sample in samples]
+    answers = [likelihoods[key] for key in keys if task.likelihood]
     return Score(
         task=task.name,
         value=float(np.mean(values)),
@@ -154,6 +167,9 @@ def _score(
         clusters=task.clusters,
         guessed=guessed_share(samples, task),
         likelihoods=tuple(answers) or None,
+        cut=sum(cut[key] for key in keys) / len(keys),
+        empty=texts.count("") / len(texts),
+        alike=Counter(texts).most_common(1)[0][1] / len(texts),
     )
 
 

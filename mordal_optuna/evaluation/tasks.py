@@ -70,6 +70,26 @@ class Task:
         shaped = [dict(self.code), self.likelihood, self.documents, self.prints]
         return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def chance(self) -> float:
+        """Score of one who guesses, 0..1; where documents list their options, their mean 1/n.
+
+        Raises:
+            TaskError: if the documents have no such field.
+        """
+        if self.spec.options is None:
+            return self.spec.chance
+        documents = self.live.dataset_no_image[self.split]
+        if self.spec.options not in documents.column_names:
+            raise TaskError(
+                self.name,
+                f"declares options: {self.spec.options!r}; its documents have "
+                f"{', '.join(documents.column_names)}",
+            )
+        listed = documents.select_columns([self.spec.options])[self.spec.options]
+        counts = [len(_listed(options)) for options in listed]
+        return float(np.mean([1 / n if n > 1 else 0.0 for n in counts]))
+
     def reference(self, document: int) -> str:
         """The reference answer of a document.
 
@@ -171,9 +191,16 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
         prints=_prints(live, split, spec),
         source=source,
     )
+    _ = whole.chance  # a misspelt `options` is refused before any training
     if settings.likelihood:
         whole.reference(0)  # a task without reference answers is refused before any training
     return whole.subset(settings.documents or total)
+
+
+def _listed(options: Any) -> Sequence[Any]:
+    """Options of a document; MMMU writes a list as text."""
+    found: Sequence[Any] = literal_eval(options) if isinstance(options, str) else options or ()
+    return found
 
 
 def task_images(task: Task, count: int) -> list[Image]:

@@ -25,7 +25,9 @@ class MetricSpec(BaseModel):
     Attributes:
         metric: key in lmms-eval's results, `<metric>,<filter>`; higher is better.
         scale: its largest value, 1 or 100; scores are divided by it.
-        chance: score of a guesser, 0..1.
+        chance: score of a guesser, 0..1; 0 for open answers.
+        options: document field that lists the options of a multiple-choice question; the chance is
+            then computed from the documents instead, 0 for one without options.
         cluster_key: document field whose values group documents that are not independent; an
             image counts by its bytes.
         guesses: whether the task draws an answer at random where it cannot read one.
@@ -39,6 +41,7 @@ class MetricSpec(BaseModel):
     metric: str = Field(pattern=r"^[^,]+,[^,]+$")
     scale: float = Field(default=1.0, gt=0)
     chance: float = Field(default=0.0, ge=0, lt=1)
+    options: str | None = None
     cluster_key: str | None = None
     guesses: bool = False
     gold: str | None = None
@@ -83,15 +86,26 @@ UPSTREAM = {
     ),
     "scienceqa_img": UpstreamTask(
         "scienceqa/scienceqa_img.yaml",
-        MetricSpec(metric="exact_match,none", chance=0.25, cluster_key="image"),
+        MetricSpec(metric="exact_match,none", chance=0.25, options="choices", cluster_key="image"),
     ),
     "ai2d": UpstreamTask(
         "ai2d/ai2d.yaml",
-        MetricSpec(metric="exact_match,flexible-extract", chance=0.25, cluster_key="image"),
+        MetricSpec(
+            metric="exact_match,flexible-extract",
+            chance=0.25,
+            options="options",
+            cluster_key="image",
+        ),
     ),
     "mmmu_val": UpstreamTask(
         "mmmu/mmmu_val.yaml",
-        MetricSpec(metric="mmmu_acc,none", chance=0.25, cluster_key="image_1", guesses=True),
+        MetricSpec(
+            metric="mmmu_acc,none",
+            chance=0.25,
+            options="options",
+            cluster_key="image_1",
+            guesses=True,
+        ),
     ),
 }
 

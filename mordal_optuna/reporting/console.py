@@ -90,6 +90,10 @@ class ConsoleProgress:
         """Print one fact."""
         self._print(f"[{self._since()}]    {text}")
 
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self._print(f"[{self._since()}]    warning: {text}", style="bold yellow")
+
     @contextmanager
     def track(self, title: str, total: int) -> Iterator[Advance]:
         """Draw a bar; where no terminal is, print a line once it is full."""

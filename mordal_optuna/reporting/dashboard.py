@@ -80,6 +80,7 @@ def _note(result: StudyResult) -> str:
         for rank, e in enumerate(result.ranking, start=1)
     ]
     paragraphs = [
+        *(f"**Warning: {text}.**" for text in result.warnings),
         f"**{words.headline(result)}**",
         f"{words.ties(result)} {words.may_be_best(result)}",
         *(words.challenger(found) for found in result.challengers[:3]),

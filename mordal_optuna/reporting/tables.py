@@ -30,7 +30,7 @@ _COLUMNS = (
 
 
 def print_result(result: StudyResult, console: Console) -> None:
-    """Print ranking, winner, ties, cost, clusters and why the search ended.
+    """Print ranking, warnings, winner, ties, cost, clusters and why the search ended.
 
     Args:
         result: of any method, finished or not.
@@ -49,6 +49,8 @@ def print_result(result: StudyResult, console: Console) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", min_width=9)
     grid.add_column()
+    for text in result.warnings:
+        grid.add_row("warning", text, style="bold yellow")
     for name, text in _lines(result):
         grid.add_row(name, text)
     console.print(grid, highlight=False)

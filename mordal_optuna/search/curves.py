@@ -63,6 +63,10 @@ class Measurement:
         eval_spent: device-seconds of evaluation that it cost; 0 where it was found scored; None
             where nobody tells, all of it.
         answers: values of its documents, see `answers.Answers`; None where they are not known.
+        cut: share of answers that ended at the token limit and not by themselves; None where it
+            is not known.
+        empty: share of answers without any text; None where it is not known.
+        alike: share of documents that got the most frequent answer; None where it is not known.
     """
 
     samples: int
@@ -77,6 +81,9 @@ class Measurement:
     train_spent: float | None = None
     eval_spent: float | None = None
     answers: str | None = field(default=None, repr=False)
+    cut: float | None = None
+    empty: float | None = None
+    alike: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no score.

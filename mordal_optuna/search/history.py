@@ -391,7 +391,10 @@ def _further_parameters(trial: FrozenTrial) -> tuple[Parameter, ...]:
 def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
     """What a trial stores of a score beside Optuna's own intermediate value."""
     always = ("stderr", "documents", "train_seconds", "eval_seconds")
-    known = ("nll", "nll_stderr", "guessed", "train_spent", "eval_spent")
+    known = (
+        *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"),
+        *("train_spent", "eval_spent"),
+    )
     return {name: getattr(measurement, name) for name in always} | {
         name: value for name in known if (value := getattr(measurement, name)) is not None
     }

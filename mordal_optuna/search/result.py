@@ -9,6 +9,7 @@ import numpy as np
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.doubts import doubts, stored_facts
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.search.stored import store_value, stored_value
@@ -171,6 +172,7 @@ class StudyResult:
         further_scores: the winner on other tasks.
         failures: reason of the last failure, of candidates that did not succeed after it.
         config: the resolved study file.
+        warnings: reasons to doubt the result, a sentence each, the gravest first.
     """
 
     study: str
@@ -192,6 +194,7 @@ class StudyResult:
     further_scores: tuple[FurtherScore, ...] = ()
     failures: Mapping[Candidate, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def measured(self) -> Measurement:
@@ -240,6 +243,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
     stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
     shown = in_order(ranking, stand, winner)
     representation = stored_representation(study)
+    curves = {c: h.measurements for c, h in history.candidates.items() if h.measurements}
     return StudyResult(
         study=study.study_name,
         task=task,
@@ -250,7 +254,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         standings=stand,
         challengers=_challengers(plan, history, shown),
         settling_seconds=_settling_seconds(plan, history, stand),
-        curves={c: h.measurements for c, h in history.candidates.items() if h.measurements},
+        curves=curves,
         fits=plan.ranker.fits(history),
         full_samples=plan.rungs[-1],
         costs=_costs(history, representation),
@@ -262,6 +266,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
             c: h.failure for c, h in history.candidates.items() if h.failure and _is_failing(h)
         },
         config=stored_value(study.user_attrs, CONFIG) or {},
+        warnings=doubts(curves, winner, stored_facts(study.user_attrs), plan.rungs[-1]),
     )
 
 

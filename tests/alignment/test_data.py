@@ -60,6 +60,13 @@ def test_without_a_size_all_whole_batches_are_taken(tmp_path: Path) -> None:
     assert len(read(tmp_path, MANY, batch_size=4)) == 20
 
 
+def test_batches_are_chosen_by_the_samples_there_are(tmp_path: Path) -> None:
+    """Where the study file leaves their size open: 21 samples are two batches of 8."""
+    path, images = write(tmp_path, MANY)
+    settings = AlignmentSettings(conversations=path, images=images)
+    assert len(AlignmentSet.read(settings, seed=0, progress=Silent())) == 16
+
+
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
@@ -113,6 +120,8 @@ def test_a_share_of_broken_images_may_be_left_out(tmp_path: Path) -> None:
     order = [read(tmp_path, whole).sample(n).id for n in range(20)]
     data = read(tmp_path, some_broken(tmp_path), skip_broken_images=0.1, samples=18)
     assert [data.sample(n).id for n in range(18)] == [n for n in order if n not in ("3", "11")]
+    assert data.left_out == 0.1
+    assert read(tmp_path, whole).left_out == 0.0
     with pytest.raises(DataError, match="allows 9 %"):
         read(tmp_path, some_broken(tmp_path), skip_broken_images=0.09)
 

@@ -43,7 +43,8 @@ def told(task: Task, answer: Answer) -> Score:
         generate_until_multi_round = generate_until
 
     plain = replace(task, likelihood=False)  # there is no model that could find answers likely
-    return module._score(module._evaluate(Oracle(), [task]), plain, {})
+    cut = dict.fromkeys(((task.name, row) for row in range(len(task.documents))), False)
+    return module._score(module._evaluate(Oracle(), [task]), plain, {}, cut)
 
 
 def always(text: str) -> Answer:

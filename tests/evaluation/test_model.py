@@ -21,6 +21,7 @@ from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.llava import PatchLlavaForConditionalGeneration
 from mordal_optuna.alignment.session import AlignmentSession, Machine
 from mordal_optuna.errors import EvaluationError, ModelError
+from mordal_optuna.evaluation.answers import Answer
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.pool import ModelSource
@@ -30,7 +31,10 @@ from tests.families import random_encoder, random_llm
 
 import_lmms_eval()
 
-from mordal_optuna.evaluation.model import MordalVLM  # noqa: E402 - after the guarded import
+from mordal_optuna.evaluation.model import (  # noqa: E402 - after the guarded import
+    MordalVLM,
+    _Reply,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +93,14 @@ def test_stop_strings_cut_the_answer(vlm: Vlm) -> None:
     stop = whole[2]
     cut = answers(vlm, 1, [{"max_new_tokens": 12, "until": [stop]}] * 3)[0]
     assert cut == whole.split(stop)[0].strip()
+
+
+def test_an_answer_that_reached_a_stop_string_is_not_cut() -> None:
+    """Whatever the model wrote after it, up to the token limit."""
+    answer = Answer("red\n\nAnd then", 4, cut=True, likelihood=None)
+    assert _Reply.of(answer, []).cut
+    assert _Reply.of(answer, ["?"]).cut
+    assert not _Reply.of(answer, ["\n\n"]).cut
 
 
 def test_documents_without_pictures_are_answered(vlm: Vlm) -> None:

@@ -53,6 +53,16 @@ def test_a_live_model_is_scored_with_its_standard_error(vlm: Vlm, scenes: Task) 
     assert found.seconds > 0
 
 
+def test_answers_that_say_nothing_are_counted(vlm: Vlm, scenes: Task) -> None:
+    """Empty ones and equal ones, of all documents; told answers are never cut."""
+    answers = iter(["red", "", " ", "red", "red", *"abcdefghijk"])
+    found = told(scenes, lambda _: next(answers))
+    assert (found.empty, found.alike, found.cut) == (2 / 16, 3 / 16, 0.0)
+    (live,) = score(vlm.model, vlm.processor, [scenes]) or ()
+    assert live.cut is not None
+    assert live.cut > 0.5  # a model that was hardly trained knows no end
+
+
 def test_nothing_is_left_behind(
     vlm: Vlm, scenes: Task, capsys: pytest.CaptureFixture[str]
 ) -> None:

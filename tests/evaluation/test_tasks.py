@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from datasets import Dataset, Features, Image, Value
+from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PilImage
 
 from mordal_optuna.config import TaskSettings
@@ -174,6 +174,46 @@ def test_a_task_without_reference_answers_is_refused(tmp_path: Path) -> None:
     assert not build_task(chosen, [shipped("tasks")], seed=0).likelihood
 
 
+def test_chance_is_computed_where_documents_list_their_options(
+    scenes: Task, tmp_path: Path
+) -> None:
+    """The mean of 1/n: three of four documents have four options, MMMU's open ones none."""
+    assert scenes.chance == scenes.spec.chance == 0.2
+    assert built("gqa", tmp_path).chance == 0.0
+    assert built("ai2d", tmp_path).chance == 0.25
+    assert built("mmmu_val", tmp_path).chance == pytest.approx(0.75 * 0.25)
+    drawn = scenes_with_options(tmp_path, [["a", "b"], ["a", "b", "c", "d"], ["a"], None])
+    assert drawn.chance == pytest.approx((1 / 2 + 1 / 4) / 4)
+
+
+def test_a_misspelt_field_of_options_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="declares options: 'chioces'; its documents have id, "):
+        scenes_with_options(tmp_path, [["a", "b"]] * 4, field="chioces")
+
+
+def test_options_change_no_identity(tmp_path: Path) -> None:
+    """They shape no score, so scores known without them are found again."""
+    task = scenes_with_options(tmp_path / "a", [["a", "b"]] * 4)
+    spec = task.spec.model_copy(update={"options": None})
+    assert task.source is not None
+    assert task.source.code(task.spec) == task.source.code(spec)
+    other = spec.model_copy(update={"gold": "answer"})
+    assert task.source.code(spec) != task.source.code(other)
+
+
+def scenes_with_options(
+    folder: Path, options: list[list[str] | None], field: str = "choices"
+) -> Task:
+    """A task whose documents list options."""
+    _write_documents(folder / "scenes", len(options), choices=options)
+    own = own_task(
+        folder / "yaml",
+        folder / "scenes",
+        f"{{mordal: {{metric: 'exact_match,none', options: {field}}}}}",
+    )
+    return build_task(TaskSettings(name="my_task"), [own], seed=0)
+
+
 def test_images_are_those_of_random_documents(scenes: Task) -> None:
     images = task_images(scenes, 6)
     assert len(images) == 6
@@ -254,14 +294,23 @@ def test_documents_changed_in_place_make_another_task(tmp_path: Path, change: st
     assert now.subset(2).identity != before.subset(2).identity
 
 
-def _write_documents(folder: Path, count: int, answer: str = "red", color: str = "black") -> None:
-    image = PilImage.new("RGB", (8, 8), color)
+def _write_documents(
+    folder: Path,
+    count: int,
+    answer: str = "red",
+    color: str = "black",
+    choices: list[list[str] | None] | None = None,
+) -> None:
+    image, text = PilImage.new("RGB", (8, 8), color), Value("string")
     rows = [
-        {"id": str(n), "image": image, "question": "What?", "answer": answer} for n in range(count)
+        {"id": str(n), "image": image, "question": "What?", "answer": answer}
+        | ({"choices": choices[n]} if choices else {})
+        for n in range(count)
     ]
-    features = Features(
-        id=Value("string"), image=Image(), question=Value("string"), answer=Value("string")
+    features = Features(id=text, image=Image(), question=text, answer=text) | (
+        {"choices": List(text)} if choices else {}
     )
+    features = Features(features)
     folder.mkdir(parents=True)
     Dataset.from_list(rows, features=features).to_parquet(folder / "test.parquet")
     (folder / "README.md").write_text(

@@ -17,7 +17,7 @@ from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting import figures, words
 from mordal_optuna.reporting.console import ConsoleProgress
-from mordal_optuna.reporting.dashboard import dashboard_command, publish
+from mordal_optuna.reporting.dashboard import _note, dashboard_command, publish
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
 from mordal_optuna.search.methods import grid_plan
@@ -178,6 +178,26 @@ def test_answers_that_had_to_be_drawn_are_reported_with_the_score(result: StudyR
     score = replace(result.further_scores[0], guessed=0.5)
     assert "(100 documents, 50 % of the answers unreadable and drawn)" in words.further(score)
     assert "drawn" not in words.further(result.further_scores[0])
+
+
+def test_warnings_stand_above_the_winner(result: StudyResult, tmp_path: Path) -> None:
+    """In the terminal, in the report (escaped) and in the dashboard; none without reason."""
+    doubted = replace(result, warnings=("no score is above <chance>", "cut"))
+    lines = printed(doubted).splitlines()
+    starts = [line.split()[0] for line in lines if line.strip()]
+    assert starts.index("warning") == starts.index("winner") - 2
+    assert "warning" not in printed(result)
+    pages = [
+        write_report(r, tmp_path / "a.html", dashboard_command="", versions={}).read_text("utf-8")
+        for r in (doubted, result)
+    ]
+    body = pages[0].split("<body>")[1]
+    assert "no score is above &lt;chance&gt;" in body
+    assert body.index("<strong>Warning</strong>") < body.index("<h2>Ranking</h2>")
+    assert body.index("above &lt;chance") < body.index(words.headline(result)[:20])
+    assert "<strong>Warning" not in pages[1]
+    assert _note(doubted).startswith("**Warning: no score is above <chance>.**")
+    assert _note(result).startswith(f"**{words.headline(result)}**")
 
 
 def test_figures_hold_every_point_and_every_pair(result: StudyResult) -> None:
