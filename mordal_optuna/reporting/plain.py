@@ -22,6 +22,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "task": result.task,
         "method": result.method,
         "full_samples": result.full_samples,
+        "warnings": list(result.warnings),
         "headline": words.headline(result),
         "final": result.final,
         "winner": _pair(result, result.winner),
