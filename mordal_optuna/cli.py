@@ -16,6 +16,8 @@ from mordal_optuna.launch import launched_rank
 from mordal_optuna.outages import is_outage, outage
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mordal_optuna.config import StudySettings
     from mordal_optuna.search.result import StudyResult
 
@@ -62,7 +64,14 @@ def root(
 
 
 @app.command()
-def quickstart(*, method: Method = None) -> None:
+def quickstart(
+    *,
+    method: Method = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Train the whole grid as well; print both side by side."),
+    ] = False,
+) -> None:
     """Build a small pool on this machine, search it, print the ranking, write a report.
 
     The same as `mordal run` with the shipped study file quickstart.yaml. Everything is put under
@@ -70,7 +79,9 @@ def quickstart(*, method: Method = None) -> None:
     """
     from mordal_optuna.resources import shipped
 
-    _run(shipped("studies") / "quickstart.yaml", method)
+    if check and method == "grid":
+        raise ConfigError(["--check: got --method grid; a search is compared with the grid"])
+    _run(shipped("studies") / "quickstart.yaml", method, check=check)
 
 
 @app.command()
@@ -194,9 +205,11 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _run(study_file: Path, method: str | None) -> None:
+def _run(study_file: Path, method: str | None, *, check: bool = False) -> None:
     try:
-        _run_to_end(study_file, method)
+        result = _run_to_end(study_file, method)
+        if check:
+            _check(result, _run_to_end(study_file, "grid"))
     except KeyboardInterrupt:
         # A launcher may pass the same Ctrl-C on once more; leaving must not be interrupted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -207,7 +220,8 @@ def _run(study_file: Path, method: str | None) -> None:
         raise typer.Exit(130) from None
 
 
-def _run_to_end(study_file: Path, method: str | None) -> None:
+def _run_to_end(study_file: Path, method: str | None) -> StudyResult | None:
+    """The result, which is printed as well; None on a process that does not lead."""
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import follow_study, run_study
     from mordal_optuna.reporting.console import ConsoleProgress
@@ -216,16 +230,30 @@ def _run_to_end(study_file: Path, method: str | None) -> None:
     _quiet_libraries()
     if launched_rank() > 0:
         follow_study(settings)
-        return
+        return None
     with ConsoleProgress() as progress:
         result = run_study(settings, progress)
     _present(settings, result)
+    return result
+
+
+def _check(search: StudyResult | None, grid: StudyResult | None) -> None:
+    from mordal_optuna.reporting.check import compare, print_check
+
+    if search and grid:
+        print_check(compare(search, grid), _console())
+
+
+def _console() -> Console:
+    """Standard output; of a fixed width where it is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_LOG_WIDTH)
 
 
 def _present(settings: StudySettings, result: StudyResult) -> None:
     """Print the result, write the report, and put both into the dashboard."""
-    from rich.console import Console
-
     from mordal_optuna.driver import open_study
     from mordal_optuna.reporting.dashboard import dashboard_command, publish
     from mordal_optuna.reporting.report import write_report
@@ -239,9 +267,7 @@ def _present(settings: StudySettings, result: StudyResult) -> None:
         versions={name: version(name) for name in _REPORTED},
     )
     published = publish(open_study(settings), result)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_LOG_WIDTH)
+    console = _console()
     print_result(result, console)
     console.print(f"report     {report}", soft_wrap=True, highlight=False)
     console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)

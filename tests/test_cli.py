@@ -18,9 +18,14 @@ from mordal_optuna.config import read_study
 from mordal_optuna.driver import open_study
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.history import FAILURE, PAIR
+from mordal_optuna.search.methods import grid_plan
+from mordal_optuna.search.result import read_result
+from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mordal_optuna.search.result import StudyResult
 
 
 def call(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -194,6 +199,47 @@ def test_an_outage_is_one_sentence(
     status, shown = call("quickstart", capsys=capsys)
     assert (status, shown.count("\n")) == (1, 1)
     assert "the study's storage failed (StorageInternalError); the same command goes on" in shown
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The methods that the quick start was run with; runs are synthetic."""
+    methods: list[str | None] = []
+    plans = {None: plan(), "grid": grid_plan(tree(), (*RUNGS, FULL))}
+
+    def run(study_file: Path, method: str | None) -> StudyResult:
+        assert study_file.name == "quickstart.yaml"
+        methods.append(method)
+        done = search(plans[method], table())
+        return read_result(done, plans[method], method=method or "mordal", task="gqa")
+
+    monkeypatch.setattr(cli, "_run_to_end", run)
+    return methods
+
+
+def test_a_check_searches_first_and_then_trains_the_grid(asked: list[str | None]) -> None:
+    """Both side by side at the end; without the option no grid is trained."""
+    shown = CliRunner().invoke(cli.app, ["quickstart", "--check"]).stdout
+    assert asked == [None, "grid"]
+    assert "the search picked the best pair of the grid, siglip + qwen" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 100
+    assert not CliRunner().invoke(cli.app, ["quickstart"]).stdout
+    assert asked == [None, "grid", None]
+
+
+def test_a_grid_is_not_checked_against_itself(
+    asked: list[str | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, shown = call("quickstart", "--check", "--method", "grid", capsys=capsys)
+    assert (status, shown.count("\n")) == (2, 1)
+    assert "--check: got --method grid; " in shown
+    assert not asked
+
+
+def test_a_process_that_does_not_lead_prints_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_run_to_end", lambda *_: None)
+    shown = CliRunner().invoke(cli.app, ["quickstart", "--check"])
+    assert (shown.exit_code, shown.stdout) == (0, "")
 
 
 def test_an_interruption_says_how_to_go_on(
