@@ -25,6 +25,8 @@ from mordal_optuna.outages import is_outage, outage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console
+
     from mordal_optuna.config import StudySettings
     from mordal_optuna.search.result import StudyResult
 
@@ -81,7 +83,15 @@ def root(
 
 
 @app.command()
-def quickstart(*, method: Method = None, name: As = None) -> None:
+def quickstart(
+    *,
+    method: Method = None,
+    name: As = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Train the whole grid as well; print both side by side."),
+    ] = False,
+) -> None:
     """Build a small pool on this machine, search it, print the ranking, write a report.
 
     The same as `mordal run` with the shipped study file quickstart.yaml. Everything is put under
@@ -89,7 +99,9 @@ def quickstart(*, method: Method = None, name: As = None) -> None:
     """
     from mordal_optuna.resources import shipped
 
-    _run(shipped("studies") / "quickstart.yaml", method, name)
+    if check and method == "grid":
+        raise ConfigError(["--check: got --method grid; a search is compared with the grid"])
+    _run(shipped("studies") / "quickstart.yaml", method, name, check=check)
 
 
 @app.command()
@@ -221,10 +233,17 @@ def main() -> None:
 
 
 def _run(
-    study_file: Path, method: str | None, name: str | None = None, *, as_json: bool = False
+    study_file: Path,
+    method: str | None,
+    name: str | None = None,
+    *,
+    as_json: bool = False,
+    check: bool = False,
 ) -> None:
     with _interruptible():
-        _run_to_end(study_file, method, name, as_json=as_json)
+        result = _run_to_end(study_file, method, name, as_json=as_json)
+        if check:
+            _check(result, _run_to_end(study_file, "grid", name and f"{name}-grid"))
 
 
 @contextmanager
@@ -242,7 +261,10 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _run_to_end(study_file: Path, method: str | None, name: str | None, *, as_json: bool) -> None:
+def _run_to_end(
+    study_file: Path, method: str | None, name: str | None, *, as_json: bool = False
+) -> StudyResult | None:
+    """The result, which is printed as well; None on a process that does not lead."""
     from rich.console import Console
 
     from mordal_optuna.config import read_study
@@ -253,10 +275,11 @@ def _run_to_end(study_file: Path, method: str | None, name: str | None, *, as_js
     _quiet_libraries()
     if launched_rank() > 0:
         follow_study(settings)
-        return
+        return None
     with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
         result = run_study(settings, progress)
     _present(settings, result, as_json=as_json)
+    return result
 
 
 def _export(
@@ -292,11 +315,24 @@ def _export(
         )
 
 
+def _check(search: StudyResult | None, grid: StudyResult | None) -> None:
+    from mordal_optuna.reporting.check import compare, print_check
+
+    if search and grid:
+        print_check(compare(search, grid), _console())
+
+
+def _console() -> Console:
+    """Standard output; of a fixed width where it is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_LOG_WIDTH)
+
+
 def _present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:
     """Print the result, write the report, and put both into the dashboard."""
     import json
-
-    from rich.console import Console
 
     from mordal_optuna.driver import open_study
     from mordal_optuna.reporting.dashboard import dashboard_command, publish
@@ -315,9 +351,7 @@ def _present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> 
     if as_json:
         typer.echo(json.dumps(to_json(result)))
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_LOG_WIDTH)
+    console = _console()
     print_result(result, console)
     console.print(f"report     {report}", soft_wrap=True, highlight=False)
     console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)

@@ -20,9 +20,14 @@ from mordal_optuna.errors import InputsChangedError
 from mordal_optuna.inputs import Change
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.history import FAILURE, PAIR
+from mordal_optuna.search.methods import grid_plan
+from mordal_optuna.search.result import read_result
+from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mordal_optuna.search.result import StudyResult
 
 
 def call(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -195,7 +200,7 @@ def test_an_outage_is_one_sentence(
 ) -> None:
     """Outside of trials nothing waits it out; the text of a database's error is not shown."""
 
-    def out(*_: object) -> None:
+    def out(*_: object, **__: object) -> None:
         raise StorageInternalError("postgresql://me:secret@host")
 
     monkeypatch.setattr(cli, "_run_to_end", out)
@@ -207,7 +212,7 @@ def test_an_outage_is_one_sentence(
 def test_changed_inputs_exit_with_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def changed(*_: object) -> None:
+    def changed(*_: object, **__: object) -> None:
         raise InputsChangedError("s", [Change("llm:qwen2-s", "chat template")])
 
     monkeypatch.setattr(cli, "_run_to_end", changed)
@@ -231,10 +236,51 @@ def test_a_file_can_be_run_under_another_name(
         assert "study 's-2'" in shown
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The methods that the quick start was run with; runs are synthetic."""
+    methods: list[str | None] = []
+    plans = {None: plan(), "grid": grid_plan(tree(), (*RUNGS, FULL))}
+
+    def run(study_file: Path, method: str | None, *_: object, **__: object) -> StudyResult:
+        assert study_file.name == "quickstart.yaml"
+        methods.append(method)
+        done = search(plans[method], table())
+        return read_result(done, plans[method], method=method or "mordal", task="gqa")
+
+    monkeypatch.setattr(cli, "_run_to_end", run)
+    return methods
+
+
+def test_a_check_searches_first_and_then_trains_the_grid(asked: list[str | None]) -> None:
+    """Both side by side at the end; without the option no grid is trained."""
+    shown = CliRunner().invoke(cli.app, ["quickstart", "--check"]).stdout
+    assert asked == [None, "grid"]
+    assert "the search picked the best pair of the grid, siglip + qwen" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 100
+    assert not CliRunner().invoke(cli.app, ["quickstart"]).stdout
+    assert asked == [None, "grid", None]
+
+
+def test_a_grid_is_not_checked_against_itself(
+    asked: list[str | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, shown = call("quickstart", "--check", "--method", "grid", capsys=capsys)
+    assert (status, shown.count("\n")) == (2, 1)
+    assert "--check: got --method grid; " in shown
+    assert not asked
+
+
+def test_a_process_that_does_not_lead_prints_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_run_to_end", lambda *_, **__: None)
+    shown = CliRunner().invoke(cli.app, ["quickstart", "--check"])
+    assert (shown.exit_code, shown.stdout) == (0, "")
+
+
 def test_an_interruption_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_run_to_end", interrupted)

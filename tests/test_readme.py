@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mordal_optuna.zoo.recipe import QUICKSTART
 from tests.search.synthetic import table
 
 README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_quick_start_is_as_large_as_is_said() -> None:
+    """The number of its pairs, wherever it is told."""
+    said = " ".join(README.read_text(encoding="utf-8").split())
+    pairs = len(QUICKSTART.encoders) * len(QUICKSTART.llms)
+    for words in (f"searches the {pairs} pairs", f"trains all {pairs} pairs", f"On {pairs} pairs"):
+        assert words in said
 
 
 def test_the_plain_optuna_example_runs_and_stops_by_itself() -> None:

@@ -1,8 +1,9 @@
 """What a checkpoint and a resume cost, as shares of a rung.
 
-    uv run python -m benchmarks.resume.run runs/zoo
+    uv run python -m benchmarks.nine runs/nine
+    uv run python -m benchmarks.resume.run runs/nine
 
-A pair of the quick start is trained to 192, 384, ... 1,536 samples. Writing a rung's checkpoint is
+A pair of nine.py is trained to 192, 384, ... 1,536 samples. Writing a rung's checkpoint is
 timed inside; then a new session goes on from it: joining the parts again, which any start needs,
 and reading the checkpoint. Encoders' features are on disk, as for all but the first LLM.
 """
@@ -19,14 +20,13 @@ from typing import Any
 
 import torch
 
+from benchmarks import nine
 from benchmarks.machine import machine
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.session import AlignmentSession, Machine
-from mordal_optuna.config import read_study
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
-from mordal_optuna.resources import shipped
 
 RESULTS = Path(__file__).parent / "results.json"
 RUNGS = (192, 384, 768, 1536)
@@ -55,11 +55,7 @@ class Timed(CheckpointStore):
 def main() -> None:
     """Train, write, read; the table."""
     torch.set_num_threads(1)
-    zoo = Path(sys.argv[1])
-    settings = read_study(shipped("studies") / "quickstart.yaml")
-    settings = type(settings).model_validate_json(
-        settings.model_dump_json().replace("runs/zoo", zoo.as_posix())
-    )
+    settings = nine.study(Path(sys.argv[1]))
     data = AlignmentSet.read(settings.alignment, seed=0, progress=Silent())
     parts = settings.models().parts(Candidate("clip-s", "qwen2-s"))
     rows: list[dict[str, float]] = []

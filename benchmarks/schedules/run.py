@@ -1,6 +1,7 @@
-"""Which schedule makes f(1) most predictable, on the quick start's nine real small candidates.
+"""Which schedule makes f(1) most predictable, on the nine real small candidates of nine.py.
 
-    uv run python -m benchmarks.schedules.run runs/zoo
+    uv run python -m benchmarks.nine runs/nine
+    uv run python -m benchmarks.schedules.run runs/nine
 
 Every pair is aligned under every schedule and scored at every rung; scores are kept in
 results.json, so an interrupted run goes on. The truth of a schedule is its own score at r = 1.
@@ -17,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import nine
 from benchmarks.machine import machine
-from mordal_optuna.config import StudySettings, read_study
+from mordal_optuna.config import StudySettings
 from mordal_optuna.progress import Silent
-from mordal_optuna.resources import shipped
 from mordal_optuna.search.curves import Measurement, fit_pool
 from mordal_optuna.search.metrics import weighted_tau
 
@@ -42,10 +43,8 @@ LAST = 768
 
 
 def study(zoo: Path, workdir: Path, changes: dict[str, object], seed: int) -> StudySettings:
-    """The quick start's study with another schedule, all documents scored."""
-    base = read_study(shipped("studies") / "quickstart.yaml")
-    text = base.model_dump_json().replace("runs/zoo", zoo.as_posix())
-    content = json.loads(text)
+    """Their study with another schedule, all documents scored."""
+    content = json.loads(nine.study(zoo).model_dump_json())
     content["alignment"].update(changes)
     content.update(workdir=str(workdir), also_score=[], seed=seed)
     return StudySettings.model_validate(content)

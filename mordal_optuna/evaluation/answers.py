@@ -122,10 +122,7 @@ class Answerer:
         cut = _cut_rows(new, options)
         likelihoods: Sequence[float | None] = [None] * len(texts)
         if references is not None:
-            wanted = [
-                self.answer_ids(c, reference)
-                for c, reference in zip(conversations, references, strict=True)
-            ]
+            wanted = self._answer_ids(conversations, texts, references)
             likelihoods = self._likelihoods(prompts, wanted, beginning)
         return [Answer(*row) for row in zip(told, counts, cut, likelihoods, strict=True)]
 
@@ -173,14 +170,28 @@ class Answerer:
         Raises:
             ValueError: if the chat template rewrites the prompt when an answer follows it.
         """
-        messages = conversation.to_hf_messages()
-        turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-        prompt = self._render(messages, prompt=True)
-        whole = self._render([*messages, turn], prompt=False)
-        if not whole.startswith(prompt):
-            raise ValueError("the chat template rewrites the prompt when an answer follows it")
-        ids = self._processor.tokenizer(whole[len(prompt) :], add_special_tokens=False)
-        return torch.tensor(ids["input_ids"], device=self._model.device)
+        prompt = self._render(conversation.to_hf_messages(), prompt=True)
+        return self._answer_ids([conversation], [prompt], [answer])[0]
+
+    def _answer_ids(
+        self, conversations: Sequence[ChatMessages], prompts: Sequence[str], answers: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """The same of several, whose prompts are rendered already."""
+        endings = []
+        for conversation, prompt, answer in zip(conversations, prompts, answers, strict=True):
+            turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+            whole = self._render([*conversation.to_hf_messages(), turn], prompt=False)
+            if not whole.startswith(prompt):
+                raise ValueError("the chat template rewrites the prompt when an answer follows it")
+            endings.append(whole[len(prompt) :])
+        return [torch.tensor(ids, device=self._model.device) for ids in self._tokens(endings)]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text; for short texts most of the cost is that of the call itself."""
+        ids: list[list[int]] = self._processor.tokenizer(list(texts), add_special_tokens=False)[
+            "input_ids"
+        ]
+        return ids
 
     def _read(self, texts: Sequence[str], conversations: Sequence[ChatMessages]) -> _Prompts:
         images: list[Image] = []
@@ -208,8 +219,7 @@ class Answerer:
         placeholder = self._model.config.image_token_id
         times = int((ids[0] == placeholder).sum())
         expanded = []
-        for text in texts:
-            given = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        for given in self._tokens(texts):
             row = torch.tensor(given, device=ids.device)
             expanded.append(row.repeat_interleave(torch.where(row == placeholder, times, 1)))
         return _Prompts(expanded, pixels, rows)

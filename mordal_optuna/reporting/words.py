@@ -213,10 +213,11 @@ def cost_sentence(result: StudyResult) -> str:
     if result.method == "grid":
         return f"{spent}: {pairs} pairs of the grid, every rung scored.{reused}"
     grid = f"training all {pairs} pairs on all samples and scoring each once takes {pairs}"
-    return f"{spent}; {grid}: {_compared(pairs, runs)}.{reused}"
+    return f"{spent}; {grid}: {compared(pairs, runs)}.{reused}"
 
 
-def _compared(grid: float, spent: float) -> str:
+def compared(grid: float, spent: float) -> str:
+    """A search's cost beside the grid's, both in the same unit and above 0."""
     if abs(grid / spent - 1) < _SAME:
         return "about the same"
     return f"{grid / spent:.1f} times less" if spent < grid else f"{spent / grid:.1f} times more"

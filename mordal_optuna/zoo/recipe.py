@@ -151,21 +151,25 @@ class ZooRecipe:
             write_task(name, folder, documents=part.units, seed=seed, advance=advance)
 
 
+# Parts that differ in what models on a hub differ in: objective, size, patch size, corpus and
+# length of pretraining. Small pictures and short training keep pool and search within minutes.
 QUICKSTART = ZooRecipe(
     name="quickstart",
     seed=20260,
     encoders=(
-        EncoderRecipe("clip-s", "clip", 96, 4, 48, 8, 320, 32, 3e-3),
-        EncoderRecipe("siglip-s", "siglip", 96, 3, 48, 8, 260, 32, 3e-3),
-        EncoderRecipe("dinov2-xs", "dinov2", 64, 3, 48, 8, 200, 32, 3e-3),
+        EncoderRecipe("clip-m", "clip", 96, 3, 32, 8, 240, 32, 3e-3),
+        EncoderRecipe("siglip-s", "siglip", 64, 2, 32, 8, 120, 32, 3e-3),
+        EncoderRecipe("dinov2-s", "dinov2", 64, 2, 32, 8, 150, 32, 3e-3),
+        EncoderRecipe("siglip-xs", "siglip", 32, 1, 32, 16, 40, 32, 3e-3),
     ),
     llms=(
-        LlmRecipe("llama-s", "llama", "questions", 128, 3, 384, 240, 16, 3e-3),
-        LlmRecipe("qwen2-s", "qwen2", "questions", 96, 3, 384, 260, 16, 3e-3),
-        LlmRecipe("mistral-xs", "mistral", "captions", 64, 2, 320, 200, 16, 3e-3),
+        LlmRecipe("llama-m", "llama", "questions", 96, 2, 384, 240, 16, 3e-3),
+        LlmRecipe("qwen2-s", "qwen2", "questions", 64, 2, 384, 120, 16, 3e-3),
+        LlmRecipe("mistral-s", "mistral", "captions", 64, 1, 320, 120, 16, 3e-3),
+        LlmRecipe("llama-xs", "llama", "captions", 32, 1, 320, 80, 16, 3e-3),
     ),
-    alignment_samples=3072,
-    test_documents=320,
+    alignment_samples=4096,
+    test_documents=1000,
     scienceqa_documents=100,
     seven_documents=40,
 )
