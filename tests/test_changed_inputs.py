@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -24,7 +25,6 @@ from mordal_optuna.search.history import FAILURE, RUNGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mordal_optuna.config import StudySettings
 
@@ -176,6 +176,24 @@ def test_what_changes_under_a_running_study_stops_it(
     assert scored(settings) == 1
     assert study.trials[-1].state == TrialState.FAIL
     assert "mordal:interrupted" in study.trials[-1].user_attrs
+
+
+@pytest.mark.slow
+def test_what_changes_while_a_rung_is_trained_leaves_no_checkpoint(
+    content: dict[str, Any], own_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be found under the address of the old data."""
+    run = Trainer.run
+
+    def changing(self: Trainer, *given: Any) -> None:
+        run(self, *given)
+        image(own_zoo)
+
+    monkeypatch.setattr(Trainer, "run", changing)
+    settings = parse_study(content)
+    with pytest.raises(InputsChangedError):
+        run_study(settings, Silent())
+    assert not list(Path(settings.checkpoint_folder()).rglob("checkpoint.json"))
 
 
 @pytest.mark.slow
