@@ -89,7 +89,7 @@ def _judged(
 ) -> dict[str, float]:
     history = with_answers(run_light(plan, grid).history, resampler, number)
     posterior = plan.ranker.posterior(history)
-    ranking = plan.ranker.estimates(history, posterior)
+    ranking = plan.ranker.rank_with_chances(history, posterior)
     winner = plan.winner(history)
     assert winner is not None
     stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ from scipy.linalg import cho_factor, cho_solve, cholesky
 from mordal_optuna.search.curves import RUN_NOISE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -71,15 +72,26 @@ class Posterior:
         candidates: the pairs.
         mean: one a pair.
         deviation: standard deviation, one a pair.
-        best: probability of having the lowest error of all, one a pair; they add up to 1.
         run_noise: h.
+        joint: gives mean and covariance of some of the pairs, by their numbers.
     """
 
     candidates: tuple[Candidate, ...]
     mean: Floats
     deviation: Floats
-    best: Floats
     run_noise: float
+    joint: Callable[[NDArray[np.int64]], tuple[Floats, Floats]]
+
+    @cached_property
+    def best(self) -> Floats:
+        """Probability of having the lowest error of all, one a pair; they add up to 1.
+
+        In large pools the 512 most promising pairs are looked at.
+        """
+        drawn = np.argsort(self.mean - 3 * self.deviation, kind="stable")[:_DRAWN]
+        best = np.zeros(len(self.mean))
+        best[drawn] = probability_of_best(*self.joint(drawn))
+        return best
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class _Places:
     llm: NDArray[np.int64]
     x: Floats
 
-    def part(self, rows: slice | Sequence[int]) -> _Places:
+    def part(self, rows: slice | NDArray[np.int64]) -> _Places:
         return _Places(self.encoder[rows], self.llm[rows], self.x[rows])
 
 
@@ -123,10 +135,13 @@ def joint_posterior(
     model = _Fitted(observed, y, documents)
     whole = number.places(candidates, [0.0] * len(candidates))
     mean, deviation = model.moments(whole)
-    drawn = np.argsort(mean - 3 * deviation, kind="stable")[:_DRAWN]
-    best = np.zeros(len(candidates))
-    best[drawn] = probability_of_best(*model.joint(whole.part(drawn.tolist())))
-    return Posterior(tuple(candidates), mean, deviation, best, model.run_noise)
+    return Posterior(
+        tuple(candidates),
+        mean,
+        deviation,
+        model.run_noise,
+        lambda numbers: model.joint(whole.part(numbers)),
+    )
 
 
 def independent_posterior(
@@ -140,10 +155,9 @@ def independent_posterior(
         deviation: standard deviation, one a pair.
     """
     y, s = np.array(mean), np.array(deviation)
-    drawn = np.argsort(y - 3 * s, kind="stable")[:_DRAWN]
-    best = np.zeros(len(y))
-    best[drawn] = probability_of_best(y[drawn], np.diag(s[drawn] ** 2))
-    return Posterior(tuple(candidates), y, s, best, RUN_NOISE)
+    return Posterior(
+        tuple(candidates), y, s, RUN_NOISE, lambda rows: (y[rows], np.diag(s[rows] ** 2))
+    )
 
 
 def probability_of_best(mean: Floats, covariance: Floats, *, seed: int = 0) -> Floats:

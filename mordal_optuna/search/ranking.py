@@ -66,8 +66,7 @@ class Estimate:
         samples: highest rung it was scored at; 0 if never trained.
         seconds: device-seconds spent on it.
         rising: its own points asked for an error that grows with data.
-        best: probability of being the best pair of the pool; None where only pairs with scores
-            were looked at.
+        best: probability of being the best pair of the pool; None where nobody asked for it.
     """
 
     candidate: Candidate
@@ -180,19 +179,27 @@ class Ranker:
 
     def rank(self, history: History) -> tuple[Estimate, ...]:
         """All candidates of the pool, best estimate first; ties in the pool's order."""
-        return self.estimates(history, self.posterior(history))
+        return self._estimates(history, self.posterior(history))
 
-    def estimates(self, history: History, found: Posterior) -> tuple[Estimate, ...]:
-        """The same from a posterior that is known."""
+    def rank_with_chances(self, history: History, found: Posterior) -> tuple[Estimate, ...]:
+        """The same with probabilities of being the best pair.
+
+        Args:
+            history: what is known.
+            found: what `posterior` says of it.
+        """
+        chances = dict(zip(found.candidates, found.best.tolist(), strict=True))
+        ranking = self._estimates(history, found)
+        return tuple(replace(e, best=chances[e.candidate]) for e in ranking)
+
+    def _estimates(self, history: History, found: Posterior) -> tuple[Estimate, ...]:
         fits = self.fits(history)
         estimates = []
-        rows = zip(found.mean.tolist(), found.deviation.tolist(), found.best.tolist(), strict=True)
-        for candidate, (y, s, best) in zip(found.candidates, rows, strict=True):
-            fit = fits.get(candidate)
-            belief = Belief(
-                y, s, self._provenance(history.of(candidate)), bool(fit and fit.rising)
-            )
-            estimates.append(replace(self._estimate(history, candidate, belief), best=best))
+        moments = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
+        for candidate, (y, s) in zip(found.candidates, moments, strict=True):
+            known, fit = self._provenance(history.of(candidate)), fits.get(candidate)
+            belief = Belief(y, s, known, bool(fit and fit.rising))
+            estimates.append(self._estimate(history, candidate, belief))
         return tuple(sorted(estimates, key=lambda e: -e.value))  # stable
 
     def _provenance(self, known: CandidateHistory) -> Known:

@@ -239,7 +239,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
             f"study {study.study_name!r} has no score yet; a result needs at least one"
         )
     posterior = plan.ranker.posterior(history)
-    ranking = plan.ranker.estimates(history, posterior)
+    ranking = plan.ranker.rank_with_chances(history, posterior)
     stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
     shown = in_order(ranking, stand, winner)
     representation = stored_representation(study)

@@ -176,6 +176,41 @@ def test_run_noise_is_guessed_without_curves_and_learned_from_many() -> None:
         assert found == pytest.approx(true, abs=0.015)
 
 
+@pytest.mark.parametrize("least", [2, 3])
+def test_run_noise_is_learned_before_points_are_left_out(least: int) -> None:
+    """A window keeps what happens to lie on a line: of .2 it would show .13 with two points."""
+    rng, found = np.random.default_rng(3), []
+    for _ in range(10):
+        pool = noisy_pool(rng, 0.2, (512, 1024, 2048, 4096, 8192, 16384))
+        fits = fit_pool(dict(enumerate(pool)), least=least)
+        found.append(fits[0].run_noise)
+    assert np.mean(found) == pytest.approx(0.18, abs=0.025)
+
+
+def test_a_flat_start_is_not_taken_for_noise() -> None:
+    """Near chance up to 2,048 samples and then straight: the last points say how noisy it is."""
+    errors = (0.9, 0.9, 0.9, 0.7, 0.55, 0.43)
+    points = [Measurement(256 * 2**k, 1 - error, 0.002, 10**5) for k, error in enumerate(errors)]
+    fits = fit_pool(dict.fromkeys(range(20), points), least=3)
+    assert fits[0].run_noise < 0.05
+    assert fits[0].first == 1024
+
+
+def test_the_pools_slope_is_not_biased_by_slopes_that_seem_to_rise() -> None:
+    """Flat curves: half of the noisy slopes lie above 0, and held there their mean would fall."""
+    rng, found = np.random.default_rng(4), []
+    for _ in range(40):
+        pool = []
+        for _ in range(30):
+            scores = 0.5 + rng.normal(0, 0.02, 2)
+            rungs = (512, 1024)
+            pool.append([Measurement(n, s, 0.02, 600) for n, s in zip(rungs, scores, strict=True)])
+        alone = [fit_log_linear(points) for points in pool]
+        assert any(fit.rising for fit in alone)
+        found.append(pooled_slope(alone).mean)
+    assert np.mean(found) == pytest.approx(0.0, abs=0.01)
+
+
 def test_a_pools_intervals_cover_what_a_run_scores() -> None:
     """50 pools: scores at twice the last rung lie in 95 % intervals, documents alone miss many."""
     rng = np.random.default_rng(2)

@@ -79,8 +79,10 @@ def test_a_never_trained_candidate_is_estimated_from_those_that_share_a_part() -
         Candidate("dino", llm): CandidateHistory((Measurement(FULL, 0.3, 0.01, 1000),))
         for llm in ("llama", "qwen")
     }
-    found = by_pair(ranker().rank(History({**known.candidates, **shifted})))
+    whole = History({**known.candidates, **shifted})
+    found = by_pair(ranker().rank_with_chances(whole, ranker().posterior(whole)))
     assert found["siglip", "qwen"].value > found["dino", "mistral"].value + 0.1
+    assert sum(estimate.best or 0.0 for estimate in found.values()) == pytest.approx(1.0)
     assert found["siglip", "qwen"].best > found["dino", "mistral"].best
 
 
