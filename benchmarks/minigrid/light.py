@@ -54,7 +54,10 @@ def run_light(plan: Plan, grid: Grid) -> Search:
             raise SearchError("the search waits for jobs that nobody runs")
         current, rung = job
         before = known.get(current, CandidateHistory())
-        after = CandidateHistory((*before.measurements, grid.measurement(current, rung)))
+        # In the order of trials: of equal scores the first to be measured is the answer.
+        after = CandidateHistory(
+            (*before.measurements, grid.measurement(current, rung)), last_trial=len(run)
+        )
         known[current] = after
         seconds += after.seconds - before.seconds
         run.append((current, rung))

@@ -21,7 +21,7 @@ import numpy as np
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.curves import fit_pool
-from mordal_optuna.search.ranking import Belief, Ranker
+from mordal_optuna.search.ranking import Belief, OneByOneRanker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import History
-    from mordal_optuna.search.joint import Posterior
     from mordal_optuna.search.ranking import Beliefs
 
 # Before the pool has shown B: errors fall as fast as -ln p does, give or take half of that.
@@ -145,12 +144,8 @@ def _hinge(
     return float(start), float(level), float(slope), error, float(misfit)
 
 
-class LikelihoodRanker(Ranker):
-    """Ranks each pair alone; extrapolates the likelihood and reads the error off it."""
-
-    def posterior(self, history: History) -> Posterior:
-        """By what the likelihood says of each pair; errors are not looked at together."""
-        return self._one_by_one(history)
+class LikelihoodRanker(OneByOneRanker):
+    """Ranks each pair by itself; extrapolates the likelihood and reads the error off it."""
 
     def extrapolations(self, history: History) -> Beliefs:
         """What the likelihood's curves say of candidates with at least p points below D.

@@ -30,7 +30,7 @@ from mordal_optuna.search.plan import (
     first_missing,
     usable,
 )
-from mordal_optuna.search.ranking import AdditiveRanker, PaperRanker, Ranker
+from mordal_optuna.search.ranking import AdditiveRanker, OneByOneRanker, PaperRanker, Ranker
 from mordal_optuna.search.rungs import build_rungs
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class ListPlan(PooledPlan):
 
     def limited(self, finish: Finish, budget: Budget) -> ListPlan:
         """The same plan with a finish and a budget."""
-        return ListPlan(
+        return type(self)(
             self._tree,
             self._candidates,
             self._search_rungs,
@@ -250,6 +250,17 @@ class ListPlan(PooledPlan):
         if self._untrained_finalists:
             return list(self._ranker.rank(searched))
         return super()._contenders(searched)
+
+
+class GridPlan(ListPlan):
+    """Every candidate on all rungs: the ground truth, which ranks pairs by what they scored."""
+
+    def ranking(self, history: History) -> tuple[Estimate, ...]:
+        """Those with a score by their own, best first; then what is believed of the others."""
+        trained = self._ranker.rank_trained(history)
+        seen = {estimate.candidate for estimate in trained}
+        rest = [e for e in self._ranker.rank(history) if e.candidate not in seen]
+        return (*trained, *rest)
 
 
 class BestPartsPlan(ListPlan):
@@ -364,7 +375,9 @@ def build_plan(
             )
         case "grid":
             every = tuple(dict.fromkeys((*rungs, full_samples)))
-            plan = ListPlan(tree, tree.candidates, every, full_samples, ranker, stage="grid")
+            plan: ListPlan = GridPlan(
+                tree, tree.candidates, every, full_samples, ranker, stage="grid"
+            )
         case "all-at-ratio":
             plan = ListPlan(
                 tree, tree.candidates, rungs[-1:], full_samples, ranker, stage="all-at-ratio"
@@ -375,7 +388,8 @@ def build_plan(
             plan = cross_plan(tree, rungs[-settings.fit_points :], full_samples, ranker)
         case "popular":
             pair = (popular_pair(tree, settings.popular),)
-            plan = ListPlan(tree, pair, (full_samples,), full_samples, ranker, stage="popular")
+            alone = OneByOneRanker(tree, full_samples, confidence=settings.confidence)
+            plan = ListPlan(tree, pair, (full_samples,), full_samples, alone, stage="popular")
         case "best-parts":
             popular = popular_pair(tree, settings.popular)
             return BestPartsPlan(tree, full_samples, ranker, popular=popular, budget=budget)
@@ -429,10 +443,10 @@ def build_finish(
     return Finish(settings.finalists, race, settings.eta, settings.train_winner)
 
 
-def grid_plan(tree: ClusterTree, rungs: Sequence[int]) -> ListPlan:
+def grid_plan(tree: ClusterTree, rungs: Sequence[int]) -> GridPlan:
     """Every candidate on every rung: the ground truth; the last rung is D."""
     ranker = Ranker(tree, rungs[-1])
-    return ListPlan(tree, tree.candidates, rungs, rungs[-1], ranker, stage="grid")
+    return GridPlan(tree, tree.candidates, rungs, rungs[-1], ranker, stage="grid")
 
 
 def random_plan(tree: ClusterTree, full_samples: int, ranker: Ranker, *, seed: int) -> ListPlan:

@@ -207,18 +207,6 @@ class Ranker:
             return "measured"
         return "extrapolated" if len(known.measurements) >= self.points else "inferred"
 
-    def _one_by_one(self, history: History) -> Posterior:
-        """The same from what is known of each pair alone, errors taken as independent."""
-        beliefs = self.beliefs(history)
-        by_cluster: Beliefs = {}
-        whole = [
-            beliefs.get(candidate) or self._untrained(candidate, beliefs, by_cluster)
-            for candidate in self._tree.candidates
-        ]
-        return independent_posterior(
-            self._tree.candidates, [belief.y for belief in whole], [belief.s for belief in whole]
-        )
-
     def answer(self, known: CandidateHistory, rung: int) -> float | None:
         """What decides between candidates scored at a rung: that score; None without it."""
         found = known.at(rung)
@@ -322,7 +310,23 @@ class Ranker:
         )
 
 
-class PaperRanker(Ranker):
+class OneByOneRanker(Ranker):
+    """Ranks the whole pool as the trained are ranked, each by itself, and the rest by clusters."""
+
+    def posterior(self, history: History) -> Posterior:
+        """From what is known of each pair, errors taken as independent."""
+        beliefs = self.beliefs(history)
+        by_cluster: Beliefs = {}
+        whole = [
+            beliefs.get(candidate) or self._untrained(candidate, beliefs, by_cluster)
+            for candidate in self._tree.candidates
+        ]
+        return independent_posterior(
+            self._tree.candidates, [belief.y for belief in whole], [belief.s for belief in whole]
+        )
+
+
+class PaperRanker(OneByOneRanker):
     """The paper's estimates: an accepted line is extrapolated, else the last score is taken.
 
     What the paper leaves open, and how it is read here: a candidate without p points or whose fit
@@ -350,10 +354,6 @@ class PaperRanker(Ranker):
         """
         super().__init__(tree, full_samples, confidence=confidence, points=points)
         self._delta = delta
-
-    def posterior(self, history: History) -> Posterior:
-        """By the paper's own estimates, which look at each pair alone."""
-        return self._one_by_one(history)
 
     def answer(self, known: CandidateHistory, rung: int) -> float | None:
         """The paper's f(1), which no score of another pair ever changes; None before that rung."""
@@ -395,7 +395,7 @@ class PaperRanker(Ranker):
         return Belief(known.y, float(np.hypot(known.s, _SPREAD_PRIOR)), "inferred")
 
 
-class AdditiveRanker(Ranker):
+class AdditiveRanker(OneByOneRanker):
     """Completes a cross of one row and one column: y_ij = y_i0 + y_0j - y_00 in ln error."""
 
     def __init__(
@@ -418,10 +418,6 @@ class AdditiveRanker(Ranker):
         """
         super().__init__(tree, full_samples, confidence=confidence, points=points)
         self._centre = centre
-
-    def posterior(self, history: History) -> Posterior:
-        """By the sums, which look at the cross alone."""
-        return self._one_by_one(history)
 
     def _untrained(
         self, candidate: Candidate, beliefs: Mapping[Candidate, Belief], by_cluster: Beliefs

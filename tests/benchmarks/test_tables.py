@@ -45,6 +45,9 @@ def test_results_have_every_method_and_figure(
     written: tuple[Path, Path], tasks: tuple[TaskData, ...]
 ) -> None:
     stored = json.loads(written[1].read_text(encoding="utf-8"))
+    ties = stored.pop("ties")
+    assert list(ties) == list(TASKS)
+    assert all(0 <= found["held"] <= 1 for found in ties.values())
     assert list(stored) == [*TASKS, "mean"]
     for by_method in stored.values():
         assert list(by_method) == [*METHODS, "logme", "logme@budget"]
@@ -75,6 +78,7 @@ def test_the_readme_has_every_section_and_what_was_around(written: tuple[Path, P
         "### Task by task",
         "### Ablations",
         "### Curves",
+        "### Ties and the winner",
         "### Intervals",
         "### All tasks from one store",
         "### Post-mortems",

@@ -347,7 +347,7 @@ def test_popular_trains_the_named_pair_or_the_first_and_says_nothing_of_the_othe
         assert measure.runs == [(pair, FULL)]
         winner = plan.winner(history)
         assert winner == pair
-        assert plan.ranking(history)[0].candidate == pair
+        assert len({e.value for e in plan.ranking(history)}) == 1
 
 
 def test_best_parts_trains_a_row_and_a_column_fully_then_the_best_two_together() -> None:
