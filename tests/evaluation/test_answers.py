@@ -144,7 +144,7 @@ def test_what_is_read_of_a_prompt_is_where_the_answer_begins(plain: Vlm) -> None
 def test_a_prompt_is_rendered_once_and_once_more_with_its_reference(
     plain: Vlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rendering is a fifth of a score's time with small models."""
+    """With small models every further rendering takes a twentieth of a score's time."""
     asked = [question(t, c) for t, c in zip(TEXTS, ("red", "blue", "red", "blue"), strict=True)]
     render, prompts = plain.processor.apply_chat_template, []
 
