@@ -233,7 +233,7 @@ def _believed(estimate: Estimate, samples: int, full_samples: int) -> str:
     """What all scores of the study together say of the candidate after D."""
     value = f"{words.percent(estimate.value)} % ({words.interval(estimate)})"
     if samples == full_samples:
-        return f"corrected for having been chosen by its scores: {value}"
+        return f"all scores of the study together say {value}"
     source = f"{estimate.samples:,} samples" if estimate.samples else "other pairs"
     return (
         f"projected after {full_samples:,} samples: {value}, {estimate.known} from {source}; "

@@ -397,5 +397,5 @@ def test_what_was_not_measured_with_these_weights_says_so(
     assert card_lines(result, WINNER, standing(3072))[2:] == [
         "the search measured 60.0 % on ai2d after as many samples, with weights that differ by "
         "rounding",
-        "corrected for having been chosen by its scores: 58.2 % (55.0 to 61.0)",
+        "all scores of the study together say 58.2 % (55.0 to 61.0)",
     ]

@@ -236,7 +236,8 @@ class SearchSettings(Section):
         finalists: candidates that are trained further at the end; 0 trusts the curves.
         finish: how: `race`, from rung to rung, the best 1/eta at each, until one is left; or
             `full`, on the full alignment set, those that cannot be told from the leader.
-        train_winner: whether the winner of a race is trained on the full alignment set.
+        train_winner: whether the winner of a race is trained on the full alignment set; and, while
+            fewer than eta are, whoever is estimated above it then.
         curve: what curves are fitted to: the `error`; or the `likelihood` of the reference
             answers, which moves where scores still sit at chance, read off as an error by how the
             two went together in the pool.

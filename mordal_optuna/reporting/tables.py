@@ -59,7 +59,7 @@ def print_result(result: StudyResult, console: Console) -> None:
 def _lines(result: StudyResult) -> list[tuple[str, str]]:
     lines = [("winner", words.headline(result)), ("ties", words.ties(result))]
     lines += [("", text) for text in [words.may_be_best(result)] if text]
-    lines += [("challenge", words.challenger(c)) for c in result.challengers[:3]]
+    lines += [("challenger", words.challenger(c)) for c in result.challengers[:3]]
     lines.append(("cost", words.cost_sentence(result)))
     if result.full_runs is not None:
         lines.append(("", _parts(result)))

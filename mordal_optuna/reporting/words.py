@@ -117,14 +117,18 @@ def headline(result: StudyResult) -> str:
 
 
 def projection(result: StudyResult) -> str:
-    """What is believed of the winner at D, and why it is not the measured score."""
+    """What is believed of the winner at D.
+
+    Where it was measured there, it differs from that score: the best of many scores owes some of
+    its lead to noise, and other pairs tell of its parts.
+    """
     winner = result.winner
     if result.measured.samples == result.full_samples:
-        what = "Corrected for having been chosen"
+        what = "All scores together say"
     else:
-        what = f"Projected to all {result.full_samples:,} samples, which the search has not run"
+        what = f"Projected to all {result.full_samples:,} samples, which the search has not run:"
     best = "" if winner.best is None else f"; the best pair with probability {winner.best:.2f}"
-    return f"{what}: {percent(winner.value)} % ({interval(winner)}){best}"
+    return f"{what} {percent(winner.value)} % ({interval(winner)}){best}"
 
 
 def ties(result: StudyResult) -> str:

@@ -156,7 +156,8 @@ class Finish:
             finalists are trained on all of D, and only those that cannot be told from the leader
             are.
         eta: finalists that compete for one place, at least 2.
-        train_winner: whether the race's winner is trained on all of D.
+        train_winner: whether the race's winner is trained on all of D; and, while fewer than eta
+            are, whoever is estimated above it then.
     """
 
     finalists: int = 0
@@ -463,7 +464,8 @@ class PooledPlan(ABC):
         finalists = rivals[: self._finish_by.finalists]
         if self._finish_by.race and finalists:
             return self._race(history, finalists)
-        jobs = self._missing(history, finalists, full) or self._challenge(history)
+        jobs = self._missing(history, finalists, full)
+        jobs = jobs or self._challenge(history, self._finish_by.finalists)
         if jobs:
             return jobs
         if len(rivals) == 1 and self._led_before(history, rivals[0]):
@@ -474,14 +476,14 @@ class PooledPlan(ABC):
         trained = sum(bool(known.at(full)) for known in history.candidates.values())
         return Finished(f"pool exhausted: {trained} finalists fully trained")
 
-    def _challenge(self, history: History) -> list[Job]:
-        """Whoever leads by a curve, while fewer than all places of the finish were taken.
+    def _challenge(self, history: History, most: int) -> list[Job]:
+        """Whoever leads by a curve, while fewer than so many are trained on all of D.
 
-        Scores of finalists can disappoint, and whoever led then was told apart too early.
+        Scores of finalists can disappoint, and whoever leads then was told apart too early.
         """
         full = self._rungs[-1]
         trained = [c for c, known in history.candidates.items() if known.at(full)]
-        if not 0 < len(trained) < self._finish_by.finalists:
+        if not 0 < len(trained) < most:
             return []
         ranking = [e for e in self._contenders(history) if self._usable(history, e.candidate)]
         leaders = [e.candidate for e in ranking[:1] if e.candidate not in trained]
@@ -502,7 +504,8 @@ class PooledPlan(ABC):
                 return jobs
         if not history.of(left[0]).at(self.answer_rung):  # so far, or nobody was left to race
             return [Job(left[0], self.answer_rung, "finish")]
-        return Finished(f"race won: the last of {len(finalists)} finalists")
+        challenge = self._finish_by.train_winner and self._challenge(history, self._finish_by.eta)
+        return challenge or Finished(f"race won: the last of {len(finalists)} finalists")
 
     def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:
         return [Job(c, rung, "finish") for c in candidates if not history.of(c).at(rung)]

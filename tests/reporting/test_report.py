@@ -105,7 +105,7 @@ def test_the_headline_gives_what_was_measured_first(result: StudyResult) -> None
     told, winner = words.headline(result), result.winner
     score = f"{100 * result.measured.score:.1f}"
     assert told.startswith(f"{winner.candidate}: {score} ± ")
-    assert told.index("measured at 8,192") < told.index("Corrected for having been chosen")
+    assert told.index("measured at 8,192") < told.index("All scores together say")
     assert f"probability {winner.best:.2f}" in told
     early = replace(result, final=False)
     assert words.headline(early).startswith(f"none yet; so far {winner.candidate} leads: {score}")

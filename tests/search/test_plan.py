@@ -401,3 +401,24 @@ def test_the_last_one_left_is_measured_though_nobody_races_it() -> None:
     }
     jobs = chosen.jobs(History(broken))
     assert jobs == [Job(alone, chosen.answer_rung, "finish")]
+
+
+def test_a_race_whose_winner_is_trained_on_trains_a_challenger_too() -> None:
+    """The winner disappoints at D: who is estimated above it then is measured there, and no more.
+
+    At most eta, two, are trained on everything.
+    """
+
+    @dataclass
+    class Disappointing(Table):
+        def score(self, candidate: Candidate, samples: int) -> float:
+            return super().score(candidate, samples) - 0.3 * (samples == FULL)
+
+    measure = Disappointing(close_table().levels)
+    chosen = plan(finalists=4, race=RACE, train_winner=True)
+    study = search(chosen, measure)
+    assert len(runs_at(measure, FULL)) == 2
+    assert chosen.winner(study_history(study)) in runs_at(measure, FULL)
+    measure = close_table()
+    search(chosen, measure)
+    assert len(runs_at(measure, FULL)) == 1
