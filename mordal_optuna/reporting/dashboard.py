@@ -25,8 +25,8 @@ _NOTED = "mordal:noted"
 _END = {
     TrialState.COMPLETE: "Measured at the highest rung of the search; its value is that score.",
     TrialState.PRUNED: (
-        "Stopped there: others promised more, or it goes on in a later trial. It has no value, "
-        "since a score at fewer samples is no rival of one at more."
+        "Stopped there: others promised more, or it goes on in a later trial. A score at fewer "
+        "samples does not compete with those at more."
     ),
     TrialState.FAIL: "Failed.",
     TrialState.RUNNING: "Running.",
@@ -128,7 +128,7 @@ def _trial_note(trial: FrozenTrial, result: StudyResult) -> str | None:
     lines = [f"## {candidate}"]
     if trial.intermediate_values:
         samples, value = max(trial.intermediate_values.items())
-        lines.append(f"{words.percent(value)} % of {result.task} at {samples:,} samples.")
+        lines.append(f"{words.percent(value)} % on {result.task} at {samples:,} samples.")
     lines.append(_END[trial.state])
     reason = trial.user_attrs.get(FAILURE) or trial.user_attrs.get(INTERRUPTED)
     if reason:

@@ -135,7 +135,7 @@ def ranking_figure(result: StudyResult) -> go.Figure:
     figure.update_yaxes(categoryorder="array", categoryarray=order, title=None)
     figure.update_xaxes(title=f"score on {result.task} after the full alignment, %")
     height = 180 + 26 * len(result.ranking)
-    title = "Ranking of the pool: estimates; crosses: scores that were measured, on fewer samples"
+    title = "Ranking of the pool: estimates; crosses: measured scores, at each pair's highest rung"
     return _finished(figure, title, height)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GROUPS: dict[Group, str] = {
     "tied": "within noise of the winner, measured side by side",
     "open": "may be the best: estimated, not measured as far as the winner",
-    "untested": "hardly tested: nothing speaks for them, and little against",
+    "untested": "hardly tested: too few scores to tell, and a small chance of being the best",
     "worse": "worse than the winner",
 }
 # Normal quantile of a two-sided 95 % interval.

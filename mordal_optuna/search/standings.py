@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mordal_optuna.search.ranking import Estimate
 
 # `tied`: measured as the leaders are, and within noise of the winner. `open`: estimated from fewer
-# samples, or from pairs that share a part, and may be the best. `untested`: hardly tested, and
-# nothing speaks for it. `worse`: told apart from the winner.
+# samples, or from pairs that share a part, and may be the best. `untested`: too few scores to
+# tell, and a small chance of being the best. `worse`: told apart from the winner.
 Group = Literal["tied", "open", "untested", "worse"]
 GROUPS: tuple[Group, ...] = ("tied", "open", "untested", "worse")
 
