@@ -119,7 +119,8 @@ def light_judged(
 ) -> Replay:
     """Run a search that is set up, and judge it."""
     found = run_light(setup.plan, grid)
-    return judge(grid, method, seed, 1, setup, found.history, found.simulated, draws=draws)
+    history, simulated = found.history, found.simulated
+    return judge(grid, method, seed, 1, setup, history, simulated, draws=draws, groups=False)
 
 
 def figures(found: Replay, full: Grid) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Every method on synthetic grids: cost, regret, weighted tau, share of rejected bests.
+"""Every method on synthetic grids: cost, regret, weighted tau, and what is said of the answer.
 
     OMP_NUM_THREADS=1 uv run python -m benchmarks.replay.run --seeds 100 --processes 2
 
@@ -17,7 +17,7 @@ import optuna
 from rich.console import Console
 
 from benchmarks.machine import machine
-from mordal_optuna.replay.compare import COLUMNS, Comparison, print_comparison
+from mordal_optuna.replay.compare import ANSWER_COLUMNS, COLUMNS, Comparison, print_comparison
 from mordal_optuna.replay.run import METHODS, replay
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.metrics import interval_of_mean
@@ -34,7 +34,8 @@ def figures(seed: int) -> dict[str, dict[str, float]]:
     for method in METHODS:
         own = budget if method == "random" or method.startswith("optuna") else None
         run = replay(grid, method, seed=seed, budget=own)
-        found[method] = {column.key: float(column.value(run)) for column in COLUMNS}
+        columns = (*COLUMNS, *ANSWER_COLUMNS)
+        found[method] = {column.key: float(column.value(run)) for column in columns}
         # how often the truth lies in an interval that says 95 %
         inside = [e.low <= grid.truth(e.candidate) <= e.high for e in run.ranking]
         by_kind = {

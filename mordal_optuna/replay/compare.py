@@ -49,6 +49,17 @@ COLUMNS = (
 )
 
 
+# What is said of the answer: whether the groups that people are shown hold the best pair, how
+# large the first is, and whether intervals and estimates are right.
+ANSWER_COLUMNS = (
+    Column("held", "best in two groups, %", lambda r: _percent(r.held), 0),
+    Column("tied", "first group", lambda r: r.tied, 1),
+    Column("coverage", "intervals hold, %", lambda r: 100 * r.coverage, 0),
+    Column("bias", "bias, points", lambda r: 100 * r.bias, 1),
+    Column("winner_error", "winner off by", lambda r: 100 * r.winner_error, 1),
+)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One method's figures over files and seeds.
@@ -107,7 +118,7 @@ def compare(
 def summary(method: str, by_grid: Sequence[Sequence[Replay]]) -> Comparison:
     """Mean and interval of every column, over grids, or over seeds where there is one grid."""
     figures: dict[str, tuple[float, float] | None] = {}
-    for column in COLUMNS:
+    for column in (*COLUMNS, *ANSWER_COLUMNS):
         found = [[column.value(run) for run in runs] for runs in by_grid]
         values = [[value for value in own if value is not None] for own in found]
         if values != found:
@@ -119,14 +130,20 @@ def summary(method: str, by_grid: Sequence[Sequence[Replay]]) -> Comparison:
 
 
 def print_comparison(comparisons: Sequence[Comparison], console: Console, *, title: str) -> None:
-    """The table, one row a method."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("method")
-    for column in COLUMNS:
-        table.add_column(column.title, justify="right")
-    for row in comparisons:
-        table.add_row(row.method, *(_cell(row, column) for column in COLUMNS))
-    console.print(table)
+    """Two tables, one row a method: what it finds at what cost, and what it says of that."""
+    titles = (title, "what is said of the answer")
+    for columns, name in zip((COLUMNS, ANSWER_COLUMNS), titles, strict=True):
+        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+        table.add_column("method")
+        for column in columns:
+            table.add_column(column.title, justify="right")
+        for row in comparisons:
+            table.add_row(row.method, *(_cell(row, column) for column in columns))
+        console.print(table)
+
+
+def _percent(held: bool | None) -> float | None:  # noqa: FBT001 - one figure of a replay
+    return None if held is None else 100.0 * held
 
 
 def _cell(row: Comparison, column: Column) -> str:

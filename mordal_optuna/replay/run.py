@@ -28,6 +28,7 @@ from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.rungs import build_rungs
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.standings import standings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,13 @@ class Replay:
         workers: how many worked at the same time.
         elapsed_seconds: simulated seconds of the trials, from the first start to the last end.
         stopped_because: why it ended.
+        coverage: share of the pool whose interval holds the score at r = 1.
+        bias: mean over the pool of estimate less score at r = 1, signed, on 0..1.
+        winner_error: the same of the answer alone.
+        held: whether the first two groups that people are shown (see `search.standings`) hold a
+            truly best candidate; None where they were not asked for.
+        tied: candidates in the first group, measured and within noise of the answer; None as
+            `held`.
     """
 
     task: str
@@ -94,6 +102,11 @@ class Replay:
     workers: int
     elapsed_seconds: float
     stopped_because: str
+    coverage: float
+    bias: float
+    winner_error: float
+    held: bool | None = None
+    tied: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -323,6 +336,7 @@ def judge(
     simulated: Simulated,
     *,
     draws: int = 100,
+    groups: bool = True,
 ) -> Replay:
     """Judge what a search has found.
 
@@ -335,6 +349,7 @@ def judge(
         history: what it has measured.
         simulated: how it went.
         draws: random orders of the tied.
+        groups: whether to look at the groups that people are shown.
     """
     ranking = setup.plan.ranking(history)
     winner = setup.plan.winner(history) or ranking[0].candidate
@@ -343,6 +358,9 @@ def judge(
     estimates = [e.value for e in ranking]
     truths = [truth[e.candidate] for e in ranking]
     cost, projected = _costs(grid, history, setup)
+    errors = {e.candidate: e.value - truth[e.candidate] for e in ranking}
+    top = [candidate for candidate, score in truth.items() if score == best]
+    held, tied = _groups(setup.plan, history, winner, top) if groups else (None, None)
     return Replay(
         task=grid.task,
         method=method,
@@ -366,7 +384,23 @@ def judge(
         workers=workers,
         elapsed_seconds=simulated.seconds,
         stopped_because=simulated.reason,
+        coverage=float(np.mean([e.low <= truth[e.candidate] <= e.high for e in ranking])),
+        bias=float(np.mean(list(errors.values()))),
+        winner_error=errors[winner],
+        held=held,
+        tied=tied,
     )
+
+
+def _groups(
+    plan: Plan, history: History, winner: Candidate, best: Sequence[Candidate]
+) -> tuple[bool, int]:
+    """Whether the first two groups hold one of the best, and how many are in the first."""
+    found = plan.ranker.posterior(history)
+    ranking = plan.ranker.rank_with_chances(history, found)
+    stand = standings(plan, history, ranking, winner, run_noise=found.run_noise)
+    held = any(stand[candidate].group in ("tied", "open") for candidate in best)
+    return held, sum(standing.group == "tied" for standing in stand.values())
 
 
 def ratio(cost: float, other: float) -> float | None:

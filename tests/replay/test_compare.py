@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mordal_optuna.replay.compare import COLUMNS, compare, print_comparison, summary
+from mordal_optuna.replay.compare import (
+    ANSWER_COLUMNS,
+    COLUMNS,
+    compare,
+    print_comparison,
+    summary,
+)
 from mordal_optuna.replay.run import replay
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.metrics import interval_of_mean
@@ -50,5 +56,5 @@ def test_the_table_has_a_row_a_method_and_every_column() -> None:
     print_comparison(found, Console(file=out, width=200), title="one table")
     text = out.getvalue()
     assert "one table" in text
-    for word in ("mordal", "grid", *(column.title for column in COLUMNS)):
+    for word in ("mordal", "grid", *(column.title for column in (*COLUMNS, *ANSWER_COLUMNS))):
         assert word in text

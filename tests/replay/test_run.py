@@ -55,6 +55,23 @@ def test_every_method_ranks_the_whole_pool_and_adds_up(grid: Grid, method: str) 
     assert found.stopped_because
 
 
+def test_what_is_said_of_the_answer_is_judged(grid: Grid) -> None:
+    """Of the grid, which has measured all: its groups hold the best, its estimates are scores."""
+    whole = replay(grid, "grid")
+    assert whole.held is True
+    assert whole.tied is not None
+    assert 1 <= whole.tied <= 16
+    assert whole.coverage == 1.0
+    assert whole.bias == pytest.approx(0.0)
+    assert whole.winner_error == pytest.approx(0.0)
+    found = replay(grid, "mordal")
+    inside = [e.low <= grid.truth(e.candidate) <= e.high for e in found.ranking]
+    errors = {e.candidate: e.value - grid.truth(e.candidate) for e in found.ranking}
+    assert found.coverage == pytest.approx(sum(inside) / 16)
+    assert found.bias == pytest.approx(sum(errors.values()) / 16)
+    assert found.winner_error == errors[Candidate(*found.picked)]
+
+
 def test_the_same_seed_gives_the_same_bytes(grid: Grid) -> None:
     for method in ("mordal", "random", "optuna-tpe-hyperband"):
         first, second = (replay(grid, method, seed=3, workers=3) for _ in range(2))
