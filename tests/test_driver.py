@@ -220,7 +220,7 @@ def test_defaults_train_on_592_samples(small: dict[str, Any]) -> None:
     # The same file finds the study again, though it still leaves these settings open.
     assert run_study(settings, Silent()) == result
     small["alignment"]["warmup_samples"] = 2048
-    with pytest.raises(StudyMismatchError, match=r"warmup_samples: stored 16, given 2048"):
+    with pytest.raises(StudyMismatchError, match=r"warmup_samples: 16 stored, 2048 given"):
         open_study(parse_study(small))
 
 

@@ -72,7 +72,7 @@ def test_two_processes_search_as_one(content: dict[str, Any], tmp_path: Path) ->
     assert scores(both).keys() == scores(content).keys()
     for key, score in scores(content).items():
         assert scores(both)[key] == pytest.approx(score, abs=1 / 16 + 1e-9), key  # one document
-    assert done.stdout.count("winner ") == 1
+    assert done.stdout.count("\nwinner ") == 1
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ class TaskSource:
         content = utils.load_yaml_config(str(self.path), mode="simple")
         # What a guesser would score shapes no score.
         metric = {key: content.get(key) for key in _METRIC_KEYS} | {
-            "spec": spec.model_dump(exclude={"options"})
+            "spec": spec.model_dump(exclude={"chance", "options"})
         }
         prompt = {k: v for k, v in content.items() if k not in _METRIC_KEYS | _PLACE_KEYS}
         read = FileDigests()

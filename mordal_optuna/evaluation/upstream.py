@@ -86,13 +86,12 @@ UPSTREAM = {
     ),
     "scienceqa_img": UpstreamTask(
         "scienceqa/scienceqa_img.yaml",
-        MetricSpec(metric="exact_match,none", chance=0.25, options="choices", cluster_key="image"),
+        MetricSpec(metric="exact_match,none", options="choices", cluster_key="image"),
     ),
     "ai2d": UpstreamTask(
         "ai2d/ai2d.yaml",
         MetricSpec(
             metric="exact_match,flexible-extract",
-            chance=0.25,
             options="options",
             cluster_key="image",
         ),
@@ -101,7 +100,6 @@ UPSTREAM = {
         "mmmu/mmmu_val.yaml",
         MetricSpec(
             metric="mmmu_acc,none",
-            chance=0.25,
             options="options",
             cluster_key="image_1",
             guesses=True,
