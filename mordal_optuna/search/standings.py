@@ -72,8 +72,6 @@ def standings(
     """
     trained = [c for c, known in history.candidates.items() if known.top and c != winner]
     close = [c for c in trained if history.of(c).top >= plan.close_rung]
-    if history.of(winner).top < plan.close_rung:
-        close = []  # nobody is measured as the leaders are to be
     compared = _contrasts(plan, history, winner, trained, run_noise)
     compared |= _contrasts(plan, history, winner, close, run_noise)
     found = {winner: Standing("tied")}

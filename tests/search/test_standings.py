@@ -127,6 +127,14 @@ def test_ties_are_around_the_winner_and_not_around_the_best_estimate() -> None:
     assert [e.candidate for e in order[:3]] == [A, B, C]
 
 
+def test_whoever_is_estimated_above_the_winner_is_open_however_improbable() -> None:
+    """Else a pair would stand below the line that promises more than the winner."""
+    known = history({A: (0.60, FULL), C: (0.75, RUNGS[-1]), D: (0.5, RUNGS[-1])})
+    found = groups(plan(), known, {A: 0.99, C: 0.005, D: 0.005})
+    assert found[C].group == "open"
+    assert found[D].group == "worse"
+
+
 def test_the_most_probable_of_the_rest_are_open_until_the_confidence_is_reached() -> None:
     known = history(
         {A: (0.7, FULL), B: (0.5, RUNGS[-1]), C: (0.5, RUNGS[-1]), D: (0.4, RUNGS[-1])}
