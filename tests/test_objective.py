@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import optuna
@@ -19,6 +20,7 @@ from mordal_optuna.errors import (
 )
 from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.history import (
     CONTINUES,
     FAILURE,
@@ -67,6 +69,17 @@ def test_complete_means_measured_as_far_as_the_plan_goes_and_the_value_is_that_s
     for trial in study.get_trials(states=(TrialState.PRUNED,)):
         assert max(trial.intermediate_values) < FULL
     assert candidate_of(study.best_trial) == plan().winner(study_history(study))
+
+
+def test_documents_values_are_kept_with_the_trial_and_read_back() -> None:
+    """Not among the attributes that a dashboard shows; pairs are compared by them."""
+    measure, chosen = table(), plan()
+    packed = Answers.of([0.0, 1.0, 1.0], None, "d").packed()
+    study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(chosen))
+    study.optimize(Objective(chosen, lambda *job: replace(measure(*job), answers=packed)))
+    known = study_history(study).candidates.values()
+    assert {m.answers for k in known for m in k.measurements} == {packed}
+    assert not any(packed in str(trial.user_attrs) for trial in study.trials)
 
 
 def test_a_failure_is_stored_with_its_reason_and_the_search_goes_on() -> None:
