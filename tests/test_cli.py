@@ -154,11 +154,13 @@ def test_replay_shows_a_ranking_to_people(grid_file: Path) -> None:
         assert word in shown
 
 
-def test_replay_compares_methods_in_one_table(grid_file: Path) -> None:
+def test_replay_compares_methods_in_two_tables(grid_file: Path) -> None:
     arguments = ["replay", str(grid_file), "--compare", "mordal,grid", "--seeds", "2"]
     shown = CliRunner().invoke(cli.app, arguments).stdout
     assert "2 seed(s)" in shown
-    assert [line.split()[0] for line in shown.splitlines()[2:]] == ["mordal", "grid"]
+    found, said = shown.split("what is said of the answer")
+    assert [line.split()[0] for line in found.splitlines()[2:]] == ["mordal", "grid"]
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["mordal", "grid"]
     asked = CliRunner().invoke(cli.app, [*arguments, "--json"]).stdout
     assert set(json.loads(asked)) == {"mordal", "grid"}
 
