@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from optuna_dashboard import get_note
 from rich.console import Console
 from sqlalchemy import create_engine, text
 
@@ -32,6 +33,7 @@ from mordal_optuna.search.result import (
 )
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.search.standings import Standing
+from mordal_optuna.search.trials import trial_handles
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, Table, plan, search, table, tree
 
 if TYPE_CHECKING:
@@ -400,3 +402,15 @@ def test_a_study_counts_what_its_failed_trials_took() -> None:
     study.optimize(objective, catch=(TrainingError,))
     found = read_result(study, chosen, method="mordal", task="gqa")
     assert found.costs.lost == pytest.approx(10.0)  # two trials, five seconds each
+
+
+def test_a_complete_trials_note_follows_the_answer() -> None:
+    """Trials are noted once; whether a complete one is the answer can change."""
+    chosen = plan(finalists=3)
+    study = search(chosen, table())
+    found = read_result(study, chosen, method="mordal", task="gqa")
+    assert publish(study, found)
+    (handle,) = trial_handles(study, [study.best_trial])
+    assert "This is the study's answer." in get_note(handle)
+    assert publish(study, replace(found, winner=found.ranking[-1]))
+    assert "This is the study's answer." not in get_note(handle)
