@@ -1,5 +1,5 @@
 """`python -m mordal_optuna`: the command line, for launchers that start modules."""
 
-from mordal_optuna.cli import main
+from mordal_optuna.cli.app import main
 
 main()

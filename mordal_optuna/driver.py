@@ -25,18 +25,17 @@ from mordal_optuna.errors import (
     MordalError,
     SearchError,
 )
-from mordal_optuna.launch import launched
-from mordal_optuna.leases import LEASE_SECONDS
-from mordal_optuna.objective import Objective
+from mordal_optuna.processes.launch import launched
 from mordal_optuna.progress import Silent
-from mordal_optuna.resuming import FULL_SAMPLES, begin, configured, with_way_on
-from mordal_optuna.runs import alone_on
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.doubts import doubts_before, store_facts
-from mordal_optuna.search.failures import clear_failures
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.result import (
+from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.study.claims import ClaimStore, study_storage
+from mordal_optuna.study.failures import clear_failures
+from mordal_optuna.study.leases import LEASE_SECONDS
+from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.result import (
     FURTHER_SCORES,
     REPRESENTATION,
     Representation,
@@ -45,9 +44,10 @@ from mordal_optuna.search.result import (
     store_representation,
     stored_representation,
 )
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
-from mordal_optuna.store import ClaimStore, study_storage
-from mordal_optuna.worker import Worker
+from mordal_optuna.study.resuming import FULL_SAMPLES, begin, configured, with_way_on
+from mordal_optuna.study.runs import alone_on
+from mordal_optuna.study.warnings import doubts_before, store_facts
+from mordal_optuna.study.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.plan import Plan
-    from mordal_optuna.work import Workbench
+    from mordal_optuna.workbench.workbench import Workbench
 
 # User attributes of a study.
 IDENTITY = "mordal:identity"
@@ -85,7 +85,7 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
             with alone_on(settings.storage_url(), settings.study):
                 _work(study, settings, progress)
         elif launched() > 1:
-            from mordal_optuna.work import join_processes
+            from mordal_optuna.workbench.workbench import join_processes
 
             join_processes(settings)[1].told(None)
         return stored_result(study, settings)
@@ -100,7 +100,7 @@ def follow_study(settings: StudySettings) -> None:
     Raises:
         MordalError: if this process cannot do what the leading one can.
     """
-    from mordal_optuna.work import join_processes, open_workbench
+    from mordal_optuna.workbench.workbench import join_processes, open_workbench
 
     # As the leading process has them, which alone knows what the study began with.
     given: StudySettings | None = join_processes(settings)[1].told(None)
@@ -286,7 +286,7 @@ def open_bench(
     """
     # Loads torch, transformers and lmms-eval: only now is it known that there is work to do.
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
-    from mordal_optuna.work import join_processes, open_workbench
+    from mordal_optuna.workbench.workbench import join_processes, open_workbench
 
     if launched() > 1:
         join_processes(settings)[1].told(settings)

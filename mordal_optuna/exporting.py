@@ -26,9 +26,9 @@ from mordal_optuna.driver import (
 )
 from mordal_optuna.errors import MordalError, SearchError
 from mordal_optuna.reporting import words
-from mordal_optuna.resuming import check_candidate
-from mordal_optuna.runs import alone_on
-from mordal_optuna.search.result import FURTHER_SCORES, FurtherScore
+from mordal_optuna.study.result import FURTHER_SCORES, FurtherScore
+from mordal_optuna.study.resuming import check_candidate
+from mordal_optuna.study.runs import alone_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
-    from mordal_optuna.measure import ScoredCheckpoint
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.ranking import Estimate
-    from mordal_optuna.search.result import StudyResult
-    from mordal_optuna.work import Workbench
+    from mordal_optuna.study.result import StudyResult
+    from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
+    from mordal_optuna.workbench.workbench import Workbench
 
 
 @dataclass(frozen=True)

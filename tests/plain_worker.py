@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 
-from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.methods import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
-from mordal_optuna.store import study_storage
+from mordal_optuna.study.claims import study_storage
+from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import Table
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from mordal_optuna.objective import Objective
 from mordal_optuna.replay.run import method_settings
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.clusters import cluster_pool
 from mordal_optuna.search.methods import build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
-from mordal_optuna.store import ClaimStore, study_storage
-from mordal_optuna.worker import Worker
+from mordal_optuna.study.claims import ClaimStore, study_storage
+from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.worker import Worker
 
 if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate

@@ -17,16 +17,16 @@ from optuna.trial import TrialState
 from optuna_dashboard import get_note
 from typer.testing import CliRunner
 
-from mordal_optuna import cli
+from mordal_optuna.cli import app as cli
 from mordal_optuna.config import read_study
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.driver import load_study, retry_failed, run_study
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.exporting import export_candidate
-from mordal_optuna.measure import AlignAndScore
 from mordal_optuna.progress import Silent
-from mordal_optuna.resources import shipped
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.trials import trial_handles
+from mordal_optuna.workbench.align_and_score import AlignAndScore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import parse_study
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.driver import run_study
 from mordal_optuna.errors import InputsChangedError, TaskError
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.progress import Silent
-from mordal_optuna.resources import shipped
 from mordal_optuna.search.history import FAILURE, RUNGS
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def test_under_another_name_only_what_is_affected_is_paid_again(
         return score(*given, **options)
 
     monkeypatch.setattr(Trainer, "run", noted)
-    monkeypatch.setattr("mordal_optuna.measure.score", counted)
+    monkeypatch.setattr("mordal_optuna.workbench.align_and_score.score", counted)
     whole = run_study(parse_study(content), Silent())
     rungs = (len(trained), len(answered))
     trained.clear()

@@ -30,14 +30,14 @@ from mordal_optuna.errors import (
     TaskError,
 )
 from mordal_optuna.evaluation.score import score
-from mordal_optuna.inputs import Inputs
+from mordal_optuna.inputs.watch import Inputs
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
-from mordal_optuna.resuming import FULL_SAMPLES, begin, configured
-from mordal_optuna.runs import alone_on
 from mordal_optuna.search.history import FAILURE, PAIR, read_history
-from mordal_optuna.search.result import CONFIG
 from mordal_optuna.search.sampler import STOPPED_BECAUSE
+from mordal_optuna.study.result import CONFIG
+from mordal_optuna.study.resuming import FULL_SAMPLES, begin, configured
+from mordal_optuna.study.runs import alone_on
 from mordal_optuna.zoo.datasets import write_alignment
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_a_whole_search_with_real_models(
         scorings.extend(task.name for task in given[2])
         return score(*given, **options)
 
-    monkeypatch.setattr("mordal_optuna.measure.score", counted)
+    monkeypatch.setattr("mordal_optuna.workbench.align_and_score.score", counted)
     grid = parse_study(with_method(content, "grid"))
     truth = run_study(grid, Silent())
     # Only what no other study in this database has scored.

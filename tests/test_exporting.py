@@ -17,26 +17,26 @@ from optuna.trial import TrialState, create_trial
 from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner
 
-from mordal_optuna import cli
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.cli import app as cli
 from mordal_optuna.config import parse_study
 from mordal_optuna.driver import open_study, run_study, stored_result
 from mordal_optuna.errors import BusyError, CheckpointError, ConfigError, ModelError, SearchError
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import Score, score
 from mordal_optuna.exporting import card_lines, export_candidate, seconds_to
-from mordal_optuna.measure import ScoredCheckpoint
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
-from mordal_optuna.resuming import FULL_SAMPLES
-from mordal_optuna.runs import alone_on
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import PAIR as PAIR_KEY
 from mordal_optuna.search.history import RUNGS, measurement_attributes
 from mordal_optuna.search.ranking import Estimate
 from mordal_optuna.search.sampler import STOPPED_BECAUSE
-from mordal_optuna.work import open_workbench
+from mordal_optuna.study.resuming import FULL_SAMPLES
+from mordal_optuna.study.runs import alone_on
+from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
+from mordal_optuna.workbench.workbench import open_workbench
 
 import_lmms_eval()
 
@@ -203,7 +203,7 @@ def test_a_higher_checkpoint_of_another_study_is_taken_and_scored(
         "(16 documents), measured with exactly these weights (48 samples)"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mordal_optuna.measure.score", None)
+        patch.setattr("mordal_optuna.workbench.align_and_score.score", None)
         again = export_candidate(settings, tmp_path / "again", Silent())
     assert again.scores == done.scores
 
@@ -315,7 +315,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
     with pytest.raises(SearchError, match="study 'tiny' has not ended"):
         export_candidate(settings, tmp_path / "vlm", Silent(), train=True)
     with monkeypatch.context() as patch:
-        patch.setattr("mordal_optuna.work.is_sharded", lambda _: True)
+        patch.setattr("mordal_optuna.workbench.workbench.is_sharded", lambda _: True)
         with pytest.raises(ConfigError, match="start `mordal export` without FSDP"):
             open_workbench(settings, Silent()).check_export(tmp_path / "vlm")
     assert kept_rungs(settings) == [8, 16, 32]

@@ -21,13 +21,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import LeaseLostError, TrainingError
-from mordal_optuna.objective import Objective
 from mordal_optuna.search.history import FAILURE, RUNGS, candidate_of
 from mordal_optuna.search.plan import Finished, Job, next_job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
-from mordal_optuna.store import ClaimStore
-from mordal_optuna.worker import Worker
+from mordal_optuna.study.claims import ClaimStore
+from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.worker import Worker
 from tests.search.synthetic import believed, plan, search, table
 
 if TYPE_CHECKING:

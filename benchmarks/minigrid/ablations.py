@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Literal
 from benchmarks.minigrid.bootstrap import Resampler
 from benchmarks.minigrid.methods import MethodResult, figures, light_judged
 from mordal_optuna.config import FAITHFUL, SearchSettings
+from mordal_optuna.replay.costs import PartCosts
 from mordal_optuna.replay.run import comparison_costs, pool_tree, set_up
 from mordal_optuna.search.clusters import ClusterTree, cluster_pool
-from mordal_optuna.search.costs import PartCosts
 from mordal_optuna.search.curves import (
     fit_log_linear,
     pooled_run_noise,
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
     from benchmarks.minigrid.data import TaskData
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.run import SetUp
     from mordal_optuna.search.curves import Fit, Measurement
-    from mordal_optuna.search.grid import Grid
     from mordal_optuna.search.history import CandidateHistory, History
 
 Window = Literal["stable", "all", "last"]

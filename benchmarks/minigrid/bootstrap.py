@@ -40,8 +40,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mordal_optuna.replay.grid import Grid, GridCurve
 from mordal_optuna.search.answers import Answers
-from mordal_optuna.search.grid import Grid, GridCurve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.minigrid.ablations import LastScoreRanker, WindowRanker
 from mordal_optuna.config import FAITHFUL
+from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.metrics import weighted_tau
 from mordal_optuna.search.ranking import PaperRanker, Ranker
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The committed files of the minigrid, read and checked.
 
 Below one folder lie, for every task:
-    TASK.json           the grid file (`mordal_optuna.search.grid`), similarities by debiased CKA
+    TASK.json           the grid file (`mordal_optuna.replay.grid`), similarities by debiased CKA
     TASK.biased.json    {"vision_similarity", "llm_similarity"} by plain CKA
     TASK.npz            `values`, pairs x rungs x documents, in the order of the grid's candidates
                         and rungs; `nlls`, -ln p of the reference answers, the same; `clusters`,
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mordal_optuna.errors import GridError
-from mordal_optuna.search.grid import Grid, read_grid
+from mordal_optuna.replay.grid import Grid, read_grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,10 +21,10 @@ import torch
 from benchmarks.minigrid.files import Files, Job
 from benchmarks.minigrid.rival_inputs import rival_scores
 from benchmarks.minigrid.setting import Setting
-from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.session import AlignmentSession, warm_up
 from mordal_optuna.evaluation.score import score
+from mordal_optuna.models.assemble import assemble
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.representation.features import llm_features, vision_features

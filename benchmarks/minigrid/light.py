@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.search.grid import Grid
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.search.plan import Job, Plan
 
 

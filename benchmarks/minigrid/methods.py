@@ -27,6 +27,8 @@ from benchmarks.minigrid.bootstrap import (
 )
 from benchmarks.minigrid.light import run_light
 from mordal_optuna.pool import Candidate
+from mordal_optuna.replay.costs import PartCosts
+from mordal_optuna.replay.metrics import weighted_tau, weighted_tau_random_ties
 from mordal_optuna.replay.run import (
     BUDGETED,
     METHODS,
@@ -37,15 +39,13 @@ from mordal_optuna.replay.run import (
     tau_of_top,
 )
 from mordal_optuna.replay.stock import STOCK
-from mordal_optuna.search.costs import PartCosts
-from mordal_optuna.search.metrics import weighted_tau, weighted_tau_random_ties
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.minigrid.data import TaskData
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.run import Replay, SetUp
-    from mordal_optuna.search.grid import Grid
 
 # Random orders of the tied in each replicate.
 _DRAWS = 10

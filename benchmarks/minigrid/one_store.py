@@ -18,15 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mordal_optuna.replay.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
 from mordal_optuna.replay.run import method_settings, pool_tree, warmed_up
-from mordal_optuna.search.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
 from mordal_optuna.search.methods import COMPARING
 
 if TYPE_CHECKING:
     from benchmarks.minigrid.data import TaskData
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.run import Replay
-    from mordal_optuna.search.grid import Grid
 
 # Highest rung of each candidate that was trained, by candidate.
 Tops = Mapping["Candidate", int]
@@ -110,7 +110,7 @@ def measured(
 def projected(
     grids: Sequence[Grid], runs: Sequence[Replay], warmed: Sequence[Mapping[Candidate, float]]
 ) -> Bill:
-    """The bill with every unit at its cost at 7B (`mordal_optuna.search.costs`)."""
+    """The bill with every unit at its cost at 7B (`mordal_optuna.replay.costs`)."""
     equal_samples = [
         {c: seconds / grid.seconds_per_sample(c) for c, seconds in own.items()}
         for grid, own in zip(grids, warmed, strict=True)

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 from benchmarks.minigrid.light import run_light
 from benchmarks.minigrid.truth import final_scores, lead_noise, near_best
 from mordal_optuna.pool import Candidate
+from mordal_optuna.replay.grid import Grid
 from mordal_optuna.replay.run import method_settings, pool_tree, set_up
-from mordal_optuna.search.grid import Grid
 from mordal_optuna.search.plan import PooledPlan
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchmarks.minigrid.setting import Answers, Setting
-    from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.models.assemble import Vlm
 
 _BATCH = 50
 

@@ -22,8 +22,8 @@ from benchmarks.minigrid.collect import collect, collect_schedules
 from benchmarks.minigrid.files import Files, Job
 from benchmarks.minigrid.jobs import opened, run
 from mordal_optuna.config import read_study
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.progress import Silent
-from mordal_optuna.resources import shipped
 from mordal_optuna.zoo.build import build
 from mordal_optuna.zoo.recipe import recipe
 

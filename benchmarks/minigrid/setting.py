@@ -13,9 +13,9 @@ import torch
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.session import Machine
 from mordal_optuna.config import read_study
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.evaluation.tasks import Task, build_task, task_images
 from mordal_optuna.progress import Silent
-from mordal_optuna.resources import shipped
 from mordal_optuna.rivals.labels import answer_classes, clustered_classes, text_embeddings
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.minigrid.data import TaskData
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.search.grid import Grid
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.search.standings import Standing

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from benchmarks.machine import machine
 from mordal_optuna.replay.compare import ANSWER_COLUMNS, COLUMNS, Comparison, print_comparison
+from mordal_optuna.replay.metrics import interval_of_mean
 from mordal_optuna.replay.run import METHODS, replay
 from mordal_optuna.replay.synthetic import synthetic_grid
-from mordal_optuna.search.metrics import interval_of_mean
 
 HERE = Path(__file__).parent
 

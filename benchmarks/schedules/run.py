@@ -22,8 +22,8 @@ from benchmarks import nine
 from benchmarks.machine import machine
 from mordal_optuna.config import StudySettings
 from mordal_optuna.progress import Silent
+from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.search.curves import Measurement, fit_pool
-from mordal_optuna.search.metrics import weighted_tau
 
 RESULTS = Path(__file__).parent / "results.json"
 SCHEDULES = {
@@ -54,7 +54,7 @@ def measure(zoo: Path, results: dict) -> None:
     """Whatever results.json lacks."""
     import torch
 
-    from mordal_optuna.work import open_workbench
+    from mordal_optuna.workbench.workbench import open_workbench
 
     torch.set_num_threads(1)
     for seed in SEEDS:

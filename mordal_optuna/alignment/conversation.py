@@ -17,8 +17,8 @@ from mordal_optuna.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.alignment.sources import Message, Sample
+    from mordal_optuna.models.assemble import Vlm
 
 # Positions with this label are not trained on, as everywhere in torch and transformers.
 IGNORED = -100

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mordal_optuna.alignment.pictures import open_image
 from mordal_optuna.alignment.sources import open_source
-from mordal_optuna.digests import file_states, joined
 from mordal_optuna.errors import DataError
+from mordal_optuna.inputs.digests import file_states, joined
+from mordal_optuna.models.images import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.alignment.pictures import Picture
     from mordal_optuna.alignment.sources import Sample, Source
     from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.models.images import Picture
     from mordal_optuna.progress import Progress
 
 # Broken images that an error or a note names.

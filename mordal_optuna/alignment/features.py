@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.alignment.towers import Encoder
+    from mordal_optuna.models.towers import Encoder
 
 # Samples whose images are encoded at once, at most.
 _GROUP = 16

@@ -27,13 +27,13 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from mordal_optuna.errors import CheckpointError, LeaseLostError
-from mordal_optuna.guard import Token
-from mordal_optuna.liveness import has_ended, owner_name
+from mordal_optuna.processes.guard import Token
+from mordal_optuna.processes.liveness import has_ended, owner_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mordal_optuna.guard import Guard
+    from mordal_optuna.processes.guard import Guard
 
 _MANIFEST = "checkpoint.json"
 _IDENTITY = "run.json"

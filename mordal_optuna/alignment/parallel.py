@@ -23,7 +23,7 @@ from mordal_optuna.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.alignment.assemble import Vlm
+    from mordal_optuna.models.assemble import Vlm
 
 _REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 

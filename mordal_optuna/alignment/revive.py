@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.checkpoint import CheckpointStore, model_identity
-from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.config import LoraSettings
-from mordal_optuna.digests import FileDigests
 from mordal_optuna.errors import CheckpointError
+from mordal_optuna.inputs.digests import FileDigests
+from mordal_optuna.models.assemble import assemble
+from mordal_optuna.models.loading import load_config
 
 if TYPE_CHECKING:
-    from mordal_optuna.alignment.assemble import Vlm
+    from mordal_optuna.models.assemble import Vlm
 
 
 def checkpoint_at(address: str) -> tuple[str, str, int] | None:

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.checkpoint import (
     Checkpoint,
     model_identity,
     run_address,
     run_identity,
 )
-from mordal_optuna.alignment.export import ModelCard, merge
 from mordal_optuna.alignment.features import FeatureCache, feature_identity
-from mordal_optuna.alignment.loading import load_config
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
-from mordal_optuna.digests import FileDigests
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
-from mordal_optuna.outages import is_outage, raised_as
-from mordal_optuna.processes import Processes
+from mordal_optuna.inputs.digests import FileDigests
+from mordal_optuna.models.assemble import assemble
+from mordal_optuna.models.export import ModelCard, merge
+from mordal_optuna.models.loading import load_config
+from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.outages import is_outage, raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.train import TrunkState
     from mordal_optuna.config import AlignmentSettings
-    from mordal_optuna.guard import Guard
+    from mordal_optuna.models.assemble import Vlm
     from mordal_optuna.pool import ModelSource
+    from mordal_optuna.processes.guard import Guard
     from mordal_optuna.progress import Progress
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mordal_optuna.alignment.template import IMAGE_TOKEN
-from mordal_optuna.digests import FileDigests, cache_folder, files_below, joined
 from mordal_optuna.errors import DataError
-from mordal_optuna.outages import described
+from mordal_optuna.inputs.digests import FileDigests, cache_folder, files_below, joined
+from mordal_optuna.models.template import IMAGE_TOKEN
+from mordal_optuna.processes.outages import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from datasets import Dataset, IterableDataset
 
-    from mordal_optuna.alignment.pictures import Picture
     from mordal_optuna.config import AlignmentSettings, DatasetSettings
+    from mordal_optuna.models.images import Picture
 
 _ROLES = {"human": "user", "gpt": "assistant"}
 

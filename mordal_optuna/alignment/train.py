@@ -26,21 +26,21 @@ from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.parallel import is_sharded, sum_over_processes
 from mordal_optuna.alignment.schedule import Average, rate
 from mordal_optuna.errors import TrainingError
-from mordal_optuna.outages import raised_as
-from mordal_optuna.processes import Processes
+from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from accelerate import Accelerator
 
-    from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.alignment.batches import Batch, Share
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.features import FeatureCache
     from mordal_optuna.alignment.schedule import Branch
     from mordal_optuna.config import AlignmentSettings
-    from mordal_optuna.guard import Guard
+    from mordal_optuna.models.assemble import Vlm
+    from mordal_optuna.processes.guard import Guard
     from mordal_optuna.progress import Advance
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.errors import EvaluationError, ModelError, MordalError
 from mordal_optuna.evaluation.answers import Answerer
-from mordal_optuna.processes import Processes
+from mordal_optuna.processes.group import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -305,7 +305,7 @@ def _load(pretrained: str, revision: str, dtype: str) -> tuple[PreTrainedModel, 
     """A model and its processor; exports that need our own class get it, not their copy of it."""
     from transformers import AutoModelForImageTextToText, LlavaProcessor, PreTrainedConfig
 
-    from mordal_optuna.alignment.llava import PatchLlavaConfig, PatchLlavaForConditionalGeneration
+    from mordal_optuna.models.llava import PatchLlavaConfig, PatchLlavaForConditionalGeneration
 
     try:
         settings, _ = PreTrainedConfig.get_config_dict(pretrained, revision=revision)

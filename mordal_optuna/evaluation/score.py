@@ -21,8 +21,8 @@ from mordal_optuna.evaluation.documents import (
     standard_error,
 )
 from mordal_optuna.evaluation.guards import alone, import_lmms_eval, quiet, random_states_kept
-from mordal_optuna.outages import raised_as
-from mordal_optuna.processes import Processes
+from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
+from mordal_optuna.replay.metrics import interval_of_mean
 from mordal_optuna.replay.run import replay
-from mordal_optuna.search.metrics import interval_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.run import Replay
-    from mordal_optuna.search.grid import Grid
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import optuna
 
 from mordal_optuna.config import FAITHFUL, Method, SearchSettings
 from mordal_optuna.errors import ConfigError, GridError
-from mordal_optuna.objective import Objective
+from mordal_optuna.replay.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE, PartCosts
+from mordal_optuna.replay.metrics import weighted_tau, weighted_tau_random_ties
 from mordal_optuna.replay.simulate import PlanSteering, Simulation
 from mordal_optuna.replay.stock import (
     STOCK,
@@ -20,22 +21,21 @@ from mordal_optuna.replay.stock import (
     stock_sampler,
 )
 from mordal_optuna.search.clusters import LEAST_CKA, ClusterTree, cluster_pool
-from mordal_optuna.search.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE, PartCosts
 from mordal_optuna.search.methods import COMPARING, build_plan
-from mordal_optuna.search.metrics import weighted_tau, weighted_tau_random_ties
 from mordal_optuna.search.plan import Budget
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.rungs import build_rungs
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.standings import standings
+from mordal_optuna.study.objective import Objective
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.simulate import Simulated, Steering
-    from mordal_optuna.search.grid import Grid
     from mordal_optuna.search.history import History
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from optuna import Study, Trial
 
-    from mordal_optuna.objective import Measure, Objective
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.plan import Job, Plan
+    from mordal_optuna.study.objective import Measure, Objective
 
 
 class Steering(Protocol):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mordal_optuna.search.grid import Grid
+from mordal_optuna.replay.grid import Grid
 
 RATIOS = (32, 16, 8, 4, 2, 1)
 CHANCE = 0.95

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.ranking import Estimate
-    from mordal_optuna.search.result import StudyResult
+    from mordal_optuna.study.result import StudyResult
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from mordal_optuna.search.result import StudyResult
+    from mordal_optuna.study.result import StudyResult
 
 
 # User attribute of a study: trials below this number have their note.

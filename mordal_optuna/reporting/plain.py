@@ -9,7 +9,7 @@ from mordal_optuna.reporting import words
 
 if TYPE_CHECKING:
     from mordal_optuna.search.ranking import Estimate
-    from mordal_optuna.search.result import StudyResult
+    from mordal_optuna.study.result import StudyResult
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import plotly.graph_objects as go
 
-    from mordal_optuna.search.result import StudyResult
+    from mordal_optuna.study.result import StudyResult
 
 
 def write_report(

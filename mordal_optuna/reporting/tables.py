@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mordal_optuna.search.ranking import Estimate
-    from mordal_optuna.search.result import Representation, StudyResult
     from mordal_optuna.search.standings import Group
+    from mordal_optuna.study.result import Representation, StudyResult
 
 # Title, and whether numbers stand below it.
 _COLUMNS = (

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.ranking import Estimate
-    from mordal_optuna.search.result import Challenger, FurtherScore, StudyResult
     from mordal_optuna.search.standings import Group, Standing
+    from mordal_optuna.study.result import Challenger, FurtherScore, StudyResult
 
 # What each group of the ranking is, as headings say it.
 GROUPS: dict[Group, str] = {

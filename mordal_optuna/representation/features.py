@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mordal_optuna.alignment.towers import load_encoder
-from mordal_optuna.processes import Processes
+from mordal_optuna.models.towers import load_encoder
+from mordal_optuna.processes.group import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from PIL.Image import Image
 
-    from mordal_optuna.alignment.assemble import Vlm
-    from mordal_optuna.alignment.loading import Precision
+    from mordal_optuna.models.assemble import Vlm
+    from mordal_optuna.models.loading import Precision
     from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
 

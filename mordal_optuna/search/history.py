@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.liveness import has_ended
 from mordal_optuna.pool import Candidate
+from mordal_optuna.processes.liveness import has_ended
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.marks import mark_of
 

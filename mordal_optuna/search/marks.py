@@ -39,7 +39,7 @@ class Mark:
     Attributes:
         candidate: the pair.
         samples: rung up to which it is wanted; 0 where no plan asked for the trial.
-        owner: who runs it, see `mordal_optuna.liveness.owner_name`.
+        owner: who runs it, see `mordal_optuna.processes.liveness.owner_name`.
         begun: seconds since 1970 by the owner's clock.
     """
 

@@ -15,10 +15,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import LastingOutageError, SearchError
-from mordal_optuna.liveness import has_ended, owner_name
-from mordal_optuna.outages import is_outage, outage
-from mordal_optuna.patience import Patience
 from mordal_optuna.pool import Candidate
+from mordal_optuna.processes.liveness import has_ended, owner_name
+from mordal_optuna.processes.outages import is_outage, outage
+from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.history import (
     FAILURE,

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from mordal_optuna.alignment.assemble import Vlm, assemble
 from mordal_optuna.alignment.batches import Batches, Share, micro_batches
 from mordal_optuna.alignment.conversation import Conversations, Encoded
 from mordal_optuna.alignment.data import AlignmentSet
@@ -18,6 +17,7 @@ from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.train import TargetLoss
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import DataError
+from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.progress import Silent
 from tests.families import LLMS, random_encoder, random_llm
 

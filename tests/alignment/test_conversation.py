@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from mordal_optuna.alignment.assemble import Vlm, assemble
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
 from mordal_optuna.alignment.sources import Message, Sample
 from mordal_optuna.errors import DataError
+from mordal_optuna.models.assemble import Vlm, assemble
 from tests import tiny
 
 if TYPE_CHECKING:

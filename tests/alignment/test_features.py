@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mordal_optuna.alignment.features import FeatureCache, VisionFeatures, group_size
-from mordal_optuna.alignment.towers import Encoder, load_encoder
+from mordal_optuna.models.towers import Encoder, load_encoder
 from mordal_optuna.pool import ModelSource
 
 if TYPE_CHECKING:

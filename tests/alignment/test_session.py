@@ -27,9 +27,9 @@ from mordal_optuna.errors import (
     ModelError,
     TrainingError,
 )
-from mordal_optuna.guard import Token
-from mordal_optuna.outages import is_outage
 from mordal_optuna.pool import ModelSource
+from mordal_optuna.processes.guard import Token
+from mordal_optuna.processes.outages import is_outage
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:

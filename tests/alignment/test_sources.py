@@ -12,10 +12,10 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from mordal_optuna.alignment.data import AlignmentSet
-from mordal_optuna.alignment.pictures import open_image
 from mordal_optuna.alignment.sources import open_source
 from mordal_optuna.config import AlignmentSettings, DatasetSettings
 from mordal_optuna.errors import DataError
+from mordal_optuna.models.images import open_image
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from safetensors.torch import save_file
 from torch.distributed.fsdp import FSDPModule
 
 from mordal_optuna.alignment import train
-from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.parallel import open_accelerator, shard_frozen
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import AlignmentSettings, LoraSettings
 from mordal_optuna.errors import LeaseLostError
-from mordal_optuna.guard import Token
+from mordal_optuna.models.assemble import assemble
 from mordal_optuna.pool import ModelSource
-from mordal_optuna.processes import Processes
+from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.guard import Token
 from mordal_optuna.progress import Silent
 
 

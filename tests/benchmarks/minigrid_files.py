@@ -12,7 +12,7 @@ from mordal_optuna.replay.synthetic import synthetic_grid
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.search.grid import Grid
+    from mordal_optuna.replay.grid import Grid
 
 TASKS = ("gqa", "chartqa")
 SCHEDULES = ("linear", "cooldown", "ema")

@@ -18,18 +18,18 @@ from benchmarks.minigrid.bootstrap import Resampler
 from benchmarks.minigrid.curves import MAIN_SCHEDULE, compare_rules, compare_schedules
 from benchmarks.minigrid.light import run_light
 from benchmarks.minigrid.methods import figures, light_judged, light_replay
+from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.replay.run import method_settings, pool_tree
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement, fit_log_linear, pooled_run_noise
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.metrics import weighted_tau
 from mordal_optuna.search.plan import PooledPlan
 from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
     from benchmarks.minigrid.data import TaskData
-    from mordal_optuna.search.grid import Grid
+    from mordal_optuna.replay.grid import Grid
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.minigrid import one_store
 from benchmarks.minigrid.methods import light_replay
+from mordal_optuna.replay.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
 from mordal_optuna.replay.synthetic import synthetic_grid
-from mordal_optuna.search.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
 
 
 def test_the_same_search_twice_trains_once() -> None:

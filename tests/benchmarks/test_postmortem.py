@@ -18,8 +18,8 @@ from benchmarks.minigrid.postmortem import (
 )
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.pool import Candidate
+from mordal_optuna.replay.grid import Grid
 from mordal_optuna.replay.run import method_settings, pool_tree, set_up
-from mordal_optuna.search.grid import Grid
 from mordal_optuna.search.plan import PooledPlan
 
 if TYPE_CHECKING:

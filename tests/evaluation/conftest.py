@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mordal_optuna.alignment.assemble import Vlm, assemble
 from mordal_optuna.config import TaskSettings
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.evaluation.tasks import Task, build_task
+from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.pool import ModelSource
-from mordal_optuna.resources import shipped
 
 if TYPE_CHECKING:
     from pathlib import Path

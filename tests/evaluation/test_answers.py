@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mordal_optuna.alignment.assemble import Vlm, assemble
 from mordal_optuna.evaluation.guards import import_lmms_eval
+from mordal_optuna.models.assemble import Vlm, assemble
 from tests.families import LLMS, random_encoder, random_llm
 
 import_lmms_eval()

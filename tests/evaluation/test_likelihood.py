@@ -17,8 +17,8 @@ from tests.evaluation.seven import SEVEN, built
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.models.assemble import Vlm
 
 
 def trained_loss(vlm: Vlm, task: Task, number: int) -> float:

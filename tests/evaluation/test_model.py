@@ -14,19 +14,19 @@ import pytest
 import torch
 from PIL import Image
 
-from mordal_optuna.alignment.assemble import Vlm, assemble
 from mordal_optuna.alignment.checkpoint import CheckpointStore
-from mordal_optuna.alignment.export import ModelCard, export
 from mordal_optuna.alignment.files import CheckpointFiles
-from mordal_optuna.alignment.llava import PatchLlavaForConditionalGeneration
 from mordal_optuna.alignment.session import AlignmentSession, Machine
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answer
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import score
+from mordal_optuna.models.assemble import Vlm, assemble
+from mordal_optuna.models.export import ModelCard, export
+from mordal_optuna.models.llava import PatchLlavaForConditionalGeneration
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
-from mordal_optuna.resources import shipped
 from tests.families import random_encoder, random_llm
 
 import_lmms_eval()

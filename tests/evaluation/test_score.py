@@ -28,8 +28,8 @@ from tests.evaluation.seven import built, told
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.alignment.assemble import Vlm
     from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.models.assemble import Vlm
 
 
 def test_our_own_task_ignores_case_alone(scenes: Task) -> None:

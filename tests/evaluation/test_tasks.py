@@ -10,10 +10,10 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PilImage
 
 from mordal_optuna.config import TaskSettings
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.tasks import Task, build_task, nested_order, task_images
-from mordal_optuna.resources import shipped
 from tests.evaluation.seven import SEVEN, built, told
 
 if TYPE_CHECKING:

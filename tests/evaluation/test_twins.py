@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mordal_optuna.config import TaskSettings
+from mordal_optuna.config.shipped import shipped
 from mordal_optuna.evaluation.tasks import Task, build_task
-from mordal_optuna.resources import shipped
 from tests.evaluation.seven import SEVEN, built, told
 from tests.evaluation.test_upstream import shown
 

@@ -16,9 +16,9 @@ from mordal_optuna.replay.compare import (
     print_comparison,
     summary,
 )
+from mordal_optuna.replay.metrics import interval_of_mean
 from mordal_optuna.replay.run import replay
 from mordal_optuna.replay.synthetic import synthetic_grid
-from mordal_optuna.search.metrics import interval_of_mean
 
 
 def test_over_files_seeds_are_averaged_first() -> None:

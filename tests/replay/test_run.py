@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from scipy import stats
 
+from mordal_optuna.cli.replay import replay_one
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.errors import ConfigError, GridError
 from mordal_optuna.pool import Candidate
-from mordal_optuna.replay.command import replay_one
+from mordal_optuna.replay.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE
+from mordal_optuna.replay.grid import Grid
 from mordal_optuna.replay.run import METHODS, method_settings, replay
 from mordal_optuna.replay.synthetic import synthetic_grid
-from mordal_optuna.search.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE
-from mordal_optuna.search.grid import Grid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,11 +6,11 @@ import optuna
 import pytest
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.objective import Objective
 from mordal_optuna.replay.simulate import PlanSteering, Simulated, Simulation
 from mordal_optuna.search.plan import Wait
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
+from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, plan, search, table
 
 

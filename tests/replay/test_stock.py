@@ -5,7 +5,6 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from mordal_optuna.objective import Objective
 from mordal_optuna.replay.simulate import Simulation
 from mordal_optuna.replay.stock import (
     STOCK,
@@ -16,6 +15,7 @@ from mordal_optuna.replay.stock import (
 )
 from mordal_optuna.search.plan import Budget
 from mordal_optuna.search.ranking import Ranker
+from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, RUNGS, table, tree
 
 

@@ -14,7 +14,6 @@ from rich.console import Console
 from sqlalchemy import create_engine, text
 
 from mordal_optuna.errors import TrainingError
-from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting import figures, words
 from mordal_optuna.reporting.console import ConsoleProgress
@@ -23,7 +22,11 @@ from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
 from mordal_optuna.search.methods import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.result import (
+from mordal_optuna.search.sampler import CkaClusterSampler
+from mordal_optuna.search.standings import Standing
+from mordal_optuna.search.trials import trial_handles
+from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.result import (
     Challenger,
     Costs,
     FurtherScore,
@@ -31,9 +34,6 @@ from mordal_optuna.search.result import (
     StudyResult,
     read_result,
 )
-from mordal_optuna.search.sampler import CkaClusterSampler
-from mordal_optuna.search.standings import Standing
-from mordal_optuna.search.trials import trial_handles
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, Table, plan, search, table, tree
 
 if TYPE_CHECKING:

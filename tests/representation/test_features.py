@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mordal_optuna.alignment.assemble import assemble
+from mordal_optuna.models.assemble import assemble
 from mordal_optuna.progress import Silent
 from mordal_optuna.representation.features import llm_features, vision_features
 from tests import tiny

@@ -7,8 +7,8 @@ import pytest
 
 from mordal_optuna.config import RepresentationSettings
 from mordal_optuna.errors import SimilarityError
-from mordal_optuna.preparation import similarity_measure
 from mordal_optuna.representation.similarity import MutualKnn
+from mordal_optuna.workbench.comparison import similarity_measure
 
 
 def test_neighbours_in_common_by_hand() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
@@ -15,6 +14,7 @@ from mordal_optuna.search.methods import MordalPlan
 from mordal_optuna.search.plan import Finish
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
+from mordal_optuna.study.objective import Objective
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

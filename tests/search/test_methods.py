@@ -13,7 +13,6 @@ import pytest
 
 from mordal_optuna.config import Method, SearchSettings
 from mordal_optuna.errors import SearchError
-from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import cluster_pool
 from mordal_optuna.search.curves import Measurement
@@ -23,6 +22,7 @@ from mordal_optuna.search.plan import Budget, Finished, Job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import AdditiveRanker
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, RUNGS, search, table, tree
 
 if TYPE_CHECKING:

@@ -20,9 +20,8 @@ from optuna.samplers import GridSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import LastingOutageError, SearchError
-from mordal_optuna.objective import Objective
-from mordal_optuna.patience import Patience
 from mordal_optuna.pool import Candidate
+from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
 from mordal_optuna.search import marks
 from mordal_optuna.search.clusters import ClusterTree
@@ -32,6 +31,7 @@ from mordal_optuna.search.methods import MordalPlan
 from mordal_optuna.search.plan import Budget
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import ENCODERS, FULL, LLMS, Table, plan, search, table
 
 if TYPE_CHECKING:

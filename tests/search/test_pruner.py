@@ -5,11 +5,11 @@ from __future__ import annotations
 import optuna
 from optuna.samplers import TPESampler
 
-from mordal_optuna.objective import Objective
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
+from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, table
 
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
-from mordal_optuna.alignment.assemble import assemble
 from mordal_optuna.alignment.conversation import Conversations
 from mordal_optuna.alignment.sources import LlavaFile
 from mordal_optuna.config import LoraSettings
+from mordal_optuna.models.assemble import assemble
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
 from mordal_optuna.zoo.build import build, missing

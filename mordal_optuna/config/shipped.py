@@ -1,0 +1,25 @@
+"""The task and study files that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from mordal_optuna.errors import ConfigError
+
+
+def shipped(kind: Literal["tasks", "studies"]) -> Path:
+    """Folder of the shipped task YAMLs or study files.
+
+    A wheel carries them inside the package; a checkout has them beside it.
+
+    Raises:
+        ConfigError: if the installation lacks them.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / kind, package.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(
+        [f"{kind}: not found in {str(package)!r} or beside it; reinstall the package"]
+    )

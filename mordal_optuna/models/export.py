@@ -1,0 +1,162 @@
+"""The winner as a plain Hugging Face folder: LoRA merged, processor, template, model card."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from peft.tuners.lora import LoraLayer
+
+from mordal_optuna.errors import ModelError
+from mordal_optuna.models import llava
+from mordal_optuna.models.llava import PatchLlavaConfig, PatchLlavaForConditionalGeneration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from transformers import LlavaForConditionalGeneration
+
+    from mordal_optuna.models.assemble import Vlm
+    from mordal_optuna.pool import ModelSource
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model card says of a candidate.
+
+    Attributes:
+        vision_encoder: the encoder.
+        llm: the LLM.
+        samples: alignment samples it was trained on.
+        data: the alignment set, in words.
+        data_digest: of its content and order.
+        seed: of the run.
+        recipe: settings of the alignment by name.
+        scores: lines such as "57.5 ± 2.1 % on ai2d (3,088 documents), measured with exactly these
+            weights (1,536 samples)"; first what was measured with them, then projections.
+        versions: of the libraries that trained it.
+    """
+
+    vision_encoder: ModelSource
+    llm: ModelSource
+    samples: int
+    data: str
+    data_digest: str
+    seed: int
+    recipe: Mapping[str, object]
+    scores: Sequence[str] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
+    """Write a candidate as a folder that transformers loads without this package.
+
+    LoRA is merged into the live model, which cannot be trained on afterwards.
+
+    Args:
+        vlm: the candidate.
+        folder: new, or empty.
+        card: what its README says.
+
+    Returns:
+        What the folder needs beyond `LlavaForConditionalGeneration`, a sentence each; empty where
+        it needs nothing.
+
+    Raises:
+        ModelError: if the folder holds something already, or is a file.
+    """
+    check_folder(folder)
+    scratch = folder.with_name(f".{folder.name}-partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    merge(vlm)
+    needs = _needs(vlm)
+    if needs:
+        vlm.model.config.auto_map = {
+            "AutoConfig": f"llava.{PatchLlavaConfig.__name__}",
+            "AutoModelForImageTextToText": f"llava.{PatchLlavaForConditionalGeneration.__name__}",
+        }
+        shutil.copy(llava.__file__, scratch / "llava.py")
+    vlm.model.save_pretrained(scratch)
+    vlm.processor.save_pretrained(scratch)
+    (scratch / "README.md").write_text(_render(card, needs), encoding="utf-8")
+    if folder.exists():
+        folder.rmdir()
+    scratch.rename(folder)
+    return needs
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that an export can be written to a folder.
+
+    Raises:
+        ModelError: if it holds something already, or is none.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(str(folder), "is a file; an export needs a new or an empty folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise ModelError(str(folder), "is not empty; an export needs a new or an empty folder")
+
+
+def merge(vlm: Vlm) -> None:
+    """Fold LoRA and what can be folded of the head into the weights; drop what trained them.
+
+    The weights keep their dtype, so in bf16 what was folded in is rounded. A second call changes
+    nothing.
+
+    Args:
+        vlm: the candidate; it cannot be trained on afterwards.
+    """
+    model = vlm.model
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, LoraLayer):
+            layer.merge(safe_merge=True)
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    projector = model.model.multi_modal_projector
+    projector._forward_hooks.clear()
+    projector._forward_pre_hooks.clear()
+    projector.to(model.get_input_embeddings().weight.dtype)
+    if "peft_config" in vars(model):
+        del model.peft_config
+    _own_head(model)
+
+
+def _own_head(model: LlavaForConditionalGeneration) -> None:
+    """Tie the head as LLaVA does, or give it weights of its own."""
+    tied = model.lm_head.weight is model.get_input_embeddings().weight
+    if tied and hasattr(model.model.language_model, "embed_tokens"):
+        model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
+    elif tied:
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+
+
+def _needs(vlm: Vlm) -> list[str]:
+    if not isinstance(vlm.model, PatchLlavaForConditionalGeneration):
+        return []
+    config, needs = vlm.model.config, []
+    if config.register_tokens:
+        needs.append(f"{config.register_tokens} register tokens of the encoder are dropped")
+    if config.feature_map:
+        needs.append("the encoder's feature map is read as a sequence")
+    if config.vision_config.model_type == "timm_wrapper":
+        needs.append("the encoder is a timm model, so timm must be installed")
+    if config.logit_softcap:
+        needs.append(f"logits are capped at {config.logit_softcap}")
+    if config.logit_divisor != 1.0:
+        needs.append(f"logits are divided by {config.logit_divisor}")
+    return needs
+
+
+def _render(card: ModelCard, needs: list[str]) -> str:
+    # Markdown: nothing is to be escaped as in HTML.
+    environment = Environment(
+        loader=PackageLoader("mordal_optuna.models"),
+        autoescape=False,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("model_card.md.j2").render(card=card, needs=needs)

@@ -1,0 +1,173 @@
+"""Configurations, tokenizers, image processors and weights, from a hub id or a local folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPImageProcessor
+
+from mordal_optuna.errors import ModelError
+from mordal_optuna.models.families import llm_family, vision_family
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.image_processing_utils import BaseImageProcessor
+
+    from mordal_optuna.pool import ModelSource
+
+Precision = Literal["fp32", "bf16"]
+# `auto` is what transformers takes for an architecture: SDPA wherever it can.
+Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Raised by transformers for a missing folder, hub id, file, weight, package or a broken
+# configuration.
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError)
+
+
+def check_model(source: ModelSource, kind: Literal["vision_encoder", "llm"]) -> None:
+    """Whether a model is there and supported, without loading its weights.
+
+    Raises:
+        ModelError: if it is missing, broken, or of an architecture that is not supported.
+    """
+    config = load_config(source)
+    if kind == "llm":
+        llm_family(source.name, config)
+        load_tokenizer(source)
+    else:
+        vision_family(source.name, config)
+        load_image_processor(source)
+
+
+def load_config(source: ModelSource) -> PretrainedConfig:
+    """The model's configuration.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    try:
+        return AutoConfig.from_pretrained(
+            source.location,
+            revision=source.revision or "main",
+            trust_remote_code=source.trust_remote_code,
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelError(source.name, _reason(source, error)) from error
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The LLM's tokenizer; one without a pad token pads with eos (never attended, never trained).
+
+    Raises:
+        ModelError: if there is none, or it has no eos token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.location,
+            revision=source.revision or "main",
+            trust_remote_code=source.trust_remote_code,
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelError(source.name, _reason(source, error)) from error
+    if tokenizer.eos_token is None:
+        raise ModelError(source.name, "its tokenizer has no eos token; answers must end with one")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_image_processor(source: ModelSource) -> BaseImageProcessor:
+    """The encoder's image processor; timm's becomes one that can be saved beside a model.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    try:
+        processor = AutoImageProcessor.from_pretrained(
+            source.location,
+            revision=source.revision or "main",
+            trust_remote_code=source.trust_remote_code,
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelError(source.name, _reason(source, error)) from error
+    if type(processor).__name__ == "TimmWrapperImageProcessor":
+        return _from_timm(source.name, processor.data_config)
+    return processor
+
+
+def load_weights(
+    source: ModelSource,
+    loader: type,
+    precision: Precision,
+    device: torch.device,
+    *,
+    key_mapping: dict[str, str] | None = None,
+    attention: Attention = "auto",
+) -> PreTrainedModel:
+    """A checkpoint's model in the target dtype, straight on its device.
+
+    Raises:
+        ModelError: if it cannot be loaded or lacks weights.
+    """
+    chosen = {"attn_implementation": attention} if attention != "auto" else {}
+    try:
+        model, info = loader.from_pretrained(  # type: ignore[attr-defined]
+            source.location,
+            revision=source.revision or "main",
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=True,
+            dtype=DTYPES[precision],
+            device_map={"": device},
+            output_loading_info=True,
+            key_mapping=key_mapping,
+            **chosen,
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelError(source.name, _reason(source, error)) from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ModelError(
+            source.name,
+            f"its checkpoint lacks {len(missing)} weights, such as {missing[0]!r}; "
+            "they would be random",
+        )
+    return model
+
+
+def _from_timm(name: str, data: dict) -> BaseImageProcessor:
+    """Timm's transform for evaluation, as the CLIP processor that computes the same.
+
+    Raises:
+        ModelError: for a way to crop that CLIP's has no equal of.
+    """
+    from PIL.Image import Resampling
+
+    _, height, width = data["input_size"]
+    if data["crop_mode"] == "center":
+        if height != width:
+            raise ModelError(name, f"crops to {height} x {width} pixels; a square is supported")
+        side = int(height / data["crop_pct"])
+        size = {"shortest_edge": side}
+    elif data["crop_mode"] == "squash":
+        size = {"height": int(height / data["crop_pct"]), "width": int(width / data["crop_pct"])}
+    else:
+        raise ModelError(
+            name, f"has the crop mode {data['crop_mode']!r}; center and squash are supported"
+        )
+    return CLIPImageProcessor(
+        size=size,
+        crop_size={"height": height, "width": width},
+        resample=Resampling[data["interpolation"].upper()],
+        image_mean=list(data["mean"]),
+        image_std=list(data["std"]),
+    )
+
+
+def _reason(source: ModelSource, error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    first = text[0] if text else type(error).__name__
+    return (
+        f"cannot be loaded from {source.location!r} ({first}); it must be an existing local "
+        "folder or a hub id, with safetensors weights"
+    )

@@ -1,0 +1,89 @@
+"""Vision encoders that give an image's patches, and nothing else, whatever their family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mordal_optuna.models.families import vision_family
+from mordal_optuna.models.llava import give_patches
+from mordal_optuna.models.loading import (
+    Precision,
+    load_config,
+    load_image_processor,
+    load_weights,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from PIL.Image import Image
+    from transformers import PreTrainedModel
+    from transformers.image_processing_utils import BaseImageProcessor
+
+    from mordal_optuna.models.families import VisionFamily
+    from mordal_optuna.models.images import Picture
+    from mordal_optuna.pool import ModelSource
+
+
+@dataclass
+class Encoder:
+    """A vision encoder alone, with what belongs to it.
+
+    Attributes:
+        tower: frozen, in eval mode.
+        image_processor: makes its pixels.
+        family: what its architecture needs.
+    """
+
+    tower: PreTrainedModel
+    image_processor: BaseImageProcessor
+    family: VisionFamily
+
+    def pixels(self, images: list[Image]) -> torch.Tensor:
+        """Images as the encoder wants them: images x channels x height x width."""
+        values = self.image_processor(images=images, return_tensors="pt")["pixel_values"]
+        return values.to(dtype=self.tower.dtype)
+
+    def read(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """Image files, or encoded images, as pixels.
+
+        Raises:
+            DataError: if one cannot be decoded.
+        """
+        from mordal_optuna.models.images import open_image  # the only need of Pillow here
+
+        return self.pixels([open_image(picture) for picture in pictures])
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Patch features of the layer that alignment feeds on: images x patches x width."""
+        hidden = self.tower(pixels, output_hidden_states=True).hidden_states
+        layer = hidden[self.family.feature_layer]
+        return layer[:, 1:] if self.family.class_token else layer
+
+
+def load_encoder(source: ModelSource, precision: Precision, device: torch.device) -> Encoder:
+    """The vision tower of a checkpoint, frozen, in eval mode.
+
+    Raises:
+        ModelError: if it cannot be loaded, is not supported, or lacks weights.
+    """
+    family = vision_family(source.name, load_config(source))
+    tower = load_weights(
+        source,
+        family.tower_class(),
+        precision,
+        device,
+        key_mapping=dict(family.key_mapping) or None,
+    )
+    tower.requires_grad_(False)
+    if family.feature_map:
+        tower.config.hidden_size = family.width(tower)
+    give_patches(
+        tower,
+        layer=family.feature_layer,
+        registers=family.register_tokens(tower.config),
+        feature_map=family.feature_map,
+    )
+    return Encoder(tower.eval(), load_image_processor(source), family)

@@ -1,0 +1,1 @@
+"""Processes that share work: launched together or not, alive or not, and outages."""

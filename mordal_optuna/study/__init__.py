@@ -1,0 +1,1 @@
+"""A study in its database: trials, claims, workers and the result; loads no torch."""

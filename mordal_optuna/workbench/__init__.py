@@ -1,0 +1,1 @@
+"""What trains and scores candidates on this machine; loads torch."""

@@ -1,0 +1,250 @@
+"""Before the first trial: compare the models of a pool on the target task's images."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.metadata import version
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from mordal_optuna.alignment.checkpoint import model_identity
+from mordal_optuna.alignment.session import LIBRARIES, warm_up, with_projector
+from mordal_optuna.models.loading import load_config
+from mordal_optuna.representation.cache import Computed, ComputedStore, images_digest
+from mordal_optuna.representation.features import llm_features, vision_features
+from mordal_optuna.representation.similarity import Cka, MutualKnn
+from mordal_optuna.search.clusters import LEAST_CKA, cluster_pool
+from mordal_optuna.study.result import Representation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from PIL.Image import Image
+
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.session import Machine
+    from mordal_optuna.config import RepresentationSettings, StudySettings
+    from mordal_optuna.models.assemble import Vlm
+    from mordal_optuna.pool import ModelSource
+    from mordal_optuna.progress import Progress
+    from mordal_optuna.representation.similarity import SimilarityMeasure
+
+
+class Comparison:
+    """Two-step comparison: encoders by their features, LLMs by what they make of a medoid's.
+
+    Device-seconds are counted by part as they are spent.
+    """
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        *,
+        data: AlignmentSet,
+        images: Sequence[Image],
+        machine: Machine,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        """Compare the models of a study.
+
+        Args:
+            settings: the study.
+            data: warms up the projectors.
+            images: images of the target task, at least 4.
+            machine: where to compute.
+            folder: keeps features and warmed-up projectors.
+            progress: is told of bars and clusters.
+        """
+        self._settings = settings
+        self._pool = settings.models()
+        self._data = data
+        self._images = images
+        self._machine = machine
+        self._progress = progress
+        self._digest = images_digest(images)
+        self._store = ComputedStore(folder)
+        self._measure = similarity_measure(settings.representation, machine.device)
+        self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
+
+    def run(self) -> Representation:
+        """Features, CKA and clusters of the whole pool.
+
+        Raises:
+            ModelError: if a model cannot be loaded or joined to its partner.
+            SimilarityError: if features cannot be compared.
+        """
+        search = self._settings.search
+        vision = self._similarity(self._vision_features())
+        similarities: dict[str, np.ndarray] = {}
+
+        def llm_similarity(medoid: str) -> np.ndarray:
+            similarities[medoid] = self._similarity(self._llm_features(medoid))
+            return similarities[medoid]
+
+        tree = cluster_pool(
+            self._pool.encoder_names,
+            self._pool.llm_names,
+            vision,
+            llm_similarity,
+            vision_threshold=search.vision_threshold,
+            llm_threshold=search.llm_threshold,
+            linkage=search.linkage,
+            least=least_alike(self._settings.representation),
+        )
+        rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
+        return Representation(_rows(vision), rows, tree, dict(self._seconds))
+
+    def _vision_features(self) -> dict[str, np.ndarray]:
+        return {
+            source.name: self._features(
+                {"encoder": self._identity(source)}, partial(self._encode, source)
+            )
+            for source in self._pool.vision_encoders
+        }
+
+    def _encode(self, source: ModelSource) -> Computed:
+        start = perf_counter()
+        values = vision_features(
+            source,
+            self._images,
+            batch_size=self._settings.representation.batch_size,
+            precision=self._settings.alignment.precision,
+            device=self._machine.device,
+            progress=self._progress,
+            processes=self._machine.processes,
+        )
+        return Computed({"features": values}, {"features": self._since(start)})
+
+    def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
+        """Last hidden states of every LLM, fed with the medoid's embeddings."""
+        encoder = next(s for s in self._pool.vision_encoders if s.name == medoid)
+        recipe = self._settings.alignment.model_dump(
+            mode="json", exclude={"conversations", "images", "dataset", "lora"}
+        )
+        found = {}
+        for llm in self._pool.llms:
+            warmed: dict[str, object] = {
+                "encoder": self._identity(encoder),
+                "llm": self._identity(llm),
+                "recipe": recipe,
+                "warmup_samples": self._settings.representation.warmup_samples,
+                "data": self._data.digest,
+                "seed": self._settings.seed,
+            }
+            found[llm.name] = self._features(warmed, partial(self._feed, encoder, llm, warmed))
+        return found
+
+    def _feed(self, encoder: ModelSource, llm: ModelSource, warmed: dict[str, object]) -> Computed:
+        vlm, warm_seconds = self._warmed_up(encoder, llm, warmed)
+        start = perf_counter()
+        values = llm_features(
+            vlm,
+            self._images,
+            batch_size=self._settings.representation.batch_size,
+            device=self._machine.device,
+            progress=self._progress,
+            processes=self._machine.processes,
+        )
+        seconds = {"warmup": warm_seconds, "features": self._since(start)}
+        return Computed({"features": values}, seconds)
+
+    def _warmed_up(
+        self, encoder: ModelSource, llm: ModelSource, warmed: dict[str, object]
+    ) -> tuple[Vlm, float]:
+        """A candidate with a warmed-up projector, which a study on another task may have left."""
+        live: list[Vlm] = []
+
+        def compute() -> Computed:
+            start = perf_counter()
+            vlm = warm_up(
+                encoder,
+                llm,
+                settings=self._settings.alignment,
+                seed=self._settings.seed,
+                data=self._data,
+                samples=self._settings.representation.warmup_samples,
+                machine=self._machine,
+                progress=self._progress,
+            )
+            live.append(vlm)
+            projector = {name: p.detach().cpu().numpy() for name, p in vlm.trainable().items()}
+            return Computed(projector, {"warmup": self._since(start)})
+
+        found = self._kept({**warmed, "kept": "projector"}, compute)
+        vlm = next(iter(live), None) or with_projector(
+            encoder,
+            llm,
+            found.arrays,
+            settings=self._settings.alignment,
+            device=self._machine.device,
+        )
+        return vlm, found.seconds["warmup"]
+
+    def _features(
+        self, identity: dict[str, object], compute: Callable[[], Computed]
+    ) -> np.ndarray:
+        """Features of the task's images; their cost counts as this study's."""
+        batch_size = self._settings.representation.batch_size
+        shaped = {**identity, "images": self._digest, "batch_size": batch_size}
+        found = self._kept(shaped, compute)
+        for part, seconds in found.seconds.items():
+            self._seconds[part] += seconds
+        return found.arrays["features"]
+
+    def _kept(self, identity: dict[str, object], compute: Callable[[], Computed]) -> Computed:
+        """Arrays as they are found on disk, or computed and put there."""
+        shaped = {
+            **identity,
+            "precision": self._settings.alignment.precision,
+            "device": self._machine.device.type,
+            "libraries": {name: version(name) for name in LIBRARIES},
+        }
+        processes = self._machine.processes
+        # One process looks, so that all do the same; if it cannot, none goes on.
+        looked = processes.together(lambda: self._store.get(shaped) if processes.leads else None)
+        found = processes.told(looked)
+        if found is None:
+            found = made = compute()
+            processes.together(lambda: self._store.put(shaped, made) if processes.leads else None)
+        return found
+
+    def _since(self, start: float) -> float:
+        """Device-seconds: all processes wait for one another."""
+        return (perf_counter() - start) * self._machine.processes.world
+
+    def _identity(self, source: ModelSource) -> dict[str, str | None]:
+        return model_identity(source, load_config(source), self._machine.files)
+
+    def _similarity(self, features: dict[str, np.ndarray]) -> np.ndarray:
+        start = perf_counter()
+        matrix = self._measure(features)
+        self._seconds["similarity"] += self._since(start)
+        return matrix
+
+
+def similarity_measure(
+    settings: RepresentationSettings, device: torch.device
+) -> SimilarityMeasure:
+    """The measure a study file names."""
+    match settings.similarity:
+        case "mutual-knn":
+            return MutualKnn(device=device)
+        case "cka-biased":
+            return Cka("biased", device=device)
+        case "cka-minibatch":
+            return Cka("minibatch", device=device)
+        case "cka-debiased":
+            return Cka("debiased", device=device)
+
+
+def least_alike(settings: RepresentationSettings) -> float:
+    """How alike models must be by the measure to share a cluster where no threshold is set."""
+    return -1.0 if settings.similarity == "mutual-knn" else LEAST_CKA
+
+
+def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in matrix)

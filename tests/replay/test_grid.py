@@ -1,0 +1,147 @@
+"""Grid files: read whole, or refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mordal_optuna.errors import GridError
+from mordal_optuna.pool import Candidate
+from mordal_optuna.replay.grid import Grid, read_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def content() -> dict[str, Any]:
+    """Two encoders, two LLMs, two rungs."""
+    square = [[1.0, 0.5], [0.5, 1.0]]
+    return {
+        "task": "t",
+        "full_samples": 200,
+        "test_documents": 100,
+        "encoders": ["a", "b"],
+        "llms": ["x", "y"],
+        "vision_similarity": square,
+        "llm_similarity": {"a": square, "b": square},
+        "warmup_seconds": {"a|x": 1.0, "a|y": 1.0, "b|x": 1.0, "b|y": 1.0},
+        "curves": [
+            {
+                "encoder": encoder,
+                "llm": llm,
+                "samples": [100, 200],
+                "score": [0.3, 0.5],
+                "train_seconds": [10.0, 20.0],
+                "eval_seconds": [1.0, 3.0],
+            }
+            for encoder in "ab"
+            for llm in "xy"
+        ],
+    }
+
+
+def written(folder: Path, grid: dict[str, Any]) -> Path:
+    path = folder / "grid.json"
+    path.write_text(json.dumps(grid), encoding="utf-8")
+    return path
+
+
+def test_a_whole_file_gives_measurements_and_costs(tmp_path: Path) -> None:
+    grid = read_grid(written(tmp_path, content()))
+    found = grid.measurement(Candidate("a", "y"), 100)
+    assert (found.score, found.train_seconds, found.eval_seconds) == (0.3, 10.0, 1.0)
+    assert found.documents == 100
+    assert found.stderr == pytest.approx((0.3 * 0.7 / 100) ** 0.5)
+    assert grid.truth(Candidate("b", "x")) == 0.5
+    assert grid.grid_seconds == 4 * (20 + 3)
+    assert grid.full_run_seconds == 23
+    assert grid.seconds_per_sample(Candidate("a", "x")) == 0.1
+
+
+def test_measured_standard_errors_are_used_where_the_file_has_them(tmp_path: Path) -> None:
+    changed = content()
+    changed["curves"][0]["stderr"] = [0.01, 0.02]
+    grid = read_grid(written(tmp_path, changed))
+    assert grid.measurement(Candidate("a", "x"), 200).stderr == 0.02
+
+
+def test_notes_of_its_own_are_left_alone(tmp_path: Path) -> None:
+    assert read_grid(written(tmp_path, {**content(), "made_by": "us"})).task == "t"
+
+
+def drop_rung(grid: dict[str, Any]) -> None:
+    curve = grid["curves"][1]
+    for key in ("samples", "score", "train_seconds", "eval_seconds"):
+        curve[key] = curve[key][1:]
+
+
+def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """Sets a value at a place such as `curves.0.score`."""
+
+    def apply(grid: dict[str, Any]) -> None:
+        at: Any = grid
+        *parents, last = path.split(".")
+        for key in parents:
+            at = at[int(key)] if isinstance(at, list) else at[key]
+        at[last] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (drop_rung, r"the curve of a \+ y has no score at 100 samples"),
+        (change("curves.0.score", [0.3]), r"a \+ x has 2 samples and 1 score"),
+        (change("curves.0.eval_seconds", [1.0]), "2 samples and 1 eval_seconds"),
+        (change("curves.0.score", [0.3, 1.5]), r"curves.0.score.1: got 1.5; .* less than"),
+        (change("curves.0.score", [0.3, -0.1]), r"got -0.1; .*greater than"),
+        (change("curves.0.encoder", "clip"), "a curve names the encoder 'clip'; .* a, b"),
+        (change("curves.0.llm", "gpt"), "names the llm 'gpt'; the file lists x, y"),
+        (change("llm_similarity", {"c": []}), "llm_similarity names the encoder 'c'"),
+        (change("warmup_seconds", {"a|z": 1.0}), "warmup_seconds names the llm 'z'"),
+        (change("warmup_seconds", {"ax": 1.0}), "keys are 'encoder|llm'"),
+        (change("vision_similarity", [[1.0]]), "vision_similarity .* must be 2 x 2"),
+        (change("curves.0.samples", [200, 100]), "must ascend"),
+        (change("curves.0.samples", [100, 300]), "must end at full_samples, 200"),
+        (change("curves.0.train_seconds", [20.0, 10.0]), "train_seconds that fall"),
+        (change("encoders", ["a", "a"]), "encoders lists 'a' twice"),
+        (lambda grid: grid["curves"].pop(), r"b \+ y has no curve"),
+        (lambda grid: grid["curves"].append(grid["curves"][0]), r"a \+ x has two curves"),
+        (lambda grid: grid.pop("task"), "task is missing"),
+    ],
+)
+def test_a_broken_file_is_refused_in_one_sentence(
+    tmp_path: Path, break_it: Callable[[dict[str, Any]], None], sentence: str
+) -> None:
+    grid = content()
+    break_it(grid)
+    with pytest.raises(GridError, match=sentence) as caught:
+        read_grid(written(tmp_path, grid))
+    assert "\n" not in str(caught.value)
+    assert "grid.json" in str(caught.value)
+
+
+def test_a_missing_file_and_what_is_no_json_are_named(tmp_path: Path) -> None:
+    with pytest.raises(GridError, match="does not exist"):
+        read_grid(tmp_path / "none.json")
+    path = tmp_path / "broken.json"
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(GridError, match="not valid JSON"):
+        read_grid(path)
+
+
+def test_what_a_search_asks_for_and_the_file_lacks_is_an_error() -> None:
+    changed = content()
+    changed["llm_similarity"].pop("b")
+    changed["warmup_seconds"].pop("b|y")
+    grid = Grid.model_validate(changed)
+    with pytest.raises(GridError, match=r"a \+ x at 50 samples was asked for; .* 100, 200"):
+        grid.measurement(Candidate("a", "x"), 50)
+    with pytest.raises(GridError, match="fed by 'b' was asked for; the file has a"):
+        grid.similarity_of_llms("b")
+    with pytest.raises(GridError, match=r"no 'b\|y'"):
+        grid.warmup(Candidate("b", "y"))

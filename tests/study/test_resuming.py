@@ -1,0 +1,178 @@
+"""Whether a study may go on: nothing binds it before it has spent something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from mordal_optuna.config import parse_study
+from mordal_optuna.driver import open_study
+from mordal_optuna.errors import InputsChangedError, StudyMismatchError
+from mordal_optuna.inputs.watch import Change, Inputs
+from mordal_optuna.progress import Silent
+from mordal_optuna.search.history import PAIR, RUNGS
+from mordal_optuna.study.result import CONFIG, REPRESENTATION
+from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_way_on
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optuna import Study
+
+    from mordal_optuna.config import StudySettings
+
+NOW = Inputs(
+    {"data": {"a": "1"}, "llm:llama-t": {"weights": "2"}, "task:mordal_scenes": {"x": "3"}}
+)
+OTHER = Inputs({**NOW.parts, "llm:llama-t": {"weights": "9"}})
+
+
+class Notes(Silent):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.told.append(text)
+
+
+@pytest.fixture
+def content(study_content: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A study whose models need not be there."""
+    return study_content | {"storage": f"sqlite:///{tmp_path / 'shared.db'}"}
+
+
+def settings_of(content: dict[str, Any], **changes: Any) -> StudySettings:
+    return parse_study({**content, **changes})
+
+
+def corrected(content: dict[str, Any]) -> StudySettings:
+    return settings_of(content, alignment={**content["alignment"], "batch_size": 16})
+
+
+def spend(study: Study, *rungs: tuple[str, str, int]) -> None:
+    """Store trials that scored a rung each; a failed one without."""
+    for encoder, llm, samples in rungs or (("clip-t", "llama-t", 0),):
+        details = {str(samples): {"stderr": 0.1, "train_seconds": 1.0, "eval_seconds": 1.0}}
+        study.add_trial(
+            create_trial(
+                state=TrialState.PRUNED if samples else TrialState.FAIL,
+                intermediate_values={samples: 0.5} if samples else {},
+                user_attrs={PAIR: [encoder, llm], **({RUNGS: details} if samples else {})},
+            )
+        )
+
+
+def test_a_study_that_has_spent_nothing_takes_a_corrected_file(content: dict[str, Any]) -> None:
+    """Opened, refused before anything ran, or even begun: the newest file and inputs count."""
+    study = open_study(settings_of(content))
+    assert CONFIG not in study.user_attrs
+    begin(study, settings_of(content), NOW, Silent())
+    begin(open_study(corrected(content)), corrected(content), OTHER, Silent())
+    spend(study)
+    begin(open_study(corrected(content)), corrected(content), OTHER, Silent())
+    with pytest.raises(StudyMismatchError):
+        open_study(settings_of(content))
+
+
+def test_one_stored_at_creation_by_an_older_version_binds_nothing(content: dict[str, Any]) -> None:
+    study = open_study(settings_of(content))
+    study.set_user_attr(CONFIG, settings_of(content).fingerprint())
+    begin(open_study(corrected(content)), corrected(content), NOW, Silent())
+
+
+@pytest.mark.parametrize("spent", ["trial", "comparison"])
+def test_one_that_has_spent_something_is_bound(content: dict[str, Any], spent: str) -> None:
+    """To its configuration, told key by key, and to its inputs, told by name."""
+    study = open_study(settings_of(content))
+    begin(study, settings_of(content), NOW, Silent())
+    if spent == "trial":
+        spend(study)
+    else:
+        study.set_user_attr(REPRESENTATION, {"any": 1})
+    begin(open_study(settings_of(content)), settings_of(content), NOW, Silent())
+    with pytest.raises(StudyMismatchError) as mismatch:
+        open_study(corrected(content))
+    assert mismatch.value.differences == ["alignment.batch_size: 8 stored, 16 given"]
+    assert "`--as NAME`" in str(mismatch.value)
+    with pytest.raises(InputsChangedError) as changed:
+        begin(study, settings_of(content), OTHER, Silent())
+    assert changed.value.changes == (Change("llm:llama-t", "weights"),)
+
+
+def test_two_studies_in_one_database_are_bound_each_to_its_own(content: dict[str, Any]) -> None:
+    first, second = settings_of(content), settings_of(content, study="other", seed=3)
+    for settings, inputs in ((first, NOW), (second, OTHER)):
+        study = open_study(settings)
+        begin(study, settings, inputs, Silent())
+        spend(study)
+    begin(open_study(first), first, NOW, Silent())
+    begin(open_study(second), second, OTHER, Silent())
+    with pytest.raises(StudyMismatchError, match="seed: 3 stored, 0 given"):
+        open_study(settings_of(content, study="other"))
+
+
+def test_a_study_that_an_older_version_began_is_bound_from_now_on(content: dict[str, Any]) -> None:
+    """It is said, since nobody knows what has changed until now."""
+    settings, notes = settings_of(content), Notes()
+    study = open_study(settings)
+    study.set_user_attr(CONFIG, settings.fingerprint())
+    spend(study)
+    begin(study, settings, NOW, notes)
+    assert "stored no digests" in notes.told[0]
+    with pytest.raises(InputsChangedError):
+        begin(study, settings, OTHER, notes)
+
+
+def test_only_what_a_candidate_was_made_of_keeps_it_from_export(content: dict[str, Any]) -> None:
+    settings = settings_of(content)
+    study = open_study(settings)
+    begin(study, settings, NOW, Silent())
+    mine, others = settings.models().candidates[:2]
+    assert (mine.llm, others.llm) == ("llama-t", "mistral-t")
+    with pytest.raises(InputsChangedError, match="the weights of llama-t"):
+        check_candidate(study, settings, OTHER, mine)
+    check_candidate(study, settings, OTHER, others)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([Change("llm:llama-t", "chat template")], "reusing 1 of 4 rungs"),
+        ([Change("vision_encoder:clip-t", "weights")], "reusing 1 of 4 rungs"),
+        ([Change("data", "images")], "reusing 0 of 4 rungs"),
+        ([Change("data", "images"), Change("task:mordal_scenes", "prompt")], "reusing 0 of 4"),
+        (
+            [Change("task:mordal_scenes", "prompt")],
+            "reusing the checkpoints of 3 of 4 rungs, which are only scored again on mordal_sc",
+        ),
+        ([Change("task:scienceqa_img", "prompt")], "reusing 3 of 4 rungs"),
+    ],
+)
+def test_the_way_on_counts_what_is_reused(
+    content: dict[str, Any], changes: list[Change], words: str
+) -> None:
+    """Rungs whose encoder, LLM and data are the same and whose checkpoint is still kept."""
+    settings = settings_of(content)
+    study = open_study(settings)
+    for pair, samples in ((("clip-t", "llama-t"), 8), (("clip-t", "llama-t"), 16)):
+        spend(study, (*pair, samples))
+    spend(study, ("clip-t", "mistral-t", 8), ("dinov2-t", "llama-t", 8))
+
+    found = InputsChangedError("tiny", changes)
+    error = with_way_on(found, study, settings, lambda _: [8])  # that at 16 was deleted
+    assert words in str(error)
+    assert "`--as tiny-2`" in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_free_name_is_one_that_no_study_has(content: dict[str, Any]) -> None:
+    for name, free in (("tiny", "tiny-2"), ("tiny-2", "tiny-3"), ("TINY-3", "TINY-4")):
+        settings = settings_of(content, study=name)
+        assert free_name(settings) == free
+        open_study(settings)
+    assert free_name(settings_of(content)) == "tiny-4"

@@ -1,0 +1,168 @@
+"""Measuring a candidate: which documents at which rung, all tasks in one pass, nothing twice."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.session import AlignmentSession
+from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.config import parse_study
+from mordal_optuna.errors import LeaseLostError, TaskError
+from mordal_optuna.evaluation import model as evaluation_model
+from mordal_optuna.pool import Candidate
+from mordal_optuna.processes.guard import Token
+from mordal_optuna.progress import Silent
+from mordal_optuna.search.history import measurement_attributes
+from mordal_optuna.study.claims import ClaimStore
+from mordal_optuna.workbench.workbench import open_workbench
+from tests.evaluation.seven import SEVEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mordal_optuna.search.curves import Measurement
+
+PAIR = Candidate("clip-t", "llama-t")
+
+
+@pytest.fixture
+def content(study_content: dict[str, Any]) -> dict[str, Any]:
+    """The first rung on 6 of 16 documents; the further task scored at all rungs."""
+    task = study_content["task"] | {"early_documents": [{"below": 0.2, "documents": 6}]}
+    return study_content | {"task": task, "also_score_at": "rungs"}
+
+
+def measured(content: dict[str, Any], *rungs: int) -> list[Measurement]:
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    bench = open_workbench(settings, Silent())
+    return [bench.measure(PAIR, samples) for samples in rungs]
+
+
+def test_early_rungs_are_scored_on_fewer_documents(content: dict[str, Any]) -> None:
+    """And the search is told of their number and of the larger noise that comes with it."""
+    early, late = measured(content, 8, 16)
+    assert (early.documents, late.documents) == (6, 16)
+    assert early.log_noise >= (0.5 / 6) / 1.0
+    assert early.nll is not None
+    assert (late.nll_stderr or 0) > 0
+
+
+def test_all_tasks_are_scored_in_one_pass_for_other_studies_to_find(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study on the second task, in the same database, neither trains nor answers anything."""
+    passes: list[set[str]] = []
+    answer = evaluation_model.MordalVLM.generate_until
+
+    def noted(self: Any, requests: list[Any]) -> list[Any]:
+        passes.append({str(request.args[4]) for request in requests})
+        return answer(self, requests)
+
+    monkeypatch.setattr(evaluation_model.MordalVLM, "generate_until", noted)
+    first = measured(content, 8)[0]
+    assert passes == [{"mordal_scenes", "scienceqa_img"}]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(AlignmentSession, "advance", refuse)
+    other = content | {"study": "other", "task": content["also_score"][0], "also_score": []}
+    (found,) = measured(other, 8)
+    assert len(passes) == 1
+    assert found.documents == 8
+    assert found.nll is not None
+    again = measured(content, 8)[0]
+    assert (again.train_spent, again.eval_spent) == (0.0, 0.0)
+    assert replace(again, train_spent=first.train_spent, eval_spent=first.eval_spent) == first
+
+
+def test_only_the_winner_is_scored_on_further_tasks_by_default(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    answer = evaluation_model.MordalVLM.generate_until
+
+    def noted(self: Any, requests: list[Any]) -> list[Any]:
+        passes.append(len(requests))
+        return answer(self, requests)
+
+    monkeypatch.setattr(evaluation_model.MordalVLM, "generate_until", noted)
+    measured(content | {"also_score_at": "winner"}, 8)
+    assert passes == [6]
+
+
+def test_what_is_trained_under_a_claim_is_written_in_its_name(content: dict[str, Any]) -> None:
+    """And not at all once another worker has the candidate."""
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    claims = ClaimStore(settings.storage_url(), settings.study, identity="this one")
+    bench = open_workbench(settings, Silent(), claims)
+    files = CheckpointFiles(settings.checkpoint_folder())
+    with claims.hold(PAIR, 7):
+        bench.measure(PAIR, 8)
+        (run,) = files.runs()
+        assert files.manifest(run, 8).token == Token("this one", 7)
+        claims.release(PAIR)  # as another worker does that thinks this one dead
+        with pytest.raises(LeaseLostError):
+            bench.measure(PAIR, 16)
+    assert files.rungs(run) == [8]
+
+
+def test_more_early_documents_than_there_are_is_refused_at_start(content: dict[str, Any]) -> None:
+    content["task"]["early_documents"] = [{"below": 0.2, "documents": 17}]
+    with pytest.raises(TaskError, match="17 documents asked for; it is scored on 16"):
+        measured(content)
+
+
+def test_answers_that_had_to_be_drawn_are_told_to_the_study(
+    study_content: dict[str, Any], tmp_path: Path
+) -> None:
+    """MMMU's; a model that was hardly trained writes no letters."""
+    data = SEVEN["mmmu_val"][0](tmp_path / "mmmu")
+    task = {"name": "mmmu_val", "data": str(data)}
+    (found,) = measured(study_content | {"task": task, "also_score": []}, 8)
+    assert found.guessed
+    assert measurement_attributes(found)["guessed"] == found.guessed
+    (scenes,) = measured(study_content | {"study": "b", "also_score": []}, 8)
+    assert "guessed" not in measurement_attributes(scenes)
+
+
+def test_training_that_an_outage_broke_off_begins_anew_from_its_checkpoint(
+    study_content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a cool-down: its weights are not what the trunk goes on from."""
+    recipe = study_content["alignment"] | {"schedule": "cooldown", "cooldown": 0.5}
+    digests = []
+    for name, fails_at in (("undisturbed", None), ("broken off", 24)):
+        content = study_content | {"workdir": str(tmp_path / name), "alignment": recipe}
+        settings = parse_study(content | {"also_score": []})
+        settings.workdir.mkdir(parents=True)
+        bench = open_workbench(settings, Silent())
+        if fails_at:
+            with monkeypatch.context() as patch:
+                patch.setattr(Trainer, "_gradients", failing_at(fails_at))
+                with pytest.raises(OSError, match="input/output error"):
+                    bench.measure(PAIR, 32)
+        bench.measure(PAIR, 32)
+        files = CheckpointFiles(settings.checkpoint_folder())
+        digests.append(files.manifest(files.runs()[0], 32).digest)
+    assert digests[0] == digests[1]
+
+
+def failing_at(samples: int) -> Callable[..., Any]:
+    """Gradients up to a position, where the disk fails."""
+    gradients = Trainer._gradients
+
+    def failing(self: Trainer, *given: Any) -> Any:
+        if self.samples == samples:
+            raise OSError(errno.EIO, "input/output error")
+        return gradients(self, *given)
+
+    return failing

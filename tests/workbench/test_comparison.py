@@ -1,0 +1,67 @@
+"""The comparison of a pool: what one task's has computed, another's uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from mordal_optuna.alignment.session import Machine
+from mordal_optuna.config import RepresentationSettings, parse_study
+from mordal_optuna.progress import Silent
+from mordal_optuna.workbench import comparison as preparation
+from mordal_optuna.workbench.comparison import Comparison, least_alike
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.study.result import Representation
+
+
+def test_the_least_likeness_is_one_of_cka() -> None:
+    for measure, least in (("cka-debiased", 0.7), ("cka-biased", 0.7), ("mutual-knn", -1.0)):
+        assert least_alike(RepresentationSettings(similarity=measure)) == least  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_projectors_are_warmed_up_once_for_all_tasks(
+    study_content: dict[str, Any],
+    data: AlignmentSet,
+    cpu: torch.device,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second task's images give what they would alone, at the same cost on the bill."""
+    study_content["search"]["vision_threshold"] = 1.0  # both encoders are medoids
+    settings = parse_study(study_content)
+    warm_up, warmed = preparation.warm_up, []
+
+    def counted(*parts: Any, **options: Any) -> Any:
+        warmed.append(parts)
+        return warm_up(*parts, **options)
+
+    monkeypatch.setattr(preparation, "warm_up", counted)
+
+    def compared(colours: str, folder: str) -> Representation:
+        return Comparison(
+            settings,
+            data=data,
+            images=[Image.new("RGB", (32, 32), colour) for colour in colours.split()],
+            machine=Machine(cpu),
+            folder=tmp_path / folder,
+            progress=Silent(),
+        ).run()
+
+    first = compared("red green blue white", "shared")
+    assert len(warmed) == 4
+    second = compared("black yellow navy pink gray", "shared")
+    assert len(warmed) == 4
+    alone = compared("black yellow navy pink gray", "own")
+    assert len(warmed) == 8
+    assert second.llm_similarity == alone.llm_similarity
+    assert second.llm_similarity != first.llm_similarity
+    assert second.seconds["warmup"] == pytest.approx(first.seconds["warmup"])
