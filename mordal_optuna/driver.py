@@ -27,24 +27,29 @@ from mordal_optuna.errors import (
 )
 from mordal_optuna.processes.launch import launched
 from mordal_optuna.progress import Silent
+from mordal_optuna.search.attributes import (
+    FULL_SAMPLES,
+    FURTHER_SCORES,
+    IDENTITY,
+    REPRESENTATION,
+    STOPPED_BECAUSE,
+)
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.methods import COMPARING, build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.leases import LEASE_SECONDS
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import (
-    FURTHER_SCORES,
-    REPRESENTATION,
     Representation,
     StudyResult,
     read_result,
     store_representation,
     stored_representation,
 )
-from mordal_optuna.study.resuming import FULL_SAMPLES, begin, configured, with_way_on
+from mordal_optuna.study.resuming import begin, configured, with_way_on
 from mordal_optuna.study.runs import alone_on
 from mordal_optuna.study.warnings import doubts_before, store_facts
 from mordal_optuna.study.worker import Worker
@@ -59,9 +64,6 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.workbench.workbench import Workbench
-
-# User attributes of a study.
-IDENTITY = "mordal:identity"
 
 
 def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
@@ -87,7 +89,7 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         elif launched() > 1:
             from mordal_optuna.workbench.workbench import join_processes
 
-            join_processes(settings)[1].told(None)
+            join_processes(settings)[1].broadcast(None)
         return stored_result(study, settings)
 
 
@@ -103,7 +105,7 @@ def follow_study(settings: StudySettings) -> None:
     from mordal_optuna.workbench.workbench import join_processes, open_workbench
 
     # As the leading process has them, which alone knows what the study began with.
-    given: StudySettings | None = join_processes(settings)[1].told(None)
+    given: StudySettings | None = join_processes(settings)[1].broadcast(None)
     if given:
         open_workbench(given, Silent()).follow()
 
@@ -289,7 +291,7 @@ def open_bench(
     from mordal_optuna.workbench.workbench import join_processes, open_workbench
 
     if launched() > 1:
-        join_processes(settings)[1].told(settings)
+        join_processes(settings)[1].broadcast(settings)
     return open_workbench(settings, progress, claims)
 
 

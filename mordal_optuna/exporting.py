@@ -26,7 +26,8 @@ from mordal_optuna.driver import (
 )
 from mordal_optuna.errors import MordalError, SearchError
 from mordal_optuna.reporting import words
-from mordal_optuna.study.result import FURTHER_SCORES, FurtherScore
+from mordal_optuna.search.attributes import FURTHER_SCORES
+from mordal_optuna.study.result import FurtherScore
 from mordal_optuna.study.resuming import check_candidate
 from mordal_optuna.study.runs import alone_on
 

@@ -22,7 +22,7 @@ from mordal_optuna.driver import run_study
 from mordal_optuna.errors import InputsChangedError, TaskError
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import FAILURE, RUNGS
+from mordal_optuna.search.attributes import FAILURE, RUNGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

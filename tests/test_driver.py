@@ -33,10 +33,9 @@ from mordal_optuna.evaluation.score import score
 from mordal_optuna.inputs.watch import Inputs
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import FAILURE, PAIR, read_history
-from mordal_optuna.search.sampler import STOPPED_BECAUSE
-from mordal_optuna.study.result import CONFIG
-from mordal_optuna.study.resuming import FULL_SAMPLES, begin, configured
+from mordal_optuna.search.attributes import CONFIG, FAILURE, FULL_SAMPLES, PAIR, STOPPED_BECAUSE
+from mordal_optuna.search.history import read_history
+from mordal_optuna.study.resuming import begin, configured
 from mordal_optuna.study.runs import alone_on
 from mordal_optuna.zoo.datasets import write_alignment
 

@@ -28,12 +28,11 @@ from mordal_optuna.evaluation.score import Score, score
 from mordal_optuna.exporting import card_lines, export_candidate, seconds_to
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
+from mordal_optuna.search.attributes import FULL_SAMPLES, RUNGS, STOPPED_BECAUSE
+from mordal_optuna.search.attributes import PAIR as PAIR_KEY
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.history import PAIR as PAIR_KEY
-from mordal_optuna.search.history import RUNGS, measurement_attributes
+from mordal_optuna.search.history import measurement_attributes
 from mordal_optuna.search.ranking import Estimate
-from mordal_optuna.search.sampler import STOPPED_BECAUSE
-from mordal_optuna.study.resuming import FULL_SAMPLES
 from mordal_optuna.study.runs import alone_on
 from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
 from mordal_optuna.workbench.workbench import open_workbench

@@ -21,7 +21,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import LeaseLostError, TrainingError
-from mordal_optuna.search.history import FAILURE, RUNGS, candidate_of
+from mordal_optuna.search.attributes import FAILURE, RUNGS
+from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.plan import Finished, Job, next_job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history

@@ -12,9 +12,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mordal_optuna.search.history import RUNGS, candidate_of
+from mordal_optuna.search.attributes import RUNGS, STOPPED_BECAUSE
+from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.objective import Objective
 from tests.replay_worker import GRID, STUDY, grid_search_plan

@@ -209,7 +209,7 @@ class AlignmentSession:
         start = perf_counter()
         identity = self._identity
         run = run_address(identity)
-        together = self._machine.processes.together
+        together = self._machine.processes.run_on_all
         trainer = self._trainer or together(lambda: self._open(run))
         if self._samples < samples:
             together(lambda: self._catch_up(trainer, run, samples, progress))
@@ -263,7 +263,7 @@ class AlignmentSession:
             CheckpointError: if there is no readable checkpoint.
         """
         run = run_address(self._identity)
-        together = self._machine.processes.together
+        together = self._machine.processes.run_on_all
         found = together(lambda: self._latest(run, len(self._data), progress))
         if found is None:
             name = f"{self._encoder.name} + {self._llm.name}"
@@ -343,7 +343,7 @@ class AlignmentSession:
         scored: Mapping[str, torch.Tensor],
         guard: Guard | None,
     ) -> None:
-        if not self._machine.processes.leads:
+        if not self._machine.processes.is_main:
             return
         if self._check:
             self._check(self._samples)

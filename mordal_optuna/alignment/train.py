@@ -168,7 +168,7 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        self._processes.together(lambda: self._check(until))
+        self._processes.run_on_all(lambda: self._check(until))
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
         shares = self._batches.shares(self.samples, until)
@@ -279,7 +279,7 @@ class Trainer:
             # Alone, all is known without asking the device, which would wait for it.
             if self._world > 1:
                 if float(failed):
-                    self._processes.agree(failure)
+                    self._processes.raise_any(failure)
                 fitted = not float(unfitted)
             if fitted:
                 break
@@ -378,7 +378,7 @@ class Trainer:
 
     def _look_at_claim(self, guard: Guard | None) -> None:
         """Stop on all processes, between two steps, if the claim is known to be lost."""
-        failure = self._processes.told(guard.failure if guard else None)
+        failure = self._processes.broadcast(guard.failure if guard else None)
         if failure:
             raise failure
 

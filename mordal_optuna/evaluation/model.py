@@ -146,8 +146,8 @@ class MordalVLM(lmms):
             EvaluationError: naming the task and the document that could not be answered.
         """
         asked = [_Question.of(request) for request in requests]
-        self._processes.told(asked)
-        return self._answer_together(asked, [request.args[1] for request in requests])
+        self._processes.broadcast(asked)
+        return self._answer_share(asked, [request.args[1] for request in requests])
 
     def follow(self) -> None:
         """Answer this process's share of what the leading one is asked, until it dismisses.
@@ -157,12 +157,12 @@ class MordalVLM(lmms):
         """
         failure: MordalError | None = None
         while True:
-            asked: list[_Question] | None = self._processes.told(None)
+            asked: list[_Question] | None = self._processes.broadcast(None)
             if asked is None:
                 break
             try:
                 readers = [self._tasks[q.task].live.doc_to_messages for q in asked]
-                self._answer_together(asked, readers)
+                self._answer_share(asked, readers)
             except MordalError as error:
                 failure = error  # raised once the leading process has let go
         if failure:
@@ -170,12 +170,12 @@ class MordalVLM(lmms):
 
     def dismiss(self) -> None:
         """Let the processes that follow go on with other work."""
-        self._processes.told(None)
+        self._processes.broadcast(None)
 
-    def _answer_together(
+    def _answer_share(
         self, asked: list[_Question], readers: Sequence[Reader]
     ) -> list[GenerationResult]:
-        own = range(self._processes.rank, len(asked), self._processes.world)
+        own = range(self._processes.rank, len(asked), self._processes.world_size)
         if any(isinstance(module, FSDPModule) for module in self.model.modules()):
             own = range(len(asked))  # its layers are gathered from all, so all go in step
         replies: dict[int, _Reply] = {}
@@ -188,8 +188,8 @@ class MordalVLM(lmms):
                     spent = perf_counter() - start
                     self.seconds[task] = self.seconds.get(task, 0.0) + spent
 
-        self._processes.together(answer)
-        for share in self._processes.gathered(replies):
+        self._processes.run_on_all(answer)
+        for share in self._processes.gather(replies):
             replies.update(share)
         for index, question in enumerate(asked):
             reply, key = replies[index], (question.task, question.document)

@@ -119,7 +119,7 @@ def score(
 
     together = processes or Processes()
     wrapped = MordalVLM.from_live(model, processor, tasks=tasks, processes=together)
-    if not together.leads:
+    if not together.is_main:
         wrapped.follow()
         return None
     names = ", ".join(task.name for task in tasks)

@@ -61,32 +61,32 @@ class Processes:
         return int(distributed.get_rank(self._group)) if self._group else 0
 
     @property
-    def world(self) -> int:
+    def world_size(self) -> int:
         """How many there are."""
         return int(distributed.get_world_size(self._group)) if self._group else 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process talks to the storage."""
         return self.rank == 0
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """The leader's value, on every process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         held = [value]
         distributed.broadcast_object_list(held, src=0, group=self._group)
         return held[0]
 
-    def gathered(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """Every process's value, by rank, on every process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
-        held: list[Any] = [None] * self.world
+        held: list[Any] = [None] * self.world_size
         distributed.all_gather_object(held, value, group=self._group)
         return held
 
-    def together(self, work: Callable[[], T]) -> T:
+    def run_on_all(self, work: Callable[[], T]) -> T:
         """Do a piece of work that every process does.
 
         Args:
@@ -97,7 +97,7 @@ class Processes:
             InfrastructureError: for an outage, which would not be known without its cause.
             ProcessError: for an error of another kind on another process.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return work()
         found: T | None = None
         failure: Exception | None = None
@@ -105,21 +105,21 @@ class Processes:
             found = work()
         except Exception as error:  # noqa: BLE001 - raised below, once all others know of it
             failure = error
-        self.agree(failure)
+        self.raise_any(failure)
         return found  # type: ignore[return-value]
 
-    def agree(self, failure: Exception | None) -> None:
+    def raise_any(self, failure: Exception | None) -> None:
         """Raise on all processes where one has failed.
 
         Args:
             failure: this process's own.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             if failure:
                 raise failure
             return
         own = _local(failure)
-        found = [_named(rank, e) for rank, e in enumerate(self.gathered(own))]
+        found = [_named(rank, e) for rank, e in enumerate(self.gather(own))]
         if failure is not None and isinstance(own, str):
             raise failure  # a fault of the program: its own trace tells most
         first = next((error for error in found if error), None)

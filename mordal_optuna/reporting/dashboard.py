@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
 from mordal_optuna.reporting import figures, words
-from mordal_optuna.search.history import FAILURE, INTERRUPTED, candidate_of
+from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, NOTED
+from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.trials import trial_handles
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from mordal_optuna.study.result import StudyResult
 
 
-# User attribute of a study: trials below this number have their note.
-_NOTED = "mordal:noted"
 # How a trial ended, in words; a value tells best trials apart, so only comparable ones have one.
 _END = {
     TrialState.COMPLETE: "Measured at the highest rung of the search; its value is that score.",
@@ -104,7 +103,7 @@ def _note_trials(study: Study, result: StudyResult) -> None:
     """
     from optuna_dashboard import save_note
 
-    noted = study.user_attrs.get(_NOTED, 0)
+    noted = study.user_attrs.get(NOTED, 0)
     trials = study.get_trials(deepcopy=False)
     new = [
         trial
@@ -117,7 +116,7 @@ def _note_trials(study: Study, result: StudyResult) -> None:
         if text:
             save_note(handle, text)
     running = [trial.number for trial in trials if not trial.state.is_finished()]
-    study.set_user_attr(_NOTED, min(running, default=len(trials)))
+    study.set_user_attr(NOTED, min(running, default=len(trials)))
 
 
 def _trial_note(trial: FrozenTrial, result: StudyResult) -> str | None:

@@ -110,13 +110,13 @@ def _in_batches(
     def compute() -> dict[int, np.ndarray]:
         own = {}
         with torch.inference_mode(), progress.track(title, len(images)) as advance:
-            for start in starts[team.rank :: team.world]:
+            for start in starts[team.rank :: team.world_size]:
                 batch = list(images[start : start + batch_size])
                 own[start] = encode(batch).cpu().numpy()
-                advance(len(batch) * team.world)
+                advance(len(batch) * team.world_size)
         return own
 
     parts: dict[int, np.ndarray] = {}
-    for share in team.gathered(team.together(compute)):
+    for share in team.gather(team.run_on_all(compute)):
         parts.update(share)
     return np.concatenate([parts[start] for start in starts])

@@ -21,6 +21,17 @@ from optuna.trial import TrialState
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.liveness import has_ended
+from mordal_optuna.search.attributes import (
+    ANSWERS,
+    CONTINUES,
+    FAILURE,
+    INTERRUPTED,
+    LOST_SECONDS,
+    PAIR,
+    RETRY,
+    RUNGS,
+    STOOD_BACK,
+)
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.marks import mark_of
 
@@ -36,25 +47,6 @@ LLM = "llm"
 VISION_ENCODER_INDEX = "vision_encoder_index"
 LLM_INDEX = "llm_index"
 _PAIR_PARAMETERS = frozenset((VISION_ENCODER, LLM, VISION_ENCODER_INDEX, LLM_INDEX))
-
-# User attributes of a trial.
-PAIR = "mordal:pair"
-# The pair as it is shown, for people who look at trials in the dashboard.
-NAME = "mordal:candidate"
-RUNGS = "mordal:rungs"
-# Why the pair could not be trained or scored; counts against it.
-FAILURE = "mordal:failure"
-# What ended the trial that is not the pair's fault: a signal, a dead worker, an outage.
-INTERRUPTED = "mordal:interrupted"
-# The trial stood back, since another worker trained its pair.
-STOOD_BACK = "mordal:stood_back"
-# Device-seconds that a trial spent without a score.
-LOST_SECONDS = "mordal:lost_seconds"
-# On a trial of its own: failures of earlier trials no longer count, of these pairs or of "all".
-RETRY = "mordal:retry"
-CONTINUES = "mordal:continues_trial"
-# System attribute of a trial, with the rung behind it: values of the documents of a score.
-ANSWERS = "mordal:answers"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from optuna.exceptions import UpdateFinishedTrialError
 
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.attributes import ALIVE, JOB
 from mordal_optuna.search.trials import set_system_attribute, storage_errors
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
     from optuna.study import Study
     from optuna.trial import FrozenTrial
-
-# System attributes of a trial.
-JOB = "mordal:job"
-ALIVE = "mordal:alive"
 
 # A worker says so often that it lives. One that is silent for `SILENCE_SECONDS` is taken for dead
 # by whoever waits for it.

@@ -20,16 +20,17 @@ from mordal_optuna.processes.liveness import has_ended, owner_name
 from mordal_optuna.processes.outages import is_outage, outage
 from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import (
+from mordal_optuna.search.attributes import (
+    ALIVE,
     FAILURE,
     INTERRUPTED,
+    JOB,
     LOST_SECONDS,
     RUNGS,
-    HistoryReader,
-    candidate_of,
-    is_score,
+    STOPPED_BECAUSE,
 )
-from mordal_optuna.search.marks import ALIVE, JOB, Mark, Pulse, Watch, mark_of
+from mordal_optuna.search.history import HistoryReader, candidate_of, is_score
+from mordal_optuna.search.marks import Mark, Pulse, Watch, mark_of
 from mordal_optuna.search.plan import Finished, Job, Plan, Wait, next_job
 from mordal_optuna.search.space import PairSpace
 from mordal_optuna.search.trials import (
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from mordal_optuna.errors import InfrastructureError
     from mordal_optuna.search.history import History
 
-STOPPED_BECAUSE = "mordal:stopped_because"
 
 # Seconds between two looks while others do all that is certain to be needed: growing.
 _FIRST_PAUSE, _LAST_PAUSE = 0.02, 2.0

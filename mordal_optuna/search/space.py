@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import (
-    LLM,
-    LLM_INDEX,
-    PAIR,
-    VISION_ENCODER,
-    VISION_ENCODER_INDEX,
-)
+from mordal_optuna.search.attributes import PAIR
+from mordal_optuna.search.history import LLM, LLM_INDEX, VISION_ENCODER, VISION_ENCODER_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

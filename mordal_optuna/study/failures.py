@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState, create_trial
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.search.history import FAILURE, INTERRUPTED, RETRY, RUNGS, candidate_of
+from mordal_optuna.search.attributes import (
+    FAILURE,
+    FURTHER_SCORES,
+    INTERRUPTED,
+    RETRY,
+    RUNGS,
+    STOPPED_BECAUSE,
+)
+from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.plan import ATTEMPTS
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
-from mordal_optuna.study.result import FURTHER_SCORES
+from mordal_optuna.search.sampler import study_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

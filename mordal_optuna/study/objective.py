@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 
 from mordal_optuna.errors import InputsChangedError, LeaseLostError, MordalError
 from mordal_optuna.processes.outages import described, is_outage, outage
-from mordal_optuna.search.history import (
+from mordal_optuna.search.attributes import (
     ANSWERS,
     CONTINUES,
     FAILURE,
@@ -20,9 +20,8 @@ from mordal_optuna.search.history import (
     NAME,
     RUNGS,
     STOOD_BACK,
-    HistoryReader,
-    measurement_attributes,
 )
+from mordal_optuna.search.history import HistoryReader, measurement_attributes
 from mordal_optuna.search.plan import Job, next_rung, wanted_rung
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import study_history

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.search.attributes import store_value, stored_value
+from mordal_optuna.search.attributes import (
+    CONFIG,
+    FURTHER_SCORES,
+    REPRESENTATION,
+    STOPPED_BECAUSE,
+    store_value,
+    stored_value,
+)
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.study.warnings import doubts, stored_facts
 
@@ -25,11 +32,6 @@ if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.search.standings import Group, Standing
-
-# User attributes of a study.
-CONFIG = "mordal:config"
-REPRESENTATION = "mordal:representation"
-FURTHER_SCORES = "mordal:further_scores"
 
 
 @dataclass(frozen=True)

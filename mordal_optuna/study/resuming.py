@@ -14,10 +14,16 @@ import optuna
 from mordal_optuna.config import adapted, differences, kept_as_given
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.inputs.watch import Change, Inputs, candidate_parts
-from mordal_optuna.search.attributes import store_value, stored_value
+from mordal_optuna.search.attributes import (
+    CONFIG,
+    FULL_SAMPLES,
+    INPUTS,
+    REPRESENTATION,
+    store_value,
+    stored_value,
+)
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.claims import study_storage
-from mordal_optuna.study.result import CONFIG, REPRESENTATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -28,9 +34,6 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
 
-# User attributes of a study: D, and digests of its inputs.
-FULL_SAMPLES = "mordal:full_samples"
-INPUTS = "mordal:inputs"
 _NUMBERED = re.compile(r"(?P<stem>.+?)(-(?P<count>\d+))?$")
 
 

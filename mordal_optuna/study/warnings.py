@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import special
 
-from mordal_optuna.search.attributes import store_value, stored_value
+from mordal_optuna.search.attributes import FACTS, store_value, stored_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
 
-# User attribute of a study.
-FACTS = "mordal:facts"
 # A score counts as above chance where guessers, all n together, exceed it this rarely.
 _LEVEL = 0.05
 # Share of samples left out from which on it is told.

@@ -32,10 +32,10 @@ from mordal_optuna.processes.liveness import has_ended
 from mordal_optuna.processes.outages import is_outage
 from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import FAILURE, INTERRUPTED, RUNGS, HistoryReader
+from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, RUNGS, STOPPED_BECAUSE
+from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.marks import mark_of
 from mordal_optuna.search.plan import Finished, Job, Wait, next_job
-from mordal_optuna.search.sampler import STOPPED_BECAUSE
 from mordal_optuna.search.trials import set_trial_attribute
 from mordal_optuna.study.failures import like_failures, newest_failure
 

@@ -177,15 +177,15 @@ class AlignAndScore:
             MordalError: if it cannot be assembled, trained or scored.
         """
         processes = self._machine.processes
-        processes.together(lambda: self._check(candidate, tasks, samples))
+        processes.run_on_all(lambda: self._check(candidate, tasks, samples))
         session = self._session(candidate)
-        known = processes.together(lambda: self._known(session, tasks, samples, merged=merged))
-        missing: list[str] = processes.told([t.name for t in tasks if t.name not in known])
+        known = processes.run_on_all(lambda: self._known(session, tasks, samples, merged=merged))
+        missing: list[str] = processes.broadcast([t.name for t in tasks if t.name not in known])
         if missing:
             asked = [task for task in tasks if task.name in missing]
             guard = self._claims.guard(candidate) if self._claims else None
             known |= self._score(candidate, asked, samples, guard, merged=merged)
-        return tuple(known[task.name] for task in tasks) if processes.leads else None
+        return tuple(known[task.name] for task in tasks) if processes.is_main else None
 
     def _at(self, tasks: Sequence[Task], samples: int) -> list[Task]:
         """Tasks on the documents that a rung is scored on."""
@@ -215,10 +215,10 @@ class AlignAndScore:
         if merged:
             session.merge()
         found = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
-        processes.together(lambda: self._check(candidate, tasks, samples))
+        processes.run_on_all(lambda: self._check(candidate, tasks, samples))
         if found is None:
             return {}
-        scores = {s.task: replace(s, seconds=s.seconds * processes.world) for s in found}
+        scores = {s.task: replace(s, seconds=s.seconds * processes.world_size) for s in found}
         kept = session.kept(samples)
         if kept and self._scores:
             for task in tasks:

@@ -205,16 +205,20 @@ class Comparison:
         }
         processes = self._machine.processes
         # One process looks, so that all do the same; if it cannot, none goes on.
-        looked = processes.together(lambda: self._store.get(shaped) if processes.leads else None)
-        found = processes.told(looked)
+        looked = processes.run_on_all(
+            lambda: self._store.get(shaped) if processes.is_main else None
+        )
+        found = processes.broadcast(looked)
         if found is None:
             found = made = compute()
-            processes.together(lambda: self._store.put(shaped, made) if processes.leads else None)
+            processes.run_on_all(
+                lambda: self._store.put(shaped, made) if processes.is_main else None
+            )
         return found
 
     def _since(self, start: float) -> float:
         """Device-seconds: all processes wait for one another."""
-        return (perf_counter() - start) * self._machine.processes.world
+        return (perf_counter() - start) * self._machine.processes.world_size
 
     def _identity(self, source: ModelSource) -> dict[str, str | None]:
         return model_identity(source, load_config(source), self._machine.files)

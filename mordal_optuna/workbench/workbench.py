@@ -84,7 +84,7 @@ class Workbench:
                 settings.checkpoint_folder(),
                 keep=None if settings.checkpoints.keep == "all" else 2,
             ),
-            scores=ScoreStore(settings.storage_url()) if machine.processes.leads else None,
+            scores=ScoreStore(settings.storage_url()) if machine.processes.is_main else None,
             tasks=tasks,
             machine=machine,
             progress=progress,
@@ -162,7 +162,7 @@ class Workbench:
         """
         processes = self._machine.processes
         while True:
-            command: tuple[str, tuple[Any, ...]] | None = processes.told(None)
+            command: tuple[str, tuple[Any, ...]] | None = processes.broadcast(None)
             if command is None:
                 return
             with suppress(MordalError):
@@ -170,10 +170,10 @@ class Workbench:
 
     def dismiss(self) -> None:
         """Let the following processes end."""
-        self._machine.processes.told(None)
+        self._machine.processes.broadcast(None)
 
     def _lead(self, command: str, *given: Any) -> Any:
-        self._machine.processes.told((command, given))
+        self._machine.processes.broadcast((command, given))
         return self._do(command, given)
 
     def _do(self, command: str, given: tuple[Any, ...]) -> Any:
@@ -183,7 +183,7 @@ class Workbench:
             "score_further": self._score_further,
             "stand": lambda candidate, train: self._aligner.stand(candidate, train=train),
         }
-        return self._machine.processes.together(lambda: works[command](*given))
+        return self._machine.processes.run_on_all(lambda: works[command](*given))
 
     def _compare(self) -> Representation:
         images = task_images(self._tasks[0], self.settings.representation.images)
@@ -228,10 +228,10 @@ def open_workbench(
     """
     torch.set_num_threads(settings.runtime.threads)
     device, processes = join_processes(settings)
-    first = processes.together(
-        lambda: _open(settings, progress, device, processes, claims) if processes.leads else None
+    first = processes.run_on_all(
+        lambda: _open(settings, progress, device, processes, claims) if processes.is_main else None
     )
-    return processes.together(
+    return processes.run_on_all(
         lambda: first or _open(settings, progress, device, processes, claims)
     )
 
@@ -261,7 +261,7 @@ def _open(
     if chosen:
         progress.note(chosen)
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
-    hidden = hidden_plugin() if processes.leads else None
+    hidden = hidden_plugin() if processes.is_main else None
     if hidden:
         progress.note(f"{hidden}; this study does without it")
     machine = Machine(
@@ -282,7 +282,7 @@ def _open(
         tasks=tasks,
         machine=machine,
         progress=progress,
-        watch=_watch(settings, data, tasks, machine) if processes.leads else None,
+        watch=_watch(settings, data, tasks, machine) if processes.is_main else None,
         claims=claims,
     )
 

@@ -53,7 +53,7 @@ def lose_claim(trainer: Trainer, out: Path) -> None:
     train._LOOK_EVERY = 1
     processes = Processes.join()
     try:
-        trainer.run(64, lambda _: None, guard=Held(trainer) if processes.leads else None)
+        trainer.run(64, lambda _: None, guard=Held(trainer) if processes.is_main else None)
     except LeaseLostError as error:
         (out / f"stopped-{processes.rank}").write_text(f"{trainer.samples} {error}")
 

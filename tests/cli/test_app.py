@@ -19,7 +19,7 @@ from mordal_optuna.driver import open_study
 from mordal_optuna.errors import InputsChangedError
 from mordal_optuna.inputs.watch import Change
 from mordal_optuna.replay.synthetic import synthetic_grid
-from mordal_optuna.search.history import FAILURE, PAIR
+from mordal_optuna.search.attributes import FAILURE, PAIR
 from mordal_optuna.search.methods import grid_plan
 from mordal_optuna.study.result import read_result
 from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
@@ -102,7 +102,7 @@ def test_a_retry_says_what_it_clears_and_loads_nothing_heavy(
         attributes = {PAIR: pair, FAILURE: "the loss is nan"}
         study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
     code = (
-        "import sys; from mordal_optuna import cli; "
+        "import sys; from mordal_optuna.cli import app as cli; "
         f"sys.argv = ['mordal', 'retry', {str(file)!r}, '--candidate', 'dino + llama']; "
         "import atexit; atexit.register(lambda: print('torch' in sys.modules)); cli.main()"
     )

@@ -26,7 +26,7 @@ TEXT = Value("string")
 COLORS = ("red", "green", "blue", "white")
 
 
-def told(task: Task, answer: Answer) -> Score:
+def broadcast(task: Task, answer: Answer) -> Score:
     """Score answers that are looked up instead of generated, by lmms-eval's own task code."""
     import_lmms_eval()
     from lmms_eval.api.model import lmms

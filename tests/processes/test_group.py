@@ -38,11 +38,11 @@ class Team(Processes):
         return self._rank
 
     @property
-    def world(self) -> int:
+    def world_size(self) -> int:
         """Three."""
         return WORLD
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         """What all three have put in the list."""
         self.barrier.wait()
         self.held[self._rank] = value
@@ -55,7 +55,7 @@ def outcomes(works: list[Any]) -> list[Any]:
 
     def run(rank: int) -> Any:
         try:
-            return Team(rank).together(works[rank])
+            return Team(rank).run_on_all(works[rank])
         except (MordalError, ZeroDivisionError, OSError) as error:
             return error
 
@@ -65,12 +65,12 @@ def outcomes(works: list[Any]) -> list[Any]:
 
 def test_alone_everything_is_its_own() -> None:
     alone = Processes()
-    assert (alone.rank, alone.world, alone.leads) == (0, 1, True)
-    assert alone.told(3) == 3
-    assert alone.gathered("a") == ["a"]
-    assert alone.together(lambda: 5) == 5
+    assert (alone.rank, alone.world_size, alone.is_main) == (0, 1, True)
+    assert alone.broadcast(3) == 3
+    assert alone.gather("a") == ["a"]
+    assert alone.run_on_all(lambda: 5) == 5
     with pytest.raises(DataError, match="is broken"):
-        alone.agree(DataError("a.png", "is broken"))
+        alone.raise_any(DataError("a.png", "is broken"))
 
 
 def test_each_gets_its_own_result_where_none_fails() -> None:

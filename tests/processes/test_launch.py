@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 from mordal_optuna.config import parse_study
 from mordal_optuna.driver import run_study
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import FAILURE, read_history
+from mordal_optuna.search.attributes import FAILURE
+from mordal_optuna.search.history import read_history
 
 PORTS = iter(range(29711, 29800))
 

@@ -8,14 +8,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import (
-    FAILURE,
-    RUNGS,
-    STOOD_BACK,
-    HistoryReader,
-    read_history,
-)
-from mordal_optuna.search.marks import JOB, Mark
+from mordal_optuna.search.attributes import FAILURE, JOB, RUNGS, STOOD_BACK
+from mordal_optuna.search.history import HistoryReader, read_history
+from mordal_optuna.search.marks import Mark
 
 PAIR = Candidate("clip", "llama")
 

@@ -9,7 +9,8 @@ import pytest
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search import marks
-from mordal_optuna.search.marks import ALIVE, JOB, Mark, Pulse, Watch, mark_of
+from mordal_optuna.search.attributes import ALIVE, JOB
+from mordal_optuna.search.marks import Mark, Pulse, Watch, mark_of
 from mordal_optuna.search.trials import (
     raised_by_objective,
     set_system_attribute,

@@ -14,6 +14,7 @@ import pytest
 from mordal_optuna.config import Method, SearchSettings
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.attributes import STOPPED_BECAUSE
 from mordal_optuna.search.clusters import cluster_pool
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
@@ -21,7 +22,7 @@ from mordal_optuna.search.methods import build_plan, cross_centre, grid_plan
 from mordal_optuna.search.plan import Budget, Finished, Job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import AdditiveRanker
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, RUNGS, search, table, tree
 

@@ -24,13 +24,14 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
 from mordal_optuna.search import marks
+from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, JOB, RUNGS, STOPPED_BECAUSE
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.history import FAILURE, INTERRUPTED, RUNGS, candidate_of
-from mordal_optuna.search.marks import JOB, mark_of
+from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.marks import mark_of
 from mordal_optuna.search.methods import MordalPlan
 from mordal_optuna.search.plan import Budget
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import ENCODERS, FULL, LLMS, Table, plan, search, table
 

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.attributes import STOPPED_BECAUSE
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.methods import MordalPlan, grid_plan
@@ -23,7 +24,7 @@ from mordal_optuna.search.plan import (
     verdict,
     wanted_rung,
 )
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+from mordal_optuna.search.sampler import study_history
 from tests.search.synthetic import FULL, RUNGS, Table, plan, search, table, tree
 
 MEDOIDS = [cluster.candidates[0] for cluster in tree().clusters]

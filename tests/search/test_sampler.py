@@ -14,10 +14,11 @@ from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSampler
 from optuna.trial import TrialState
 
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.attributes import STOPPED_BECAUSE
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.marks import mark_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, search, table, tree
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 
+from mordal_optuna.search.attributes import STOPPED_BECAUSE
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import History, candidate_of
 from mordal_optuna.search.methods import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler
+from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.search.space import LARGE, PairSpace, suggest_pair
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, RUNGS, plan

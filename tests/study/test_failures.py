@@ -8,10 +8,18 @@ from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.history import FAILURE, INTERRUPTED, PAIR, RETRY, RUNGS, HistoryReader
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, study_history
+from mordal_optuna.search.attributes import (
+    FAILURE,
+    FURTHER_SCORES,
+    INTERRUPTED,
+    PAIR,
+    RETRY,
+    RUNGS,
+    STOPPED_BECAUSE,
+)
+from mordal_optuna.search.history import HistoryReader
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.failures import clear_failures, like_failures, likeness, newest_failure
-from mordal_optuna.study.result import FURTHER_SCORES
 
 A, B, C = Candidate("clip", "llama"), Candidate("siglip", "qwen"), Candidate("dino", "phi")
 FULL = "training after 8 samples: RuntimeError: no space for {} in /tmp/{}7"

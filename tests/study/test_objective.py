@@ -20,17 +20,18 @@ from mordal_optuna.errors import (
 )
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.answers import Answers
-from mordal_optuna.search.history import (
+from mordal_optuna.search.attributes import (
     CONTINUES,
     FAILURE,
     INTERRUPTED,
     LOST_SECONDS,
     NAME,
     RUNGS,
-    candidate_of,
+    STOPPED_BECAUSE,
 )
+from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.claims import LocalClaims
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, plan, search, table

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.attributes import REPRESENTATION
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History, candidate_of
@@ -22,7 +23,6 @@ from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import study_storage
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import (
-    REPRESENTATION,
     Representation,
     further_seconds,
     read_result,

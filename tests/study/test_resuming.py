@@ -12,8 +12,7 @@ from mordal_optuna.driver import open_study
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.inputs.watch import Change, Inputs
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import PAIR, RUNGS
-from mordal_optuna.study.result import CONFIG, REPRESENTATION
+from mordal_optuna.search.attributes import CONFIG, PAIR, REPRESENTATION, RUNGS
 from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_way_on
 
 if TYPE_CHECKING:

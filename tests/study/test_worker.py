@@ -21,10 +21,11 @@ from mordal_optuna.errors import (
 )
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.liveness import owner_name
-from mordal_optuna.search.history import FAILURE, INTERRUPTED, candidate_of, read_history
-from mordal_optuna.search.marks import JOB, Mark
+from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, JOB, STOPPED_BECAUSE
+from mordal_optuna.search.history import candidate_of, read_history
+from mordal_optuna.search.marks import Mark
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import STOPPED_BECAUSE, CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.space import suggest_pair
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.failures import clear_failures
