@@ -30,7 +30,7 @@ from mordal_optuna.errors import (
     TaskError,
 )
 from mordal_optuna.evaluation.score import score
-from mordal_optuna.inputs.watch import Inputs
+from mordal_optuna.files.inputs import Inputs
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import CONFIG, FAILURE, FULL_SAMPLES, PAIR, STOPPED_BECAUSE

@@ -12,7 +12,7 @@ from mordal_optuna.errors import (
     MordalError,
     TrainingError,
 )
-from mordal_optuna.inputs.watch import Change
+from mordal_optuna.files.inputs import Change
 
 
 def test_an_error_arrives_as_it_was_sent() -> None:

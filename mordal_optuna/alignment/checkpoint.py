@@ -27,7 +27,7 @@ from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import CheckpointError
-from mordal_optuna.inputs.digests import ModelFolder
+from mordal_optuna.files.digests import ModelFolder
 from mordal_optuna.pool import ModelSource
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
-    from mordal_optuna.inputs.digests import FileDigests
-    from mordal_optuna.inputs.watch import Part
+    from mordal_optuna.files.digests import FileDigests
+    from mordal_optuna.files.inputs import Part
     from mordal_optuna.processes.guard import Guard
 
 

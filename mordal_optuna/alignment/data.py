@@ -13,7 +13,7 @@ import numpy as np
 
 from mordal_optuna.alignment.sources import open_source
 from mordal_optuna.errors import DataError
-from mordal_optuna.inputs.digests import file_states, joined
+from mordal_optuna.files.digests import file_states, joined
 from mordal_optuna.models.images import open_image
 
 if TYPE_CHECKING:

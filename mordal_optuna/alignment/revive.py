@@ -10,7 +10,7 @@ import torch
 from mordal_optuna.alignment.checkpoint import CheckpointStore, model_identity
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import CheckpointError
-from mordal_optuna.inputs.digests import FileDigests
+from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.loading import load_config
 

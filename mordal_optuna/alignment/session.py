@@ -21,7 +21,7 @@ from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
-from mordal_optuna.inputs.digests import FileDigests
+from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.export import ModelCard, merge
 from mordal_optuna.models.loading import load_config

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mordal_optuna.errors import DataError
-from mordal_optuna.inputs.digests import FileDigests, cache_folder, files_below, joined
+from mordal_optuna.files.digests import FileDigests, cache_folder, files_below, joined
 from mordal_optuna.models.template import IMAGE_TOKEN
 from mordal_optuna.processes.outages import described
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mordal_optuna.inputs.digests import FileDigests, file_states, files_below
+from mordal_optuna.files.digests import FileDigests, file_states, files_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

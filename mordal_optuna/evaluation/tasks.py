@@ -21,7 +21,7 @@ from mordal_optuna.evaluation.documents import column_clusters
 from mordal_optuna.evaluation.guards import import_lmms_eval, quiet
 from mordal_optuna.evaluation.identity import TaskSource, document_prints, local_data
 from mordal_optuna.evaluation.upstream import UPSTREAM, ImagesById, MetricSpec
-from mordal_optuna.inputs.digests import cache_folder
+from mordal_optuna.files.digests import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ import optuna
 
 from mordal_optuna.config import adapted, differences, kept_as_given
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
-from mordal_optuna.inputs.watch import Change, Inputs, candidate_parts
+from mordal_optuna.files.inputs import Change, Inputs, candidate_parts
 from mordal_optuna.search.attributes import (
     CONFIG,
     FULL_SAMPLES,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.tasks import Task
-    from mordal_optuna.inputs.watch import Watch
+    from mordal_optuna.files.inputs import Watch
     from mordal_optuna.pool import Candidate
     from mordal_optuna.processes.guard import Guard
     from mordal_optuna.progress import Progress

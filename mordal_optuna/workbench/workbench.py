@@ -19,7 +19,7 @@ from mordal_optuna.errors import ConfigError, MordalError
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import hidden_plugin
 from mordal_optuna.evaluation.tasks import build_task, task_images
-from mordal_optuna.inputs.watch import DATA, Watch
+from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
 from mordal_optuna.models.loading import check_model, load_config
 from mordal_optuna.processes.group import Processes
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from mordal_optuna.config import StudySettings, TaskSettings
     from mordal_optuna.evaluation.tasks import Task
-    from mordal_optuna.inputs.watch import Inputs, Part
+    from mordal_optuna.files.inputs import Inputs, Part
     from mordal_optuna.pool import Candidate, ModelSource
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement

@@ -23,7 +23,7 @@ from mordal_optuna.alignment.checkpoint import (
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.errors import CheckpointError, LeaseLostError
-from mordal_optuna.inputs.digests import FileDigests
+from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.processes.liveness import owner_name

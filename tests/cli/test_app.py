@@ -17,7 +17,7 @@ from mordal_optuna.cli import app as cli
 from mordal_optuna.config import read_study
 from mordal_optuna.driver import open_study
 from mordal_optuna.errors import InputsChangedError
-from mordal_optuna.inputs.watch import Change
+from mordal_optuna.files.inputs import Change
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.attributes import FAILURE, PAIR
 from mordal_optuna.search.methods import grid_plan

@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 from mordal_optuna.config import parse_study
 from mordal_optuna.driver import open_study
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
-from mordal_optuna.inputs.watch import Change, Inputs
+from mordal_optuna.files.inputs import Change, Inputs
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import CONFIG, PAIR, REPRESENTATION, RUNGS
 from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_way_on

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mordal_optuna.errors import DataError, InputsChangedError
-from mordal_optuna.inputs.watch import Change, Inputs, Watch
+from mordal_optuna.files.inputs import Change, Inputs, Watch
 from mordal_optuna.pool import Candidate
 
 PAIR = Candidate("clip", "llama")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mordal_optuna.inputs import digests
-from mordal_optuna.inputs.digests import FileDigests, ModelFolder, cache_folder
+from mordal_optuna.files import digests
+from mordal_optuna.files.digests import FileDigests, ModelFolder, cache_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""Files: content digests, atomic writes, and whether a study's inputs have changed."""

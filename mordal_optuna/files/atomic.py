@@ -1,0 +1,58 @@
+"""Atomic writes: a file or folder gets its name only once its content is on the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def atomic_write(target: Path) -> Iterator[Path]:
+    """Write a file or a folder under a temporary name, then rename it.
+
+    Several processes may write the same target; the last one wins. On an error the temporary file
+    or folder is removed and the target stays as it was.
+
+    Args:
+        target: path of the file, which is replaced if it exists, or of a folder, which must not
+            exist or must be empty. Missing parent folders are made.
+
+    Yields:
+        The temporary path, beside the target. Nothing exists there yet.
+
+    Raises:
+        OSError: if the disk is full, or the target is a folder with content.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        if temporary.is_dir():
+            temporary.rename(target)
+        else:
+            rename_durably(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename a file, replacing the target; fsync before rename, so that no crash leaves it empty.
+
+    Args:
+        source: path of a whole file on the same file system as the target.
+        target: path of the file it becomes.
+
+    Raises:
+        OSError: if it cannot be renamed.
+    """
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    source.replace(target)

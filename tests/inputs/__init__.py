@@ -1,1 +1,0 @@
-"""Tests of `mordal_optuna.inputs.watch`."""
