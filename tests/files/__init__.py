@@ -1,1 +1,1 @@
-"""Tests of `mordal_optuna.files.inputs`."""
+"""Tests of `mordal_optuna.files`."""

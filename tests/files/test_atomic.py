@@ -29,9 +29,14 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
     """Also where the interruption is Ctrl-C."""
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:
-        temporary.write_text("ne")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with atomic_write(target) as temporary:
+            temporary.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -39,10 +44,15 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     """A folder with content is never replaced; an empty one is."""
     target = tmp_path / "a" / "folder"
-    with pytest.raises(ValueError, match="half"), atomic_write(target) as temporary:
-        temporary.mkdir()
-        (temporary / "one").write_text("1")
-        raise ValueError("half")
+
+    def failing() -> None:
+        with atomic_write(target) as temporary:
+            temporary.mkdir()
+            (temporary / "one").write_text("1")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        failing()
     assert list(target.parent.iterdir()) == []
     for content in ("1", "2"):
         with atomic_write(target) as temporary:
