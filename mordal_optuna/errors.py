@@ -26,7 +26,7 @@ def _rebuilt(kind: type[MordalError], sentence: str, attributes: dict[str, Any])
     return error
 
 
-class ConfigError(MordalError):
+class ConfigError(MordalError, ValueError):
     """One or more keys of a study file cannot be used.
 
     Attributes:
@@ -168,7 +168,7 @@ class SimilarityError(MordalError):
         super().__init__(prefix + reason)
 
 
-class SearchError(MordalError):
+class SearchError(MordalError, ValueError):
     """A plan, curve or history breaks the rules of the search."""
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 
+import pytest
+
 from mordal_optuna.errors import (
+    ConfigError,
     DataError,
     FailedSearchError,
     InputsChangedError,
     LastingOutageError,
     MordalError,
+    SearchError,
     TrainingError,
 )
 from mordal_optuna.files.inputs import Change
@@ -29,3 +33,11 @@ def test_an_error_arrives_as_it_was_sent() -> None:
         assert str(found) == str(error)
         assert vars(found) == vars(error)
         assert isinstance(found, MordalError)
+
+
+def test_bad_arguments_are_value_errors_too() -> None:
+    """Code that calls the package as a library catches what Python raises for a bad value."""
+    with pytest.raises(ValueError, match="at least 2"):
+        raise SearchError("eta: got 1; it must be at least 2")
+    with pytest.raises(ValueError, match="unknown key"):
+        raise ConfigError(["sedd: unknown key"])

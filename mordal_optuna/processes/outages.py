@@ -108,6 +108,8 @@ def raised_as(own: Callable[[str], MordalError]) -> Iterator[None]:
     """
     try:
         yield
+    except MordalError:
+        raise  # says already whose error it is; some are ValueErrors as well
     except _LIBRARY_ERRORS as error:
         raise own(described(error)) from error
 

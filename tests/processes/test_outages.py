@@ -25,10 +25,11 @@ from mordal_optuna.errors import (
     CheckpointError,
     InfrastructureError,
     ModelError,
+    SearchError,
     StoreError,
     TrainingError,
 )
-from mordal_optuna.processes.outages import is_outage, outage
+from mordal_optuna.processes.outages import is_outage, outage, raised_as
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,3 +151,14 @@ def test_it_loads_no_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_error_of_this_package_keeps_its_class() -> None:
+    """A `SearchError` is a `ValueError` as well, and no library's."""
+
+    def failing() -> None:
+        with raised_as(lambda reason: TrainingError(8, reason)):
+            raise SearchError("rungs must ascend")
+
+    with pytest.raises(SearchError, match="ascend"):
+        failing()
