@@ -23,6 +23,7 @@ from mordal_optuna import (
 )
 from mordal_optuna.config import parse_study
 from mordal_optuna.progress import Silent
+from mordal_optuna.search import attributes
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
@@ -69,6 +70,21 @@ def test_an_older_study_is_read(older: Path) -> None:
     assert result.winner.candidate == CLIP_LLAMA
     assert result.representation
     assert result.costs.training > 0
+
+
+def test_names_of_stored_values_have_not_changed(older: Path) -> None:
+    """What the older version stored is looked for under the same names."""
+    names = {value for value in vars(attributes).values() if str(value).startswith("mordal:")}
+    stored: set[str] = set()
+    for name, file in (("before-rooms", "study.db"), ("plain", "plain.db")):
+        study = optuna.load_study(study_name=name, storage=f"sqlite:///{older / 'run' / file}")
+        for trial in study.trials:
+            stored |= {*trial.user_attrs, *trial.system_attrs}
+        stored |= {*study.user_attrs}
+    # The rung follows the name of an attribute that each rung has.
+    ours = {":".join(name.split(":")[:2]) for name in stored if name.startswith("mordal:")}
+    assert ours <= names
+    assert len(ours) >= 12
 
 
 @pytest.mark.slow
