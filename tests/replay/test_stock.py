@@ -13,7 +13,7 @@ from mordal_optuna.replay.stock import (
     stock_pruner,
     stock_sampler,
 )
-from mordal_optuna.search.plan import Budget
+from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, RUNGS, table, tree

@@ -10,8 +10,8 @@ import optuna
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.methods import MordalPlan
-from mordal_optuna.search.plan import Finish
+from mordal_optuna.search.finish import Finish
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.objective import Objective
@@ -19,7 +19,8 @@ from mordal_optuna.study.objective import Objective
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.search.plan import Budget, Plan
+    from mordal_optuna.search.budget import Budget
+    from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
 
 ENCODERS = ("clip", "siglip", "dino")

@@ -11,13 +11,13 @@ from mordal_optuna.search.curves import (
     VAGUE_SLOPE,
     Measurement,
     SlopePrior,
-    fit_as_in_paper,
     fit_log_linear,
     fit_pool,
     pooled_run_noise,
     pooled_slope,
     stable_window,
 )
+from mordal_optuna.search.paper_curves import fit_as_in_paper
 
 
 def curve(slope: float, samples: tuple[int, ...], level: float = 0.6) -> list[Measurement]:

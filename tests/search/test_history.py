@@ -9,8 +9,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import FAILURE, JOB, RUNGS, STOOD_BACK
+from mordal_optuna.search.heartbeats import Assignment
 from mordal_optuna.search.history import HistoryReader, read_history
-from mordal_optuna.search.marks import Mark
 
 PAIR = Candidate("clip", "llama")
 
@@ -75,7 +75,7 @@ def asked(
 ) -> FrozenTrial:
     """A pruned trial that the plan had asked for up to a rung."""
     stopped = trial(scores, number=number, attributes=attributes)
-    mark = Mark(PAIR, samples, "elsewhere/1/a", 0.0)
+    mark = Assignment(PAIR, samples, "elsewhere/1/a", 0.0)
     stopped.system_attrs = {JOB: mark.stored()}
     return stopped
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.history import History
-from mordal_optuna.search.jobs import LazyJobs, jobs_of
-from mordal_optuna.search.methods import MordalPlan
-from mordal_optuna.search.plan import Job, next_job, verdict, wanted_rung
+from mordal_optuna.search.jobs import Job, LazyJobs, jobs_of
+from mordal_optuna.search.methods.mordal import MordalPlan
+from mordal_optuna.search.plan import may_continue, next_job, wanted_rung
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,6 @@ def test_a_question_about_one_candidate_makes_no_job_of_the_others(
     monkeypatch.setattr("mordal_optuna.search.methods.Job", counted)
     assert isinstance(next_job(plan, History()), Job)
     last = Candidate(names[-1], names[-1])
-    assert verdict(plan, History(), last, 0)
+    assert may_continue(plan, History(), last, 0)
     assert wanted_rung(plan, History(), last, 0) == 100
     assert len(made) < 10

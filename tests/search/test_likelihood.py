@@ -10,13 +10,9 @@ from mordal_optuna.errors import SearchError
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.likelihood import (
-    BrokenLine,
-    LikelihoodPoint,
-    LikelihoodRanker,
-    pooled_line,
-)
-from mordal_optuna.search.methods import build_plan
+from mordal_optuna.search.likelihood import BrokenLine, LikelihoodPoint, pooled_line
+from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.search.rankers import LikelihoodRanker
 from mordal_optuna.search.ranking import Ranker
 
 TREE = ClusterTree.flat(["a"], ["x", "y", "z"])
@@ -83,8 +79,8 @@ def test_candidates_at_chance_are_told_apart() -> None:
     seen = history((128, 256, 512, 1024), x=FULL)
     by_likelihood = LikelihoodRanker(TREE, FULL).rank(seen)
     assert [e.candidate.llm for e in by_likelihood] == ["y", "x", "z"]
-    assert by_likelihood[1].known == "measured"
-    assert {e.known for e in by_likelihood} == {"measured", "extrapolated"}
+    assert by_likelihood[1].provenance == "measured"
+    assert {e.provenance for e in by_likelihood} == {"measured", "extrapolated"}
     by_error = Ranker(TREE, FULL).rank(seen)
     gap = {e.candidate.llm: e.value for e in by_error}
     truth = {llm: 1 - min(CHANCE, CHANCE * a * 16**-b) for llm, (a, b) in TRUTH.items()}

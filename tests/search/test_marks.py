@@ -10,7 +10,12 @@ import pytest
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search import marks
 from mordal_optuna.search.attributes import ALIVE, JOB
-from mordal_optuna.search.marks import Mark, Pulse, Watch, mark_of
+from mordal_optuna.search.heartbeats import (
+    Assignment,
+    HeartbeatMonitor,
+    HeartbeatSender,
+    assignment_of,
+)
 from mordal_optuna.search.trials import (
     raised_by_objective,
     set_system_attribute,
@@ -27,12 +32,12 @@ def asked(study: optuna.Study) -> optuna.trial.FrozenTrial:
 
 def test_a_mark_reads_back_as_it_was_stored_until_it_is_given_back() -> None:
     study = optuna.create_study()
-    trial, mark = asked(study), Mark(PAIR, 512, "m/1/a", 5.0)
-    assert mark_of(trial) is None
+    trial, mark = asked(study), Assignment(PAIR, 512, "m/1/a", 5.0)
+    assert assignment_of(trial) is None
     set_system_attribute(study, trial, JOB, mark.stored())
-    assert mark_of(study.trials[0]) == mark
+    assert assignment_of(study.trials[0]) == mark
     set_system_attribute(study, trial, JOB, None)
-    assert mark_of(study.trials[0]) is None
+    assert assignment_of(study.trials[0]) is None
 
 
 def test_a_trial_attribute_is_set_by_the_trials_number() -> None:
@@ -65,7 +70,7 @@ def test_what_an_objective_has_raised_is_known_where_its_trial_ends() -> None:
 
 def test_a_pulse_speaks_for_running_trials_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marks, "PULSE_SECONDS", 0.05)
-    study, pulse = optuna.create_study(), Pulse()
+    study, pulse = optuna.create_study(), HeartbeatSender()
     kept, ended = asked(study), asked(study)
     pulse.begin(study, kept)
     pulse.begin(study, ended)
@@ -80,7 +85,7 @@ def test_a_pulse_speaks_for_running_trials_only(monkeypatch: pytest.MonkeyPatch)
 
 def test_who_gives_no_sign_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marks, "SILENCE_SECONDS", 0.1)
-    study, watch = optuna.create_study(), Watch()
+    study, watch = optuna.create_study(), HeartbeatMonitor()
     one, two = asked(study), asked(study)
     watch.look([one, two])
     assert watch.silent == frozenset()

@@ -15,13 +15,16 @@ from mordal_optuna.config import Method, SearchSettings
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import STOPPED_BECAUSE
+from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.clusters import cluster_pool
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.methods import build_plan, cross_centre, grid_plan
-from mordal_optuna.search.plan import Budget, Finished, Job
+from mordal_optuna.search.jobs import Finished, Job
+from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.search.methods.cross import cross_centre
+from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.ranking import AdditiveRanker
+from mordal_optuna.search.rankers import AdditiveRanker
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, RUNGS, search, table, tree
@@ -148,7 +151,7 @@ def test_step_four_accepted_lines_are_extrapolated_and_the_best_prediction_wins(
     plan = build_plan(settings, pool, 3200)
     history = study_history(study)
     found = {
-        e.candidate.vision_encoder + e.candidate.llm: (e.known, round(1 - e.value, 6))
+        e.candidate.vision_encoder + e.candidate.llm: (e.provenance, round(1 - e.value, 6))
         for e in plan.ranking(history)
     }
     assert found == {
@@ -250,7 +253,7 @@ def test_cross_trains_a_row_and_a_column_and_adds_up_the_rest() -> None:
         row = beliefs[Candidate(centre.vision_encoder, c.llm)]
         column = beliefs[Candidate(c.vision_encoder, centre.llm)]
         assert beliefs[c] == pytest.approx(row + column - beliefs[centre])
-        assert found[c].known == "inferred"
+        assert found[c].provenance == "inferred"
         assert found[c].low < measure.score(c, FULL) < found[c].high
 
 

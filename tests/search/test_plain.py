@@ -25,11 +25,11 @@ from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
 from mordal_optuna.search import marks
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, JOB, RUNGS, STOPPED_BECAUSE
+from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.marks import mark_of
-from mordal_optuna.search.methods import MordalPlan
-from mordal_optuna.search.plan import Budget
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.objective import Objective
@@ -107,7 +107,9 @@ def test_threads_find_what_one_does_and_drop_nobody(jobs: int, seed: int) -> Non
     many.optimize(readme_objective(chosen, together, seconds=0.002), n_jobs=jobs)
     assert winner_of(chosen, many) == winner_of(chosen, one) == best_of(alone)
     assert not any(known.overruled for known in study_history(many).candidates.values())
-    granted = Counter((mark.candidate, mark.samples) for t in many.trials if (mark := mark_of(t)))
+    granted = Counter(
+        (mark.candidate, mark.samples) for t in many.trials if (mark := assignment_of(t))
+    )
     assert max(granted.values()) == 1  # no job was proposed twice
 
 

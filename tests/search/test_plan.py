@@ -10,20 +10,13 @@ from optuna.trial import TrialState
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import STOPPED_BECAUSE
+from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.methods import MordalPlan, grid_plan
-from mordal_optuna.search.plan import (
-    ATTEMPTS,
-    Budget,
-    Finished,
-    Job,
-    Wait,
-    next_job,
-    next_rung,
-    verdict,
-    wanted_rung,
-)
+from mordal_optuna.search.jobs import Finished, Job, Wait
+from mordal_optuna.search.methods.grid import grid_plan
+from mordal_optuna.search.methods.mordal import MordalPlan
+from mordal_optuna.search.plan import ATTEMPTS, may_continue, next_job, next_rung, wanted_rung
 from mordal_optuna.search.sampler import study_history
 from tests.search.synthetic import FULL, RUNGS, Table, plan, search, table, tree
 
@@ -85,13 +78,13 @@ def test_nobody_is_stopped_inside_a_surviving_cluster() -> None:
     """The worst survivor still goes on to its curve: late bloomers are not cut off."""
     history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
     worst = Candidate("clip", "mistral")
-    assert verdict(plan(), history, worst, RUNGS[0])
-    assert not verdict(plan(), history, MEDOIDS[3], RUNGS[0])
+    assert may_continue(plan(), history, worst, RUNGS[0])
+    assert not may_continue(plan(), history, MEDOIDS[3], RUNGS[0])
 
 
 def test_a_candidate_past_its_job_stops() -> None:
     history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
-    assert not verdict(plan(), history, MEDOIDS[0], RUNGS[-1])
+    assert not may_continue(plan(), history, MEDOIDS[0], RUNGS[-1])
 
 
 def test_a_candidate_someone_works_on_is_not_given_out_twice() -> None:
@@ -125,7 +118,7 @@ def test_the_whole_search_finds_the_best_and_runs_every_rung_once() -> None:
     best = max(measure.levels, key=lambda c: measure.score(c, FULL))
     ranking = plan().ranking(study_history(study))
     assert ranking[0].candidate == best == Candidate("siglip", "qwen")
-    assert ranking[0].known == "measured"
+    assert ranking[0].provenance == "measured"
     assert study.user_attrs[STOPPED_BECAUSE].startswith("pool exhausted")
     assert all(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in study.trials)
 
@@ -186,7 +179,7 @@ def test_a_race_fills_its_places_even_where_the_leader_is_clear() -> None:
     study = search(plan(finalists=4, race=RACE), measure)
     assert len(runs_at(measure, 2048)) == 4
     assert len(runs_at(measure, 4096)) == 2
-    told_apart = plan(finalists=4).rivals(study_history(study).below(2048))
+    told_apart = plan(finalists=4).finish_candidates(study_history(study).below(2048))
     assert told_apart == (Candidate("siglip", "qwen"),)
 
 
@@ -327,8 +320,8 @@ def test_failed_and_lost_seconds_are_spent() -> None:
 
 def test_a_job_that_was_begun_is_finished_whatever_the_budget() -> None:
     spent = History({A: told(256, 100.0, granted=1024)})
-    assert verdict(budgeted(1 / 3600), spent, A, 512)
-    assert not verdict(budgeted(1 / 3600), spent, A, 1024)
+    assert may_continue(budgeted(1 / 3600), spent, A, 512)
+    assert not may_continue(budgeted(1 / 3600), spent, A, 1024)
 
 
 def test_the_winner_is_measured_as_far_as_the_plan_goes() -> None:

@@ -7,7 +7,8 @@ import pytest
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.ranking import Estimate, PaperRanker, Ranker
+from mordal_optuna.search.rankers import PaperRanker
+from mordal_optuna.search.ranking import Estimate, Ranker
 from tests.search.synthetic import FULL, RUNGS, table, tree
 
 
@@ -34,10 +35,10 @@ def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
     assert {e.candidate for e in ranking} == set(tree().candidates)
     assert [e.value for e in ranking] == sorted((e.value for e in ranking), reverse=True)
     found = by_pair(ranking)
-    assert found["clip", "llama"].known == "measured"
-    assert found["clip", "qwen"].known == "extrapolated"
-    assert found["dino", "llama"].known == "inferred"
-    assert found["siglip", "qwen"].known == "inferred"
+    assert found["clip", "llama"].provenance == "measured"
+    assert found["clip", "qwen"].provenance == "extrapolated"
+    assert found["dino", "llama"].provenance == "inferred"
+    assert found["siglip", "qwen"].provenance == "inferred"
 
 
 def test_of_the_trained_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
@@ -161,7 +162,7 @@ def test_a_bad_fit_drops_nobody() -> None:
             Candidate("clip", "qwen"): CandidateHistory(bent),
         }
     )
-    assert by_pair(ranker().rank(known))["clip", "qwen"].known == "extrapolated"
+    assert by_pair(ranker().rank(known))["clip", "qwen"].provenance == "extrapolated"
     found = by_pair(ranker().rank_trained(known))
     widths = {pair: found[pair].high - found[pair].low for pair in found}
     assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]
