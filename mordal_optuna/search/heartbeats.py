@@ -134,12 +134,12 @@ class HeartbeatSender:
         while True:
             time.sleep(HEARTBEAT_SECONDS)
             with self._lock:
-                alive = {key: r for key, r in self._trials.items() if r.thread.is_alive()}
-                self._trials = alive
-                if not alive:
+                self._trials = {key: r for key, r in self._trials.items() if r.thread.is_alive()}
+                if not self._trials:
                     self._thread = None
                     return
-            for running in alive.values():
+                alive = list(self._trials.values())  # other threads begin and end trials meanwhile
+            for running in alive:
                 try:
                     set_system_attribute(running.study, running.trial, ALIVE, time.time())
                 except UpdateFinishedTrialError:

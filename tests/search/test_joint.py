@@ -30,7 +30,7 @@ def drawn_pool(rng: np.random.Generator) -> dict[Candidate, dict[int, float]]:
         np.zeros(0),
     )
     rungs = [FULL >> k for k in range(5, -1, -1)]
-    places = joint._Numbers(POOL).places(
+    places = joint._Indices(POOL).places(
         [c for c in POOL for _ in rungs], [np.log2(n / FULL) for _ in POOL for n in rungs]
     )
     mean, covariance = model.joint(places)

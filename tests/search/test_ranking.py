@@ -1,4 +1,4 @@
-"""Ranking: the whole pool, with how each is known, and the trained one by one."""
+"""Ranking: estimates of the whole pool with their provenance, and of the trained pairs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,18 @@ import pytest
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.rankers import PaperRanker
 from mordal_optuna.search.ranking import Estimate, Ranker
-from tests.search.synthetic import FULL, RUNGS, table, tree
+from tests.search.synthetic import FULL, RUNGS, by_pair, history_up_to, table, tree
 
 
 def ranker() -> Ranker:
     return Ranker(tree(), FULL, confidence=0.95, points=3)
 
 
-def history(tops: dict[tuple[str, str], int]) -> History:
-    measure, found = table(), {}
-    for (encoder, llm), top in tops.items():
-        candidate = Candidate(encoder, llm)
-        rungs = [rung for rung in (*RUNGS, FULL) if rung <= top]
-        found[candidate] = CandidateHistory(tuple(measure(candidate, r) for r in rungs))
-    return History(found)
-
-
-def by_pair(estimates: tuple[Estimate, ...]) -> dict[tuple[str, str], Estimate]:
-    return {(e.candidate.vision_encoder, e.candidate.llm): e for e in estimates}
-
-
 def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2], ("dino", "llama"): 256})
+    known = history_up_to(
+        {("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2], ("dino", "llama"): 256}
+    )
     ranking = ranker().rank(known)
     assert {e.candidate for e in ranking} == set(tree().candidates)
     assert [e.value for e in ranking] == sorted((e.value for e in ranking), reverse=True)
@@ -42,7 +30,7 @@ def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
 
 
 def test_of_the_trained_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
+    known = history_up_to({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
     found, measure = by_pair(ranker().rank_trained(known)), table()
     assert found["clip", "llama"].value == pytest.approx(
         measure.score(Candidate("clip", "llama"), FULL)
@@ -54,7 +42,7 @@ def test_of_the_trained_a_measured_value_is_its_score_and_a_curve_gives_its_end(
 
 
 def test_what_is_known_less_has_a_wider_interval() -> None:
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
+    known = history_up_to({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
     found = by_pair(ranker().rank(known))
     widths = [
         found[pair].high - found[pair].low
@@ -63,19 +51,11 @@ def test_what_is_known_less_has_a_wider_interval() -> None:
     assert widths == sorted(widths)
 
 
-def test_a_never_trained_candidate_takes_its_clusters_estimate_where_each_is_looked_at_alone() -> (
-    None
-):
-    """Siglip + llama shares the cluster of clip + llama, dino + mistral has one of its own."""
-    known = history({("clip", "llama"): FULL, ("dino", "mistral"): FULL})
-    found = by_pair(PaperRanker(tree(), FULL, delta=1e-3).rank(known))
-    assert found["siglip", "llama"].value == pytest.approx(found["clip", "llama"].value)
-    assert found["siglip", "llama"].value > found["dino", "mistral"].value
-
-
 def test_a_never_trained_candidate_is_estimated_from_those_that_share_a_part() -> None:
     """Clip and llama are good wherever they were seen, dino and mistral bad."""
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): FULL, ("siglip", "llama"): FULL})
+    known = history_up_to(
+        {("clip", "llama"): FULL, ("clip", "qwen"): FULL, ("siglip", "llama"): FULL}
+    )
     shifted = {
         Candidate("dino", llm): CandidateHistory((Measurement(FULL, 0.3, 0.01, 1000),))
         for llm in ("llama", "qwen")
@@ -110,7 +90,7 @@ def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> No
 def test_those_trained_are_ranked_the_same_whatever_was_asked_before() -> None:
     """One ranker asked of several histories in turn: each has its own estimates."""
     asked, pairs = ranker(), [("clip", "llama"), ("clip", "qwen"), ("dino", "llama")]
-    histories = [history(dict.fromkeys(pairs, top)) for top in (256, RUNGS[2], FULL, 256)]
+    histories = [history_up_to(dict.fromkeys(pairs, top)) for top in (256, RUNGS[2], FULL, 256)]
     for known in histories:
         assert asked.rank_trained(known) == ranker().rank_trained(known)
     assert asked.rank_trained(histories[0]) == asked.rank_trained(histories[-1])
@@ -141,7 +121,7 @@ def test_a_rising_curve_is_marked() -> None:
 
 def test_few_points_of_a_candidate_borrow_the_slope_and_keep_its_doubt() -> None:
     """Two exactly agreeing curves do not make the extrapolation of a third one certain."""
-    known = history(
+    known = history_up_to(
         {("clip", "llama"): RUNGS[2], ("clip", "qwen"): RUNGS[2], ("dino", "llama"): RUNGS[0]}
     )
     found = by_pair(ranker().rank(known))["dino", "llama"]
@@ -155,7 +135,7 @@ def test_a_bad_fit_drops_nobody() -> None:
     bent = tuple(
         Measurement(n, s, 0.001, 10**5) for n, s in zip(RUNGS, (0.2, 0.6, 0.4), strict=True)
     )
-    straight = history({("clip", "llama"): RUNGS[2]}).of(Candidate("clip", "llama"))
+    straight = history_up_to({("clip", "llama"): RUNGS[2]}).of(Candidate("clip", "llama"))
     known = History(
         {
             Candidate("clip", "llama"): straight,
@@ -166,15 +146,3 @@ def test_a_bad_fit_drops_nobody() -> None:
     found = by_pair(ranker().rank_trained(known))
     widths = {pair: found[pair].high - found[pair].low for pair in found}
     assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]
-
-
-def test_one_score_says_the_same_of_everyone() -> None:
-    """Exactly: a tie must not be broken by rounding."""
-    candidate = Candidate("clip", "llama")
-    for correct in range(280, 345):
-        score = correct / 500
-        noise = (score * (1 - score) / 500) ** 0.5
-        measured = Measurement(FULL, score, noise, 500)
-        known = History({candidate: CandidateHistory((measured,))})
-        ranking = PaperRanker(tree(), FULL, delta=1e-3).rank(known)
-        assert len({e.value for e in ranking}) == 1, score
