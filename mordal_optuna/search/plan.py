@@ -133,7 +133,7 @@ def may_continue(plan: Plan, history: History, candidate: Candidate, samples: in
 def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
     """The lowest rung above `top` samples at which the plan wants a candidate scored now, or None.
 
-    None as well if the budget has no room for the job.
+    Also None if the budget has no room for the job.
     """
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
@@ -331,7 +331,7 @@ class PooledPlan(ABC):
         if self._search_rungs[-1] == full:
             done = any(record.at(full) for record in history.candidates.values())
             return Finished(
-                "pool exhausted: all that were to be trained fully are"
+                "pool exhausted: all planned candidates are fully trained"
                 if done
                 else _NOTHING_TRAINED,
                 failed=not done,
@@ -381,7 +381,8 @@ class PooledPlan(ABC):
             jobs = self._missing(history, left, rung)
             if jobs:
                 return jobs
-        # The winner lacks its answer if it was alone, or if it is to be trained on D samples.
+        # The last finalist may lack a score at the answer rung: if it had no competitor there, or
+        # if the winner is trained on D samples.
         if not history.of(left[0]).at(self.answer_rung):
             return [Job(left[0], self.answer_rung, "finish")]
         jobs = (

@@ -32,7 +32,9 @@ def failure_attribute(error: BaseException | None) -> dict[str, Any]:
         error: exception that the objective raised; None if it raised none.
     """
     if error is None:
-        return {FAILURE: "the objective gave no value, or the trial was told to have failed"}
+        return {
+            FAILURE: "the objective returned no value, or `Study.tell` ended the trial as failed"
+        }
     text = f"{type(error).__name__}: {error}"
     interrupted = not isinstance(error, Exception) or is_outage(error)
     return {INTERRUPTED if interrupted else FAILURE: text}

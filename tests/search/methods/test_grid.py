@@ -10,7 +10,7 @@ from tests.search.synthetic import FULL, RUNGS, search, table, tree
 def test_the_grid_says_when_it_is_done() -> None:
     study = search(grid_plan(tree(), (*RUNGS, FULL)), table())
     assert study.user_attrs[STOPPED_BECAUSE] == (
-        "pool exhausted: all that were to be trained fully are"
+        "pool exhausted: all planned candidates are fully trained"
     )
 
 
