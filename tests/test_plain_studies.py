@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("jobs", [2, 4, 8])
 @pytest.mark.parametrize("seed", range(3))
-def test_threads_find_what_one_does_and_drop_nobody(jobs: int, seed: int) -> None:
+def test_threads_find_the_winner_of_one_worker_and_drop_no_candidate(jobs: int, seed: int) -> None:
     chosen = flat(3)
     alone, together = drawn(chosen, seed), drawn(chosen, seed)
     one, many = new_study(chosen), new_study(chosen)
@@ -47,7 +47,7 @@ def test_threads_find_what_one_does_and_drop_nobody(jobs: int, seed: int) -> Non
 
 
 @pytest.mark.parametrize("jobs", [2, 8])
-def test_threads_train_every_rung_once_where_the_objective_is_told(jobs: int) -> None:
+def test_threads_train_every_rung_once_with_our_objective(jobs: int) -> None:
     chosen = flat(3)
     alone, together = drawn(chosen, 5), drawn(chosen, 5)
     one, many = new_study(chosen), new_study(chosen)
@@ -71,7 +71,7 @@ def test_a_long_job_makes_no_empty_trials() -> None:
     assert len(study.trials) <= paid + 3  # those of the threads that waited until the end
 
 
-def test_a_stock_sampler_that_proposes_what_runs_stands_back() -> None:
+def test_a_trial_whose_pair_is_running_stands_back() -> None:
     chosen, measure = flat(1), drawn(flat(1), 0)
     begun = threading.Event()
 

@@ -216,8 +216,8 @@ class CkaClusterSampler(BaseSampler):
             if not logged and pause >= _LAST_PAUSE:
                 logged = True
                 _logger.info(
-                    f"Trial {trial.number} waits: other workers run all jobs that are certain to be "
-                    "needed."
+                    f"Trial {trial.number} waits: other workers run all jobs that are certain to "
+                    "be needed."
                 )
             with self._ended:
                 self._ended.wait(pause * self._random.uniform(0.5, 1.5))

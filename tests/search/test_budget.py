@@ -48,7 +48,7 @@ def test_running_jobs_are_reserved_at_what_the_pool_has_taken_so_far() -> None:
     assert not budgeted(300 / 3600).has_room(further)
 
 
-def test_before_any_cost_is_known_one_job_runs_at_a_time() -> None:
+def test_until_the_first_cost_is_known_one_job_runs_at_a_time() -> None:
     running = History({A: CandidateHistory(running=True, granted=256)})
     assert not budgeted(100.0).has_room(running)
     assert budgeted(100.0).has_room(History())

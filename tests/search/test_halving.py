@@ -1,4 +1,4 @@
-"""Halving: which jobs it lists, by a plain reading of its rules, in any pool and at any moment."""
+"""Halving: its jobs agree with a naive implementation, in random pools at random moments."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def asked(study: optuna.Study) -> optuna.trial.FrozenTrial:
     return study.trials[trial.number]
 
 
-def test_a_mark_reads_back_as_it_was_stored_until_it_is_given_back() -> None:
+def test_an_assignment_is_read_back_until_it_is_withdrawn() -> None:
     study = optuna.create_study()
     trial, mark = asked(study), Assignment(PAIR, 512, "m/1/a", 5.0)
     assert assignment_of(trial) is None
@@ -54,7 +54,7 @@ def test_a_mark_reads_back_as_it_was_stored_until_it_is_given_back() -> None:
     assert assignment_of(study.trials[0]) is None
 
 
-def test_a_pulse_speaks_for_running_trials_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_are_sent_for_running_trials_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeats, "HEARTBEAT_SECONDS", 0.05)
     study, pulse = optuna.create_study(), HeartbeatSender()
     kept, ended = asked(study), asked(study)
@@ -92,7 +92,7 @@ def test_heartbeats_survive_trials_that_begin_and_end_meanwhile(
     assert stored.count(first.number) > 1
 
 
-def test_who_gives_no_sign_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_heartbeats_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeats, "SILENCE_SECONDS", 0.1)
     study, watch = optuna.create_study(), HeartbeatMonitor()
     one, two = asked(study), asked(study)
@@ -109,7 +109,7 @@ def two(names: tuple[str, str] = ("l0", "l1")) -> MordalPlan:
     return MordalPlan(ClusterTree.flat(["e0"], names), EVERY_RUNG, 16384)
 
 
-def test_a_silent_worker_is_waited_for_and_then_taken_for_dead(
+def test_a_silent_worker_is_waited_for_and_then_considered_dead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It marked its pair on another machine, and has said nothing since."""
@@ -127,7 +127,7 @@ def test_a_silent_worker_is_waited_for_and_then_taken_for_dead(
 
 
 @pytest.mark.slow
-def test_a_worker_that_gives_signs_of_life_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_with_heartbeats_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its job takes far longer than silence may last; the other one trains what is left."""
     chosen, measure = two(), drawn(two(), 0)
     monkeypatch.setattr(heartbeats, "SILENCE_SECONDS", 1.0)

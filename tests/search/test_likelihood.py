@@ -1,4 +1,4 @@
-"""Curves of the likelihood: what is read off them, and what they need."""
+"""Curves of the likelihood: the pool's line, its uncertainty, and missing likelihoods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mordal_optuna.search.likelihood import BrokenLine, LikelihoodPoint, pooled_
 
 
 @pytest.mark.parametrize("leaves", [1.0, -0.5])
-def test_the_pools_line_is_found(leaves: float) -> None:
+def test_the_pools_line_is_recovered(leaves: float) -> None:
     """Given its own slope and noise, whatever the prior says, and where errors leave chance."""
     rng = np.random.default_rng(1)
     u = rng.uniform(-2, 0.5, 400)
@@ -28,7 +28,7 @@ def test_the_pools_line_is_found(leaves: float) -> None:
         assert line.log_error(at, 0.0)[0] == pytest.approx(expected, abs=0.05)
 
 
-def test_what_is_read_is_as_uncertain_as_the_likelihood_and_the_line() -> None:
+def test_the_error_read_off_includes_the_uncertainty_of_likelihood_and_line() -> None:
     """More so the further a likelihood lies below where errors leave chance."""
     line = BrokenLine(start=0.0, level=-0.3, slope=0.5, slope_error=0.2, spread=0.1)
     assert line.log_error(0.5, 0.4) == (-0.3, pytest.approx(0.1))

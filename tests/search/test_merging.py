@@ -76,7 +76,7 @@ def test_stops_that_the_plan_agrees_with_are_not_counted() -> None:
     assert read_history(aside).of(PAIR).overruled == 0
 
 
-def test_running_trials_mark_their_candidate() -> None:
+def test_a_candidate_with_a_running_trial_is_running() -> None:
     assert read_history([trial({}, TrialState.RUNNING)]).of(PAIR).running
     assert not read_history([trial({})]).of(PAIR).running
 

@@ -30,7 +30,7 @@ def test_the_papers_rule_takes_the_last_p_points_and_the_loss_decides() -> None:
     assert fit_as_in_paper(points[:2], points_needed=3, delta=1.0) is None
 
 
-def test_the_papers_rule_extrapolates_upward_but_says_so() -> None:
+def test_the_papers_rule_extrapolates_a_rising_error_and_marks_it() -> None:
     fit = fit_as_in_paper(curve(+0.1, (512, 1024, 2048), 0.3), points_needed=3, delta=1.0)
     assert fit is not None
     assert fit.rising

@@ -1,4 +1,4 @@
-"""Plans: the next job, who may continue, the finish and its races, and the winner."""
+"""Plans: the next job, which candidates may continue, the finish and its races, and the winner."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_candidate_past_its_job_stops() -> None:
     assert not may_continue(plan(), history, MEDOIDS[0], RUNGS[-1])
 
 
-def test_a_candidate_someone_works_on_is_not_given_out_twice() -> None:
+def test_a_running_candidate_is_not_proposed_again() -> None:
     busy = CandidateHistory(running=True)
     first = next_job(plan(), History({MEDOIDS[0]: busy}))
     assert isinstance(first, Job)
@@ -43,7 +43,7 @@ def test_a_candidate_someone_works_on_is_not_given_out_twice() -> None:
     assert next_job(plan(), History(dict.fromkeys(MEDOIDS, busy))) == Wait()
 
 
-def test_the_wanted_rung_is_the_plans_and_others_climb_rung_by_rung() -> None:
+def test_the_wanted_rung_is_the_plans_and_the_next_rung_the_one_above() -> None:
     """A finalist goes straight to D; a candidate nobody asked for has the next rung above."""
     history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
     assert wanted_rung(plan(), history, MEDOIDS[0], RUNGS[0]) == RUNGS[1]
@@ -110,7 +110,7 @@ def test_a_race_of_one_needs_no_race() -> None:
     assert max(samples for _, samples in measure.runs) == RUNGS[-1]
 
 
-def test_who_was_left_behind_in_a_race_is_not_the_answer() -> None:
+def test_a_candidate_eliminated_in_a_race_is_not_the_winner() -> None:
     """All that went on get worse there, so that the curves of the others promise more."""
 
     @dataclass
@@ -184,7 +184,7 @@ def test_the_highest_rung_that_a_plan_asks_for(
     assert {max(t.intermediate_values) for t in complete} == {rung}
 
 
-def test_a_leader_by_its_curve_takes_a_place_of_the_finish_that_is_free() -> None:
+def test_a_candidate_estimated_above_the_finalists_takes_a_free_place_of_the_finish() -> None:
     """Told apart too early, the finalist disappoints: who leads now is measured as well."""
 
     @dataclass
@@ -205,7 +205,7 @@ def test_a_leader_by_its_curve_takes_a_place_of_the_finish_that_is_free() -> Non
     assert 1 < len(free) <= 3
 
 
-def test_the_last_one_left_is_measured_though_nobody_races_it() -> None:
+def test_the_last_trainable_finalist_is_measured_at_the_answer_rung() -> None:
     """Its rivals cannot be trained; the winner is measured where a race would have ended."""
     measure = close_table()
     chosen = plan(finalists=4, race=RACE)

@@ -51,7 +51,7 @@ def test_prune_writes_nothing() -> None:
     assert (study.user_attrs, repr(study.trials)) == before
 
 
-def test_trials_without_the_pair_are_left_alone() -> None:
+def test_trials_without_the_pair_are_never_pruned() -> None:
     study = optuna.create_study(direction="maximize", pruner=LogLinearHalvingPruner(plan()))
     trial = study.ask()
     trial.suggest_float("x", 0, 1)

@@ -18,12 +18,12 @@ def test_a_never_trained_candidate_takes_its_clusters_estimate_where_each_is_loo
 ):
     """Siglip + llama shares the cluster of clip + llama, dino + mistral has one of its own."""
     known = history_up_to({("clip", "llama"): FULL, ("dino", "mistral"): FULL})
-    found = by_pair(PaperRanker(tree(), FULL, delta=1e-3).rank(known))
-    assert found["siglip", "llama"].value == pytest.approx(found["clip", "llama"].value)
-    assert found["siglip", "llama"].value > found["dino", "mistral"].value
+    estimates = by_pair(PaperRanker(tree(), FULL, delta=1e-3).rank(known))
+    assert estimates["siglip", "llama"].value == pytest.approx(estimates["clip", "llama"].value)
+    assert estimates["siglip", "llama"].value > estimates["dino", "mistral"].value
 
 
-def test_one_score_says_the_same_of_everyone() -> None:
+def test_one_score_gives_all_other_pairs_the_same_estimate() -> None:
     """Exactly: a tie must not be broken by rounding."""
     candidate = Candidate("clip", "llama")
     for correct in range(280, 345):
@@ -35,7 +35,7 @@ def test_one_score_says_the_same_of_everyone() -> None:
         assert len({e.value for e in ranking}) == 1, score
 
 
-def test_candidates_at_chance_are_told_apart() -> None:
+def test_candidates_at_chance_are_ranked_by_their_likelihood() -> None:
     """Flat scores rank by noise; their likelihoods rank them right, one full run calibrating."""
     seen = chance_history((128, 256, 512, 1024), x=FULL)
     by_likelihood = LikelihoodRanker(TREE, FULL).rank(seen)

@@ -15,37 +15,39 @@ def ranker() -> Ranker:
     return Ranker(tree(), FULL, confidence=0.95, points=3)
 
 
-def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
+def test_every_candidate_is_ranked_with_its_provenance() -> None:
     known = history_up_to(
         {("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2], ("dino", "llama"): 256}
     )
     ranking = ranker().rank(known)
     assert {e.candidate for e in ranking} == set(tree().candidates)
     assert [e.value for e in ranking] == sorted((e.value for e in ranking), reverse=True)
-    found = by_pair(ranking)
-    assert found["clip", "llama"].provenance == "measured"
-    assert found["clip", "qwen"].provenance == "extrapolated"
-    assert found["dino", "llama"].provenance == "inferred"
-    assert found["siglip", "qwen"].provenance == "inferred"
+    estimates = by_pair(ranking)
+    assert estimates["clip", "llama"].provenance == "measured"
+    assert estimates["clip", "qwen"].provenance == "extrapolated"
+    assert estimates["dino", "llama"].provenance == "inferred"
+    assert estimates["siglip", "qwen"].provenance == "inferred"
 
 
 def test_of_the_trained_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
     known = history_up_to({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
-    found, measure = by_pair(ranker().rank_trained(known)), table()
-    assert found["clip", "llama"].value == pytest.approx(
+    estimates, measure = by_pair(ranker().rank_trained(known)), table()
+    assert estimates["clip", "llama"].value == pytest.approx(
         measure.score(Candidate("clip", "llama"), FULL)
     )
     for pair in (("clip", "llama"), ("clip", "qwen")):
         truth = measure.score(Candidate(*pair), FULL)
-        assert found[pair].value == pytest.approx(truth, abs=0.02)  # its slope is shrunk a little
-        assert found[pair].low < truth < found[pair].high
+        assert estimates[pair].value == pytest.approx(
+            truth, abs=0.02
+        )  # its slope is shrunk a little
+        assert estimates[pair].low < truth < estimates[pair].high
 
 
-def test_what_is_known_less_has_a_wider_interval() -> None:
+def test_fewer_scores_give_a_wider_interval() -> None:
     known = history_up_to({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
-    found = by_pair(ranker().rank(known))
+    estimates = by_pair(ranker().rank(known))
     widths = [
-        found[pair].high - found[pair].low
+        estimates[pair].high - estimates[pair].low
         for pair in (("clip", "llama"), ("clip", "qwen"), ("siglip", "llama"))
     ]
     assert widths == sorted(widths)
@@ -61,13 +63,13 @@ def test_a_never_trained_candidate_is_estimated_from_those_that_share_a_part() -
         for llm in ("llama", "qwen")
     }
     whole = History({**known.candidates, **shifted})
-    found = by_pair(ranker().rank_with_chances(whole, ranker().posterior(whole)))
-    assert found["siglip", "qwen"].value > found["dino", "mistral"].value + 0.1
-    assert sum(estimate.best or 0.0 for estimate in found.values()) == pytest.approx(1.0)
-    assert found["siglip", "qwen"].best > found["dino", "mistral"].best
+    estimates = by_pair(ranker().rank_with_chances(whole, ranker().posterior(whole)))
+    assert estimates["siglip", "qwen"].value > estimates["dino", "mistral"].value + 0.1
+    assert sum(estimate.best or 0.0 for estimate in estimates.values()) == pytest.approx(1.0)
+    assert estimates["siglip", "qwen"].best > estimates["dino", "mistral"].best
 
 
-def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> None:
+def test_an_interval_from_other_candidates_includes_their_uncertainty() -> None:
     """The same scores with four times the noise of the deeper curves: the same value, wider."""
 
     def width(stderr: float) -> tuple[float, float]:
@@ -79,15 +81,15 @@ def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> No
             )
             known[Candidate("clip", llm)] = CandidateHistory(points)
         known[shallow] = CandidateHistory((Measurement(4096, 0.6, 0.01, 1000),))
-        found = by_pair(ranker().rank_trained(History(known)))["dino", "llama"]
-        return found.value, found.high - found.low
+        estimates = by_pair(ranker().rank_trained(History(known)))["dino", "llama"]
+        return estimates.value, estimates.high - estimates.low
 
     sure, unsure = width(0.001), width(0.2)
     assert sure[0] == pytest.approx(unsure[0], abs=0.01)
     assert unsure[1] > 1.2 * sure[1]
 
 
-def test_those_trained_are_ranked_the_same_whatever_was_asked_before() -> None:
+def test_the_ranking_of_trained_pairs_does_not_depend_on_earlier_calls() -> None:
     """One ranker asked of several histories in turn: each has its own estimates."""
     asked, pairs = ranker(), [("clip", "llama"), ("clip", "qwen"), ("dino", "llama")]
     histories = [history_up_to(dict.fromkeys(pairs, top)) for top in (256, RUNGS[2], FULL, 256)]
@@ -105,7 +107,7 @@ def test_the_tie_set_holds_those_within_noise_of_the_best() -> None:
     assert [e.candidate.llm for e in ranker().tie_set(ranking)] == ["a", "b"]
 
 
-def test_before_anything_is_known_nobody_is_ahead() -> None:
+def test_without_scores_all_estimates_are_equal() -> None:
     ranking = ranker().rank(History())
     assert len({e.value for e in ranking}) == 1
     assert all(e.high - e.low > 0.8 for e in ranking)
@@ -124,13 +126,13 @@ def test_few_points_of_a_candidate_borrow_the_slope_and_keep_its_doubt() -> None
     known = history_up_to(
         {("clip", "llama"): RUNGS[2], ("clip", "qwen"): RUNGS[2], ("dino", "llama"): RUNGS[0]}
     )
-    found = by_pair(ranker().rank(known))["dino", "llama"]
+    estimates = by_pair(ranker().rank(known))["dino", "llama"]
     first = table().score(Candidate("dino", "llama"), RUNGS[0])
-    assert found.value > first + 0.2  # the slope of the others is followed
-    assert found.high - found.low > 0.2
+    assert estimates.value > first + 0.2  # the slope of the others is followed
+    assert estimates.high - estimates.low > 0.2
 
 
-def test_a_bad_fit_drops_nobody() -> None:
+def test_a_bad_fit_drops_no_candidate() -> None:
     """A bent curve is believed less; it stays in the ranking, as extrapolated."""
     bent = tuple(
         Measurement(n, s, 0.001, 10**5) for n, s in zip(RUNGS, (0.2, 0.6, 0.4), strict=True)
@@ -143,6 +145,6 @@ def test_a_bad_fit_drops_nobody() -> None:
         }
     )
     assert by_pair(ranker().rank(known))["clip", "qwen"].provenance == "extrapolated"
-    found = by_pair(ranker().rank_trained(known))
-    widths = {pair: found[pair].high - found[pair].low for pair in found}
+    estimates = by_pair(ranker().rank_trained(known))
+    widths = {pair: estimates[pair].high - estimates[pair].low for pair in estimates}
     assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]

@@ -1,4 +1,4 @@
-"""The sampler: Optuna's own contract, stock partners, and the plan's order."""
+"""The sampler: Optuna's contract, stock samplers and pruners beside it, and the plan's order."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_enqueued_trials_keep_their_pair() -> None:
     assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")
 
 
-def test_enqueued_trials_mark_the_pair_that_they_fix() -> None:
+def test_enqueued_trials_are_assigned_the_pair_that_they_fix() -> None:
     """Also where they fix one of the two."""
     study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(plan()))
     for fixed in ({"vision_encoder": "dino", "llm": "qwen"}, {"llm": "mistral"}):

@@ -51,7 +51,7 @@ def test_a_pair_whose_objective_raises_is_tried_twice() -> None:
     assert winner_of(chosen, study) == BEST
 
 
-def test_interruptions_are_nobodys_failure() -> None:
+def test_interruptions_do_not_count_as_failures() -> None:
     chosen, bad = plan(), Candidate("clip", "llama")
     study = new_study(chosen)
     stopped = broken_for(bad, readme_objective(chosen, table()), KeyboardInterrupt())
@@ -64,7 +64,7 @@ def test_interruptions_are_nobodys_failure() -> None:
     assert study_history(study).of(bad).top
 
 
-def test_an_outage_in_an_objective_is_nobodys_failure_and_is_waited_out() -> None:
+def test_an_outage_in_an_objective_does_not_count_as_a_failure_and_is_waited_out() -> None:
     chosen, measure, naps = plan(), table(), []
     plain, study = readme_objective(chosen, measure), new_study(chosen)
     study.sampler._patience = Patience(naps.append, Silent())  # type: ignore[attr-defined]
@@ -97,7 +97,7 @@ def test_an_outage_that_lasts_stops_the_study_with_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), 54.3])
-def test_what_is_no_score_fails_its_trial_and_the_study_stays_readable(wrong: float) -> None:
+def test_an_invalid_score_fails_its_trial_and_the_study_stays_readable(wrong: float) -> None:
     chosen, bad = plan(), Candidate("clip", "llama")
     measure = table()
 
@@ -124,7 +124,7 @@ def test_what_is_no_score_fails_its_trial_and_the_study_stays_readable(wrong: fl
     assert winner_of(chosen, study) == BEST
 
 
-def test_with_a_pruner_that_looks_at_no_score_a_wrong_one_counts_as_a_failure() -> None:
+def test_an_invalid_score_counts_as_a_failure_without_our_pruner_too() -> None:
     chosen, bad = plan(), Candidate("clip", "llama")
     study = new_study(chosen, pruner=optuna.pruners.NopPruner())
 

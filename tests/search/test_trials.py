@@ -30,7 +30,7 @@ def test_a_trial_attribute_is_set_by_the_trials_number() -> None:
     assert study.trials[0].user_attrs == {"why": "because"}
 
 
-def test_what_an_objective_has_raised_is_known_where_its_trial_ends() -> None:
+def test_the_exception_of_an_objective_is_available_when_its_trial_ends() -> None:
     """By the one look into Optuna's loop; an interruption is told from a failure."""
     found: list[BaseException | None] = []
 

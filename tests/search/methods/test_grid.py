@@ -7,7 +7,7 @@ from mordal_optuna.search.methods.grid import grid_plan
 from tests.search.synthetic import FULL, RUNGS, search, table, tree
 
 
-def test_the_grid_says_when_it_is_done() -> None:
+def test_the_grid_ends_once_every_candidate_is_trained() -> None:
     study = search(grid_plan(tree(), (*RUNGS, FULL)), table())
     assert study.user_attrs[STOPPED_BECAUSE] == (
         "pool exhausted: all planned candidates are fully trained"

@@ -1,4 +1,4 @@
-"""Plans over a fixed list: who is trained, and who may lead or become a finalist."""
+"""Plans over a fixed list: which candidates are trained, lead, or become finalists."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_halving_waits_for_the_whole_rung_and_keeps_the_best() -> None:
     assert survivors == {c for cl in tree().clusters[:2] for c in cl.candidates}
 
 
-def test_who_is_certain_to_survive_need_not_wait() -> None:
+def test_a_cluster_certain_to_survive_is_promoted_before_the_rung_is_complete() -> None:
     """One score is missing, two clusters survive: the best so far does whatever it turns out."""
     some = measured(dict.fromkeys(MEDOIDS[:3], RUNGS[0]), table())
     jobs = plan().jobs(some)
@@ -67,7 +67,7 @@ def test_with_few_clusters_halving_is_passed_over() -> None:
     assert {job.stage for job in jobs} == {"intra-cluster"}
 
 
-def test_nobody_is_stopped_inside_a_surviving_cluster() -> None:
+def test_no_candidate_is_stopped_inside_a_surviving_cluster() -> None:
     """The worst survivor still goes on to its curve: late bloomers are not cut off."""
     history = measured(dict.fromkeys(MEDOIDS, RUNGS[0]), table())
     worst = Candidate("clip", "mistral")
@@ -91,7 +91,7 @@ def test_a_pool_that_cannot_be_trained_ends_the_search() -> None:
     assert plan().jobs(broken) == Finished("no candidate could be trained", failed=True)
 
 
-def test_a_candidate_that_another_pruner_stops_twice_where_it_stands_is_left_alone() -> None:
+def test_a_candidate_that_another_pruner_stopped_twice_is_given_up() -> None:
     stopped = CandidateHistory(overruled=2)
     jobs = plan().jobs(History({MEDOIDS[0]: stopped}))
     assert not isinstance(jobs, Finished)

@@ -11,7 +11,7 @@ from mordal_optuna.search.sampler import study_history
 from tests.search.synthetic import FULL, search, settings, table, tree
 
 
-def test_popular_trains_the_named_pair_or_the_first_and_says_nothing_of_the_others() -> None:
+def test_popular_trains_the_named_or_the_first_pair_and_ranks_the_others_equal() -> None:
     for named, pair in (
         (None, Candidate("clip", "llama")),
         (("dino", "qwen"), Candidate("dino", "qwen")),
