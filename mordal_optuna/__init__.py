@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree, cluster_pool
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.search.methods import MordalPlan
+    from mordal_optuna.search.methods.mordal import MordalPlan
     from mordal_optuna.search.pruner import LogLinearHalvingPruner
     from mordal_optuna.search.sampler import CkaClusterSampler
     from mordal_optuna.study.objective import Objective
@@ -44,7 +44,7 @@ _MODULES = {
     "LogLinearHalvingPruner": "search.pruner",
     "Measurement": "search.curves",
     "MordalError": "errors",
-    "MordalPlan": "search.methods",
+    "MordalPlan": "search.methods.mordal",
     "Objective": "study.objective",
     "cluster_pool": "search.clusters",
     "load_study": "driver",

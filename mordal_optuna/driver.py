@@ -35,7 +35,8 @@ from mordal_optuna.search.attributes import (
     STOPPED_BECAUSE,
 )
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.methods import COMPARING, build_plan
+from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.search.methods.catalogue import METHODS
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
@@ -315,7 +316,8 @@ def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progre
     store_facts(study, bench.facts)
     for doubt in doubts_before(bench.facts, bench.full_samples):
         progress.warn(doubt)
-    if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
+    compares = METHODS[settings.search.method].compares_models
+    if compares and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         store_representation(study, bench.compare())
     if not has_stopped(study):

@@ -237,6 +237,6 @@ def _believed(estimate: Estimate, samples: int, full_samples: int) -> str:
         return f"all scores of the study together say {value}"
     source = f"{estimate.samples:,} samples" if estimate.samples else "other pairs"
     return (
-        f"projected after {full_samples:,} samples: {value}, {estimate.known} from {source}; "
+        f"projected after {full_samples:,} samples: {value}, {estimate.provenance} from {source}; "
         "not measured"
     )

@@ -15,7 +15,7 @@ import optuna
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.methods import MordalPlan
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import study_storage

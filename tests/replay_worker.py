@@ -16,7 +16,7 @@ import optuna
 from mordal_optuna.replay.run import method_settings
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.clusters import cluster_pool
-from mordal_optuna.search.methods import build_plan
+from mordal_optuna.search.methods.building import build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage

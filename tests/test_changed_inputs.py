@@ -159,7 +159,7 @@ def test_whatever_changed_between_two_starts_is_named(
         assert scored(settings) == begun
         put_back(own_zoo, held)
     result = run_study(settings, Silent())
-    assert {e.known for e in result.ranking} == {"measured"}
+    assert {e.provenance for e in result.ranking} == {"measured"}
     assert len(result.ranking) == 2
 
 

@@ -92,7 +92,7 @@ def test_a_whole_search_with_real_models(
     # Only what no other study in this database has scored.
     known = set(scored(settings))
     assert scorings.count("mordal_scenes") == len([s for s in scored(grid) if s not in known])
-    assert {e.known for e in truth.ranking} == {"measured"}
+    assert {e.provenance for e in truth.ranking} == {"measured"}
     shared = {
         (candidate, point.samples): point.score
         for candidate, points in result.curves.items()
@@ -126,7 +126,7 @@ def test_a_candidate_whose_training_a_library_ends_fails_alone(
             "training after 0 samples: RuntimeError: expected scalar type Half"
         )
     }
-    assert result.winner.known == "measured"
+    assert result.winner.provenance == "measured"
     study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
     assert len(study.get_trials(states=(TrialState.FAIL,))) == 2
 

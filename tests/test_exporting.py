@@ -133,7 +133,7 @@ def test_the_card_begins_with_what_the_exported_weights_score(
     What the search projects follows, and is called so.
     """
     result = stored_result(open_study(settings), settings)
-    assert result.winner.known == "extrapolated"
+    assert result.winner.provenance == "extrapolated"
     measured = result.curves[WINNER][-1]
     done = export_candidate(settings, tmp_path / "vlm", Silent())
     first, further, projected = scores_of(tmp_path / "vlm")
@@ -379,7 +379,7 @@ def test_the_price_is_that_of_the_samples_left_and_of_scoring() -> None:
     ("change", "last"),
     [
         ({}, "extrapolated from 1,536 samples; not measured"),
-        ({"known": "inferred", "samples": 0}, "inferred from other pairs; not measured"),
+        ({"provenance": "inferred", "samples": 0}, "inferred from other pairs; not measured"),
     ],
 )
 def test_what_was_not_measured_with_these_weights_says_so(

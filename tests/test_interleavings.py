@@ -23,7 +23,8 @@ from optuna.trial import TrialState
 from mordal_optuna.errors import LeaseLostError, TrainingError
 from mordal_optuna.search.attributes import FAILURE, RUNGS
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.plan import Finished, Job, next_job
+from mordal_optuna.search.jobs import Finished, Job
+from mordal_optuna.search.plan import next_job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.claims import ClaimStore

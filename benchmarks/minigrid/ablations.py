@@ -36,8 +36,9 @@ from mordal_optuna.search.curves import (
     pooled_slope,
     stable_window,
 )
-from mordal_optuna.search.methods import MordalPlan, build_finish
-from mordal_optuna.search.plan import Job, usable
+from mordal_optuna.search.jobs import Job
+from mordal_optuna.search.methods.mordal import MordalPlan
+from mordal_optuna.search.methods.options import build_finish
 from mordal_optuna.search.ranking import Belief, Ranker
 from mordal_optuna.search.rungs import build_rungs
 
@@ -92,7 +93,7 @@ class WindowRanker(Ranker):
         whole = {
             candidate: below
             for candidate, known in history.candidates.items()
-            if len(below := self._below(known)) >= self.points
+            if len(below := self.points_below_full(known)) >= self.points
         }
         noise = pooled_run_noise(list(whole.values())) if self._runs else 0.0
         windows = {c: self._cut(points, noise) for c, points in whole.items()}
@@ -116,39 +117,41 @@ class LastScoreRanker(Ranker):
         none: dict[object, Fit] = {}
         return none
 
-    def _from_others(
+    def belief_from_others(
         self,
-        known: CandidateHistory,
-        fall: tuple[float, float],  # noqa: ARG002 - nobody else is looked at
+        record: CandidateHistory,
+        fall: tuple[float, float],  # noqa: ARG002 - no other candidate is used
     ) -> Belief:
-        last = known.measurements[-1]
+        """The last score."""
+        last = record.measurements[-1]
         return Belief(last.log_error, last.log_noise, "inferred")
 
 
 class NoStoppingPlan(MordalPlan):
     """No early stopping: every medoid is scored on all rungs up to R, then the best K survive."""
 
-    def _search_jobs(self, history: History) -> list[Job]:
-        standings = self._halving.standings(history, usable)
-        survivors = standings.alive
-        if len(survivors) > self._top_clusters:
-            for rung in self._search_rungs:
-                scored, lacking = standings.split(survivors, rung)
-                if len(lacking):
+    def search_jobs(self, history: History) -> list[Job]:
+        """Jobs of the medoids on all rungs, then of the candidates in the best K clusters."""
+        scores = self.cluster_scores(history)
+        survivors = scores.alive
+        if len(survivors) > self.top_clusters:
+            for rung in self.search_rungs:
+                scored, missing = scores.split(survivors, rung)
+                if len(missing):
                     return [
                         Job(medoid, rung, "inter-cluster")
-                        for medoid in standings.candidates(lacking)
+                        for medoid in scores.representatives(missing)
                     ]
-            survivors = standings.best(scored, rung, self._top_clusters)
-        return self._intra_jobs(history, standings, survivors)
+            survivors = scores.best(scored, rung, self.top_clusters)
+        return self.cluster_jobs(history, scores, survivors)
 
 
 class TiedRacePlan(MordalPlan):
     """Only who cannot be told from the leader by the curves' intervals has a place in the race."""
 
-    def rivals(self, history: History) -> tuple[Candidate, ...]:
+    def finish_candidates(self, history: History) -> tuple[Candidate, ...]:
         """Of those with a place, the ones within noise of the leader."""
-        placed = super().rivals(history)
+        placed = super().finish_candidates(history)
         before = self.ranker.rank_trained(history.below(self.finish_rungs[0]))
         ranking = [e for e in before if e.candidate in placed]
         return tuple(e.candidate for e in self.ranker.tie_set(ranking)) if ranking else ()

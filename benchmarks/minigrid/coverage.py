@@ -95,6 +95,6 @@ def _held(estimate: Estimate, truth: float) -> tuple[float, ...]:
 
 
 def _kind(estimate: Estimate, race: int) -> str:
-    if estimate.known == "inferred":
+    if estimate.provenance == "inferred":
         return SCORED if estimate.samples else UNSEEN
     return IN_RACE if estimate.samples >= race else AT_R

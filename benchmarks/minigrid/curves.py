@@ -17,7 +17,8 @@ from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.ranking import PaperRanker, Ranker
+from mordal_optuna.search.rankers import PaperRanker
+from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

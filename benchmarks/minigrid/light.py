@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.simulate import Simulated
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.plan import Finished
+from mordal_optuna.search.jobs import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.grid import Grid
-    from mordal_optuna.search.plan import Job, Plan
+    from mordal_optuna.search.jobs import Job
+    from mordal_optuna.search.plan import Plan
 
 
 @dataclass(frozen=True)

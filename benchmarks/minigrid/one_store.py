@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from mordal_optuna.replay.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
 from mordal_optuna.replay.run import method_settings, pool_tree, warmed_up
-from mordal_optuna.search.methods import COMPARING
+from mordal_optuna.search.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from benchmarks.minigrid.data import TaskData
@@ -72,7 +72,7 @@ def tops(found: Replay) -> Tops:
 def warmed(data: TaskData, method: str) -> dict[Candidate, float]:
     """Device-seconds of the projectors' warm-ups that a method asks for on a task, by pair."""
     settings = method_settings(method)
-    if settings.method not in COMPARING:
+    if not METHODS[settings.method].compares_models:
         return {}
     return {c: data.warmups[c] for c in warmed_up(pool_tree(data.grid, settings))}
 

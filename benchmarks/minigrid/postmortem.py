@@ -82,7 +82,7 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
     winner = plan.winner(search.history)
     assert winner is not None
     best = max(grid.candidates, key=grid.truth)
-    groups = in_sight(plan, search), plan.rivals(search.history)
+    groups = in_sight(plan, search), plan.finish_candidates(search.history)
     ladder = [grid.truth(best), *(_best(grid, group) for group in groups)]
     ladder.append(grid.truth(winner))
     found = grid.truth(winner) == grid.truth(best)
@@ -113,7 +113,7 @@ def decision(
     if not plan.is_settled(search.history, best):
         return _inter_cluster(grid, plan, tree, search, best)
     raced = len(plan.finish_rungs) > 1
-    if best not in plan.rivals(search.history):
+    if best not in plan.finish_candidates(search.history):
         if raced:
             return "the curves: they promised too little for a place in the race"
         return "the curves: it was told from the leader, wrongly"

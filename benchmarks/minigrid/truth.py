@@ -27,12 +27,8 @@ from scipy import stats
 from benchmarks.minigrid.bootstrap import Resampler
 from mordal_optuna.config import FAITHFUL
 from mordal_optuna.replay.metrics import weighted_tau
-from mordal_optuna.search.curves import (
-    STABLE_LEVEL,
-    fit_as_in_paper,
-    fit_log_linear,
-    stable_window,
-)
+from mordal_optuna.search.curves import STABLE_LEVEL, fit_log_linear, stable_window
+from mordal_optuna.search.paper_curves import fit_as_in_paper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

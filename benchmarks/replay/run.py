@@ -39,7 +39,7 @@ def figures(seed: int) -> dict[str, dict[str, float]]:
         # how often the truth lies in an interval that says 95 %
         inside = [e.low <= grid.truth(e.candidate) <= e.high for e in run.ranking]
         by_kind = {
-            kind: [i for i, e in zip(inside, run.ranking, strict=True) if e.known == kind]
+            kind: [i for i, e in zip(inside, run.ranking, strict=True) if e.provenance == kind]
             for kind in ("extrapolated", "inferred")
         }
         found[method] |= {f"covered_{k}": sum(v) / len(v) for k, v in by_kind.items() if v}

@@ -33,7 +33,7 @@ from sqlalchemy import event
 
 from benchmarks.machine import machine
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
-from mordal_optuna.search.methods import MordalPlan
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.search.space import LARGE, suggest_pair

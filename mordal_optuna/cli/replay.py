@@ -111,7 +111,7 @@ def _print(found: Replay, console: Console) -> None:
             e.candidate.llm,
             f"{100 * e.value:.1f}",
             f"{100 * e.low:.1f} to {100 * e.high:.1f}",
-            e.known,
+            e.provenance,
         )
     console.print(table)
     cost = found.cost

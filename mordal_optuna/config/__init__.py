@@ -6,10 +6,8 @@ from mordal_optuna.config.base import Section
 from mordal_optuna.config.reading import differences, parse_study, read_study, with_method
 from mordal_optuna.config.schema import (
     FAITHFUL,
-    FAITHFUL_SIMILARITY,
     CheckpointSettings,
     EarlyDocuments,
-    Method,
     ModelSettings,
     PoolSettings,
     RepresentationSettings,
@@ -26,9 +24,7 @@ __all__ = [
     "DatasetSettings",
     "EarlyDocuments",
     "FAITHFUL",
-    "FAITHFUL_SIMILARITY",
     "LoraSettings",
-    "Method",
     "ModelSettings",
     "PoolSettings",
     "RepresentationSettings",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mordal_optuna.config.schema import Method, StudySettings
+from mordal_optuna.config.schema import StudySettings
 from mordal_optuna.errors import ConfigError
+from mordal_optuna.search.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,8 +58,8 @@ def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
     Raises:
         ConfigError: if there is no such method.
     """
-    if method not in get_args(Method):
-        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(get_args(Method))}"])
+    if method not in METHODS:
+        raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(METHODS)}"])
     search = content.get("search") or {}
     if not isinstance(search, dict) or search.get("method", "mordal") == method:
         return content

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
 from mordal_optuna.pool import ModelSource, Pool
+from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
 
 
 def _threshold(value: Any) -> Any:
@@ -28,45 +29,19 @@ def _threshold(value: Any) -> Any:
 
 Threshold = Annotated[float | Literal["auto"], BeforeValidator(_threshold)]
 
-Method = Literal[
-    "mordal",
-    "mordal-faithful",
-    "grid",
-    "all-at-ratio",
-    "cross",
-    "random",
-    "popular",
-    "best-parts",
-]
 
-# What `method: mordal-faithful` sets where the study file says nothing: the paper's thresholds,
-# halving and curves. `FAITHFUL_SIMILARITY` and `FAITHFUL_ALIGNMENT` belong to other sections. The
-# paper leaves open the rank of LoRA, the linkage, how features are pooled and how many images are
-# compared: these stay ours.
-FAITHFUL = {
-    "vision_threshold": 0.7,
-    "llm_threshold": 0.8,
-    "first_ratio": 0.03,
-    "max_ratio": 0.125,
-    "eta": 2,
-    "top_clusters": 3,
-    "fit_points": 3,
-    "max_fit_loss": 5e-5,
-    "finalists": 0,
-    "finish": "full",
-}
-# What the methods that share these settings with `mordal` set: everyone at 1/8, curves of three
-# points, and the leader trained fully.
-_OTHERS = {"max_ratio": 0.125, "fit_points": 3, "finalists": 1, "finish": "full"}
-PRESETS: dict[str, dict[str, object]] = {
-    "mordal-faithful": FAITHFUL,
-    "all-at-ratio": _OTHERS,
-    "cross": _OTHERS,
-}
-FAITHFUL_SIMILARITY = "cka-biased"
-# The paper's minibatch, and its rate, which falls to 0 over all of D: it needs D to be fixed from
-# the start, and a rung's score is that of weights whose rate has not fallen yet.
-FAITHFUL_ALIGNMENT = {"learning_rate": 1e-4, "schedule": "linear", "batch_size": 4}
+def _method(value: Any) -> Any:
+    if isinstance(value, str) and value in METHODS:
+        return value
+    *names, last = map(repr, METHODS)
+    raise PydanticCustomError("method", f"Input should be {', '.join(names)} or {last}")
+
+
+# Name of a search method, see `mordal_optuna.search.methods.catalogue`.
+Method = Annotated[str, BeforeValidator(_method)]
+
+# The paper's settings for the `search` section.
+FAITHFUL = METHODS["mordal-faithful"].defaults["search"]
 
 
 class ModelSettings(Section):
@@ -214,13 +189,8 @@ class SearchSettings(Section):
     """How the pool is searched.
 
     Attributes:
-        method: `mordal`; `mordal-faithful`, the paper's settings for this section and, where the
-            study file says nothing of them, its similarity and training recipe: biased CKA, and a
-            rate of 1e-4 that falls linearly over minibatches of 4; `grid`, every candidate fully;
-            `all-at-ratio`, every candidate at `max_ratio`; `cross`, one row and one column of the
-            grid, completed additively; `random`, candidates fully in random order; `popular`, one
-            pair fully; `best-parts`, every encoder with the popular LLM and every LLM with the
-            popular encoder fully, then the best two together.
+        method: name of the search method; the methods, and the defaults that they change in this
+            and other sections, are listed in `search/methods/catalogue.py`.
         vision_threshold: similarity above which vision encoders share a cluster; `auto` chooses
             the cut with the clearest groups, by CKA at .7 or above.
         llm_threshold: the same for LLMs, chosen for each vision cluster.
@@ -268,7 +238,7 @@ class SearchSettings(Section):
     @classmethod
     def _preset(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            return {**PRESETS.get(str(given.get("method")), {}), **given}
+            return {**method_defaults(given.get("method"), "search"), **given}
         return given
 
     @model_validator(mode="after")
@@ -277,11 +247,12 @@ class SearchSettings(Section):
             msg = f"first_ratio: {self.first_ratio} must not exceed max_ratio {self.max_ratio}"
             raise ValueError(msg)
         if self.curve == "likelihood" and (
-            self.max_fit_loss is not None or self.method in ("cross", "best-parts")
+            self.max_fit_loss is not None or not METHODS[self.method].allows_likelihood
         ):
+            excluded = [repr(name) for name, spec in METHODS.items() if not spec.allows_likelihood]
             msg = (
                 "curve: 'likelihood' cannot be had with max_fit_loss (the paper's rule) nor with "
-                "the methods 'cross' and 'best-parts', which look at errors"
+                f"the methods {' and '.join(excluded)}, which look at errors"
             )
             raise ValueError(msg)
         return self
@@ -361,16 +332,15 @@ class StudySettings(Section):
     @classmethod
     def _preset(cls, given: Any) -> Any:
         search = given.get("search") if isinstance(given, dict) else None
-        if not isinstance(search, dict) or search.get("method") != "mordal-faithful":
+        if not isinstance(search, dict):
             return given
-        papers: dict[str, dict[str, Any]] = {
-            "representation": {"similarity": FAITHFUL_SIMILARITY},
-            "alignment": FAITHFUL_ALIGNMENT,
+        defaults = {key: method_defaults(search.get("method"), key) for key in cls.model_fields}
+        sections = {
+            key: given.get(key) or {} for key in defaults if defaults[key] and key != "search"
         }
-        sections = {key: given.get(key) or {} for key in papers}
         if not all(isinstance(section, dict) for section in sections.values()):
             return given
-        return given | {key: {**papers[key], **section} for key, section in sections.items()}
+        return given | {key: {**defaults[key], **section} for key, section in sections.items()}
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> StudySettings:

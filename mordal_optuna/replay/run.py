@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import optuna
 
-from mordal_optuna.config import FAITHFUL, Method, SearchSettings
+from mordal_optuna.config import FAITHFUL, SearchSettings
 from mordal_optuna.errors import ConfigError, GridError
 from mordal_optuna.replay.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE, PartCosts
 from mordal_optuna.replay.metrics import weighted_tau, weighted_tau_random_ties
@@ -20,9 +20,10 @@ from mordal_optuna.replay.stock import (
     stock_pruner,
     stock_sampler,
 )
+from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.clusters import LEAST_CKA, ClusterTree, cluster_pool
-from mordal_optuna.search.methods import COMPARING, build_plan
-from mordal_optuna.search.plan import Budget
+from mordal_optuna.search.methods import catalogue
+from mordal_optuna.search.methods.building import build_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.rungs import build_rungs
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
     from mordal_optuna.search.ranking import Estimate
 
 Preset = Literal["default", "faithful"]
-METHODS = (*get_args(Method), *STOCK)
-# Methods that would go on to the whole grid: without a budget of their own they get what `mordal`
-# spends on the same file.
-BUDGETED = ("random", *STOCK)
+# Names of all methods that can be replayed: those of a study file, and stock Optuna.
+METHODS = (*catalogue.METHODS, *STOCK)
+# Methods that would otherwise train the whole grid: without a budget of their own they get what
+# `mordal` spends on the same file.
+BUDGETED = (*(name for name, spec in catalogue.METHODS.items() if spec.needs_budget), *STOCK)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Replay:
                 "estimate": e.value,
                 "low": e.low,
                 "high": e.high,
-                "known": e.known,
+                "known": e.provenance,
             }
             for e in self.ranking
         ]
@@ -195,12 +197,12 @@ def method_settings(method: str, preset: Preset = "default") -> SearchSettings:
         method: one of `METHODS`.
         preset: `faithful` gives the paper's settings to whatever the method shares with it.
     """
-    name = method if method in get_args(Method) else "mordal"
+    name = method if method in catalogue.METHODS else "mordal"
     ends = {"first_ratio": 1.0, "max_ratio": 1.0} if name == "grid" else {}
     if preset == "default":
         return SearchSettings.model_validate({"method": name, **ends})
-    own = "mordal-faithful" if name == "mordal" else name
-    return SearchSettings.model_validate({**FAITHFUL, "method": own, **ends})
+    chosen = "mordal-faithful" if name == "mordal" else name
+    return SearchSettings.model_validate({**FAITHFUL, "method": chosen, **ends})
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ def set_up(
     hours = None if budget is None else budget * grid.full_run_seconds / 3600
     if method in STOCK:
         return _stock(grid, method, settings, seed, Budget(hours))
-    comparing = settings.method in COMPARING
+    comparing = catalogue.METHODS[settings.method].compares_models
     tree = pool_tree(grid, settings) if comparing else ClusterTree.flat(grid.encoders, grid.llms)
     before, projected = comparison_costs(grid, tree) if comparing else (PartCosts(), PartCosts())
     plan = build_plan(

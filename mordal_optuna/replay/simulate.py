@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.history import HistoryReader
-from mordal_optuna.search.plan import Finished, Wait, next_job
+from mordal_optuna.search.jobs import Finished, Wait
+from mordal_optuna.search.plan import next_job
 from mordal_optuna.search.sampler import study_history
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.search.plan import Job, Plan
+    from mordal_optuna.search.jobs import Job
+    from mordal_optuna.search.plan import Plan
     from mordal_optuna.study.objective import Measure, Objective
 
 

@@ -1,7 +1,7 @@
-"""Stock Optuna as a rival: its samplers and pruners on the same pool, data and budget.
+"""Stock Optuna as a competitor: its samplers and pruners on the same pool, data and budget.
 
-They are given what our own methods have: checkpoints are reused, so a candidate proposed again
-repeats its known scores at no cost and goes on from there.
+It has the same advantages as the methods of this package: checkpoints are reused, so a candidate
+that is proposed again repeats its earlier scores at no cost and continues from there.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from optuna.pruners import (
 )
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 
-from mordal_optuna.search.history import LLM, VISION_ENCODER, HistoryReader
-from mordal_optuna.search.methods import ListPlan
-from mordal_optuna.search.plan import Budget, Finished, Job, Wait
+from mordal_optuna.search.history import HistoryReader
+from mordal_optuna.search.jobs import Finished, Job, Wait
+from mordal_optuna.search.plan import PooledPlan
 from mordal_optuna.search.sampler import study_history
+from mordal_optuna.search.space import LLM, VISION_ENCODER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,69 +30,89 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.budget import Budget
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.history import History
     from mordal_optuna.search.ranking import Ranker
 
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("hyperband", "halving", "median", "none")
+# Names of the stock methods; they can be replayed only.
 STOCK = tuple(f"optuna-{sampler}-{pruner}" for sampler in SAMPLERS for pruner in PRUNERS)
 
-# A sampler may propose what is fully trained already, at no cost; past so many trials for each
-# candidate of the pool it is taken to have nothing new to propose.
+# A sampler may propose fully trained candidates at no cost. After so many trials per candidate of
+# the pool it is considered to have nothing new to propose.
 _TRIALS_PER_CANDIDATE = 20
 
 
-class StockPlan(ListPlan):
-    """Gives the objective its rungs; who is trained is for the stock sampler and pruner to say."""
+class StockPlan(PooledPlan):
+    """Rungs, budget and ranking for a stock sampler and pruner, which choose the candidates.
+
+    No job is ever wanted: `jobs` is empty until the search is over, so that candidates climb rung
+    by rung (`plan.next_rung`) as far as the stock pruner lets them.
+    """
 
     def __init__(
         self, tree: ClusterTree, rungs: Sequence[int], ranker: Ranker, budget: Budget
     ) -> None:
-        """Rungs up to D, and a budget."""
-        super().__init__(
-            tree, tree.candidates, rungs, rungs[-1], ranker, stage="stock", budget=budget
-        )
+        """Create a plan.
+
+        Args:
+            tree: the pool.
+            rungs: strictly ascending sample counts; the last is a full alignment.
+            ranker: computes the estimates.
+            budget: limit of device time.
+
+        Raises:
+            SearchError: if the rungs do not ascend.
+        """
+        super().__init__(tree, rungs, rungs[-1], ranker, budget=budget)
 
     @property
     def candidates(self) -> Sequence[Candidate]:
-        """The whole pool."""
-        return self._candidates
+        """All pairs of the pool."""
+        return self._tree.candidates
 
-    def jobs(self, history: History) -> Sequence[Job]:  # noqa: ARG002
-        """None: it wants nobody in particular."""
+    def search_jobs(self, history: History) -> Sequence[Job]:  # noqa: ARG002
+        """Empty: the stock sampler chooses."""
         return ()
 
-    def over(self, history: History) -> Finished | None:
-        """Why the search ends: the budget, or everyone is fully trained."""
-        if all(history.of(candidate).at(self.rungs[-1]) for candidate in self._candidates):
+    def jobs(self, history: History) -> Sequence[Job] | Finished:
+        """Empty; `Finished` once every candidate is fully trained or the budget is spent."""
+        if all(history.of(candidate).at(self.rungs[-1]) for candidate in self.candidates):
             return Finished("pool exhausted: every candidate fully trained")
-        return self._budget.over(history)
+        return self._budget.over(history) or self.search_jobs(history)
 
 
 class StockSteering:
-    """Another trial, until the budget is spent or nothing new is proposed."""
+    """Starts another trial until the plan is finished or the sampler proposes nothing new."""
 
     def __init__(self, plan: StockPlan) -> None:
         self._plan = plan
         self._reader = HistoryReader(plan)
 
     def __call__(self, study: Study) -> Job | Wait | Finished:
-        """A job where the budget has room for one: which one, the sampler says."""
+        """A job if the budget has room for one; its candidate is ignored, the sampler chooses."""
         history = study_history(study, reader=self._reader)
-        over = self._plan.over(history)
-        if over:
-            return over
+        jobs = self._plan.jobs(history)
+        if isinstance(jobs, Finished):
+            return jobs
         if not self._plan.has_room(history):
             return Wait()
-        pool = len(self._plan.vision_encoders) * len(self._plan.llms)
-        if len(study.get_trials(deepcopy=False)) >= _TRIALS_PER_CANDIDATE * pool:
+        candidates = self._plan.candidates
+        if len(study.get_trials(deepcopy=False)) >= _TRIALS_PER_CANDIDATE * len(candidates):
             return Finished(f"{_TRIALS_PER_CANDIDATE} trials for each candidate were run")
-        return Job(self._plan.candidates[0], self._plan.rungs[0], "stock")
+        return Job(candidates[0], self._plan.rungs[0], "stock")
 
 
 def stock_sampler(name: str, plan: StockPlan, *, seed: int) -> BaseSampler:
-    """The sampler in a name such as `optuna-tpe-hyperband`."""
+    """The sampler of a stock method.
+
+    Args:
+        name: name of the method, such as `optuna-tpe-hyperband`.
+        plan: plan whose pool is sampled.
+        seed: random seed of the sampler.
+    """
     match name.split("-")[1]:
         case "tpe":
             return TPESampler(seed=seed)
@@ -103,7 +124,13 @@ def stock_sampler(name: str, plan: StockPlan, *, seed: int) -> BaseSampler:
 
 
 def stock_pruner(name: str, plan: StockPlan, *, eta: int) -> BasePruner:
-    """The pruner in such a name, its resources set to the rungs."""
+    """The pruner of a stock method, with the rungs as its resources.
+
+    Args:
+        name: name of the method, such as `optuna-tpe-hyperband`.
+        plan: plan whose rungs are used.
+        eta: reduction factor, at least 2.
+    """
     match name.split("-")[2]:
         case "hyperband":
             return HyperbandPruner(plan.rungs[0], plan.rungs[-1], eta)
@@ -116,7 +143,7 @@ def stock_pruner(name: str, plan: StockPlan, *, eta: int) -> BasePruner:
 
 
 class _EndlessGrid(GridSampler):
-    """Does not stop the study, which only works inside `study.optimize`; the budget does."""
+    """A grid sampler that never stops the study, which works only inside `study.optimize`."""
 
     def after_trial(
         self,
@@ -125,4 +152,4 @@ class _EndlessGrid(GridSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Do nothing."""
+        """Do nothing: the budget ends the search."""

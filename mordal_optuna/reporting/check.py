@@ -100,7 +100,7 @@ class Check:
     @property
     def guessed(self) -> tuple[PairCheck, ...]:
         """Those that the grid measured and the search did not train fully."""
-        return tuple(p for p in self.pairs if p.truth and p.estimate.known != "measured")
+        return tuple(p for p in self.pairs if p.truth and p.estimate.provenance != "measured")
 
 
 def compare(search: StudyResult, grid: StudyResult) -> Check:

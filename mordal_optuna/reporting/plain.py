@@ -65,7 +65,7 @@ def _pair(result: StudyResult, estimate: Estimate) -> dict[str, Any]:
             "value": estimate.value,
             "low": estimate.low,
             "high": estimate.high,
-            "known": estimate.known,
+            "known": estimate.provenance,
         },
         "best": estimate.best,
         "against_winner": _contrast(standing.contrast, standing.margin),

@@ -71,9 +71,9 @@ def estimated(estimate: Estimate) -> str:
 
 def known(estimate: Estimate) -> str:
     """How an estimate is known, and from how much training."""
-    if estimate.known == "measured":
+    if estimate.provenance == "measured":
         return f"measured at {estimate.samples:,}"
-    if estimate.known == "extrapolated":
+    if estimate.provenance == "extrapolated":
         flat = " (flat)" if estimate.rising else ""
         return f"extrapolated from {estimate.samples:,}{flat}"
     if estimate.samples:

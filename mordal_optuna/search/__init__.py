@@ -1,4 +1,4 @@
-"""Decisions: what to train next, when to stop, and what is believed of every candidate.
+"""The search: sampler, pruner, plans, and the estimates and rankings that plans decide by.
 
-Uses numpy, scipy, Optuna, and pydantic for grid files; importable without torch.
+Takes plain values, not a study file; imports numpy, scipy and Optuna, no torch.
 """

@@ -1,14 +1,14 @@
-"""What a score's documents say, packed small, so that pairs are compared document by document.
+"""Paired comparison of two scores, document by document, from compactly stored document values.
 
-Compared pairs answer the same documents, and what is hard for one is mostly hard for the other. So
-the difference of two scores is known better than either of them.
+Compared pairs answer the same documents, and a document that is hard for one pair is mostly hard
+for the other. So the difference of two scores has a smaller standard error than either score.
 
 Symbols:
-    G     clusters of documents that are independent of one another
-    n_g   documents of cluster g
+    G     number of document clusters; documents of different clusters are independent
+    n_g   documents in cluster g
     S_g   sum of a pair's values over cluster g
     d_g   difference of two pairs' S_g
-    N     all documents
+    N     number of documents
     m     difference of the two scores, sum d_g / N
 """
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
     from mordal_optuna.search.curves import Measurement
 
-# Characters of the documents' digest that are kept.
+# Characters of the documents' digest that are stored.
 _DIGEST = 16
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Values of a score's documents, by cluster.
+    """Values of a score's documents, summed by cluster.
 
     Attributes:
-        documents: digest of which documents they are, and of how they are asked and scored.
-        sums: S_g, one a cluster.
-        sizes: n_g, one a cluster.
+        documents: digest of the documents and of how they are asked and scored.
+        sums: S_g, one entry per cluster.
+        sizes: n_g, one entry per cluster.
     """
 
     documents: str
@@ -48,12 +48,12 @@ class Answers:
 
     @staticmethod
     def of(values: Sequence[float], clusters: Sequence[int] | None, documents: str) -> Answers:
-        """From the values of all documents.
+        """Sum the values of all documents by cluster.
 
         Args:
-            values: one a document, 0..1.
-            clusters: number of each document's cluster; None where all are independent.
-            documents: digest; equal ones have the same documents in the same order.
+            values: one value per document, 0 to 1.
+            clusters: cluster number of each document; None if all documents are independent.
+            documents: digest; equal digests mean the same documents in the same order.
         """
         numbers = (
             np.arange(len(values))
@@ -67,13 +67,13 @@ class Answers:
         )
 
     def packed(self) -> str:
-        """The same as text: the digest, then both arrays compressed, in base 64."""
+        """The values as text: the digest, a colon, and both arrays compressed in base 64."""
         content = zlib.compress(self.sums.tobytes() + self.sizes.tobytes(), level=9)
         return f"{self.documents}:{base64.b64encode(content).decode()}"
 
     @staticmethod
     def unpacked(text: str) -> Answers:
-        """Inverse of `packed`."""
+        """The inverse of `packed`."""
         documents, _, content = text.partition(":")
         raw = zlib.decompress(base64.b64decode(content))
         half = len(raw) // 2
@@ -86,13 +86,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One pair's score against another's, at the highest rung that both were scored at.
+    """Difference of two pairs' scores at the highest rung that both were scored at.
 
     Attributes:
-        samples: that rung.
-        difference: of the scores, in the order of the question.
-        stderr: standard error of the difference by its documents.
-        paired: whether both answered the same documents, and were compared one by one.
+        samples: the rung, in alignment samples.
+        difference: score of the first pair minus score of the second, -1 to 1.
+        stderr: standard error of the difference due to the sampling of documents.
+        paired: whether both pairs answered the same documents and were compared one by one.
     """
 
     samples: int
@@ -102,21 +102,21 @@ class Contrast:
 
 
 def contrast(one: Sequence[Measurement], other: Sequence[Measurement]) -> Contrast | None:
-    """The first pair's score less the second's; None where no rung has both.
+    """The first pair's score minus the second's; None if no rung has scores of both.
 
-    The standard error of paired documents is sqrt(G / (G - 1) sum (d_g - m n_g)^2) / N, that of a
-    mean over clusters; where the documents' values are not known or are other documents, the two
-    scores' standard errors are added in squares.
+    With paired documents the standard error is that of a mean over clusters,
+    sqrt(G / (G - 1) sum (d_g - m n_g)^2) / N. If the values of the documents are not stored, or
+    the documents differ, the standard errors of the two scores are added in squares.
 
     Args:
-        one: scores by ascending samples.
-        other: the same.
+        one: scores of the first pair, by ascending samples.
+        other: scores of the second pair, by ascending samples.
     """
     shared = {m.samples for m in one} & {m.samples for m in other}
     if not shared:
         return None
     at = max(shared)
-    first, second = (next(m for m in own if m.samples == at) for own in (one, other))
+    first, second = (next(m for m in scores if m.samples == at) for scores in (one, other))
     paired = _paired_error(first, second)
     error = paired if paired is not None else float(np.hypot(first.noise, second.noise))
     return Contrast(at, first.score - second.score, error, paired is not None)
@@ -132,6 +132,6 @@ def _paired_error(first: Measurement, second: Measurement) -> float | None:
     sizes, count = a.sizes.astype(float), len(a.sizes)
     mean = differences.sum() / sizes.sum()
     squares = float(((differences - mean * sizes) ** 2).sum())
-    # Where two pairs agree on every document, the noise is still that of half a document.
+    # If two pairs agree on every document, the noise is still at least half a document.
     least = 0.5 / float(sizes.sum())
     return max(float(np.sqrt(count / (count - 1) * squares)) / float(sizes.sum()), least)

@@ -1,8 +1,8 @@
-"""Every name under which a study keeps something in its database, and how long values are kept.
+"""The names of all attributes that a study stores in its database, and storage of long values.
 
-The names are part of what users have stored: a new version reads and continues a study of an older
-one, so no name here ever changes. MySQL and MariaDB hold 64 KB an attribute, and similarities of
-25 x 25 models take more: a longer value is kept in pieces, one attribute each.
+The names are part of what users have stored: a new version continues studies of older versions, so
+a name here never changes. MySQL and MariaDB limit an attribute to 64 KB, and the similarities of
+25 x 25 models are larger, so a longer value is split over several attributes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from optuna.study import Study
 
-# User attributes of a study: its configuration; D, the samples of a full alignment; digests of its
-# inputs; what it is called in its database's claims; the comparison of the models; facts that
-# warnings are based on; the winner's scores on further tasks; why the search has ended.
+# User attributes of a study: its configuration; samples of a full alignment; input digests;
+# its unique name among the claims in its database; the comparison of the models; facts that
+# warnings are based on; the winner's scores on further tasks; the reason why the search ended.
 CONFIG = "mordal:config"
 FULL_SAMPLES = "mordal:full_samples"
 INPUTS = "mordal:inputs"
@@ -26,46 +26,51 @@ REPRESENTATION = "mordal:representation"
 FACTS = "mordal:facts"
 FURTHER_SCORES = "mordal:further_scores"
 STOPPED_BECAUSE = "mordal:stopped_because"
-# Trials with lower numbers have their note in the dashboard.
+# Number below which all trials have their note in the dashboard.
 NOTED = "mordal:noted"
 
 # User attributes of a trial: its pair; the pair's name as the dashboard shows it; details of the
-# score at each rung; the trial whose checkpoint it goes on from.
+# score at each rung; number of the trial whose checkpoint it continues from.
 PAIR = "mordal:pair"
 NAME = "mordal:candidate"
 RUNGS = "mordal:rungs"
 CONTINUES = "mordal:continues_trial"
-# Why the pair could not be trained or scored; counts against it.
+# Reason why the pair could not be trained or scored; counts as a failure of the pair.
 FAILURE = "mordal:failure"
-# What ended the trial and is not the pair's fault: a signal, a dead worker, an outage.
+# Reason of an interruption that does not count as a failure: a signal, a dead worker, an outage.
 INTERRUPTED = "mordal:interrupted"
-# The trial ended without training, since another worker was training its pair.
+# True if the trial ended without training because another worker was training its pair.
 STOOD_BACK = "mordal:stood_back"
-# Device-seconds that a trial spent without a score.
+# Device-seconds that a trial spent without obtaining a score.
 LOST_SECONDS = "mordal:lost_seconds"
-# On a trial of its own: failures of earlier trials no longer count, of these pairs or of "all".
+# Pairs, or "all", whose failures in earlier trials no longer count; on a trial that does no work.
 RETRY = "mordal:retry"
 
-# System attributes of a trial: the job it was given; when its worker last gave a sign of life;
-# with the rung behind it, the values of the documents of a score.
+# System attributes of a trial: the job it was assigned; time of its worker's last heartbeat; the
+# prefix of the names under which the values of a score's documents are stored.
 JOB = "mordal:job"
 ALIVE = "mordal:alive"
 ANSWERS = "mordal:answers"
 
-# Characters of JSON, which Optuna writes in ASCII: an attribute has room for 65,535.
+# Characters of JSON, which Optuna writes in ASCII; an attribute holds at most 65,535.
 _LARGEST = 60_000
-# A piece is stored as a JSON string, in which quotation marks and backslashes count twice.
+# A piece is stored as a JSON string, in which quotation marks and backslashes take two characters.
 _PIECE = 30_000
 _PIECES = "mordal:pieces"
 
 
+def answers_attribute(samples: int) -> str:
+    """Name of the system attribute with the values of the documents of a rung's score."""
+    return f"{ANSWERS}:{samples}"
+
+
 def store_value(study: Study, name: str, value: Any) -> None:
-    """Keep a value with a study.
+    """Store a value of any length as a user attribute of a study.
 
     Args:
-        study: gets it.
-        name: of the attribute; pieces have a number behind it.
-        value: as JSON has it.
+        study: study to store the value with.
+        name: name of the attribute; pieces are stored under this name with a number appended.
+        value: any JSON value.
     """
     text = json.dumps(value)
     if len(text) <= _LARGEST:
@@ -74,16 +79,16 @@ def store_value(study: Study, name: str, value: Any) -> None:
     pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
     for number, piece in enumerate(pieces, start=1):
         study.set_user_attr(f"{name}:{number}", piece)
-    # Last, so that the value is there as a whole or not at all.
+    # Stored last, so that an incomplete value is never read.
     study.set_user_attr(name, {_PIECES: len(pieces)})
 
 
 def stored_value(attributes: Mapping[str, Any], name: str) -> Any:
-    """A value that was kept; None if there is none.
+    """A value stored by `store_value`; None if there is none.
 
     Args:
         attributes: all user attributes of the study.
-        name: of the attribute.
+        name: name of the attribute.
     """
     value = attributes.get(name)
     if not isinstance(value, dict) or _PIECES not in value:

@@ -1,9 +1,10 @@
-"""Clusters of alike models, in two steps: vision encoders, then LLMs inside each vision cluster.
+"""Clusters of similar models, in two steps: vision encoders, then LLMs in each vision cluster.
 
 Symbols:
     s_ij  similarity of models i and j (CKA; debiased CKA may be slightly negative)
     d_ij  distance 1 - s_ij, at least 0
-    t     similarity threshold; the dendrogram is cut at 1 - t, so a higher t gives more clusters
+    t     similarity threshold, -1 to 1; the dendrogram is cut at distance 1 - t
+    M     number of models
     a_i   mean distance of model i to the other members of its cluster
     b_i   smallest mean distance of model i to the members of another cluster
     w_i   silhouette (b_i - a_i) / max(a_i, b_i), 0 for a singleton; W is their mean
@@ -22,6 +23,7 @@ from scipy.spatial import distance as spatial
 
 from mordal_optuna.errors import SimilarityError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.bounds import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,23 +32,24 @@ if TYPE_CHECKING:
 
 Linkage = Literal["average", "complete", "single"]
 
-# Mean silhouette below which a grouping is "no substantial structure" (Kaufman and Rousseeuw
+# Mean silhouette below which a grouping has "no substantial structure" (Kaufman and Rousseeuw
 # 1990, table 2.4).
 NO_STRUCTURE = 0.25
-# Models at least this alike are one group whatever the rest looks like: the finest threshold
-# that the paper's ablation tried.
+# A pool whose similarities are all at least this high is one cluster: the finest threshold in the
+# paper's ablation.
 ALIKE = 0.9
-# By CKA, a medoid tells little of models less alike than this, however clearly they stand apart
-# from the rest: the coarser of the paper's two thresholds. Other measures have other scales.
+# Smallest threshold that is chosen for CKA: the coarser of the paper's two thresholds. A medoid's
+# score predicts little about models less similar than this, however clear their cluster is. Other
+# similarity measures have other scales.
 LEAST_CKA = 0.7
 
 
 @dataclass(frozen=True)
 class Group:
-    """Models alike enough to stand for one another.
+    """A cluster of similar models of one kind.
 
     Attributes:
-        members: names, the medoid first, then by falling similarity to it.
+        members: names, the medoid first, then by descending similarity to the medoid.
     """
 
     members: tuple[str, ...]
@@ -59,7 +62,12 @@ class Group:
 
 @dataclass(frozen=True)
 class CandidateCluster:
-    """A vision cluster crossed with one of its LLM clusters."""
+    """All pairs of a vision cluster and one of its LLM clusters.
+
+    Attributes:
+        vision: the vision cluster.
+        llm: the LLM cluster.
+    """
 
     vision: Group
     llm: Group
@@ -71,17 +79,17 @@ class CandidateCluster:
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        """All pairs, the pair of medoids first."""
+        """All pairs of the cluster, the pair of medoids first."""
         return tuple(Candidate(v, m) for v in self.vision.members for m in self.llm.members)
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Similarity thresholds that a pool was cut at.
+    """Similarity thresholds by which a pool was clustered.
 
     Attributes:
         vision: t of the vision encoders.
-        llms: t of the LLMs, by the medoid encoder whose embeddings they were fed.
+        llms: t of the LLMs, by the medoid encoder whose embeddings the LLMs received.
     """
 
     vision: float
@@ -95,8 +103,8 @@ class ClusterTree:
     Attributes:
         vision_encoders: names in the pool's order.
         llms: names in the pool's order.
-        clusters: in order of their vision cluster, then their LLM cluster.
-        thresholds: where the pool was cut; None where it was not clustered.
+        clusters: candidate clusters, by vision cluster, then by LLM cluster.
+        thresholds: thresholds of the clustering; None if the pool was not clustered.
     """
 
     vision_encoders: tuple[str, ...]
@@ -106,7 +114,7 @@ class ClusterTree:
 
     @staticmethod
     def flat(vision_encoders: Sequence[str], llms: Sequence[str]) -> ClusterTree:
-        """Every candidate a cluster of its own, where no similarity is known."""
+        """A tree in which every candidate is a cluster, for pools without similarities."""
         clusters = (
             CandidateCluster(Group((v,)), Group((m,))) for v in vision_encoders for m in llms
         )
@@ -114,7 +122,7 @@ class ClusterTree:
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        """The whole pool, encoder by encoder."""
+        """All pairs of the pool, encoder by encoder."""
         return tuple(Candidate(v, m) for v in self.vision_encoders for m in self.llms)
 
     def cluster_of(self, candidate: Candidate) -> CandidateCluster:
@@ -123,15 +131,15 @@ class ClusterTree:
 
     @cached_property
     def _medoid_of(self) -> dict[str, str]:
-        return {v: own.vision.medoid for own in self.clusters for v in own.vision.members}
+        return {v: c.vision.medoid for c in self.clusters for v in c.vision.members}
 
     @cached_property
     def _by_parts(self) -> dict[tuple[str, str], CandidateCluster]:
-        # By parts, not by candidate: a pool of 1,000 x 1,000 has a million of those.
-        return {(own.vision.medoid, m): own for own in self.clusters for m in own.llm.members}
+        # By medoid encoder and LLM, since a pool of 1,000 x 1,000 has a million candidates.
+        return {(c.vision.medoid, m): c for c in self.clusters for m in c.llm.members}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, as stored with the study."""
+        """The JSON value that is stored with the study."""
         return {
             "vision_encoders": list(self.vision_encoders),
             "llms": list(self.llms),
@@ -144,7 +152,7 @@ class ClusterTree:
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> ClusterTree:
-        """Inverse of `to_json`."""
+        """The inverse of `to_json`."""
         return ClusterTree(
             tuple(stored["vision_encoders"]),
             tuple(stored["llms"]),
@@ -166,18 +174,20 @@ def cluster_models(
     """Hierarchical clustering on 1 - similarity, cut at 1 - threshold.
 
     Args:
-        names: M names.
-        similarity: M x M, symmetric, finite, 1 on the diagonal.
-        threshold: t, -1..1; models join while their similarity is at least t.
+        names: names of the models, M entries, at least one.
+        similarity: similarities, M x M, symmetric, finite, 1 on the diagonal.
+        threshold: t, -1 to 1; clusters are merged while their similarity is at least t.
         linkage: how the distance of two clusters is measured.
 
     Returns:
-        Groups in the order of their first member in `names`; one model gives one group.
+        Clusters in the order of their first member in `names`; one model gives one cluster.
 
     Raises:
-        SimilarityError: for a wrong shape, an asymmetry, or a value that is no number, naming
-            the pair.
+        SearchError: if the threshold is out of its range.
+        SimilarityError: if the similarities have a wrong shape, are not symmetric, or contain a
+            value that is no number; names the pair.
     """
+    require(-1 <= threshold <= 1, "threshold", threshold, "a similarity from -1 to 1")
     matrix = _checked(names, similarity)
     if len(names) == 1:
         return (Group((names[0],)),)
@@ -195,38 +205,41 @@ def choose_threshold(
     linkage: Linkage = "average",
     least: float = -1.0,
 ) -> float:
-    """The threshold whose clusters are the most clearly apart.
+    """The threshold that gives the most clearly separated clusters.
 
-    Of all cuts of the dendrogram that give between 2 and M - 1 clusters, the one with the largest
-    mean silhouette W (Rousseeuw 1987). A medoid stands in for its whole cluster, so models are
-    joined only where the data show groups: if the best W is below .25 (no substantial
-    structure), every model stays alone; if all pairs are at least .9 alike, all are one cluster.
-    Works on any similarity that is 1 between equals; it does not rely on where 0 lies. One odd
-    model makes a clear cut of all others against it, alike or not: `least` keeps the others apart.
+    Of all cuts of the dendrogram into 2 to M - 1 clusters, the one with the largest mean
+    silhouette W (Rousseeuw 1987). A medoid represents its whole cluster in the search, so models
+    are clustered only if the data show clusters: if the largest W is below .25 (no substantial
+    structure), every model is a cluster; if all similarities are at least .9, the pool is one
+    cluster. The choice is valid for every similarity that is 1 between equal models; the position
+    of 0 does not matter. A single outlier gives a clear cut between itself and all other models,
+    however dissimilar these are; `least` keeps such models apart.
 
     Args:
-        names: M names.
-        similarity: M x M, symmetric, finite, 1 on the diagonal.
+        names: names of the models, M entries, at least one.
+        similarity: similarities, M x M, symmetric, finite, 1 on the diagonal.
         linkage: how the distance of two clusters is measured.
-        least: t is raised to it; -1 leaves it.
+        least: smallest threshold, -1 to 1, such as `LEAST_CKA`.
 
     Returns:
-        t, half way between the two merges that the cut lies between, or `least`.
+        t, the midpoint of the similarities of the two merges next to the cut, or `least`.
 
     Raises:
+        SearchError: if `least` is out of its range.
         SimilarityError: as `cluster_models`.
     """
+    require(-1 <= least <= 1, "least", least, "a similarity from -1 to 1")
     matrix = _checked(names, similarity)
     if len(names) == 1 or matrix.min() >= ALIKE:
         return ALIKE
     distances = np.clip(1.0 - matrix, 0.0, None)
     np.fill_diagonal(distances, 0.0)
     dendrogram = _dendrogram(distances, linkage)
-    levels = 1.0 - np.concatenate([[0.0], dendrogram[:, 2]])  # similarity at each merge, from 1
+    levels = 1.0 - np.concatenate([[0.0], dendrogram[:, 2]])  # similarity at each merge, after 1
     apart = float(levels[0] + levels[1]) / 2
     cuts = [float(high + low) / 2 for high, low in pairwise(levels[1:]) if high > low]
     scored = [(_silhouette(distances, _cut(dendrogram, cut)), cut) for cut in cuts]
-    best, cut = max(scored, default=(0.0, apart))  # of equals the finer one
+    best, cut = max(scored, default=(0.0, apart))  # of equal silhouettes the finer cut
     return max(cut if best >= NO_STRUCTURE else apart, least)
 
 
@@ -241,20 +254,22 @@ def cluster_pool(
     linkage: Linkage = "average",
     least: float = -1.0,
 ) -> ClusterTree:
-    """Two steps: vision encoders, then under each medoid the LLMs.
+    """Cluster a pool in two steps: the vision encoders, then the LLMs for each medoid encoder.
 
     Args:
         vision_encoders: names in the pool's order.
         llms: names in the pool's order.
-        vision_similarity: encoders x encoders.
-        llm_similarity: LLMs x LLMs, of the LLMs fed with the embeddings of a given encoder; asked
-            for the medoids only.
-        vision_threshold: t of the encoders; `auto` takes `choose_threshold`.
-        llm_threshold: t of the LLMs, the same for all medoids; `auto` chooses for each.
+        vision_similarity: similarities of the encoders, encoders x encoders.
+        llm_similarity: returns the similarities of the LLMs, LLMs x LLMs, when the LLMs receive
+            the embeddings of a given encoder; called with the medoid encoders only.
+        vision_threshold: t of the encoders, -1 to 1; `auto` chooses it by `choose_threshold`.
+        llm_threshold: t of the LLMs, -1 to 1, the same for all medoids; `auto` chooses one for
+            each medoid.
         linkage: how the distance of two clusters is measured.
-        least: of the thresholds that are chosen, such as `LEAST_CKA`.
+        least: smallest chosen threshold, -1 to 1, such as `LEAST_CKA`.
 
     Raises:
+        SearchError: if a threshold is out of its range.
         SimilarityError: as `cluster_models`.
     """
     vision_cut = (
@@ -273,8 +288,8 @@ def cluster_pool(
             else llm_threshold
         )
         cuts[group.medoid] = cut
-        own = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
-        clusters += [CandidateCluster(group, llm) for llm in own]
+        llm_groups = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
+        clusters += [CandidateCluster(group, llm_group) for llm_group in llm_groups]
     return ClusterTree(
         tuple(vision_encoders), tuple(llms), tuple(clusters), Thresholds(vision_cut, cuts)
     )
@@ -292,15 +307,15 @@ def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
     """Mean silhouette W of a grouping with at least two clusters."""
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     widths = np.zeros(len(labels))
-    for own in groups:
-        if len(own) == 1:
+    for group in groups:
+        if len(group) == 1:
             continue
-        inside = distances[np.ix_(own, own)].sum(axis=1) / (len(own) - 1)
+        inside = distances[np.ix_(group, group)].sum(axis=1) / (len(group) - 1)
         others = [
-            distances[np.ix_(own, group)].mean(axis=1) for group in groups if group is not own
+            distances[np.ix_(group, other)].mean(axis=1) for other in groups if other is not group
         ]
         outside = np.min(others, axis=0)
-        widths[own] = (outside - inside) / np.maximum(np.maximum(inside, outside), 1e-12)
+        widths[group] = (outside - inside) / np.maximum(np.maximum(inside, outside), 1e-12)
     return float(widths.mean())
 
 
@@ -323,7 +338,7 @@ def _checked(names: Sequence[str], similarity: ArrayLike) -> np.ndarray:
 
 def _group(names: Sequence[str], matrix: np.ndarray, members: np.ndarray) -> Group:
     inner = matrix[np.ix_(members, members)]
-    # argmax takes the first of equals, so two members give the one listed first in the pool.
+    # Of equal sums argmax takes the first, so of two members the one listed first in the pool.
     medoid = int(np.argmax(np.round(inner.sum(axis=1), 12)))
     order = sorted(range(len(members)), key=lambda i: (i != medoid, -inner[medoid, i], i))
     return Group(tuple(names[members[i]] for i in order))

@@ -1,44 +1,79 @@
-"""Lists of jobs that are made as they are looked at.
+"""Jobs: what a plan wants trained, and lists of jobs that are generated on demand.
 
-A large pool has thousands of jobs to do at any moment. The sampler wants the first that nobody
-works on, the pruner those of one candidate.
+A large pool has thousands of wanted jobs at any moment. The sampler needs only the first job that
+no worker runs, the pruner only the jobs of one candidate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.search.plan import Job
 
 
-class LazyJobs(Sequence["Job"]):
-    """A sequence of jobs of which only what is asked for is made; equal to a list of the same."""
+@dataclass(frozen=True)
+class Job:
+    """Train a candidate up to a number of samples and score it there.
+
+    Attributes:
+        candidate: the pair to train.
+        samples: rung, in alignment samples.
+        stage: stage of the search that wants the job, such as "inter-cluster".
+    """
+
+    candidate: Candidate
+    samples: int
+    stage: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Every job that may begin now is already running on another worker."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The search is over.
+
+    Attributes:
+        reason: why it ended, as users read it.
+        failed: True if no candidate could be trained, so that there is no winner.
+    """
+
+    reason: str
+    failed: bool = False
+
+
+class LazyJobs(Sequence[Job]):
+    """A sequence of jobs that are generated as they are read; equal to a list of the same jobs."""
 
     def __init__(
-        self, every: Callable[[], Iterator[Job]], own: Callable[[Candidate], Iterable[Job]]
+        self,
+        all_jobs: Callable[[], Iterator[Job]],
+        jobs_of_candidate: Callable[[Candidate], Iterable[Job]],
     ) -> None:
-        """Promise a list.
+        """Wrap two generators of the same jobs.
 
         Args:
-            every: starts over at the first job each time it is called; gives the same jobs.
-            own: those of one candidate, in the same order.
+            all_jobs: starts a new iteration over all jobs at each call; always the same jobs.
+            jobs_of_candidate: returns the jobs of one candidate, in the same order.
         """
-        self._every = every
-        self._own = own
+        self._all_jobs = all_jobs
+        self._jobs_of_candidate = jobs_of_candidate
 
     def of(self, candidate: Candidate) -> tuple[Job, ...]:
-        """The jobs of one candidate, without looking through those of the others."""
-        return tuple(self._own(candidate))
+        """The jobs of one candidate, without generating those of the others."""
+        return tuple(self._jobs_of_candidate(candidate))
 
     def __iter__(self) -> Iterator[Job]:
-        return self._every()
+        return self._all_jobs()
 
     def __bool__(self) -> bool:
-        return next(self._every(), None) is not None
+        return next(self._all_jobs(), None) is not None
 
     def __len__(self) -> int:
         return len(self._whole)
@@ -48,7 +83,7 @@ class LazyJobs(Sequence["Job"]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Job]: ...
     def __getitem__(self, index: int | slice) -> Job | Sequence[Job]:
-        if index == 0 and (first := next(self._every(), None)):
+        if index == 0 and (first := next(self._all_jobs(), None)):
             return first
         return self._whole[index]
 
@@ -59,11 +94,11 @@ class LazyJobs(Sequence["Job"]):
 
     @cached_property
     def _whole(self) -> list[Job]:
-        return list(self._every())
+        return list(self._all_jobs())
 
 
 def jobs_of(jobs: Sequence[Job], candidate: Candidate) -> Sequence[Job]:
-    """The jobs of one candidate in a plan's list, the quick way where there is one."""
+    """The jobs of one candidate in a plan's list, without reading the whole list if it is lazy."""
     if isinstance(jobs, LazyJobs):
         return jobs.of(candidate)
     return [job for job in jobs if job.candidate == candidate]

@@ -1,14 +1,15 @@
-"""Curves of the reference answers' likelihood, read off as errors.
+"""Learning curves of the reference answers' likelihood, converted to errors.
 
-Where scores still sit at chance their curves say nothing; the likelihood of the right answers
-moves from the first samples on, and is taken to be log-linear in them as errors are.
+While scores are still at chance their curves carry no information, whereas the likelihood of the
+reference answers improves from the first samples on. Its logarithm is assumed to be linear in ln
+samples, as ln error is.
 
 Symbols:
     u      ln of the mean -ln p of the reference answers
+    s_u    standard error of u
     y      ln error
-    u(D)   u extrapolated to a full alignment, with standard error s_u
-    u0     where errors leave chance: above it they stay at c, below it they fall
-    c, B   the pool's broken line y = c - B max(0, u0 - u), over all its scores
+    u0     value of u at which errors leave chance
+    c, B   level and slope of the pool's broken line y = c - B max(0, u0 - u), over all its scores
     h      spread of single scores around that line
 """
 
@@ -20,33 +21,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.search.curves import fit_pool
-from mordal_optuna.search.ranking import Belief, OneByOneRanker
+from mordal_optuna.search.bounds import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.search.history import History
-    from mordal_optuna.search.ranking import Beliefs
 
-# Before the pool has shown B: errors fall as fast as -ln p does, give or take half of that.
+# Normal prior of B: errors fall as fast as -ln p does; standard deviation one half.
 _SLOPE, _SLOPE_SPREAD = 1.0, 0.5
-# h before many scores are known; counts as two of them.
+# Prior of h, weighted as two scores.
 _SPREAD = 0.1
-# Values of u0 that are tried, and rounds in which h settles.
+# Values of u0 that are tried, and iterations of h.
 _STARTS, _ROUNDS = 41, 5
+# Smallest -ln p and smallest standard error, for answers that are certain on every document.
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
 class LikelihoodPoint:
-    """A rung's likelihood in the form that curves are fitted to.
+    """A rung's likelihood as a point that curves are fitted to.
 
     Attributes:
-        samples: the rung.
+        samples: alignment samples at the rung, at least 1.
         log_error: u.
-        log_noise: its standard error.
+        log_noise: s_u, above 0.
     """
 
     samples: int
@@ -58,7 +57,7 @@ class LikelihoodPoint:
         """The point of a measurement.
 
         Raises:
-            SearchError: if its likelihood was not measured.
+            SearchError: if the measurement has no likelihood.
         """
         nll, noise = measurement.nll, measurement.nll_stderr
         if nll is None or noise is None:
@@ -66,24 +65,23 @@ class LikelihoodPoint:
                 f"the score at {measurement.samples} samples came without the likelihood of "
                 "reference answers, which `curve: likelihood` needs at every rung"
             )
-        least = 1e-6  # an answer that is certain on every document
         return LikelihoodPoint(
             measurement.samples,
-            float(np.log(max(nll, least))),
-            max(noise, least) / max(nll, least),
+            float(np.log(max(nll, _LEAST))),
+            max(noise, _LEAST) / max(nll, _LEAST),
         )
 
 
 @dataclass(frozen=True)
 class BrokenLine:
-    """The pool's line from u to y.
+    """The pool's broken line, which converts u to y.
 
     Attributes:
         start: u0.
         level: c.
         slope: B.
         slope_error: standard error of B.
-        spread: h.
+        spread: h, at least 0.
     """
 
     start: float
@@ -92,8 +90,13 @@ class BrokenLine:
     slope_error: float
     spread: float
 
-    def read(self, u: float, s: float) -> tuple[float, float]:
-        """The ln error that goes with a likelihood, and its standard error."""
+    def log_error(self, u: float, s: float) -> tuple[float, float]:
+        """The ln error at a likelihood, and its standard error.
+
+        Args:
+            u: ln of the mean -ln p.
+            s: standard error of u.
+        """
         below = max(0.0, self.start - u)
         slope = self.slope if below else 0.0
         parts = (slope * s, below * self.slope_error, self.spread)
@@ -103,16 +106,17 @@ class BrokenLine:
 def pooled_line(measurements: Sequence[Measurement]) -> BrokenLine:
     """Fit the broken line through all scores of a pool, its slope shrunk toward 1.
 
-    For each of a row of u0 the rest is weighted least squares, with one more observation B = 1
-    with noise .5 as in `fit_log_linear`; the u0 with the smallest misfit is taken. Weights are
-    those of the scores' own noise with h added in squares.
+    For each u0 of a grid, c and B are fitted by weighted least squares, with the prior of B as one
+    more observation, B = 1 with standard deviation .5, as in `fit_log_linear`; the u0 with the
+    smallest misfit is chosen. A score's weight is 1 / (log_noise^2 + h^2).
 
     Args:
-        measurements: at least one, each with a likelihood.
+        measurements: at least one measurement, each with a likelihood.
 
     Raises:
-        SearchError: if one has none.
+        SearchError: if there is no measurement, or one has no likelihood.
     """
+    require(bool(measurements), "measurements", measurements, "at least one measurement")
     u = np.array([LikelihoodPoint.of(m).log_error for m in measurements])
     y = np.array([m.log_error for m in measurements])
     noise = np.array([m.log_noise for m in measurements])
@@ -130,7 +134,11 @@ def pooled_line(measurements: Sequence[Measurement]) -> BrokenLine:
 def _hinge(
     u: np.ndarray, y: np.ndarray, weight: np.ndarray, start: float
 ) -> tuple[float, float, float, float, float]:
-    """u0, c, B, the standard error of B, and the misfit with that of the prior."""
+    """Fit c and B at a given u0.
+
+    Returns:
+        u0, c, B, the standard error of B, and the misfit of scores and prior.
+    """
     design = np.stack([np.ones_like(u), -np.maximum(0, start - u)], axis=1)
     precision = design.T @ (weight[:, None] * design)
     precision[1, 1] += _SLOPE_SPREAD**-2
@@ -142,27 +150,3 @@ def _hinge(
     misfit += ((slope - _SLOPE) / _SLOPE_SPREAD) ** 2
     error = float(np.sqrt(covariance[1, 1]))
     return float(start), float(level), float(slope), error, float(misfit)
-
-
-class LikelihoodRanker(OneByOneRanker):
-    """Ranks each pair by itself; extrapolates the likelihood and reads the error off it."""
-
-    def extrapolations(self, history: History) -> Beliefs:
-        """What the likelihood's curves say of candidates with at least p points below D.
-
-        Raises:
-            SearchError: if a score came without its likelihood.
-        """
-        points = {
-            candidate: [LikelihoodPoint.of(m) for m in below]
-            for candidate, known in history.candidates.items()
-            if len(below := self._below(known)) >= self.points
-        }
-        if not points:
-            return {}
-        line = pooled_line([m for k in history.candidates.values() for m in k.measurements])
-        found: dict[Candidate, Belief] = {}
-        for candidate, fit in fit_pool(points, least=self.points).items():
-            y, s = line.read(*fit.log_error(self._full))
-            found[candidate] = Belief(y, s, "extrapolated", fit.rising)
-        return found

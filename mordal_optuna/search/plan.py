@@ -1,27 +1,28 @@
 """Plans: what to train next and when to stop, as pure functions of the history.
 
-A plan lists the jobs it wants done now. Sampler and pruner ask the same question: the sampler
-takes the first job nobody works on, the pruner lets a candidate go on while a job of its own is
-listed. So any number of workers, restarts and stock partners see the same search.
+A plan lists the jobs that are wanted now. Sampler and pruner ask the same plan: the sampler
+proposes the first job that no worker runs, and the pruner lets a candidate continue while the plan
+lists a job of that candidate. So any number of workers, a restarted study, and a study with a
+stock sampler or pruner follow the same search.
 
-Only jobs that the undisturbed search of one worker runs as well are ever listed: any number of
-workers ends in the same ranking, and a worker waits only when nothing is certain to be needed.
+A plan lists only jobs that a search with one worker would run as well. So every number of workers
+ends with the same ranking, and a worker waits only when no further job is certain to be needed.
 
 Symbols:
-    R   largest share of the alignment set before the finish
+    R   max_ratio, the largest share of the alignment set before the finish
     D   samples of a full alignment
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.search.jobs import jobs_of
+from mordal_optuna.search.budget import Budget
+from mordal_optuna.search.finish import Finish
+from mordal_optuna.search.jobs import Finished, Job, Wait, jobs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,220 +32,85 @@ if TYPE_CHECKING:
     from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.ranking import Estimate, Ranker
 
-# A failure may be passing; a second one is taken as the candidate's.
-# A second time that another pruner stops a candidate where it stood is taken as its last word.
+# A candidate is given up after so many failures, since one failure may be transient, and after so
+# many trials that another pruner or the objective stopped before the rung the plan asked for.
 ATTEMPTS = 2
 
-_NOBODY = "no candidate could be trained"
-
-
-@dataclass(frozen=True)
-class Job:
-    """Train a candidate up to a number of samples and score it there."""
-
-    candidate: Candidate
-    samples: int
-    stage: str
-
-
-@dataclass(frozen=True)
-class Wait:
-    """All that can be done now is being done by others."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Nothing is left to do.
-
-    Attributes:
-        reason: why, for people.
-        failed: no candidate could be trained, so there is no answer.
-    """
-
-    reason: str
-    failed: bool = False
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much may be spent.
-
-    What running jobs are expected to take is reserved when they are asked for, and settled when
-    they report. A job that was begun is finished, so the budget is exceeded by what the last one
-    to begin takes beyond it, and by what jobs take longer than expected.
-
-    Attributes:
-        device_hours: stop once this much is spent; None sets no limit.
-        spent_seconds: device-seconds spent before the first trial (features, CKA, warm-up).
-    """
-
-    device_hours: float | None = None
-    spent_seconds: float = 0.0
-
-    def over(self, history: History) -> Finished | None:
-        """The reason to stop once it is spent."""
-        if self.device_hours is None or self._left(history) > 0:
-            return None
-        return Finished(f"budget spent: {self.device_hours:g} device-hours")
-
-    def has_room(
-        self, history: History, rungs: Sequence[int], besides: Candidate | None = None
-    ) -> bool:
-        """Whether another job may begin beside those that run.
-
-        Before any cost is known one job runs at a time: nothing tells what others would take.
-
-        Args:
-            history: what is known.
-            rungs: of the plan, ascending.
-            besides: a candidate whose running job is not counted, since it is the one in question.
-        """
-        if self.device_hours is None:
-            return True
-        running = [k for c, k in history.candidates.items() if k.running and c != besides]
-        rates = _Rates.of(history) if running else None
-        if rates is None:
-            return not running and self._left(history) > 0
-        return self._left(history) > sum(rates.of_job(known, rungs) for known in running)
-
-    def _left(self, history: History) -> float:
-        assert self.device_hours is not None
-        return self.device_hours * 3600 - self.spent_seconds - history.seconds
-
-
-@dataclass(frozen=True)
-class _Rates:
-    """What the pool's jobs took so far.
-
-    Attributes:
-        training: device-seconds a sample, where checkpoints are reused.
-        evaluation: device-seconds a score.
-        plain: device-seconds a sample of trials that tell no costs and train from the start.
-    """
-
-    training: float
-    evaluation: float
-    plain: float
-
-    @staticmethod
-    def of(history: History) -> _Rates | None:
-        """Means over the pool; None where nothing is known yet."""
-        known = history.candidates.values()
-        scores = sum(len(k.measurements) for k in known)
-        told = [k for k in known if k.train_seconds]
-        training = sum(k.train_seconds for k in told) / (sum(k.top for k in told) or 1)
-        evaluation = sum(k.eval_seconds for k in known) / (scores or 1)
-        plain = sum(k.other_seconds for k in known if k.trained)
-        plain /= sum(k.trained for k in known) or 1
-        return _Rates(training, evaluation, plain) if training or evaluation or plain else None
-
-    def of_job(self, known: CandidateHistory, rungs: Sequence[int]) -> float:
-        """What a candidate's running job is expected to take still."""
-        following = next((rung for rung in rungs if rung > known.top), known.top)
-        until = max(known.granted, following)
-        return self.plain * until + self.training * (until - known.top) + self.evaluation
-
-
-@dataclass(frozen=True)
-class Finish:
-    """How the leaders are told apart once the search below R is done.
-
-    Attributes:
-        finalists: candidates that go on, at most; 0 trusts the curves.
-        race: rungs between R and D, ascending. At each the best 1/eta of those that came there go
-            on to the next one, and whoever is left alone has won. Without such rungs the
-            finalists are trained on all of D, and only those that cannot be told from the leader
-            are.
-        eta: finalists that compete for one place, at least 2.
-        train_winner: whether the race's winner is trained on all of D; and, while fewer than eta
-            are, whoever is estimated above it then.
-    """
-
-    finalists: int = 0
-    race: tuple[int, ...] = ()
-    eta: int = 2
-    train_winner: bool = False
-
-    def places(self) -> tuple[int, ...]:
-        """How many are in the race at each of its rungs."""
-        counts = [self.finalists]
-        for _ in self.race[1:]:
-            counts.append(math.ceil(counts[-1] / self.eta))
-        return tuple(counts[: len(self.race)])
+_NOTHING_TRAINED = "no candidate could be trained"
 
 
 class Plan(Protocol):
-    """A search method.
+    """A search method: decides what to train, when to stop, and which pair wins.
 
-    Attributes:
-        rungs: all rungs, ascending, the last being the full alignment set.
+    A plan keeps no state: every answer is a function of the history.
     """
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """All rungs, ascending; the last is D."""
+        """All rungs in samples, ascending; the last is D."""
         ...
 
     @property
     def vision_encoders(self) -> tuple[str, ...]:
-        """Names of the pool's encoders, in its order."""
+        """Names of the pool's vision encoders, in the pool's order."""
         ...
 
     @property
     def llms(self) -> tuple[str, ...]:
-        """Names of the pool's LLMs, in its order."""
+        """Names of the pool's LLMs, in the pool's order."""
         ...
 
     def jobs(self, history: History) -> Sequence[Job] | Finished:
-        """What is wanted now, best first, running or not; or why nothing is."""
+        """The wanted jobs, most wanted first, including those that run; `Finished` at the end.
+
+        An empty sequence means that the search is not over and no job is wanted now. A plan that
+        leaves the choice of candidates to a stock sampler always returns one of these two.
+        """
         ...
 
     def has_room(self, history: History, besides: Candidate | None = None) -> bool:
-        """Whether the budget leaves room for a job beside those that run.
+        """Whether the budget has room for another job beside the running ones.
 
         Args:
-            history: what is known.
-            besides: a candidate whose running job is the one in question.
+            history: history of the study.
+            besides: candidate whose running job is the one in question; None for a new job.
         """
         ...
 
     @property
     def ranker(self) -> Ranker:
-        """Turns a history into curves, a ranking and a tie set."""
+        """Computes curves, rankings and tie sets from a history."""
         ...
 
     def ranking(self, history: History) -> tuple[Estimate, ...]:
-        """What is believed of every candidate of the pool at r = 1, best first."""
+        """Estimates of all candidates of the pool at r = 1, best first."""
         ...
 
     @property
     def answer_rung(self) -> int:
-        """The highest rung that the plan asks for: that at which its winner is measured."""
+        """The highest rung that the plan asks for, at which the winner is measured."""
         ...
 
     @property
     def close_rung(self) -> int:
-        """The lowest rung of those at which the plan compares the leaders."""
+        """The lowest rung at which the plan compares the finalists."""
         ...
 
     def answer(self, history: History, candidate: Candidate) -> float | None:
-        """The value that decides between candidates at the end, 0..1; None before it is final."""
+        """The value by which the winner is chosen, 0 to 1; None before it is final."""
         ...
 
     def winner(self, history: History) -> Candidate | None:
-        """The candidate with the best answer, or who leads before there is any.
-
-        None before any score.
-        """
+        """The candidate with the best answer; without answers the leader; None without scores."""
         ...
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:
-        """Whether a candidate is estimated as finely as the plan asks for."""
+        """Whether the plan needs no further score to estimate a candidate."""
         ...
 
 
 def next_job(plan: Plan, history: History) -> Job | Wait | Finished:
-    """The first wanted job that nobody works on and the budget has room for."""
+    """The most wanted job that no worker runs and that fits into the budget."""
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return jobs
@@ -253,11 +119,11 @@ def next_job(plan: Plan, history: History) -> Job | Wait | Finished:
     return next((job for job in jobs if not history.of(job.candidate).running), Wait())
 
 
-def verdict(plan: Plan, history: History, candidate: Candidate, samples: int) -> bool:
-    """Whether a candidate scored at `samples` should go on: a job of its own lies further up.
+def may_continue(plan: Plan, history: History, candidate: Candidate, samples: int) -> bool:
+    """Whether a candidate scored at `samples` may train on: the plan wants it at a higher rung.
 
-    At the last rung it always may: there is nothing left to save, and its trial is complete. Up
-    to the rung that its trial was asked for it may as well: that is decided.
+    Always true below the rung that the running trial was asked for, which was decided when the
+    trial began, and at the last rung, where the trial is complete and nothing can be saved.
     """
     if samples >= plan.rungs[-1] or samples < history.of(candidate).granted:
         return True
@@ -265,7 +131,10 @@ def verdict(plan: Plan, history: History, candidate: Candidate, samples: int) ->
 
 
 def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
-    """Where the plan wants a candidate scored next, above `top` samples; None if nowhere now."""
+    """The lowest rung above `top` samples at which the plan wants a candidate scored now, or None.
+
+    Also None if the budget has no room for the job.
+    """
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return None
@@ -276,12 +145,15 @@ def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) ->
 
 
 def next_rung(plan: Plan, top: int) -> int | None:
-    """The next rung above `top` samples, where some other sampler or pruner chose to go on."""
+    """The next rung above `top` samples, for candidates that a stock sampler or pruner chose."""
     return next((rung for rung in plan.rungs if rung > top), None)
 
 
 class PooledPlan(ABC):
-    """What all plans over a fixed pool share: checks, the budget, the finish, the winner."""
+    """A plan over a fixed pool: argument checks, the budget, the finish, and the winner.
+
+    Subclasses implement `search_jobs`; they may override `eligible` and `finish_candidates`.
+    """
 
     def __init__(
         self,
@@ -293,18 +165,18 @@ class PooledPlan(ABC):
         finish: Finish | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """Plan over a pool.
+        """Create a plan.
 
         Args:
             tree: the pool and its clusters.
-            rungs: ascending sample counts before the finish, at most D.
+            rungs: strictly ascending sample counts before the finish, at most D.
             full_samples: D.
-            ranker: estimates.
-            finish: how it ends; by default the curves are trusted.
-            budget: when to stop in any case.
+            ranker: computes the estimates.
+            finish: how the finalists are compared; by default no finalist is trained further.
+            budget: limit of device time; by default none.
 
         Raises:
-            SearchError: if the rungs do not ascend or exceed D, or those of the race do not lie
+            SearchError: if the rungs do not ascend or exceed D, or if the race rungs do not lie
                 between R and D.
         """
         if not rungs or list(rungs) != sorted(set(rungs)) or rungs[0] < 1:
@@ -316,8 +188,8 @@ class PooledPlan(ABC):
                 f"rungs {list(rungs)} were given; the last must be at most {full_samples} (the "
                 "full alignment set)"
             )
-        self._finish_by = finish or Finish()
-        race = self._finish_by.race
+        self._finish = finish or Finish()
+        race = self._finish.race
         if any(low >= high for low, high in pairwise((rungs[-1], *race, full_samples)) if race):
             raise SearchError(
                 f"rungs {list(race)} of the race were given; they must be strictly ascending "
@@ -332,77 +204,84 @@ class PooledPlan(ABC):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """All rungs, ascending; the last is D."""
+        """All rungs in samples, ascending; the last is D."""
         return self._rungs
+
+    @property
+    def search_rungs(self) -> tuple[int, ...]:
+        """The rungs before the finish, ascending; the last is R."""
+        return self._search_rungs
 
     @property
     def finish_rungs(self) -> tuple[int, ...]:
         """The rungs of the finish, ascending; the last is D."""
-        return (*self._finish_by.race, self._rungs[-1])
+        return (*self._finish.race, self._rungs[-1])
 
     @property
     def vision_encoders(self) -> tuple[str, ...]:
-        """Names of the pool's encoders, in its order."""
+        """Names of the pool's vision encoders, in the pool's order."""
         return self._tree.vision_encoders
 
     @property
     def llms(self) -> tuple[str, ...]:
-        """Names of the pool's LLMs, in its order."""
+        """Names of the pool's LLMs, in the pool's order."""
         return self._tree.llms
 
     @property
     def ranker(self) -> Ranker:
-        """Turns a history into curves, a ranking and a tie set."""
+        """Computes curves, rankings and tie sets from a history."""
         return self._ranker
 
     def ranking(self, history: History) -> tuple[Estimate, ...]:
-        """What is believed of every candidate of the pool at r = 1, best first."""
+        """Estimates of all candidates of the pool at r = 1, best first."""
         return self._ranker.rank(history)
 
     @property
     def answer_rung(self) -> int:
-        """The highest rung that the plan asks for: that at which its winner is measured.
+        """The highest rung that the plan asks for, at which the winner is measured.
 
-        D where the leaders are trained fully; R where the curves are trusted; in a race the last
-        rung at which two are compared, or D where its winner is trained on.
+        R if no finalist is trained further; D if the finalists are trained fully or the winner of
+        the race is; otherwise the last race rung at which two finalists are compared.
         """
-        if not self._finish_by.finalists:
+        if not self._finish.finalists:
             return self._search_rungs[-1]
-        if not self._finish_by.race or self._finish_by.train_winner:
+        if not self._finish.race or self._finish.train_winner:
             return self._rungs[-1]
-        places = zip(self._finish_by.race, self._finish_by.places(), strict=True)
+        places = zip(self._finish.race, self._finish.places(), strict=True)
         compared = [rung for rung, count in places if count > 1]
         return compared[-1] if compared else self._search_rungs[-1]
 
     @property
     def close_rung(self) -> int:
-        """The lowest rung of those at which the plan compares the leaders."""
+        """The lowest rung at which the plan compares the finalists."""
         return min(self.finish_rungs[0], self.answer_rung)
 
     def answer(self, history: History, candidate: Candidate) -> float | None:
-        """The score at the highest rung that the plan asks for; None before it is known."""
+        """The candidate's score at the answer rung, 0 to 1; None before it is measured."""
         return self._ranker.answer(history.of(candidate), self.answer_rung)
 
     def winner(self, history: History) -> Candidate | None:
-        """The best measured at the highest rung that the plan asks for.
+        """The candidate with the best answer.
 
-        Before there is any: who leads those that have come furthest, or, where nobody has come
-        up to R, those with any score. None before any score.
+        Before any answer: the leader of the candidates scored at R or above (in a race, of those
+        at the highest rung reached); before any such score, the leader of all scored candidates.
+        None before any score.
         """
         answers = {c: a for c in history.candidates if (a := self.answer(history, c)) is not None}
         if answers:
             ranked = [e.candidate for e in self._ranker.rank_trained(history)]
-            # Of equal ones the first to be measured, as Optuna's best trial is.
+            # Of equal answers the earliest one, as for Optuna's best trial.
             return max(
                 (c for c in ranked if c in answers),
                 key=lambda c: (answers[c], -(history.of(c).last_trial or 0)),
             )
-        return self._leader(history)
+        return self.leader(history)
 
-    def _leader(self, history: History) -> Candidate | None:
+    def leader(self, history: History) -> Candidate | None:
+        """The winner as long as no candidate has an answer, see `winner`."""
         ranking = self._ranker.rank_trained(history)
         close = [e for e in ranking if e.samples >= self._search_rungs[-1]]
-        if close and self._finish_by.race:
+        if close and self._finish.race:
             furthest = max(e.samples for e in close)
             close = [e for e in close if e.samples == furthest]
         return next((e.candidate for e in close or ranking), None)
@@ -412,121 +291,122 @@ class PooledPlan(ABC):
         return history.of(candidate).top >= self._search_rungs[-1]
 
     def jobs(self, history: History) -> Sequence[Job] | Finished:
-        """What is wanted now, best first, running or not; or why nothing is."""
+        """The wanted jobs, most wanted first, including those that run; `Finished` at the end."""
         over = self._budget.over(history)
-        return over or self._search_jobs(history) or self._finish(history)
+        return over or self.search_jobs(history) or self._finish_jobs(history)
 
     def has_room(self, history: History, besides: Candidate | None = None) -> bool:
-        """Whether the budget leaves room for a job beside those that run."""
+        """Whether the budget has room for another job beside the running ones."""
         return self._budget.has_room(history, self._rungs, besides)
 
     @abstractmethod
-    def _search_jobs(self, history: History) -> Sequence[Job]:
-        """The jobs before the finish; none once it may begin."""
+    def search_jobs(self, history: History) -> Sequence[Job]:
+        """The wanted jobs before the finish; empty once the finish may begin."""
 
-    def _usable(self, history: History, candidate: Candidate) -> bool:
-        return usable(history.of(candidate))
-
-    def _contenders(self, searched: History) -> list[Estimate]:
-        """Who may become a finalist, best first."""
+    def eligible(self, history: History) -> list[Estimate]:
+        """Estimates of the candidates that may become finalists, best first."""
         top = self._search_rungs[-1]
-        return [e for e in self._ranker.rank_trained(searched) if e.samples >= top]
+        return [e for e in self._ranker.rank_trained(history) if e.samples >= top]
 
-    def rivals(self, history: History) -> tuple[Candidate, ...]:
-        """Those whom the finish tells apart, the best first, from the scores before it.
+    def finish_candidates(self, history: History) -> tuple[Candidate, ...]:
+        """Candidates for the finish, best first, chosen from the scores below its first rung.
 
-        In a race all its places are taken: a place costs little, and an interval from few points
-        is no ground to refuse one. Training on all of D is for those that cannot be told from the
-        leader.
+        In a race: as many as it has places, whatever their intervals, because a place costs little
+        and an interval from few points is no reason to exclude a candidate. Without a race: all
+        candidates within noise of the leader, of which the plan trains the first `finalists`.
         """
         searched = history.below(self.finish_rungs[0])
-        ranking = [e for e in self._contenders(searched) if self._usable(history, e.candidate)]
-        if self._finish_by.race and self._finish_by.finalists:
-            return tuple(e.candidate for e in ranking[: self._finish_by.finalists])
+        ranking = [e for e in self.eligible(searched) if usable(history.of(e.candidate))]
+        if self._finish.race and self._finish.finalists:
+            return tuple(e.candidate for e in ranking[: self._finish.finalists])
         return tuple(e.candidate for e in self._ranker.tie_set(ranking)) if ranking else ()
 
-    def _finish(self, history: History) -> list[Job] | Finished:
-        """Tell the leaders apart by training them further.
+    def _finish_jobs(self, history: History) -> list[Job] | Finished:
+        """Jobs of the finalists.
 
-        Who goes on to a rung is chosen from the scores below it alone, so that workers that
-        finish in another order choose the same.
+        Promotion to a rung depends only on the scores below that rung, so that workers that
+        finish in another order promote the same candidates.
         """
         full = self._rungs[-1]
         if self._search_rungs[-1] == full:
-            done = any(known.at(full) for known in history.candidates.values())
+            done = any(record.at(full) for record in history.candidates.values())
             return Finished(
-                "pool exhausted: all that were to be trained fully are" if done else _NOBODY,
+                "pool exhausted: all planned candidates are fully trained"
+                if done
+                else _NOTHING_TRAINED,
                 failed=not done,
             )
-        rivals = self.rivals(history)
-        if not rivals:
-            return Finished(_NOBODY, failed=True)
-        finalists = rivals[: self._finish_by.finalists]
-        if self._finish_by.race and finalists:
-            return self._race(history, finalists)
+        candidates = self.finish_candidates(history)
+        if not candidates:
+            return Finished(_NOTHING_TRAINED, failed=True)
+        finalists = candidates[: self._finish.finalists]
+        if self._finish.race and finalists:
+            return self._race_jobs(history, finalists)
         jobs = self._missing(history, finalists, full)
-        jobs = jobs or self._challenge(history, self._finish_by.finalists)
+        jobs = jobs or self._challenger_jobs(history, self._finish.finalists)
         if jobs:
             return jobs
-        if len(rivals) == 1 and self._led_before(history, rivals[0]):
+        if len(candidates) == 1 and self._led_before(history, candidates[0]):
             return Finished(
                 "order settled: the leader is the same at the last two rungs and has no rival "
                 "within the noise"
             )
-        trained = sum(bool(known.at(full)) for known in history.candidates.values())
+        trained = sum(bool(record.at(full)) for record in history.candidates.values())
         return Finished(f"pool exhausted: {trained} finalists fully trained")
 
-    def _challenge(self, history: History, most: int) -> list[Job]:
-        """Whoever leads by a curve, while fewer than so many are trained on all of D.
+    def _challenger_jobs(self, history: History, most: int) -> list[Job]:
+        """The full alignment of a leader that was not a finalist.
 
-        Scores of finalists can disappoint, and whoever leads then was told apart too early.
+        The full scores of the finalists can fall below the estimate of another candidate. That
+        candidate is then trained on D samples as well, while fewer than `most` candidates are.
         """
         full = self._rungs[-1]
-        trained = [c for c, known in history.candidates.items() if known.at(full)]
+        trained = [c for c, record in history.candidates.items() if record.at(full)]
         if not 0 < len(trained) < most:
             return []
-        ranking = [e for e in self._contenders(history) if self._usable(history, e.candidate)]
+        ranking = [e for e in self.eligible(history) if usable(history.of(e.candidate))]
         leaders = [e.candidate for e in ranking[:1] if e.candidate not in trained]
         return [Job(candidate, full, "finish") for candidate in leaders]
 
-    def _race(self, history: History, finalists: Sequence[Candidate]) -> list[Job] | Finished:
-        """Halve the finalists from rung to rung until one is left."""
+    def _race_jobs(self, history: History, finalists: Sequence[Candidate]) -> list[Job] | Finished:
+        """Successive halving of the finalists over the race rungs until one is left."""
         full, left = self._rungs[-1], list(finalists)
-        steps = zip((*self._finish_by.race, full), (*self._finish_by.places(), 1), strict=True)
+        steps = zip((*self._finish.race, full), (*self._finish.places(), 1), strict=True)
         for rung, places in steps:
             if len(left) > 1:
-                ranking = self._contenders(history.below(rung))
+                ranking = self.eligible(history.below(rung))
                 left = [e.candidate for e in ranking if e.candidate in left][:places]
             if len(left) == 1:
                 break
             jobs = self._missing(history, left, rung)
             if jobs:
                 return jobs
-        if not history.of(left[0]).at(self.answer_rung):  # so far, or nobody was left to race
+        # The last finalist may lack a score at the answer rung: if it had no competitor there, or
+        # if the winner is trained on D samples.
+        if not history.of(left[0]).at(self.answer_rung):
             return [Job(left[0], self.answer_rung, "finish")]
-        challenge = self._finish_by.train_winner and self._challenge(history, self._finish_by.eta)
-        return challenge or Finished(f"race won: the last of {len(finalists)} finalists")
+        jobs = (
+            self._challenger_jobs(history, self._finish.eta) if self._finish.train_winner else []
+        )
+        return jobs or Finished(f"race won: the last of {len(finalists)} finalists")
 
     def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:
         return [Job(c, rung, "finish") for c in candidates if not history.of(c).at(rung)]
 
     def _led_before(self, history: History, leader: Candidate) -> bool:
+        """Whether a candidate also led by the scores below R, among those eligible now."""
         searched = history.below(self.finish_rungs[0])
-        before = self._contenders_below(searched, self._search_rungs[-1])
-        return bool(before) and before[0].candidate == leader
-
-    def _contenders_below(self, searched: History, rung: int) -> list[Estimate]:
-        same = {e.candidate for e in self._contenders(searched)}
-        ranking = self._ranker.rank_trained(searched.below(rung))
-        return [e for e in ranking if e.candidate in same]
+        eligible = {e.candidate for e in self.eligible(searched)}
+        before = self._ranker.rank_trained(searched.below(self._search_rungs[-1]))
+        return next((e.candidate for e in before if e.candidate in eligible), None) == leader
 
 
-def usable(known: CandidateHistory) -> bool:
+def usable(record: CandidateHistory) -> bool:
     """Whether a candidate with this history may be trained."""
-    return known.failures < ATTEMPTS and known.overruled < ATTEMPTS
+    return record.failures < ATTEMPTS and record.overruled < ATTEMPTS
 
 
-def first_missing(known: CandidateHistory, rungs: Sequence[int]) -> int | None:
-    """The lowest of the rungs that a candidate with this history was not scored at."""
-    scored = {measurement.samples for measurement in known.measurements}
+def first_missing(record: CandidateHistory, rungs: Sequence[int]) -> int | None:
+    """The lowest of the rungs at which a candidate with this history has no score, or None."""
+    scored = {measurement.samples for measurement in record.measurements}
     return next((rung for rung in rungs if rung not in scored), None)

@@ -1,4 +1,4 @@
-"""The pruner: stops a candidate when a plan has no further job for it now."""
+"""The pruner: stops a candidate when the plan has no further job for it now."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from optuna.pruners import BasePruner
 
 from mordal_optuna.errors import SearchError
+from mordal_optuna.search.bounds import require
 from mordal_optuna.search.history import HistoryReader, candidate_of
-from mordal_optuna.search.plan import Plan, verdict
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history, wrong_report
+from mordal_optuna.search.plan import Plan, may_continue
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.trial_failures import wrong_report
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class LogLinearHalvingPruner(BasePruner):
-    """Successive halving over clusters, then log-linear curves, as a plan asks for.
+    """Successive halving over clusters, then log-linear curves, as a plan decides.
 
-    `prune` is a query: it writes nothing and keeps nothing. A stopped candidate is not lost: the
-    plan may promote it later, in a new trial with the same parameters, where a
-    `CkaClusterSampler` proposes it. Another sampler may never come back to it, so beside one a
-    candidate also goes on while it is among the best 1/eta of those scored so far at the highest
-    rung that it is known at (asynchronous successive halving, Li et al. 2020).
+    `prune` only reads: it stores nothing. A stopped candidate may be promoted later, in a new
+    trial with the same parameters, if the study's sampler is a `CkaClusterSampler`. Other samplers
+    may never propose the candidate again; with them a candidate also continues while it is among
+    the best 1/eta of the candidates scored so far at its highest rung (asynchronous successive
+    halving, Li et al. 2020).
 
     Example:
         ```python
@@ -37,22 +39,27 @@ class LogLinearHalvingPruner(BasePruner):
     """
 
     def __init__(self, plan: Plan, *, eta: int = 2) -> None:
-        """Prune for a plan; give the sampler the same one.
+        """Create a pruner.
 
         Args:
-            plan: decides; see `mordal_optuna.search.plan`.
-            eta: beside another sampler, candidates that compete for one place; at least 2.
+            plan: plan that decides, the same as the sampler's; see `mordal_optuna.search.plan`.
+            eta: with a sampler other than `CkaClusterSampler`, candidates that compete for one
+                place, at least 2.
+
+        Raises:
+            SearchError: if eta is out of its range.
         """
+        require(eta >= 2, "eta", eta, "at least 2")
         self._plan = plan
         self._eta = eta
         self._reader = HistoryReader(plan)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether to stop now. Never before the trial's first report.
+        """Whether to stop a trial now; never before its first report.
 
         Raises:
-            SearchError: if the trial reported what is no score, or the study's trials chose from
-                another pool.
+            SearchError: if the trial reported a value outside 0..1, or the study's trials chose
+                from another pool.
         """
         candidate = candidate_of(trial)
         if candidate is None or trial.last_step is None:
@@ -65,27 +72,28 @@ class LogLinearHalvingPruner(BasePruner):
         )
 
     def stops(self, study: Study, history: History, candidate: Candidate, samples: int) -> bool:
-        """Whether a candidate that was scored at `samples` is stopped, by a history that is known.
+        """Whether to stop a candidate, given a history that is already read.
 
         Args:
-            study: its sampler says whether stopped candidates are promoted later.
-            history: of the study, the score included.
+            study: the study; its sampler decides whether stopped candidates are promoted later.
+            history: history of the study, including the score at `samples`.
             candidate: the pair.
-            samples: its highest rung in its running trial.
+            samples: highest rung of the candidate's running trial.
         """
-        if verdict(self._plan, history, candidate, samples):
+        if may_continue(self._plan, history, candidate, samples):
             return False
         promotes = isinstance(study.sampler, CkaClusterSampler)
         return promotes or not self._is_promising(history, candidate)
 
     def _is_promising(self, history: History, candidate: Candidate) -> bool:
-        """Whether it is not fully trained, and among the best 1/eta at its highest rung.
+        """Whether a candidate is not fully trained, and among the best 1/eta at its highest rung.
 
-        A trial that trains a pair anew shows nothing new before that rung.
+        The highest rung of all its trials counts: a trial that trains the pair again from scratch
+        gives no new information below that rung.
         """
         top = history.of(candidate).top
         if top >= self._plan.rungs[-1]:
             return False
-        scores = {c: at.score for c, k in history.candidates.items() if (at := k.at(top))}
+        scores = {c: at.score for c, r in history.candidates.items() if (at := r.at(top))}
         better = sum(score > scores[candidate] for score in scores.values())
         return better < math.ceil(len(scores) / self._eta)

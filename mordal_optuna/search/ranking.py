@@ -1,11 +1,11 @@
-"""Ranking: what is believed of every candidate at r = 1, and how it is known.
+"""Ranking: estimates of every candidate at r = 1, with intervals and provenance.
 
 Symbols:
     y, s   predicted ln error of a candidate at r = 1, and its standard error
     n, D   samples of a candidate's highest rung, and of a full alignment
-    d_k    how much the ln error of candidate k falls from n to D
+    d_k    fall of the ln error of candidate k from n to D samples
+    p      scores below D that make a curve
     z      normal quantile of the confidence level
-    g      spread of the candidates of one cluster around their mean, in ln error
 """
 
 from __future__ import annotations
@@ -18,62 +18,48 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mordal_optuna.pool import Candidate
-from mordal_optuna.search.curves import (
-    VAGUE_SLOPE,
-    Fit,
-    fit_as_in_paper,
-    fit_pool,
-)
+from mordal_optuna.search.bounds import require
+from mordal_optuna.search.curves import VAGUE_SLOPE, Fit, fit_pool
 from mordal_optuna.search.history import History
-from mordal_optuna.search.joint import (
-    Posterior,
-    independent_posterior,
-    joint_posterior,
-)
+from mordal_optuna.search.joint import Posterior, joint_posterior
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory
 
-Known = Literal["measured", "extrapolated", "inferred"]
+Provenance = Literal["measured", "extrapolated", "inferred"]
 
-# Spread of ln error inside a cluster before two of its candidates are known.
-_SPREAD_PRIOR = 0.3
-# Spread of the interaction of encoder and LLM in ln error, assumed where additivity is.
-_INTERACTION = 0.1
-# Stands for a candidate that is looked at alone.
-_ANYONE = Candidate("", "")
-# Histories whose estimates are kept. One step of a search asks for those of a few: all scores,
-# and those below each rung of the race, which stay the same from step to step.
-_KEPT = 8
+# Histories whose estimates are cached. One step of a search ranks a few histories: all scores, and
+# the scores below each rung of the race, which stay the same from step to step.
+_CACHED = 8
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is believed of a candidate's score after a full alignment.
+    """Estimate of a candidate's score after a full alignment.
 
     Attributes:
         candidate: the pair.
-        value: the estimate, 0..1.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        known: measured (fully trained), extrapolated (scored at as many rungs as a curve needs),
-            inferred (from fewer, or from other pairs alone).
-        samples: highest rung it was scored at; 0 if never trained.
-        seconds: device-seconds spent on it.
-        rising: its own points asked for an error that grows with data.
-        best: probability of being the best pair of the pool; None where nobody asked for it.
+        value: estimated score, 0 to 1.
+        low: lower end of the interval, 0 to 1.
+        high: upper end of the interval, 0 to 1.
+        provenance: "measured" (fully trained), "extrapolated" (scored at p rungs or more) or
+            "inferred" (from fewer scores, or from other pairs alone).
+        samples: highest rung that the candidate was scored at; 0 if never trained.
+        seconds: device-seconds spent on the candidate.
+        rising: whether the candidate's own points suggest an error that grows with data.
+        best: probability of being the best pair of the pool; None if it was not computed.
     """
 
     candidate: Candidate
     value: float
     low: float
     high: float
-    known: Known
+    provenance: Provenance
     samples: int
     seconds: float
     rising: bool = False
@@ -82,146 +68,165 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Belief:
-    """An estimate on the scale it is computed on: ln error."""
+    """An estimate as ln error, the scale that estimates are computed on.
+
+    Attributes:
+        y: predicted ln error at r = 1.
+        s: standard error of y.
+        provenance: see `Estimate`.
+        rising: see `Estimate`.
+    """
 
     y: float
     s: float
-    known: Known
+    provenance: Provenance
     rising: bool = False
 
 
-Beliefs = dict[Candidate, Belief]
+Beliefs = dict["Candidate", Belief]
 
 
 class Ranker:
-    """Turns a history into a ranking of the whole pool.
+    """Computes a ranking of the whole pool from a history.
 
-    The whole pool is ranked by all scores together (see `joint`). The trained alone, whom a search
-    asks for at every step, are ranked by what is known of each: fully trained candidates by their
-    score; those with p points or more by their own curve (see `curves.fit_pool`); those with fewer
-    by how much the errors of the others fell over the same samples.
+    `rank` estimates the whole pool from all scores jointly, see `joint`. `rank_trained` is the
+    ranking that a search asks for at every step; it estimates the candidates with scores one by
+    one: fully trained candidates by their score, candidates with p points or more by their own
+    curve (see `curves.fit_pool`), candidates with fewer points by the fall of the errors of other
+    candidates over the same samples.
+
+    Subclasses may override `fits`, `extrapolations`, `posterior`, `answer`, `provenance_of` and
+    `belief_from_others`.
 
     Attributes:
-        points: p, scores below D that make a curve.
-        confidence: of all intervals, 0..1.
+        points: p, at least 2.
+        confidence: confidence level of all intervals, above 0 and below 1.
     """
 
     def __init__(
         self, tree: ClusterTree, full_samples: int, *, confidence: float = 0.95, points: int = 3
     ) -> None:
-        """Rank a pool.
+        """Create a ranker of a pool.
 
         Args:
             tree: the pool and its clusters.
-            full_samples: D.
-            confidence: of the intervals, 0..1.
+            full_samples: D, at least 1.
+            confidence: confidence level of the intervals, above 0 and below 1.
             points: p, scores below D that make a curve, at least 2.
+
+        Raises:
+            SearchError: if an argument is out of its range.
         """
+        require(full_samples >= 1, "full_samples", full_samples, "at least 1")
+        require(0 < confidence < 1, "confidence", confidence, "above 0 and below 1")
+        require(points >= 2, "points", points, "at least 2")
         self._tree = tree
         self._full = full_samples
         self.points = points
         self.confidence = confidence
         self._z = NormalDist().inv_cdf(0.5 + confidence / 2)
-        self._remember()
+        self._create_cache()
 
-    def _remember(self) -> None:
-        # A memory and not a state: estimates are a function of the history alone.
-        self._trained = lru_cache(maxsize=_KEPT)(self._estimate_trained)
+    def _create_cache(self) -> None:
+        # A cache and no state: estimates are a function of the history alone.
+        self._trained = lru_cache(maxsize=_CACHED)(self._estimate_trained)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy has a memory of its own; this one cannot be pickled, and would be shared.
+        # The cache cannot be pickled and must not be shared: a copy creates one of its own.
         return {name: value for name, value in vars(self).items() if name != "_trained"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._remember()
+        self._create_cache()
 
     def fits(self, history: History) -> dict[Candidate, Fit]:
-        """The curves of all candidates with at least p points below the full alignment set."""
+        """The fitted curves of all candidates with at least p points below D."""
         points = {
             candidate: below
-            for candidate, known in history.candidates.items()
-            if len(below := self._below(known)) >= self.points
+            for candidate, record in history.candidates.items()
+            if len(below := self.points_below_full(record)) >= self.points
         }
         return fit_pool(points, least=self.points)
 
     def extrapolations(self, history: History) -> Beliefs:
-        """What their own curves say of the candidates that have one."""
-        found: Beliefs = {}
+        """The beliefs that candidates' own curves give, for candidates that have a curve."""
+        extrapolated: Beliefs = {}
         for candidate, fit in self.fits(history).items():
             y, s = fit.log_error(self._full)
-            found[candidate] = Belief(y, s, "extrapolated", fit.rising)
-        return found
+            extrapolated[candidate] = Belief(y, s, "extrapolated", fit.rising)
+        return extrapolated
 
     def beliefs(self, history: History) -> Beliefs:
-        """What the scores say of the candidates that have any."""
+        """The beliefs about all candidates with scores, each estimated by itself."""
         curves = self.extrapolations(history)
-        found: Beliefs = {}
-        for candidate, known in history.candidates.items():
-            full = known.at(self._full)
+        beliefs: Beliefs = {}
+        for candidate, record in history.candidates.items():
+            full = record.at(self._full)
             if full:
-                found[candidate] = Belief(full.log_error, full.log_noise, "measured")
+                beliefs[candidate] = Belief(full.log_error, full.log_noise, "measured")
             elif candidate in curves:
-                found[candidate] = curves[candidate]
-        deep = dict(found)
+                beliefs[candidate] = curves[candidate]
+        deep = dict(beliefs)
         falls: dict[int, tuple[float, float]] = {}
-        for candidate, known in history.candidates.items():
-            if candidate not in found and known.measurements:
-                top = known.top
+        for candidate, record in history.candidates.items():
+            if candidate not in beliefs and record.measurements:
+                top = record.top
                 falls[top] = falls.get(top) or self._fall(history, top, deep)
-                found[candidate] = self._from_others(known, falls[top])
-        return found
+                beliefs[candidate] = self.belief_from_others(record, falls[top])
+        return beliefs
 
     def posterior(self, history: History) -> Posterior:
-        """What is believed of the whole pool at r = 1, and who is the best of it."""
-        scores = [(c, m) for c, known in history.candidates.items() for m in known.measurements]
+        """The joint posterior of the whole pool at r = 1, with probabilities of being best."""
+        scores = [(c, m) for c, record in history.candidates.items() for m in record.measurements]
         return joint_posterior(scores, self._tree.candidates, self._full)
 
     def rank(self, history: History) -> tuple[Estimate, ...]:
-        """All candidates of the pool, best estimate first; ties in the pool's order."""
+        """Estimates of all candidates of the pool, best first; ties in the pool's order."""
         return self._estimates(history, self.posterior(history))
 
-    def rank_with_chances(self, history: History, found: Posterior) -> tuple[Estimate, ...]:
-        """The same with probabilities of being the best pair.
+    def rank_with_chances(self, history: History, posterior: Posterior) -> tuple[Estimate, ...]:
+        """The same ranking with each candidate's probability of being the best pair.
 
         Args:
-            history: what is known.
-            found: what `posterior` says of it.
+            history: history of the study.
+            posterior: result of `posterior` for that history.
         """
-        chances = dict(zip(found.candidates, found.best.tolist(), strict=True))
-        ranking = self._estimates(history, found)
+        chances = dict(zip(posterior.candidates, posterior.best.tolist(), strict=True))
+        ranking = self._estimates(history, posterior)
         return tuple(replace(e, best=chances[e.candidate]) for e in ranking)
 
-    def _estimates(self, history: History, found: Posterior) -> tuple[Estimate, ...]:
+    def _estimates(self, history: History, posterior: Posterior) -> tuple[Estimate, ...]:
         fits = self.fits(history)
         estimates = []
-        moments = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
-        for candidate, (y, s) in zip(found.candidates, moments, strict=True):
-            known, fit = self._provenance(history.of(candidate)), fits.get(candidate)
-            belief = Belief(y, s, known, bool(fit and fit.rising))
+        moments = zip(posterior.mean.tolist(), posterior.deviation.tolist(), strict=True)
+        for candidate, (y, s) in zip(posterior.candidates, moments, strict=True):
+            provenance = self.provenance_of(history.of(candidate))
+            fit = fits.get(candidate)
+            belief = Belief(y, s, provenance, bool(fit and fit.rising))
             estimates.append(self._estimate(history, candidate, belief))
         return tuple(sorted(estimates, key=lambda e: -e.value))  # stable
 
-    def _provenance(self, known: CandidateHistory) -> Known:
-        if known.at(self._full):
+    def provenance_of(self, record: CandidateHistory) -> Provenance:
+        """How the estimate of a candidate with this history is obtained, see `Estimate`."""
+        if record.at(self._full):
             return "measured"
-        return "extrapolated" if len(known.measurements) >= self.points else "inferred"
+        return "extrapolated" if len(record.measurements) >= self.points else "inferred"
 
-    def answer(self, known: CandidateHistory, rung: int) -> float | None:
-        """What decides between candidates scored at a rung: that score; None without it."""
-        found = known.at(rung)
-        return found.score if found else None
+    def answer(self, record: CandidateHistory, rung: int) -> float | None:
+        """The value by which candidates are compared at a rung: the score there, or None."""
+        measurement = record.at(rung)
+        return measurement.score if measurement else None
 
     def rank_trained(self, history: History) -> tuple[Estimate, ...]:
-        """The same of the candidates with a score only; quick for large pools."""
+        """Estimates of the candidates with scores, best first; fast for large pools."""
         return self._trained(tuple(history.candidates.items()))
 
     def tie_set(self, ranking: Sequence[Estimate]) -> tuple[Estimate, ...]:
-        """Those that cannot be told from the best, the best first.
+        """The estimates within noise of the best one, best first.
 
-        A candidate is told from the leader if the difference of their values exceeds z times the
-        root sum of squares of their standard errors, taken from the nearer sides of their
-        intervals.
+        An estimate is outside the noise if its difference from the leader exceeds z times the root
+        sum of squares of both standard errors, each read off the side of its interval that faces
+        the other estimate.
         """
         leader = ranking[0]
         down = (leader.value - leader.low) ** 2
@@ -230,21 +235,22 @@ class Ranker:
         )
 
     def _estimate_trained(
-        self, known: tuple[tuple[Candidate, CandidateHistory], ...]
+        self, records: tuple[tuple[Candidate, CandidateHistory], ...]
     ) -> tuple[Estimate, ...]:
-        history = History(dict(known))
+        history = History(dict(records))
         return self._sorted(history, self.beliefs(history))
 
-    def _below(self, known: CandidateHistory) -> tuple[Measurement, ...]:
-        return tuple(m for m in known.measurements if m.samples < self._full)
+    def points_below_full(self, record: CandidateHistory) -> tuple[Measurement, ...]:
+        """A candidate's scores below D, which a curve may be fitted to."""
+        return tuple(m for m in record.measurements if m.samples < self._full)
 
     def _fall(
         self, history: History, samples: int, deep: Mapping[Candidate, Belief]
     ) -> tuple[float, float]:
-        """Mean and spread of the fall d_k of those scored at n samples and known deeper.
+        """Mean and spread of the fall d_k over the candidates scored at n and estimated at D.
 
-        The vague slope counts as two of them, so that a few that agree do not pass for certainty.
-        Each fall's end is itself known to within s only, which is added in squares.
+        The vague slope counts as two observations, so that a few candidates that happen to agree
+        do not pass for certainty. The standard error of each fall's end is added in squares.
         """
         distance = float(np.log(self._full / samples))
         falls = [
@@ -257,34 +263,16 @@ class Ranker:
         squares = 2 * spread**2 + sum((fall - mean) ** 2 + s**2 for fall, s in falls)
         return mean, float(np.sqrt(squares / (2 + len(falls))))
 
-    def _from_others(self, known: CandidateHistory, fall: tuple[float, float]) -> Belief:
-        """From the last score, by the mean fall of the others from there on."""
-        last, (mean, spread) = known.measurements[-1], fall
+    def belief_from_others(self, record: CandidateHistory, fall: tuple[float, float]) -> Belief:
+        """The belief about a candidate with fewer than p points.
+
+        Args:
+            record: history of the candidate, with at least one score.
+            fall: mean and spread of the fall of other candidates' ln error from the candidate's
+                highest rung to D.
+        """
+        last, (mean, spread) = record.measurements[-1], fall
         return Belief(last.log_error + mean, float(np.hypot(last.log_noise, spread)), "inferred")
-
-    def _untrained(
-        self, candidate: Candidate, beliefs: Mapping[Candidate, Belief], by_cluster: Beliefs
-    ) -> Belief:
-        """From its cluster; worked out once for each, and kept under its medoid."""
-        cluster = self._tree.cluster_of(candidate)
-        if cluster.medoid not in by_cluster:
-            by_cluster[cluster.medoid] = self._cluster_belief(cluster, beliefs)
-        return by_cluster[cluster.medoid]
-
-    def _cluster_belief(
-        self, cluster: CandidateCluster, beliefs: Mapping[Candidate, Belief]
-    ) -> Belief:
-        """Weighted mean of its members, or of the pool if none has scores."""
-        own = [beliefs[c] for c in cluster.candidates if c in beliefs]
-        members = own or list(beliefs.values())
-        if not members:  # nothing is known of anyone: half right, give or take everything
-            return Belief(float(np.log(0.5)), 1.0, "inferred")
-        weight = np.array([m.s for m in members]) ** -2.0
-        ys = np.array([m.y for m in members])
-        # from the first one on, so that the mean of one is that one, and no tie ends by rounding
-        mean = float(ys[0] + np.average(ys - ys[0], weights=weight))
-        spread = max(float(np.std(ys, ddof=1)) if len(ys) > 1 else 0.0, _SPREAD_PRIOR)
-        return Belief(mean, float(np.hypot(spread, weight.sum() ** -0.5)), "inferred")
 
     def _sorted(
         self, history: History, beliefs: Mapping[Candidate, Belief]
@@ -296,141 +284,20 @@ class Ranker:
         return tuple(sorted(estimates, key=lambda e: -e.value))  # stable
 
     def _estimate(self, history: History, candidate: Candidate, belief: Belief) -> Estimate:
-        known = history.of(candidate)
+        record = history.of(candidate)
         reach = self._z * belief.s
         return Estimate(
             candidate=candidate,
-            value=_score(belief.y),
-            low=_score(belief.y + reach),
-            high=_score(belief.y - reach),
-            known=belief.known,
-            samples=known.top,
-            seconds=known.seconds,
+            value=score_of(belief.y),
+            low=score_of(belief.y + reach),
+            high=score_of(belief.y - reach),
+            provenance=belief.provenance,
+            samples=record.top,
+            seconds=record.seconds,
             rising=belief.rising,
         )
 
 
-class OneByOneRanker(Ranker):
-    """Ranks the whole pool as the trained are ranked, each by itself, and the rest by clusters."""
-
-    def posterior(self, history: History) -> Posterior:
-        """From what is known of each pair, errors taken as independent."""
-        beliefs = self.beliefs(history)
-        by_cluster: Beliefs = {}
-        whole = [
-            beliefs.get(candidate) or self._untrained(candidate, beliefs, by_cluster)
-            for candidate in self._tree.candidates
-        ]
-        return independent_posterior(
-            self._tree.candidates, [belief.y for belief in whole], [belief.s for belief in whole]
-        )
-
-
-class PaperRanker(OneByOneRanker):
-    """The paper's estimates: an accepted line is extrapolated, else the last score is taken.
-
-    What the paper leaves open, and how it is read here: a candidate without p points or whose fit
-    is rejected keeps its last score as its estimate; one never trained takes its cluster medoid's.
-    Intervals are ours.
-    """
-
-    def __init__(
-        self,
-        tree: ClusterTree,
-        full_samples: int,
-        *,
-        delta: float,
-        confidence: float = 0.95,
-        points: int = 3,
-    ) -> None:
-        """Rank as in the paper.
-
-        Args:
-            tree: the pool and its clusters.
-            full_samples: D.
-            delta: largest mean squared residual of an accepted fit.
-            confidence: of the intervals, 0..1.
-            points: p.
-        """
-        super().__init__(tree, full_samples, confidence=confidence, points=points)
-        self._delta = delta
-
-    def answer(self, known: CandidateHistory, rung: int) -> float | None:
-        """The paper's f(1), which no score of another pair ever changes; None before that rung."""
-        if not known.at(rung):
-            return None
-        belief = self.beliefs(History({_ANYONE: known}))[_ANYONE]
-        return _score(belief.y)
-
-    def _provenance(self, known: CandidateHistory) -> Known:
-        if known.at(self._full):
-            return "measured"
-        accepted = fit_as_in_paper(
-            self._below(known), points_needed=self.points, delta=self._delta
-        )
-        return "extrapolated" if accepted else "inferred"
-
-    def fits(self, history: History) -> dict[Candidate, Fit]:
-        """The accepted fits."""
-        fits = {
-            c: fit_as_in_paper(self._below(known), points_needed=self.points, delta=self._delta)
-            for c, known in history.candidates.items()
-        }
-        return {c: fit for c, fit in fits.items() if fit}
-
-    def _from_others(
-        self,
-        known: CandidateHistory,
-        fall: tuple[float, float],  # noqa: ARG002 - the paper looks at nobody else
-    ) -> Belief:
-        last = known.measurements[-1]
-        return Belief(last.log_error, last.log_noise, "inferred")
-
-    def _cluster_belief(
-        self, cluster: CandidateCluster, beliefs: Mapping[Candidate, Belief]
-    ) -> Belief:
-        known = next((beliefs[c] for c in cluster.candidates if c in beliefs), None)
-        if known is None:
-            return super()._cluster_belief(cluster, beliefs)
-        return Belief(known.y, float(np.hypot(known.s, _SPREAD_PRIOR)), "inferred")
-
-
-class AdditiveRanker(OneByOneRanker):
-    """Completes a cross of one row and one column: y_ij = y_i0 + y_0j - y_00 in ln error."""
-
-    def __init__(
-        self,
-        tree: ClusterTree,
-        full_samples: int,
-        *,
-        centre: Candidate,
-        confidence: float = 0.95,
-        points: int = 3,
-    ) -> None:
-        """Rank from a cross.
-
-        Args:
-            tree: the pool.
-            full_samples: D.
-            centre: the pair whose row and column are trained.
-            confidence: of the intervals, 0..1.
-            points: p.
-        """
-        super().__init__(tree, full_samples, confidence=confidence, points=points)
-        self._centre = centre
-
-    def _untrained(
-        self, candidate: Candidate, beliefs: Mapping[Candidate, Belief], by_cluster: Beliefs
-    ) -> Belief:
-        """Standard errors add in squares, with the spread of an interaction."""
-        row = beliefs.get(Candidate(self._centre.vision_encoder, candidate.llm))
-        column = beliefs.get(Candidate(candidate.vision_encoder, self._centre.llm))
-        centre = beliefs.get(self._centre)
-        if not (row and column and centre):
-            return super()._untrained(candidate, beliefs, by_cluster)
-        s = float(np.sqrt(row.s**2 + column.s**2 + centre.s**2 + _INTERACTION**2))
-        return Belief(row.y + column.y - centre.y, s, "inferred")
-
-
-def _score(log_error: float) -> float:
+def score_of(log_error: float) -> float:
+    """The score of an ln error, clipped to 0..1."""
     return min(max(1.0 - math.exp(log_error), 0.0), 1.0)

@@ -1,40 +1,68 @@
 """The pair as parameters of a trial.
 
-Optuna stores the list of choices with every trial: at 1,000 names of 35 characters 80 KB a trial,
-400 MB for 5,000 trials, and as much again in the memory of each worker that reads them. Large
-pools are therefore numbered: the trial stores an index, and the names as a user attribute.
+Optuna stores the list of choices with every trial. At 1,000 names of 35 characters that is 80 KB a
+trial, 400 MB for 5,000 trials, and as much memory in each worker that reads them. In large pools
+the parameters are therefore indices, and the names are stored as a user attribute.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import PAIR
-from mordal_optuna.search.history import LLM, LLM_INDEX, VISION_ENCODER, VISION_ENCODER_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from optuna import Trial
 
-    from mordal_optuna.search.plan import Plan
+# Names of the parameters; the indices are used in large pools.
+VISION_ENCODER = "vision_encoder"
+LLM = "llm"
+VISION_ENCODER_INDEX = "vision_encoder_index"
+LLM_INDEX = "llm_index"
+PAIR_PARAMETERS = frozenset((VISION_ENCODER, LLM, VISION_ENCODER_INDEX, LLM_INDEX))
 
-# Names up to which a parameter is categorical over them: 8 KB a trial at most.
+# Largest number of names for which a parameter is categorical: at most 8 KB a trial.
 LARGE = 100
+
+
+class PoolNames(Protocol):
+    """Names of the models that trials may choose from; every plan has them."""
+
+    @property
+    def vision_encoders(self) -> tuple[str, ...]:
+        """Names of the vision encoders, in the pool's order."""
+        ...
+
+    @property
+    def llms(self) -> tuple[str, ...]:
+        """Names of the LLMs, in the pool's order."""
+        ...
 
 
 class PairSpace:
     """The parameters of a pool.
 
-    A pool of up to `LARGE` names a side has the categorical parameters `vision_encoder` and
-    `llm`. A larger one can be asked for either by them or by `vision_encoder_index` and
-    `llm_index`.
+    A pool of up to `LARGE` encoders and `LARGE` LLMs has the categorical parameters
+    `vision_encoder` and `llm`. The pair of a larger pool can be asked for either by these or by
+    the integer parameters `vision_encoder_index` and `llm_index`.
+
+    Attributes:
+        numbered: whether the pool is large, so that it has the integer parameters too.
+        distributions: distribution of every parameter, by name.
     """
 
     def __init__(self, vision_encoders: Sequence[str], llms: Sequence[str]) -> None:
+        """Create the parameters.
+
+        Args:
+            vision_encoders: names in the pool's order.
+            llms: names in the pool's order.
+        """
         self._encoder_names, self._llm_names = tuple(vision_encoders), tuple(llms)
         self._encoders = {name: n for n, name in enumerate(vision_encoders)}
         self._llms = {name: n for n, name in enumerate(llms)}
@@ -50,7 +78,7 @@ class PairSpace:
             }
 
     def named(self, params: Mapping[str, Any]) -> tuple[str | None, str | None]:
-        """Encoder and LLM that some parameters fix, by names or by numbers; None where free."""
+        """Names of the encoder and the LLM that parameters fix; None for a part that is free."""
         encoder, llm = params.get(VISION_ENCODER), params.get(LLM)
         if VISION_ENCODER_INDEX in params:
             encoder = self._encoder_names[params[VISION_ENCODER_INDEX]]
@@ -59,7 +87,7 @@ class PairSpace:
         return encoder, llm
 
     def values(self, candidate: Candidate) -> dict[str, Any]:
-        """A candidate as values of all parameters."""
+        """The values of all parameters for a candidate."""
         named = {VISION_ENCODER: candidate.vision_encoder, LLM: candidate.llm}
         if not self.numbered:
             return named
@@ -70,14 +98,14 @@ class PairSpace:
         return {**named, **numbers}
 
 
-def suggest_pair(trial: Trial, plan: Plan) -> Candidate:
-    """Ask a trial for its pair, by names or, in a large pool, by numbers.
+def suggest_pair(trial: Trial, pool: PoolNames) -> Candidate:
+    """Ask a trial for its pair, by names or, in a large pool, by indices.
 
     Args:
-        trial: of a study with any sampler.
-        plan: gives the pool.
+        trial: running trial of a study with any sampler.
+        pool: names of the pool, such as a plan.
     """
-    encoders, llms = plan.vision_encoders, plan.llms
+    encoders, llms = pool.vision_encoders, pool.llms
     if max(len(encoders), len(llms)) <= LARGE:
         return Candidate(
             trial.suggest_categorical(VISION_ENCODER, encoders),

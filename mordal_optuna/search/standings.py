@@ -1,12 +1,12 @@
-"""Where every pair stands beside the winner: within noise, still open, hardly tested, or worse.
+"""Every pair compared with the winner: tied within noise, open, untested, or worse.
 
 Symbols:
-    k     pairs that are compared with the winner
+    k     number of pairs that are compared with the winner
     a     1 - confidence
-    z     normal quantile at 1 - a / k: one-sided, since nobody who is better than the winner is to
-          be excluded, and divided by k for all of them at once (multiple comparisons with the
-          best, Hsu 1984, in Bonferroni's form)
-    e, h  error of a pair, and how far another random seed moves its ln error
+    z     normal quantile at 1 - a / k. One-sided, because only pairs that may be better than the
+          winner must not be excluded; divided by k for all comparisons at once (multiple
+          comparisons with the best, Hsu 1984, with Bonferroni's correction)
+    e, h  error of a pair, and its run noise (standard deviation of ln error over random seeds)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mordal_optuna.search.answers import Contrast, contrast
+from mordal_optuna.search.bounds import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
 
-# `tied`: measured as the leaders are, and within noise of the winner. `open`: estimated from fewer
-# samples, or from pairs that share a part, and may be the best. `untested`: too few scores to
-# tell, and a small chance of being the best. `worse`: told apart from the winner.
+# `tied`: measured like the finalists, and within noise of the winner. `open`: estimated from fewer
+# samples or from other pairs, and possibly the best. `untested`: too few scores for a curve, and a
+# small probability of being the best. `worse`: outside the noise, below the winner.
 Group = Literal["tied", "open", "untested", "worse"]
 GROUPS: tuple[Group, ...] = ("tied", "open", "untested", "worse")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One pair beside the winner.
+    """Result of the comparison of a pair with the winner.
 
     Attributes:
         group: see `Group`.
-        contrast: the winner's score less the pair's; None where no rung has both, and for the
-            winner itself.
-        margin: difference up to which the pair is within noise; None as the contrast.
+        contrast: the winner's score minus the pair's; None for the winner, and if no rung has
+            scores of both.
+        margin: largest difference that is within noise; None if `contrast` is None.
     """
 
     group: Group
@@ -58,39 +59,44 @@ def standings(
     *,
     run_noise: float,
 ) -> dict[Candidate, Standing]:
-    """Every pair of the pool.
+    """Compare every pair of the pool with the winner.
 
-    The open ones are the most probable to be best, as many as bring the probability that the best
-    pair is tied or open up to the confidence; and all who are estimated above the winner.
+    The open pairs are the most probable best pairs among those not tied or worse: as many as bring
+    the probability that the best pair is tied or open up to the confidence level, and all pairs
+    that are estimated above the winner.
 
     Args:
-        plan: says how far the leaders are compared, and how sure it is to be.
-        history: what is known.
-        ranking: of the whole pool, with probabilities of being best.
-        winner: the pair the others are compared with.
-        run_noise: h.
+        plan: plan of the search; its `close_rung`, confidence and number of points are used.
+        history: history of the study.
+        ranking: estimates of the whole pool, with probabilities of being the best.
+        winner: pair that the others are compared with.
+        run_noise: h, at least 0.
+
+    Raises:
+        SearchError: if the run noise is negative.
     """
-    trained = [c for c, known in history.candidates.items() if known.top and c != winner]
+    require(run_noise >= 0, "run_noise", run_noise, "at least 0")
+    trained = [c for c, record in history.candidates.items() if record.top and c != winner]
     close = [c for c in trained if history.of(c).top >= plan.close_rung]
     compared = _contrasts(plan, history, winner, trained, run_noise)
     compared |= _contrasts(plan, history, winner, close, run_noise)
-    found = {winner: Standing("tied")}
+    result = {winner: Standing("tied")}
     for candidate in close:
-        seen = compared.get(candidate)
-        if seen:
-            difference, margin = seen
+        comparison = compared.get(candidate)
+        if comparison:
+            difference, margin = comparison
             within = difference.difference <= margin
             if within or difference.samples == history.of(winner).top:
-                found[candidate] = Standing("tied" if within else "worse", difference, margin)
-    for candidate in _open(ranking, found, winner, plan.ranker.confidence):
-        found[candidate] = Standing("open", *compared.get(candidate, (None, None)))
+                result[candidate] = Standing("tied" if within else "worse", difference, margin)
+    for candidate in _open(ranking, result, winner, plan.ranker.confidence):
+        result[candidate] = Standing("open", *compared.get(candidate, (None, None)))
     for estimate in ranking:
         candidate = estimate.candidate
-        if candidate not in found:
+        if candidate not in result:
             tested = len(history.of(candidate).measurements) >= plan.ranker.points
             group: Group = "worse" if tested else "untested"
-            found[candidate] = Standing(group, *compared.get(candidate, (None, None)))
-    return found
+            result[candidate] = Standing(group, *compared.get(candidate, (None, None)))
+    return result
 
 
 def _contrasts(
@@ -100,21 +106,22 @@ def _contrasts(
     others: Sequence[Candidate],
     run_noise: float,
 ) -> dict[Candidate, tuple[Contrast, float]]:
-    """Contrasts of the winner with others, and the margins that noise allows for all at once."""
-    own, found = history.of(winner), {}
+    """The winner's contrasts with other pairs, each with its margin for all comparisons."""
+    winner_record, with_noise = history.of(winner), {}
     for candidate in others:
-        known = history.of(candidate)
-        difference = contrast(own.measurements, known.measurements)
+        record = history.of(candidate)
+        difference = contrast(winner_record.measurements, record.measurements)
         if difference:
-            found[candidate] = (difference, _noise(difference, (own, known), run_noise))
-    z = NormalDist().inv_cdf(1 - (1 - plan.ranker.confidence) / max(len(found), 1))
-    return {candidate: (seen, z * noise) for candidate, (seen, noise) in found.items()}
+            noise = _noise(difference, (winner_record, record), run_noise)
+            with_noise[candidate] = (difference, noise)
+    z = NormalDist().inv_cdf(1 - (1 - plan.ranker.confidence) / max(len(with_noise), 1))
+    return {c: (difference, z * noise) for c, (difference, noise) in with_noise.items()}
 
 
-def _noise(seen: Contrast, pair: Sequence[CandidateHistory], run_noise: float) -> float:
-    """Standard error of a contrast by documents and by the random seeds of both runs."""
-    errors = [m.error for known in pair if (m := known.at(seen.samples))]
-    return float(np.sqrt(seen.stderr**2 + sum((run_noise * error) ** 2 for error in errors)))
+def _noise(difference: Contrast, records: Sequence[CandidateHistory], run_noise: float) -> float:
+    """Standard error of a contrast due to documents and to the random seeds of both runs."""
+    errors = [m.error for record in records if (m := record.at(difference.samples))]
+    return float(np.sqrt(difference.stderr**2 + sum((run_noise * error) ** 2 for error in errors)))
 
 
 def _open(
@@ -123,33 +130,38 @@ def _open(
     winner: Candidate,
     confidence: float,
 ) -> list[Candidate]:
-    """Those of the rest who may be best, the most probable first."""
+    """The open pairs among those without a standing, the most probable best pair first."""
     value = {e.candidate: e.value for e in ranking}[winner]
-    mass = sum(
+    probability = sum(
         e.best or 0.0
         for e in ranking
         if e.candidate in settled and settled[e.candidate].group == "tied"
     )
-    found = []
+    candidates = []
     rest = [e for e in ranking if e.candidate not in settled]
     for estimate in sorted(rest, key=lambda e: -(e.best or 0.0)):  # stable
-        if mass < confidence or estimate.value > value:
-            found.append(estimate.candidate)
-            mass += estimate.best or 0.0
-    return found
+        if probability < confidence or estimate.value > value:
+            candidates.append(estimate.candidate)
+            probability += estimate.best or 0.0
+    return candidates
 
 
 def in_order(
-    ranking: Sequence[Estimate], found: Mapping[Candidate, Standing], winner: Candidate
+    ranking: Sequence[Estimate], standing_of: Mapping[Candidate, Standing], winner: Candidate
 ) -> tuple[Estimate, ...]:
-    """The ranking as it is shown: the winner, then group by group.
+    """The ranking in the order in which it is shown: the winner, then group by group.
 
-    Inside a group the better estimate comes first; of those that are open, the more probable to
-    be best. So no estimate stands above a pair that was measured as the winner was.
+    Inside a group the estimates descend; open pairs are ordered by their probability of being the
+    best. So no pair with a mere estimate is shown above a pair that is measured like the winner.
+
+    Args:
+        ranking: estimates of the whole pool.
+        standing_of: standing of every pair.
+        winner: pair that is shown first.
     """
 
     def key(estimate: Estimate) -> tuple[bool, int, float, float]:
-        group = found[estimate.candidate].group
+        group = standing_of[estimate.candidate].group
         chance = -(estimate.best or 0.0) if group == "open" else 0.0
         return (estimate.candidate != winner, GROUPS.index(group), chance, -estimate.value)
 

@@ -1,7 +1,7 @@
-"""What Optuna has no public way for: the one adapter of its private interface.
+"""Access to Optuna for which it has no public interface; no other module uses private names.
 
-Optuna's own samplers use the same: they share what they have chosen as system attributes of a
-running trial (`TPESampler` with `constant_liar`), and only the storage can set those.
+Optuna's own samplers use the same calls: `TPESampler` with `constant_liar` shares its choices as
+system attributes of a running trial, which only the storage can set.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ def set_system_attribute(study: Study, trial: FrozenTrial | Trial, key: str, val
     """Store a system attribute of a running trial.
 
     Args:
-        study: that the trial belongs to.
-        trial: running.
+        study: study of the trial.
+        trial: running trial.
         key: name of the attribute.
-        value: plain, as JSON has it, of at most 65,535 characters.
+        value: JSON value of at most 65,535 characters.
     """
     study._storage.set_trial_system_attr(trial._trial_id, key, value)
 
 
 def set_trial_attribute(study: Study, number: int, key: str, value: Any) -> None:
-    """Store a user attribute of a running trial that is known by its number.
+    """Store a user attribute of a running trial, given its number.
 
     Args:
-        study: that the trial belongs to.
-        number: of the trial.
+        study: study of the trial.
+        number: number of the trial.
         key: name of the attribute.
-        value: plain, as JSON has it.
+        value: JSON value.
     """
     storage = study._storage
     trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
@@ -48,25 +48,26 @@ def set_trial_attribute(study: Study, number: int, key: str, value: Any) -> None
 
 
 def trial_handles(study: Study, trials: Sequence[FrozenTrial]) -> list[Trial]:
-    """Trials as optuna-dashboard takes them, to put notes beside them.
+    """Trials in the form that optuna-dashboard needs to store notes with them.
 
-    The study's own sampler is not told of them: it would take them for trials that begin.
+    They belong to a copy of the study with another sampler, because the study's own sampler would
+    treat them as trials that begin.
 
     Args:
-        study: that the trials belong to.
-        trials: in any state.
+        study: study of the trials.
+        trials: trials in any state.
     """
-    apart = load_study(
+    copied = load_study(
         study_name=study.study_name, storage=study._storage, sampler=RandomSampler()
     )
-    return [Trial(apart, trial._trial_id) for trial in trials]
+    return [Trial(copied, trial._trial_id) for trial in trials]
 
 
 def raised_by_objective() -> BaseException | None:
-    """What the objective raised in the trial that `Study.optimize` is ending just now.
+    """The exception that the objective raised in the trial that `Study.optimize` is ending now.
 
-    A sampler is told that a trial has failed, but not why; an interruption is not the
-    candidate's fault. None outside `Study.optimize`.
+    Optuna tells a sampler that a trial failed, but not why, and an interruption must not count as
+    a failure of the candidate. None outside `Study.optimize`.
     """
     frame = sys._getframe()
     while frame is not None:
@@ -78,6 +79,6 @@ def raised_by_objective() -> BaseException | None:
 
 
 def storage_errors() -> tuple[type[Exception], ...]:
-    """What Optuna's storages raise while their database, file or server cannot be reached."""
-    grpc = sys.modules.get("grpc")  # there if a `GrpcStorageProxy` is
+    """The errors of Optuna's storages while their database, file or server is unreachable."""
+    grpc = sys.modules.get("grpc")  # imported if a `GrpcStorageProxy` is in use
     return (StorageInternalError, OSError, *((grpc.RpcError,) if grpc else ()))

@@ -12,7 +12,6 @@ from optuna.study import StudyDirection
 from mordal_optuna.errors import InputsChangedError, LeaseLostError, MordalError
 from mordal_optuna.processes.outages import described, is_outage, outage
 from mordal_optuna.search.attributes import (
-    ANSWERS,
     CONTINUES,
     FAILURE,
     INTERRUPTED,
@@ -20,9 +19,11 @@ from mordal_optuna.search.attributes import (
     NAME,
     RUNGS,
     STOOD_BACK,
+    answers_attribute,
 )
 from mordal_optuna.search.history import HistoryReader, measurement_attributes
-from mordal_optuna.search.plan import Job, next_rung, wanted_rung
+from mordal_optuna.search.jobs import Job
+from mordal_optuna.search.plan import next_rung, wanted_rung
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.space import suggest_pair
@@ -196,7 +197,7 @@ class Objective:
 
     def _report(self, trial: Trial, measurement: Measurement) -> None:
         if measurement.answers:
-            key = f"{ANSWERS}:{measurement.samples}"
+            key = answers_attribute(measurement.samples)
             set_system_attribute(trial.study, trial, key, measurement.answers)
         details = dict(trial.user_attrs.get(RUNGS, {}))
         details[str(measurement.samples)] = measurement_attributes(measurement)

@@ -33,9 +33,10 @@ from mordal_optuna.processes.outages import is_outage
 from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, RUNGS, STOPPED_BECAUSE
+from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.history import HistoryReader
-from mordal_optuna.search.marks import mark_of
-from mordal_optuna.search.plan import Finished, Job, Wait, next_job
+from mordal_optuna.search.jobs import Finished, Job, Wait
+from mordal_optuna.search.plan import next_job
 from mordal_optuna.search.trials import set_trial_attribute
 from mordal_optuna.study.failures import like_failures, newest_failure
 
@@ -249,9 +250,9 @@ class Worker:
         without = [t for t in left if t.number not in claimed]
         self._unclaimed = {t.number: self._unclaimed.get(t.number, now) for t in without}
         for trial in without:
-            mark = mark_of(trial)
-            if mark and has_ended(mark.owner):
-                self._clear(trial.number, f"its worker {mark.owner} has ended")
+            assignment = assignment_of(trial)
+            if assignment and has_ended(assignment.owner):
+                self._clear(trial.number, f"its worker {assignment.owner} has ended")
             elif now - self._unclaimed[trial.number] >= self._patience:
                 self._clear(trial.number, "no worker has claimed it")
             else:

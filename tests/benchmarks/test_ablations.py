@@ -129,9 +129,9 @@ def test_a_race_of_the_tied_leaves_out_who_is_told_from_the_leader(
             for pair, score in zip(pairs, scores, strict=True)
         }
     )
-    assert plan.rivals(clear) == pairs[:1]
-    assert set(everyone.rivals(clear)) == set(pairs)
-    assert plan.rivals(History()) == ()
+    assert plan.finish_candidates(clear) == pairs[:1]
+    assert set(everyone.finish_candidates(clear)) == set(pairs)
+    assert plan.finish_candidates(History()) == ()
 
 
 def test_every_pair_at_r_compares_and_drops_nobody(

@@ -158,5 +158,5 @@ def test_stages_are_smaller_and_smaller(tasks: tuple[TaskData, ...]) -> None:
     plan = set_up(grid, "mordal", method_settings("mordal"), 0, None).plan
     assert isinstance(plan, PooledPlan)
     search = run_light(plan, grid)
-    rivals = plan.rivals(search.history)
+    rivals = plan.finish_candidates(search.history)
     assert set(rivals) <= set(in_sight(plan, search)) <= set(grid.candidates)

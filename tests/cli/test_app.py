@@ -20,7 +20,7 @@ from mordal_optuna.errors import InputsChangedError
 from mordal_optuna.files.inputs import Change
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.attributes import FAILURE, PAIR
-from mordal_optuna.search.methods import grid_plan
+from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.study.result import read_result
 from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
 

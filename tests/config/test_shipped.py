@@ -5,7 +5,7 @@ from __future__ import annotations
 from mordal_optuna.config import read_study
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.methods import build_plan
+from mordal_optuna.search.methods.building import build_plan
 from mordal_optuna.zoo.recipe import QUICKSTART
 
 

@@ -68,7 +68,7 @@ def test_two_processes_search_as_one(content: dict[str, Any], tmp_path: Path) ->
     found = run_study(parse_study(both), Silent())
     assert [e.candidate for e in found.ranking] == [e.candidate for e in alone.ranking]
     for ours, theirs in zip(found.ranking, alone.ranking, strict=True):
-        assert ours.known == theirs.known
+        assert ours.provenance == theirs.provenance
         assert ours.value == pytest.approx(theirs.value, abs=0.01)
     assert scores(both).keys() == scores(content).keys()
     for key, score in scores(content).items():

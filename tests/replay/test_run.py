@@ -34,7 +34,7 @@ def test_the_grid_is_the_truth_and_costs_one(grid: Grid) -> None:
     assert found.gain_projected == pytest.approx(1.0)
     assert found.full_runs == pytest.approx(16)
     assert found.rungs_run == 16
-    assert {e.known for e in found.ranking} == {"measured"}
+    assert {e.provenance for e in found.ranking} == {"measured"}
     best = max(grid.candidates, key=grid.truth)
     assert grid.truth(Candidate(*found.picked)) == grid.truth(best)
 

@@ -7,7 +7,7 @@ import pytest
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.simulate import PlanSteering, Simulated, Simulation
-from mordal_optuna.search.plan import Wait
+from mordal_optuna.search.jobs import Wait
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.objective import Objective

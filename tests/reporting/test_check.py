@@ -12,7 +12,7 @@ from rich.console import Console
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.check import Check, compare, print_check
-from mordal_optuna.search.methods import grid_plan
+from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.study.result import Costs, StudyResult, read_result
 from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
 
@@ -92,11 +92,11 @@ def test_intervals_are_counted_where_the_search_has_not_measured_the_same_itself
 ) -> None:
     """A fully trained pair is the grid's own score, which no interval can miss."""
     check = compare(found, grid)
-    trained = [e for e in found.ranking if e.known == "measured"]
+    trained = [e for e in found.ranking if e.provenance == "measured"]
     assert trained
     assert len(check.guessed) == 9 - len(trained)
     assert all(pair.holds for pair in check.guessed)
-    missed = with_estimate(found, WORST, low=0.1, high=0.2, known="inferred")
+    missed = with_estimate(found, WORST, low=0.1, high=0.2, provenance="inferred")
     told = compare(missed, grid)
     assert next(p for p in told.pairs if p.estimate.candidate == WORST).holds is False
     guessed = len(told.guessed)

@@ -20,7 +20,7 @@ from mordal_optuna.reporting.console import ConsoleProgress
 from mordal_optuna.reporting.dashboard import _note, dashboard_command, publish
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
-from mordal_optuna.search.methods import grid_plan
+from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.search.standings import Standing

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import optuna
 
+from mordal_optuna.config import SearchSettings
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.methods import MordalPlan
-from mordal_optuna.search.plan import Finish
+from mordal_optuna.search.finish import Finish
+from mordal_optuna.search.history import CandidateHistory, History
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.objective import Objective
@@ -19,8 +21,10 @@ from mordal_optuna.study.objective import Objective
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.search.plan import Budget, Plan
+    from mordal_optuna.search.budget import Budget
+    from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
+
 
 ENCODERS = ("clip", "siglip", "dino")
 LLMS = ("llama", "qwen", "mistral")
@@ -34,6 +38,9 @@ def tree() -> ClusterTree:
     groups = [Group(("clip", "siglip")), Group(("dino",))]
     llms = [Group(("llama", "qwen")), Group(("mistral",))]
     return ClusterTree(ENCODERS, LLMS, tuple(CandidateCluster(v, m) for v in groups for m in llms))
+
+
+MEDOIDS = [cluster.candidates[0] for cluster in tree().clusters]
 
 
 def plan(
@@ -103,3 +110,42 @@ def search(
 def believed(ranking: Sequence[Estimate]) -> list[Estimate]:
     """A ranking without what it cost, to which failures and lost workers add."""
     return [replace(estimate, seconds=0.0) for estimate in ranking]
+
+
+def measured(tops: dict[Candidate, int], measure: Table) -> History:
+    """Every candidate scored on all rungs up to the given one."""
+    histories = {}
+    for candidate, top in tops.items():
+        rungs = [rung for rung in (*RUNGS, FULL) if rung <= top]
+        histories[candidate] = CandidateHistory(tuple(measure(candidate, r) for r in rungs))
+    return History(histories)
+
+
+def runs_at(measure: Table, samples: int) -> list[Candidate]:
+    """The candidates that were scored at a rung, in order."""
+    return [candidate for candidate, at in measure.runs if at == samples]
+
+
+def close_table() -> Table:
+    """Four candidates within noise of one another at R, the first slightly better."""
+    measure = table()
+    for number, candidate in enumerate(tree().clusters[0].candidates):
+        measure.levels[candidate] = 0.16 + 0.001 * number
+    return measure
+
+
+def settings(method: str, **options: object) -> SearchSettings:
+    """Options of a search with b = .03 and R = 1/8."""
+    return SearchSettings.model_validate(
+        {"method": method, "first_ratio": 0.03, "max_ratio": 0.125, **options}
+    )
+
+
+def history_up_to(tops: dict[tuple[str, str], int]) -> History:
+    """Pairs of the synthetic table scored on all rungs up to the given ones."""
+    return measured({Candidate(*pair): top for pair, top in tops.items()}, table())
+
+
+def by_pair(estimates: tuple[Estimate, ...]) -> dict[tuple[str, str], Estimate]:
+    """Estimates by names of encoder and LLM."""
+    return {(e.candidate.vision_encoder, e.candidate.llm): e for e in estimates}

@@ -22,7 +22,7 @@ def scored(
     return Measurement(samples, score, stderr, len(values), answers=answers.packed())
 
 
-def test_what_is_packed_is_found_again() -> None:
+def test_packed_answers_are_read_back() -> None:
     values, clusters = [0.0, 1.0, 0.3, 1.0], [7, 3, 7, 9]
     found = Answers.unpacked(Answers.of(values, clusters, "0123456789abcdef" * 4).packed())
     assert found.documents == "0123456789abcdef"
@@ -38,7 +38,7 @@ def test_twelve_thousand_documents_fit_into_an_attribute() -> None:
     assert len(graded) < 60_000
 
 
-def test_pairs_on_the_same_documents_are_known_better_apart_than_each_is() -> None:
+def test_a_paired_difference_has_a_smaller_error_than_each_score() -> None:
     rng = np.random.default_rng(1)
     hard = rng.random(400)
     one = (hard < 0.7).astype(float)

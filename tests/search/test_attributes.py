@@ -1,4 +1,4 @@
-"""Long values: whole on every database, as they always were where one attribute holds them."""
+"""Long values are read back on every database; short ones are stored as a single attribute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mordal_optuna.study.claims import study_storage
 
 
 @pytest.mark.parametrize("text", ['"', "\\", "é", "x"])
-def test_any_text_of_any_length_is_found_again(database: str, text: str) -> None:
+def test_any_text_of_any_length_is_read_back(database: str, text: str) -> None:
     """Also where every character counts twice as JSON."""
     study = optuna.create_study(storage=study_storage(database))
     for length in (1, 30_000, 65_000, 200_000):

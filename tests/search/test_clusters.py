@@ -41,7 +41,7 @@ def test_the_medoid_is_the_most_central_member_and_comes_first() -> None:
     assert groups(0.7) == [("b", "a", "c"), ("d",)]
 
 
-def test_complete_linkage_asks_every_pair_to_be_alike() -> None:
+def test_complete_linkage_requires_every_pair_to_be_similar() -> None:
     found = cluster_models(NAMES, SIMILARITY, threshold=0.8, linkage="complete")
     assert [set(g.members) for g in found] == [{"a", "b"}, {"c"}, {"d"}]
     found = cluster_models(NAMES, SIMILARITY, threshold=0.8, linkage="single")
@@ -95,7 +95,7 @@ def test_the_tree_holds_every_candidate_once_and_survives_storage() -> None:
     assert ClusterTree.from_json(tree.to_json()) == tree
 
 
-def test_only_medoids_are_asked_for_llm_similarities() -> None:
+def test_llm_similarities_are_requested_for_medoids_only() -> None:
     asked: list[str] = []
 
     def similarity(medoid: str) -> list[list[float]]:
@@ -131,7 +131,7 @@ def test_a_chosen_threshold_finds_groups_whatever_the_scale(
     assert sorted(len(g.members) for g in found) == sorted(sizes)
 
 
-def test_without_structure_nobody_stands_for_another() -> None:
+def test_without_structure_every_model_is_a_cluster() -> None:
     """Evenly unlike models stay alone; a medoid would be no better than any other model."""
     noise = np.random.default_rng(1).normal(scale=0.05, size=(7, 7))
     similarity = 0.4 + (noise + noise.T) / 2
@@ -141,7 +141,7 @@ def test_without_structure_nobody_stands_for_another() -> None:
     assert len(found) == 7
 
 
-def test_models_that_are_all_alike_are_one_group() -> None:
+def test_models_that_are_all_similar_are_one_cluster() -> None:
     similarity = blocks(5, inside=0.93, outside=0)
     names = tuple("abcde")
     found = cluster_models(names, similarity, threshold=choose_threshold(names, similarity))
@@ -161,7 +161,7 @@ def test_one_odd_model_does_not_join_the_others() -> None:
         assert len(tree.clusters) == len(sizes)
 
 
-def test_two_models_join_only_when_alike() -> None:
+def test_two_models_are_clustered_only_when_similar() -> None:
     for similarity, clusters in ((0.95, 1), (0.8, 2), (-0.02, 2)):
         matrix = [[1.0, similarity], [similarity, 1.0]]
         cut = choose_threshold(("a", "b"), matrix)

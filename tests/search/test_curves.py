@@ -1,4 +1,4 @@
-"""Log-linear fits: exact on exact curves, calibrated on noisy ones, never rising silently."""
+"""Learning curves: fits, windows, run noise and the pool's slope."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from mordal_optuna.search.curves import (
     VAGUE_SLOPE,
     Measurement,
     SlopePrior,
-    fit_as_in_paper,
     fit_log_linear,
     fit_pool,
     pooled_run_noise,
@@ -72,7 +71,7 @@ def test_a_bent_curve_is_trusted_less() -> None:
     assert fit.log_error(16384)[1] > 3 * straight.log_error(16384)[1]
 
 
-def test_a_rising_error_is_predicted_flat_and_said() -> None:
+def test_a_rising_error_is_extrapolated_flat_and_marked() -> None:
     """Its slope stays as it is, for the pool's mean of slopes."""
     fit = fit_log_linear(curve(+0.2, (512, 1024, 2048), level=0.3))
     assert fit.rising
@@ -87,7 +86,7 @@ def test_an_error_of_zero_counts_as_half_a_document() -> None:
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
-def test_what_is_no_score_is_refused(score: float) -> None:
+def test_an_invalid_score_is_refused(score: float) -> None:
     with pytest.raises(SearchError, match="must be between 0 and 1"):
         Measurement(10, score)
 
@@ -138,7 +137,7 @@ def test_the_window_keeps_all_points_of_one_line_and_never_fewer_than_asked() ->
     assert stable_window(straight[:2], least=3) == tuple(straight[:2])
 
 
-def test_run_noise_keeps_points_that_go_up_and_down() -> None:
+def test_run_noise_keeps_points_that_scatter() -> None:
     """Precise scores that jump by .1 around a line are no start of another regime."""
     jumps = (0.1, -0.1, 0.1, -0.1, 0.1)
     points = [
@@ -167,7 +166,7 @@ def noisy_pool(
     return pool
 
 
-def test_run_noise_is_guessed_without_curves_and_learned_from_many() -> None:
+def test_run_noise_is_the_prior_without_curves_and_estimated_from_many() -> None:
     assert pooled_run_noise([]) == RUN_NOISE
     assert pooled_run_noise([curve(-0.3, (512, 1024))] * 50) == RUN_NOISE
     rng = np.random.default_rng(0)
@@ -177,7 +176,7 @@ def test_run_noise_is_guessed_without_curves_and_learned_from_many() -> None:
 
 
 @pytest.mark.parametrize("least", [2, 3])
-def test_run_noise_is_learned_before_points_are_left_out(least: int) -> None:
+def test_run_noise_is_estimated_before_points_are_left_out(least: int) -> None:
     """A window keeps what happens to lie on a line: of .2 it would show .13 with two points."""
     rng, found = np.random.default_rng(3), []
     for _ in range(10):
@@ -228,7 +227,7 @@ def test_a_pools_intervals_cover_what_a_run_scores() -> None:
     assert np.mean(before) < 0.9
 
 
-def test_the_pools_slope_is_vague_without_curves_and_learns_from_many() -> None:
+def test_the_pools_slope_is_the_prior_without_curves_and_estimated_from_many() -> None:
     nothing = pooled_slope([])
     assert nothing.mean == VAGUE_SLOPE.mean
     assert nothing.spread >= VAGUE_SLOPE.spread
@@ -263,23 +262,3 @@ def test_shrinking_predicts_better_than_single_fits_when_points_are_few() -> Non
             single.append((fit.log_error(16384)[0] - y) ** 2)
             shrunk.append((fit_log_linear(points, prior).log_error(16384)[0] - y) ** 2)
     assert np.mean(shrunk) < 0.7 * np.mean(single)
-
-
-def test_the_papers_rule_takes_the_last_p_points_and_the_loss_decides() -> None:
-    points = curve(-0.3, (256, 512, 1024, 2048))
-    points[0] = Measurement(256, 0.01)  # outside the last three
-    fit = fit_as_in_paper(points, points_needed=3, delta=5e-5)
-    assert fit is not None
-    assert fit.slope == pytest.approx(-0.3)
-    assert fit.first == 512
-    bent = [*points[:2], Measurement(1024, points[2].score - 0.02), points[3]]
-    assert fit_as_in_paper(bent, points_needed=3, delta=5e-5) is None
-    assert fit_as_in_paper(bent, points_needed=3, delta=1.0) is not None
-    assert fit_as_in_paper(points[:2], points_needed=3, delta=1.0) is None
-
-
-def test_the_papers_rule_extrapolates_upward_but_says_so() -> None:
-    fit = fit_as_in_paper(curve(+0.1, (512, 1024, 2048), 0.3), points_needed=3, delta=1.0)
-    assert fit is not None
-    assert fit.rising
-    assert fit.slope == pytest.approx(0.1)

@@ -1,4 +1,4 @@
-"""Halving: which jobs it lists, by a plain reading of its rules, in any pool and at any moment."""
+"""Halving: its jobs agree with a naive implementation, in random pools at random moments."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.methods import MordalPlan, grid_plan
-from mordal_optuna.search.plan import (
-    ATTEMPTS,
-    Finished,
-    Job,
-    Wait,
-    next_job,
-    verdict,
-    wanted_rung,
-)
+from mordal_optuna.search.jobs import Finished, Job, Wait
+from mordal_optuna.search.methods.grid import grid_plan
+from mordal_optuna.search.methods.mordal import MordalPlan
+from mordal_optuna.search.plan import ATTEMPTS, may_continue, next_job, wanted_rung
 
 if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
@@ -198,7 +192,7 @@ def check_questions(plan: Plan, history: History, jobs: list[Job]) -> None:
     for candidate in (first, last, done, Candidate("of", "another pool")):
         for top in (0, *RUNGS):
             own = [j.samples for j in jobs if j.candidate == candidate and j.samples > top]
-            assert verdict(plan, history, candidate, top) == bool(own)
+            assert may_continue(plan, history, candidate, top) == bool(own)
             assert wanted_rung(plan, history, candidate, top) == min(own, default=None)
 
 

@@ -1,20 +1,15 @@
-"""Lists of jobs that are made as they are looked at."""
+"""Jobs, and lists of jobs that are generated as they are read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.history import History
-from mordal_optuna.search.jobs import LazyJobs, jobs_of
-from mordal_optuna.search.methods import MordalPlan
-from mordal_optuna.search.plan import Job, next_job, verdict, wanted_rung
+from mordal_optuna.search.jobs import Job, LazyJobs, jobs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
 
 JOBS = [Job(Candidate("clip", name), samples, "some") for name in "ab" for samples in (1, 2)]
 
@@ -53,23 +48,3 @@ def test_looking_at_the_first_makes_no_other() -> None:
     assert jobs
     assert jobs[0] == next(iter(jobs)) == JOBS[0]
     assert set(made) == {JOBS[0]}
-
-
-def test_a_question_about_one_candidate_makes_no_job_of_the_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """In a pool of as many clusters as candidates, each of which lacks its first score."""
-    names = [f"model-{n}" for n in range(30)]
-    plan = MordalPlan(ClusterTree.flat(names, names), (100, 200, 400), 3200)
-    made = []
-
-    def counted(*values: object) -> Job:
-        made.append(values)
-        return Job(*values)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("mordal_optuna.search.methods.Job", counted)
-    assert isinstance(next_job(plan, History()), Job)
-    last = Candidate(names[-1], names[-1])
-    assert verdict(plan, History(), last, 0)
-    assert wanted_rung(plan, History(), last, 0) == 100
-    assert len(made) < 10

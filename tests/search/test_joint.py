@@ -1,4 +1,4 @@
-"""The joint model: what all scores together say of every pair, and who is probably the best."""
+"""The joint model: every pair estimated from all scores, and probabilities of being best."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drawn_pool(rng: np.random.Generator) -> dict[Candidate, dict[int, float]]:
         np.zeros(0),
     )
     rungs = [FULL >> k for k in range(5, -1, -1)]
-    places = joint._Numbers(POOL).places(
+    places = joint._Indices(POOL).places(
         [c for c in POOL for _ in rungs], [np.log2(n / FULL) for _ in POOL for n in rungs]
     )
     mean, covariance = model.joint(places)
@@ -127,7 +127,7 @@ def test_probabilities_of_being_best_add_up_and_know_correlations() -> None:
     assert (apart == probability_of_best(mean, np.eye(2))).all()
 
 
-def test_run_noise_is_learned_from_scores_that_jump() -> None:
+def test_run_noise_is_estimated_from_scores_that_scatter() -> None:
     rng = np.random.default_rng(1)
     rungs = [FULL >> k for k in (5, 4, 3, 2, 1, 0)]
 

@@ -1,16 +1,23 @@
-"""The pruner: a query that follows the plan, with any sampler."""
+"""The pruner: it only reads, and works beside any sampler."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import optuna
-from optuna.samplers import TPESampler
+import pytest
+from optuna.samplers import GridSampler, RandomSampler, TPESampler
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.objective import Objective
+from tests.search.plain import drawn, flat, new_study, readme_objective
 from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, table
+
+if TYPE_CHECKING:
+    from mordal_optuna.search.plan import Plan
 
 
 def test_stops_at_the_first_rung_until_the_rung_is_whole() -> None:
@@ -44,7 +51,7 @@ def test_prune_writes_nothing() -> None:
     assert (study.user_attrs, repr(study.trials)) == before
 
 
-def test_trials_without_the_pair_are_left_alone() -> None:
+def test_trials_without_the_pair_are_never_pruned() -> None:
     study = optuna.create_study(direction="maximize", pruner=LogLinearHalvingPruner(plan()))
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
@@ -88,3 +95,30 @@ def test_ten_lines_of_plain_optuna() -> None:
     study.optimize(objective, n_trials=100)
     assert len(study.trials) < 100  # it stops by itself
     assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")
+
+
+SIDE = 7
+
+
+def sampler_named(name: str, chosen: Plan, seed: int) -> optuna.samplers.BaseSampler:
+    if name == "tpe":
+        return TPESampler(seed=seed)
+    if name == "random":
+        return RandomSampler(seed=seed)
+    space = {"vision_encoder": chosen.vision_encoders, "llm": chosen.llms}
+    return GridSampler(space, seed=seed)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "grid"])
+@pytest.mark.parametrize("seed", range(3))
+def test_beside_stock_samplers_the_pruner_never_excludes_the_best(name: str, seed: int) -> None:
+    """A sampler may propose a pair once only: the best of all is then let through at once."""
+    chosen = flat(SIDE)
+    measure = drawn(chosen, seed)
+    study = new_study(chosen, sampler=sampler_named(name, chosen, seed))
+    study.optimize(readme_objective(chosen, measure), n_trials=120)
+    tried = {candidate_of(t) for t in study.trials}
+    best = min(tried, key=measure.levels.__getitem__)
+    assert study_history(study).of(best).top == chosen.rungs[-1]
+    assert candidate_of(study.best_trial) == best
+    assert sum(samples == 16384 for _, samples in measure.runs) < len(study.trials) / 2

@@ -1,4 +1,4 @@
-"""Ranking: the whole pool, with how each is known, and the trained one by one."""
+"""Ranking: estimates of the whole pool with their provenance, and of the trained pairs."""
 
 from __future__ import annotations
 
@@ -7,86 +7,69 @@ import pytest
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.ranking import Estimate, PaperRanker, Ranker
-from tests.search.synthetic import FULL, RUNGS, table, tree
+from mordal_optuna.search.ranking import Estimate, Ranker
+from tests.search.synthetic import FULL, RUNGS, by_pair, history_up_to, table, tree
 
 
 def ranker() -> Ranker:
     return Ranker(tree(), FULL, confidence=0.95, points=3)
 
 
-def history(tops: dict[tuple[str, str], int]) -> History:
-    measure, found = table(), {}
-    for (encoder, llm), top in tops.items():
-        candidate = Candidate(encoder, llm)
-        rungs = [rung for rung in (*RUNGS, FULL) if rung <= top]
-        found[candidate] = CandidateHistory(tuple(measure(candidate, r) for r in rungs))
-    return History(found)
-
-
-def by_pair(estimates: tuple[Estimate, ...]) -> dict[tuple[str, str], Estimate]:
-    return {(e.candidate.vision_encoder, e.candidate.llm): e for e in estimates}
-
-
-def test_every_candidate_is_ranked_and_says_how_it_is_known() -> None:
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2], ("dino", "llama"): 256})
+def test_every_candidate_is_ranked_with_its_provenance() -> None:
+    known = history_up_to(
+        {("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2], ("dino", "llama"): 256}
+    )
     ranking = ranker().rank(known)
     assert {e.candidate for e in ranking} == set(tree().candidates)
     assert [e.value for e in ranking] == sorted((e.value for e in ranking), reverse=True)
-    found = by_pair(ranking)
-    assert found["clip", "llama"].known == "measured"
-    assert found["clip", "qwen"].known == "extrapolated"
-    assert found["dino", "llama"].known == "inferred"
-    assert found["siglip", "qwen"].known == "inferred"
+    estimates = by_pair(ranking)
+    assert estimates["clip", "llama"].provenance == "measured"
+    assert estimates["clip", "qwen"].provenance == "extrapolated"
+    assert estimates["dino", "llama"].provenance == "inferred"
+    assert estimates["siglip", "qwen"].provenance == "inferred"
 
 
 def test_of_the_trained_a_measured_value_is_its_score_and_a_curve_gives_its_end() -> None:
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
-    found, measure = by_pair(ranker().rank_trained(known)), table()
-    assert found["clip", "llama"].value == pytest.approx(
+    known = history_up_to({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
+    estimates, measure = by_pair(ranker().rank_trained(known)), table()
+    assert estimates["clip", "llama"].value == pytest.approx(
         measure.score(Candidate("clip", "llama"), FULL)
     )
     for pair in (("clip", "llama"), ("clip", "qwen")):
         truth = measure.score(Candidate(*pair), FULL)
-        assert found[pair].value == pytest.approx(truth, abs=0.02)  # its slope is shrunk a little
-        assert found[pair].low < truth < found[pair].high
+        assert estimates[pair].value == pytest.approx(
+            truth, abs=0.02
+        )  # its slope is shrunk a little
+        assert estimates[pair].low < truth < estimates[pair].high
 
 
-def test_what_is_known_less_has_a_wider_interval() -> None:
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
-    found = by_pair(ranker().rank(known))
+def test_fewer_scores_give_a_wider_interval() -> None:
+    known = history_up_to({("clip", "llama"): FULL, ("clip", "qwen"): RUNGS[2]})
+    estimates = by_pair(ranker().rank(known))
     widths = [
-        found[pair].high - found[pair].low
+        estimates[pair].high - estimates[pair].low
         for pair in (("clip", "llama"), ("clip", "qwen"), ("siglip", "llama"))
     ]
     assert widths == sorted(widths)
 
 
-def test_a_never_trained_candidate_takes_its_clusters_estimate_where_each_is_looked_at_alone() -> (
-    None
-):
-    """Siglip + llama shares the cluster of clip + llama, dino + mistral has one of its own."""
-    known = history({("clip", "llama"): FULL, ("dino", "mistral"): FULL})
-    found = by_pair(PaperRanker(tree(), FULL, delta=1e-3).rank(known))
-    assert found["siglip", "llama"].value == pytest.approx(found["clip", "llama"].value)
-    assert found["siglip", "llama"].value > found["dino", "mistral"].value
-
-
 def test_a_never_trained_candidate_is_estimated_from_those_that_share_a_part() -> None:
     """Clip and llama are good wherever they were seen, dino and mistral bad."""
-    known = history({("clip", "llama"): FULL, ("clip", "qwen"): FULL, ("siglip", "llama"): FULL})
+    known = history_up_to(
+        {("clip", "llama"): FULL, ("clip", "qwen"): FULL, ("siglip", "llama"): FULL}
+    )
     shifted = {
         Candidate("dino", llm): CandidateHistory((Measurement(FULL, 0.3, 0.01, 1000),))
         for llm in ("llama", "qwen")
     }
     whole = History({**known.candidates, **shifted})
-    found = by_pair(ranker().rank_with_chances(whole, ranker().posterior(whole)))
-    assert found["siglip", "qwen"].value > found["dino", "mistral"].value + 0.1
-    assert sum(estimate.best or 0.0 for estimate in found.values()) == pytest.approx(1.0)
-    assert found["siglip", "qwen"].best > found["dino", "mistral"].best
+    estimates = by_pair(ranker().rank_with_chances(whole, ranker().posterior(whole)))
+    assert estimates["siglip", "qwen"].value > estimates["dino", "mistral"].value + 0.1
+    assert sum(estimate.best or 0.0 for estimate in estimates.values()) == pytest.approx(1.0)
+    assert estimates["siglip", "qwen"].best > estimates["dino", "mistral"].best
 
 
-def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> None:
+def test_an_interval_from_other_candidates_includes_their_uncertainty() -> None:
     """The same scores with four times the noise of the deeper curves: the same value, wider."""
 
     def width(stderr: float) -> tuple[float, float]:
@@ -98,18 +81,18 @@ def test_an_interval_taken_from_others_knows_how_little_is_known_of_them() -> No
             )
             known[Candidate("clip", llm)] = CandidateHistory(points)
         known[shallow] = CandidateHistory((Measurement(4096, 0.6, 0.01, 1000),))
-        found = by_pair(ranker().rank_trained(History(known)))["dino", "llama"]
-        return found.value, found.high - found.low
+        estimates = by_pair(ranker().rank_trained(History(known)))["dino", "llama"]
+        return estimates.value, estimates.high - estimates.low
 
     sure, unsure = width(0.001), width(0.2)
     assert sure[0] == pytest.approx(unsure[0], abs=0.01)
     assert unsure[1] > 1.2 * sure[1]
 
 
-def test_those_trained_are_ranked_the_same_whatever_was_asked_before() -> None:
+def test_the_ranking_of_trained_pairs_does_not_depend_on_earlier_calls() -> None:
     """One ranker asked of several histories in turn: each has its own estimates."""
     asked, pairs = ranker(), [("clip", "llama"), ("clip", "qwen"), ("dino", "llama")]
-    histories = [history(dict.fromkeys(pairs, top)) for top in (256, RUNGS[2], FULL, 256)]
+    histories = [history_up_to(dict.fromkeys(pairs, top)) for top in (256, RUNGS[2], FULL, 256)]
     for known in histories:
         assert asked.rank_trained(known) == ranker().rank_trained(known)
     assert asked.rank_trained(histories[0]) == asked.rank_trained(histories[-1])
@@ -124,7 +107,7 @@ def test_the_tie_set_holds_those_within_noise_of_the_best() -> None:
     assert [e.candidate.llm for e in ranker().tie_set(ranking)] == ["a", "b"]
 
 
-def test_before_anything_is_known_nobody_is_ahead() -> None:
+def test_without_scores_all_estimates_are_equal() -> None:
     ranking = ranker().rank(History())
     assert len({e.value for e in ranking}) == 1
     assert all(e.high - e.low > 0.8 for e in ranking)
@@ -140,40 +123,28 @@ def test_a_rising_curve_is_marked() -> None:
 
 def test_few_points_of_a_candidate_borrow_the_slope_and_keep_its_doubt() -> None:
     """Two exactly agreeing curves do not make the extrapolation of a third one certain."""
-    known = history(
+    known = history_up_to(
         {("clip", "llama"): RUNGS[2], ("clip", "qwen"): RUNGS[2], ("dino", "llama"): RUNGS[0]}
     )
-    found = by_pair(ranker().rank(known))["dino", "llama"]
+    estimates = by_pair(ranker().rank(known))["dino", "llama"]
     first = table().score(Candidate("dino", "llama"), RUNGS[0])
-    assert found.value > first + 0.2  # the slope of the others is followed
-    assert found.high - found.low > 0.2
+    assert estimates.value > first + 0.2  # the slope of the others is followed
+    assert estimates.high - estimates.low > 0.2
 
 
-def test_a_bad_fit_drops_nobody() -> None:
+def test_a_bad_fit_drops_no_candidate() -> None:
     """A bent curve is believed less; it stays in the ranking, as extrapolated."""
     bent = tuple(
         Measurement(n, s, 0.001, 10**5) for n, s in zip(RUNGS, (0.2, 0.6, 0.4), strict=True)
     )
-    straight = history({("clip", "llama"): RUNGS[2]}).of(Candidate("clip", "llama"))
+    straight = history_up_to({("clip", "llama"): RUNGS[2]}).of(Candidate("clip", "llama"))
     known = History(
         {
             Candidate("clip", "llama"): straight,
             Candidate("clip", "qwen"): CandidateHistory(bent),
         }
     )
-    assert by_pair(ranker().rank(known))["clip", "qwen"].known == "extrapolated"
-    found = by_pair(ranker().rank_trained(known))
-    widths = {pair: found[pair].high - found[pair].low for pair in found}
+    assert by_pair(ranker().rank(known))["clip", "qwen"].provenance == "extrapolated"
+    estimates = by_pair(ranker().rank_trained(known))
+    widths = {pair: estimates[pair].high - estimates[pair].low for pair in estimates}
     assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]
-
-
-def test_one_score_says_the_same_of_everyone() -> None:
-    """Exactly: a tie must not be broken by rounding."""
-    candidate = Candidate("clip", "llama")
-    for correct in range(280, 345):
-        score = correct / 500
-        noise = (score * (1 - score) / 500) ** 0.5
-        measured = Measurement(FULL, score, noise, 500)
-        known = History({candidate: CandidateHistory((measured,))})
-        ranking = PaperRanker(tree(), FULL, delta=1e-3).rank(known)
-        assert len({e.value for e in ranking}) == 1, score

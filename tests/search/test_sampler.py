@@ -1,4 +1,4 @@
-"""The sampler: Optuna's own contract, stock partners, and the plan's order."""
+"""The sampler: Optuna's contract, stock samplers and pruners beside it, and the plan's order."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import STOPPED_BECAUSE
+from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.marks import mark_of
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.objective import Objective
@@ -115,7 +115,7 @@ def test_enqueued_trials_keep_their_pair() -> None:
     assert candidate_of(study.best_trial) == Candidate("siglip", "qwen")
 
 
-def test_enqueued_trials_mark_the_pair_that_they_fix() -> None:
+def test_enqueued_trials_are_assigned_the_pair_that_they_fix() -> None:
     """Also where they fix one of the two."""
     study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(plan()))
     for fixed in ({"vision_encoder": "dino", "llm": "qwen"}, {"llm": "mistral"}):
@@ -123,7 +123,7 @@ def test_enqueued_trials_mark_the_pair_that_they_fix() -> None:
         trial = study.ask()
         trial.suggest_categorical("vision_encoder", ENCODERS)
         trial.suggest_categorical("llm", LLMS)
-        mark = mark_of(study.trials[trial.number])
+        mark = assignment_of(study.trials[trial.number])
         assert mark is not None
         assert mark.candidate == Candidate(**trial.params)
         assert mark.samples == 0
@@ -234,7 +234,7 @@ def test_retried_trials_do_not_confuse_the_search(tmp_path) -> None:  # noqa: AN
     study.optimize(Objective(plan(), measure), n_trials=60)
     assert study.trials[dead.number].state == TrialState.FAIL
     (retried,) = [t for t in study.trials if "failed_trial" in t.system_attrs]
-    again, before = mark_of(retried), mark_of(study.trials[dead.number])
+    again, before = assignment_of(retried), assignment_of(study.trials[dead.number])
     assert again is not None
     assert before is not None
     assert again.begun > before.begun  # it is its new worker's

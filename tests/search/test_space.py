@@ -11,7 +11,7 @@ from mordal_optuna.search.attributes import STOPPED_BECAUSE
 from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import History, candidate_of
-from mordal_optuna.search.methods import MordalPlan
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.search.space import LARGE, PairSpace, suggest_pair

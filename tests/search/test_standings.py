@@ -1,4 +1,4 @@
-"""Where pairs stand beside the winner: within noise, open, hardly tested, worse."""
+"""Pairs compared with the winner: tied, open, untested, worse."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_ties_are_around_the_winner_and_not_around_the_best_estimate() -> None:
     assert [e.candidate for e in order[:3]] == [A, B, C]
 
 
-def test_whoever_is_estimated_above_the_winner_is_open_however_improbable() -> None:
+def test_a_pair_estimated_above_the_winner_is_open_however_improbable() -> None:
     """Else a pair would stand below the line that promises more than the winner."""
     known = history({A: (0.60, FULL), C: (0.75, RUNGS[-1]), D: (0.5, RUNGS[-1])})
     found = groups(plan(), known, {A: 0.99, C: 0.005, D: 0.005})
@@ -146,7 +146,7 @@ def test_the_most_probable_of_the_rest_are_open_until_the_confidence_is_reached(
     assert {found[c].group for c in REST} == {"untested"}
 
 
-def test_who_was_left_behind_in_a_race_is_compared_where_both_were_scored() -> None:
+def test_a_pair_eliminated_in_a_race_is_compared_at_the_highest_shared_rung() -> None:
     race = (2048, 4096)
     known = history({A: (0.70, 4096), B: (0.69, 2048), C: (0.6, 2048), D: (0.69, 1024)})
     chosen = plan(finalists=4, race=race)
@@ -156,7 +156,7 @@ def test_who_was_left_behind_in_a_race_is_compared_where_both_were_scored() -> N
     assert found[B].contrast.samples == 2048
 
 
-def test_before_the_finish_nobody_is_measured_side_by_side() -> None:
+def test_before_the_finish_no_pair_is_tied_by_measurement() -> None:
     known = history({A: (0.70, RUNGS[-1]), B: (0.69, RUNGS[-1])})
     found = groups(plan(), known, {A: 0.5, B: 0.5})
     assert found[A].group == "tied"  # who leads

@@ -14,10 +14,10 @@ from optuna.trial import TrialState
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import REPRESENTATION
+from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History, candidate_of
-from mordal_optuna.search.plan import Budget
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import study_storage

@@ -22,8 +22,8 @@ from mordal_optuna.errors import (
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.liveness import owner_name
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, JOB, STOPPED_BECAUSE
+from mordal_optuna.search.heartbeats import Assignment
 from mordal_optuna.search.history import candidate_of, read_history
-from mordal_optuna.search.marks import Mark
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.space import suggest_pair
@@ -181,7 +181,7 @@ def test_an_unclaimed_trial_of_a_worker_known_dead_is_cleared_at_once(setting: S
     for owner in (done.stdout.strip(), owner_name()):
         trial = setting.study.ask()
         setting.study._storage.set_trial_system_attr(
-            trial._trial_id, JOB, Mark(Candidate("clip", "llama"), 256, owner, 0.0).stored()
+            trial._trial_id, JOB, Assignment(Candidate("clip", "llama"), 256, owner, 0.0).stored()
         )
     setting.orphan()
     setting.worker(table(), patience=30).clear_away()
