@@ -40,8 +40,8 @@ from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.failures import clear_failures
-from mordal_optuna.study.leases import LEASE_SECONDS
 from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
 from mordal_optuna.study.result import (
     Representation,
     StudyResult,
@@ -50,8 +50,7 @@ from mordal_optuna.study.result import (
     stored_representation,
 )
 from mordal_optuna.study.resuming import begin, configured, with_way_on
-from mordal_optuna.study.runs import alone_on
-from mordal_optuna.study.warnings import doubts_before, store_facts
+from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
 
 if TYPE_CHECKING:
@@ -313,8 +312,8 @@ def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progre
     begin(study, settings, bench.inputs, progress)
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     store_facts(study, bench.facts)
-    for doubt in doubts_before(bench.facts, bench.full_samples):
-        progress.warn(doubt)
+    for warning in warnings_before_training(bench.facts, bench.full_samples):
+        progress.warn(warning)
     if settings.search.method in COMPARING and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         store_representation(study, bench.compare())

@@ -35,8 +35,8 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import CONFIG, FAILURE, FULL_SAMPLES, PAIR, STOPPED_BECAUSE
 from mordal_optuna.search.history import read_history
+from mordal_optuna.study.ownership import alone_on
 from mordal_optuna.study.resuming import begin, configured
-from mordal_optuna.study.runs import alone_on
 from mordal_optuna.zoo.datasets import write_alignment
 
 if TYPE_CHECKING:

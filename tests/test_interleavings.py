@@ -118,7 +118,7 @@ class Crew:
             busy, hand.busy = hand.busy, None
             self._advance(hand, busy.trial, busy.steps, self._measured(busy.job))
             return
-        hand.worker.clear_away()
+        hand.worker.end_abandoned_trials()
         job = next_job(self.chosen, study_history(self.study))
         self.finished = isinstance(job, Finished)
         if isinstance(job, Job):

@@ -41,7 +41,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
             "grid_runs": result.grid_runs,
         },
         "stopped_because": result.stopped_because,
-        "further_scores": [asdict(score) for score in result.further_scores],
+        "further_scores": [score.to_json() for score in result.further_scores],
         "failures": {str(candidate): reason for candidate, reason in result.failures.items()},
         "config": dict(result.config),
     }

@@ -194,10 +194,11 @@ def drawn(guessed: float | None) -> str:
 
 def further(found: FurtherScore) -> str:
     """The winner's score on another task."""
-    shown = score(found.value, found.stderr, found.documents)
+    scored = found.measurement
+    shown = score(scored.score, scored.stderr, scored.documents)
     return (
-        f"{found.task}: {shown} for the winner at {found.samples:,} samples "
-        f"({found.documents} documents{drawn(found.guessed)})"
+        f"{found.task}: {shown} for the winner at {scored.samples:,} samples "
+        f"({scored.documents} documents{drawn(scored.guessed)})"
     )
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from scipy import special
@@ -41,6 +41,14 @@ UNKNOWN_NOISE = 0.06
 UNKNOWN_FLOOR = 1e-3
 # A window is taken as log-linear while its misfit is no rarer than this under the known noise.
 STABLE_LEVEL = 0.05
+
+
+# Fields of a measurement that a trial stores under these names, always or unless they are None.
+_REQUIRED_DETAILS = ("stderr", "documents", "train_seconds", "eval_seconds")
+_OPTIONAL_DETAILS = (
+    *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"),
+    *("train_spent", "eval_spent"),
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,33 @@ class Measurement:
                 f"score {self.score} at {self.samples} samples; scores must be between 0 and 1, "
                 "higher being better"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """The details that a trial stores beside Optuna's intermediate value.
+
+        That value is the score, its step the samples; answers are stored apart, since they are
+        long. An optional detail that is None is left out.
+        """
+        required = {name: getattr(self, name) for name in _REQUIRED_DETAILS}
+        optional = {name: getattr(self, name) for name in _OPTIONAL_DETAILS}
+        return required | {name: value for name, value in optional.items() if value is not None}
+
+    @staticmethod
+    def from_json(
+        details: Mapping[str, Any], *, samples: int, score: float, answers: str | None = None
+    ) -> Measurement:
+        """Inverse of `to_json`.
+
+        Args:
+            details: stored details; empty where an objective reported the score alone.
+            samples: step of the intermediate value.
+            score: the score, 0..1.
+            answers: packed answers; None where they were not stored.
+
+        Raises:
+            SearchError: if the score is not in 0..1.
+        """
+        return Measurement(samples=samples, score=score, answers=answers, **details)
 
     @property
     def log_error(self) -> float:

@@ -380,18 +380,6 @@ def _further_parameters(trial: FrozenTrial) -> tuple[Parameter, ...]:
     )
 
 
-def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
-    """What a trial stores of a score beside Optuna's own intermediate value."""
-    always = ("stderr", "documents", "train_seconds", "eval_seconds")
-    known = (
-        *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"),
-        *("train_spent", "eval_spent"),
-    )
-    return {name: getattr(measurement, name) for name in always} | {
-        name: value for name in known if (value := getattr(measurement, name)) is not None
-    }
-
-
 def is_score(value: float) -> bool:
     """Whether a reported value can be a score, or an error: a number from 0 to 1."""
     return not math.isnan(value) and 0.0 <= value <= 1.0
@@ -458,11 +446,11 @@ def _measurements(trials: Sequence[FrozenTrial], *, minimize: bool) -> tuple[Mea
                 wanted = samples not in measured and (repeated or str(samples) in details)
                 if wanted and is_score(value):
                     score = 1.0 - value if minimize else float(value)
-                    measured[samples] = Measurement(
+                    measured[samples] = Measurement.from_json(
+                        details.get(str(samples), {}),
                         samples=samples,
                         score=score,
                         answers=trial.system_attrs.get(f"{ANSWERS}:{samples}"),
-                        **details.get(str(samples), {}),
                     )
     return tuple(measured[samples] for samples in sorted(measured))
 

@@ -13,7 +13,8 @@ from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.check import Check, compare, print_check
 from mordal_optuna.search.methods import grid_plan
-from mordal_optuna.study.result import Costs, StudyResult, read_result
+from mordal_optuna.study.costs import Costs
+from mordal_optuna.study.result import StudyResult, read_result
 from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
 
 BEST, WORST = Candidate("siglip", "qwen"), Candidate("dino", "mistral")

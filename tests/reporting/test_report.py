@@ -20,15 +20,16 @@ from mordal_optuna.reporting.console import ConsoleProgress
 from mordal_optuna.reporting.dashboard import _note, dashboard_command, publish
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.reporting.tables import print_result
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.methods import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.search.standings import Standing
 from mordal_optuna.search.trials import trial_handles
+from mordal_optuna.study.costs import Costs
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import (
     Challenger,
-    Costs,
     FurtherScore,
     Representation,
     StudyResult,
@@ -38,8 +39,6 @@ from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, Table, plan, sea
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mordal_optuna.search.curves import Measurement
 
 SIMILARITY = ((1.0, 0.9, 0.2), (0.9, 1.0, 0.1), (0.2, 0.1, 1.0))
 
@@ -58,7 +57,7 @@ def result() -> StudyResult:
     return replace(
         found,
         representation=representation,
-        further_scores=(FurtherScore("scienceqa_img", 0.5, 0.05, 100, FULL),),
+        further_scores=(FurtherScore("scienceqa_img", Measurement(FULL, 0.5, 0.05, 100)),),
         failures={Candidate("dino", "mistral"): "model 'dino': too large"},
         config={"study": "synthetic", "seed": 0},
     )
@@ -177,7 +176,8 @@ def test_answers_that_had_to_be_drawn_are_reported_with_the_score(result: StudyR
     told = tuple(replace(m, guessed=0.25) for m in result.curves[winner])
     drawn = replace(result, curves={**result.curves, winner: told})
     assert "25 % of the answers unreadable and drawn" in words.headline(drawn)
-    score = replace(result.further_scores[0], guessed=0.5)
+    undrawn = result.further_scores[0]
+    score = replace(undrawn, measurement=replace(undrawn.measurement, guessed=0.5))
     assert "(100 documents, 50 % of the answers unreadable and drawn)" in words.further(score)
     assert "drawn" not in words.further(result.further_scores[0])
 

@@ -64,10 +64,10 @@ def test_a_lease_that_runs_out_is_found_once_and_its_holder_is_told(address: str
         clock.now += 9
         mine.check()  # renews
         clock.now += 9
-        assert two.bury() == []
+        assert two.remove_abandoned() == []
         clock.now += 2
-        assert [(d.candidate, d.trial) for d in two.bury()] == [(PAIR, 7)]
-        assert two.bury() == []
+        assert [(d.candidate, d.trial) for d in two.remove_abandoned()] == [(PAIR, 7)]
+        assert two.remove_abandoned() == []
         with two.hold(PAIR, 8) as other:
             assert other is not None
             with pytest.raises(LeaseLostError, match="silent for longer than its lease"):
@@ -81,7 +81,7 @@ def test_a_claim_is_renewed_while_it_is_held(address: str) -> None:
     one, two = (ClaimStore(address, "s", lease_seconds=0.6) for _ in range(2))
     with one.hold(PAIR, 0) as mine:
         time.sleep(0.9)
-        assert two.bury() == []
+        assert two.remove_abandoned() == []
         assert mine is not None
         mine.check()
 
@@ -99,7 +99,7 @@ def test_a_killed_process_of_this_machine_is_found_at_once(address: str) -> None
     store = ClaimStore(address, "s")
     with store.hold(PAIR, 5) as held:
         assert held is None
-    assert [dead.trial for dead in store.bury()] == [4]
+    assert [dead.trial for dead in store.remove_abandoned()] == [4]
     with store.hold(PAIR, 5) as held:
         assert held is not None
 
@@ -117,7 +117,7 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone(address: str) -> No
     process.stdout.read()  # until it has ended
     store = ClaimStore(address, "s")
     for _ in range(100):
-        found = store.bury()
+        found = store.remove_abandoned()
         if found:
             break
         time.sleep(0.05)
@@ -174,7 +174,7 @@ def test_a_table_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
         )
     store = ClaimStore(address, "s")
     assert store.claimed() == {PAIR: 4}
-    assert [dead.trial for dead in store.bury()] == [4]
+    assert [dead.trial for dead in store.remove_abandoned()] == [4]
     with store.hold(PAIR, 5) as held:
         assert held is not None
 

@@ -19,7 +19,7 @@ from mordal_optuna.search.attributes import (
 )
 from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.sampler import study_history
-from mordal_optuna.study.failures import clear_failures, like_failures, likeness, newest_failure
+from mordal_optuna.study.failures import clear_failures, common_failure, newest_failure, normalized
 
 A, B, C = Candidate("clip", "llama"), Candidate("siglip", "qwen"), Candidate("dino", "phi")
 FULL = "training after 8 samples: RuntimeError: no space for {} in /tmp/{}7"
@@ -51,28 +51,28 @@ class Told:
 
 def test_three_candidates_in_a_row_fail_for_a_like_reason() -> None:
     told = Told().fail(A).fail(A).fail(B)
-    assert like_failures(told.study.trials) is None
-    found = like_failures(told.fail(C).study.trials)
+    assert common_failure(told.study.trials) is None
+    found = common_failure(told.fail(C).study.trials)
     assert found is not None
     assert found.candidates == (C, B, A)
     assert found.reason == FULL.format("dino", "dino")
 
 
 def test_a_score_in_between_speaks_for_the_machine() -> None:
-    assert like_failures(Told().fail(A).score(A).fail(B).fail(C).study.trials) is None
-    assert like_failures(Told().score(A).fail(A).fail(B).fail(C).study.trials) is not None
+    assert common_failure(Told().fail(A).score(A).fail(B).fail(C).study.trials) is None
+    assert common_failure(Told().score(A).fail(A).fail(B).fail(C).study.trials) is not None
 
 
 def test_another_reason_ends_the_row() -> None:
     trials = Told().fail(A).fail(B, "the loss is nan").fail(C).study.trials
-    assert like_failures(trials) is None
+    assert common_failure(trials) is None
 
 
 def test_an_interruption_is_neither_a_failure_nor_a_score() -> None:
     outage = {INTERRUPTED: "outage"}
     told = Told().fail(A).fail(B).fail(C, **outage)
-    assert like_failures(told.study.trials) is None
-    assert like_failures(told.fail(C).study.trials) is not None
+    assert common_failure(told.study.trials) is None
+    assert common_failure(told.fail(C).study.trials) is not None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_part_that_all_have_in_common_may_be_at_fault(candidates: list[Candida
     told = Told()
     for candidate in candidates:
         told.fail(candidate)
-    assert like_failures(told.study.trials) is None
+    assert common_failure(told.study.trials) is None
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_likeness_leaves_out_what_differs_between_candidates(
     other: str,
     alike: bool,  # noqa: FBT001
 ) -> None:
-    assert (likeness(one, A) == likeness(other, C)) is alike
+    assert (normalized(one, A) == normalized(other, C)) is alike
 
 
 def test_a_short_name_is_taken_out_as_a_word_only() -> None:
-    assert likeness("a: a mean failure", Candidate("a", "b")) == "*: * mean failure"
+    assert normalized("a: a mean failure", Candidate("a", "b")) == "*: * mean failure"
 
 
 def test_the_newest_failure_is_found() -> None:
@@ -130,7 +130,7 @@ def test_clearing_lets_candidates_be_tried_again_and_an_ended_study_go_on() -> N
     assert study.user_attrs[FURTHER_SCORES] is None
     assert study.trials[-1].user_attrs == {RETRY: "all"}
     assert study_history(told.fail(A).study, reader=reader).of(A).failures == 1
-    assert like_failures(told.fail(B).study.trials) is None, "a row begins anew"
+    assert common_failure(told.fail(B).study.trials) is None, "a row begins anew"
 
 
 def test_only_the_chosen_are_cleared() -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.study.claims import Claims, Held
+    from mordal_optuna.study.claims import Claims, HeldClaim
 
 
 def test_a_promoted_trial_repeats_its_curve_and_links_back() -> None:
@@ -130,7 +130,7 @@ class Out(LocalClaims):
     """Claims in a database that is away when a claim is given back."""
 
     @contextmanager
-    def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:
+    def hold(self, candidate: Candidate, trial: int) -> Iterator[HeldClaim | None]:
         """Give a claim and fail to take it back."""
         try:
             with super().hold(candidate, trial) as held:

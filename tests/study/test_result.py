@@ -23,6 +23,7 @@ from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import study_storage
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import (
+    FurtherScore,
     Representation,
     further_seconds,
     read_result,
@@ -229,3 +230,13 @@ def test_results_that_another_study_left_are_not_spent() -> None:
     plain = read_result(search(plan(), table()), chosen, method="mordal", task="t")
     assert result.costs.total + result.costs.reused == pytest.approx(plain.costs.total)
     assert result.full_run_seconds == plain.full_run_seconds
+
+
+def test_further_scores_of_every_version_are_read_back() -> None:
+    """Older versions stored no share of drawn answers."""
+    stored = {"task": "t", "value": 0.5, "stderr": 0.1, "documents": 9, "samples": 8}
+    score = FurtherScore.from_json(stored)
+    assert score == FurtherScore("t", Measurement(8, 0.5, 0.1, 9))
+    assert score.to_json() == {**stored, "guessed": None}
+    drawn = {**stored, "guessed": 0.25}
+    assert FurtherScore.from_json(drawn).to_json() == drawn

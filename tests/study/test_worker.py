@@ -17,6 +17,7 @@ from mordal_optuna.errors import (
     ConfigError,
     FailedSearchError,
     LastingOutageError,
+    SearchError,
     TrainingError,
 )
 from mordal_optuna.pool import Candidate
@@ -141,7 +142,7 @@ def test_workers_that_clear_the_same_trial_away_do_not_end_one_another(
         return end(*given)
 
     monkeypatch.setattr(storage, "set_trial_state_values", late)
-    setting.worker(table(), patience=0).clear_away()
+    setting.worker(table(), patience=0).end_abandoned_trials()
     assert setting.study.trials[0].state == TrialState.FAIL
 
 
@@ -152,7 +153,7 @@ def test_what_is_cleared_away_was_not_the_pairs_fault(setting: Setting, *, claim
     if claimed:
         assert setting.claims().acquire(pair, 0)
     setting.now = 61.0
-    setting.worker(table(), patience=0).clear_away()
+    setting.worker(table(), patience=0).end_abandoned_trials()
     trial = setting.study.trials[0]
     assert trial.state == TrialState.FAIL
     assert "worker" in trial.user_attrs[INTERRUPTED]
@@ -170,7 +171,7 @@ def test_a_trial_that_begins_while_claims_are_read_is_left_alone(setting: Settin
         return found
 
     claims.claimed = another_begins  # type: ignore[method-assign]
-    setting.worker(table(), patience=0, claims=claims).clear_away()
+    setting.worker(table(), patience=0, claims=claims).end_abandoned_trials()
     assert setting.study.trials[0].state == TrialState.RUNNING
 
 
@@ -184,7 +185,7 @@ def test_an_unclaimed_trial_of_a_worker_known_dead_is_cleared_at_once(setting: S
             trial._trial_id, JOB, Mark(Candidate("clip", "llama"), 256, owner, 0.0).stored()
         )
     setting.orphan()
-    setting.worker(table(), patience=30).clear_away()
+    setting.worker(table(), patience=30).end_abandoned_trials()
     states = [trial.state for trial in setting.study.trials]
     assert states == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING]
 
@@ -347,7 +348,7 @@ def test_candidates_that_fail_alike_stop_every_worker_until_a_retry(setting: Set
     def broken(candidate: Candidate, samples: int) -> Measurement:
         raise TrainingError(samples, f"no module for {candidate}")
 
-    sentence = "3 candidates failed one after the other for a like reason: .* STUDY` goes on"
+    sentence = "3 candidates failed one after the other for a similar reason: .* STUDY` goes on"
     for worker in (setting.worker(broken), setting.worker(measure)):
         with pytest.raises(FailedSearchError, match=sentence):
             worker.run()
@@ -372,3 +373,16 @@ def test_a_search_in_which_nobody_could_be_trained_has_not_ended(setting: Settin
     measure = table()
     setting.worker(measure).run()
     assert finds_the_best(setting, measure)
+
+
+@pytest.mark.parametrize("name", ["patience_seconds", "poll_seconds"])
+def test_a_wait_below_zero_is_refused(setting: Setting, name: str) -> None:
+    seconds = {"patience_seconds": 1.0, name: -1.0}
+    with pytest.raises(SearchError, match=f"{name}: got -1.0; it must be at least 0"):
+        Worker(
+            setting.study,
+            setting.plan,
+            Objective(setting.plan, table()),
+            setting.claims(),
+            **seconds,  # type: ignore[arg-type]
+        )

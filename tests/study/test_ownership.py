@@ -1,16 +1,19 @@
-"""Leases: an outage is waited out, a loss is noticed, whoever finds it out first."""
+"""Leases survive outages and report their loss; one process at a time runs a study."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
-from mordal_optuna.errors import LeaseLostError, StoreError
+from mordal_optuna.errors import BusyError, LeaseLostError, SearchError, StoreError
 from mordal_optuna.study.database import Name
-from mordal_optuna.study.leases import Lease, LeaseRows
+from mordal_optuna.study.ownership import Lease, LeaseRows, alone_on
+from tests.databases import new_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +74,7 @@ def test_who_was_given_the_row_in_an_outage_keeps_it(rows: Callable[[float], Out
     lease = lease_of(mine)
     lease.start()
     mine.until = time.monotonic() + 60
-    while not other.clear():
+    while not other.remove_abandoned():
         time.sleep(0.05)
     assert other.acquire(name="a")
     mine.until = 0.0
@@ -88,7 +91,7 @@ def test_the_renewing_thread_survives_an_outage(rows: Callable[[float], Outage])
     lease.start()
     mine.until = time.monotonic() + 0.3
     time.sleep(0.9)
-    assert other.clear() == []
+    assert other.remove_abandoned() == []
     assert lease.failure is None
     lease.stop()
 
@@ -106,3 +109,66 @@ def test_the_renewing_thread_notices_a_loss(rows: Callable[[float], Outage]) -> 
         time.sleep(0.02)
     assert isinstance(lease.failure, LeaseLostError)
     lease.stop()
+
+
+def test_a_study_is_run_by_one_at_a_time(database: str) -> None:
+    refused = pytest.raises(BusyError, match="another process works on study 's' in '")
+    with alone_on(database, "s"), alone_on(database, "S"), refused:
+        alone_on(database, "s").__enter__()
+    with alone_on(database, "s"):
+        pass
+
+
+def test_a_run_outlasts_its_lease(database: str) -> None:
+    with alone_on(database, "s", lease_seconds=0.6):
+        time.sleep(0.9)
+        with pytest.raises(BusyError):
+            alone_on(database, "s").__enter__()
+
+
+def test_the_run_of_a_killed_local_process_ends_at_once(database: str) -> None:
+    code = (
+        "import os; from mordal_optuna.study.ownership import alone_on; "
+        f"run = alone_on({database!r}, 's', lease_seconds=3600); run.__enter__(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with alone_on(database, "s"):
+        pass
+
+
+def test_the_run_of_a_process_elsewhere_ends_with_its_lease(database: str) -> None:
+    with alone_on(database, "s"):
+        pass
+    engine = sa.create_engine(database)
+
+    def leave_behind(expires: float) -> None:
+        insert = sa.text("insert into mordal_runs values ('s', 'elsewhere/1/a', :expires)")
+        with engine.begin() as connection:
+            connection.execute(insert, {"expires": expires})
+
+    leave_behind(time.time() + 30)
+    with pytest.raises(BusyError):
+        alone_on(database, "s").__enter__()
+    with engine.begin() as connection:
+        connection.execute(sa.text("delete from mordal_runs"))
+    leave_behind(time.time() - 30)
+    with alone_on(database, "s"):
+        pass
+
+
+def test_the_database_is_named_without_its_password(mariadb: str) -> None:
+    address = new_database(mariadb)
+    with sa.create_engine(address).begin() as connection:
+        connection.execute(sa.text("create or replace user me@localhost identified by 'secret'"))
+        connection.execute(sa.text("grant all on *.* to me@localhost"))
+    mine = sa.make_url(address).set(username="me", password="secret")
+    address = mine.render_as_string(hide_password=False)
+    with alone_on(address, "s"), pytest.raises(BusyError, match=r"me:\*\*\*@localhost") as caught:
+        alone_on(address, "s").__enter__()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_lease_without_a_length_is_refused(seconds: float) -> None:
+    with pytest.raises(SearchError, match=f"lease_seconds: got {seconds}; it must be above 0"):
+        alone_on("sqlite://", "s", lease_seconds=seconds).__enter__()
