@@ -43,12 +43,9 @@ UNKNOWN_FLOOR = 1e-3
 STABLE_LEVEL = 0.05
 
 
-# Fields of a measurement that a trial stores under these names, always or unless they are None.
-_REQUIRED_DETAILS = ("stderr", "documents", "train_seconds", "eval_seconds")
-_OPTIONAL_DETAILS = (
-    *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"),
-    *("train_spent", "eval_spent"),
-)
+# Details of a score that a trial stores under these names: always, and unless they are None.
+_REQUIRED = "stderr", "documents", "train_seconds", "eval_seconds"
+_OPTIONAL = *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"), "train_spent", "eval_spent"
 
 
 @dataclass(frozen=True)
@@ -106,30 +103,17 @@ class Measurement:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The details that a trial stores beside Optuna's intermediate value.
-
-        That value is the score, its step the samples; answers are stored apart, since they are
-        long. An optional detail that is None is left out.
-        """
-        required = {name: getattr(self, name) for name in _REQUIRED_DETAILS}
-        optional = {name: getattr(self, name) for name in _OPTIONAL_DETAILS}
-        return required | {name: value for name, value in optional.items() if value is not None}
+        """The details that a trial stores beside Optuna's intermediate value and the answers."""
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        return {name: getattr(self, name) for name in _REQUIRED} | {
+            name: value for name, value in optional.items() if value is not None
+        }
 
     @staticmethod
     def from_json(
         details: Mapping[str, Any], *, samples: int, score: float, answers: str | None = None
     ) -> Measurement:
-        """Inverse of `to_json`.
-
-        Args:
-            details: stored details; empty where an objective reported the score alone.
-            samples: step of the intermediate value.
-            score: the score, 0..1.
-            answers: packed answers; None where they were not stored.
-
-        Raises:
-            SearchError: if the score is not in 0..1.
-        """
+        """Inverse of `to_json`; the details are empty if an objective reported a score alone."""
         return Measurement(samples=samples, score=score, answers=answers, **details)
 
     @property
