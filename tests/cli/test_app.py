@@ -158,7 +158,7 @@ def test_replay_compares_methods_in_two_tables(grid_file: Path) -> None:
     arguments = ["replay", str(grid_file), "--compare", "mordal,grid", "--seeds", "2"]
     shown = CliRunner().invoke(cli.app, arguments).stdout
     assert "2 seed(s)" in shown
-    found, said = shown.split("what is said of the answer")
+    found, said = shown.split("reliability of the answer")
     assert [line.split()[0] for line in found.splitlines()[2:]] == ["mordal", "grid"]
     assert [line.split()[0] for line in said.splitlines()[2:]] == ["mordal", "grid"]
     asked = CliRunner().invoke(cli.app, [*arguments, "--json"]).stdout

@@ -187,7 +187,7 @@ def test_costs_that_the_file_does_not_know_are_not_known(
 def test_a_budget_cannot_be_kept_where_the_file_knows_no_costs(grid: Grid) -> None:
     free = without_costs(grid)
     for method, budget in (("random", None), ("optuna-tpe-median", None), ("mordal", 2.0)):
-        with pytest.raises(GridError, match="knows no costs .*, so no budget can be kept"):
+        with pytest.raises(GridError, match="lists no costs .*, so no budget can be kept"):
             replay(free, method, budget=budget)
 
 

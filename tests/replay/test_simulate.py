@@ -47,10 +47,10 @@ def test_who_waits_for_nobody_is_an_error() -> None:
     simulation = Simulation(
         study, Objective(plan(), table()), table(), lambda _: Wait(), workers=2
     )
-    with pytest.raises(SearchError, match="waits for jobs that nobody runs"):
+    with pytest.raises(SearchError, match="waits for a job although no job is running"):
         simulation.run()
 
 
 def test_no_worker_is_refused() -> None:
-    with pytest.raises(SearchError, match="0 workers"):
+    with pytest.raises(SearchError, match="workers: got 0; it must be at least 1"):
         simulate(0)
