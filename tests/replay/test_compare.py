@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.compare import (
     ANSWER_COLUMNS,
     COLUMNS,
@@ -58,3 +59,8 @@ def test_the_table_has_a_row_a_method_and_every_column() -> None:
     assert "one table" in text
     for word in ("mordal", "grid", *(column.title for column in (*COLUMNS, *ANSWER_COLUMNS))):
         assert word in text
+
+
+def test_a_comparison_without_a_seed_is_refused() -> None:
+    with pytest.raises(SearchError, match="seeds: got 0; it must be at least 1"):
+        compare([synthetic_grid(0, encoders=2, llms=2)], ["grid"], seeds=0)
