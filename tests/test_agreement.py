@@ -38,7 +38,9 @@ _ANSWER = re.compile(
     r"(?P<pair>[\w.-]+ \+ [\w.-]+)(?P<leads> leads)?: (?P<score>[\d.]+) ± (?P<error>[\d.]+) % on "
     r"(?P<task>\w+), measured at (?P<samples>[\d,]+) samples"
 )
-_TIES = re.compile(r"(No other measured pair is|\d+ other pairs? (?:is|are)) within noise of it")
+_TIES = re.compile(
+    r"(No other measured pair is|\d+ other pairs? (?:is|are)) within noise of the winner"
+)
 _BEST = re.compile(r"best pair with probability (\d\.\d+)")
 
 

@@ -24,12 +24,12 @@ from mordal_optuna.errors import LeaseLostError, TrainingError
 from mordal_optuna.search.attributes import FAILURE, RUNGS
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.plan import Finished, Job, next_job
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.worker import Worker
 from tests.search.synthetic import believed, plan, search, table
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -82,11 +82,7 @@ class Crew:
 
     def __post_init__(self) -> None:
         """All start at once."""
-        self.study = optuna.create_study(
-            direction="maximize",
-            sampler=CkaClusterSampler(self.chosen),
-            pruner=LogLinearHalvingPruner(self.chosen),
-        )
+        self.study = new_study(self.chosen)
         self.table = table()
         self.hands = [self._hand() for _ in range(WORKERS)]
 

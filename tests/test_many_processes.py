@@ -14,12 +14,12 @@ from optuna.trial import TrialState
 
 from mordal_optuna.search.attributes import RUNGS, STOPPED_BECAUSE
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.objective import Objective
 from tests.replay_worker import GRID, STUDY, grid_search_plan
 from tests.search.synthetic import believed
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +45,7 @@ def begun(folder: Path) -> Counter[str]:
 
 def undisturbed() -> tuple[Counter[tuple[Candidate, int]], tuple]:
     plan = grid_search_plan()
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(plan),
-        pruner=LogLinearHalvingPruner(plan),
-    )
+    study = new_study(plan)
     study.optimize(Objective(plan, GRID.measurement))
     return paid(study), plan.ranking(study_history(study))
 

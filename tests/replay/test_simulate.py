@@ -8,19 +8,15 @@ import pytest
 from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.simulate import PlanSteering, Simulated, Simulation
 from mordal_optuna.search.plan import Wait
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, plan, search, table
+from tests.studies import new_study
 
 
 def simulate(workers: int, **options: int) -> Simulated:
     chosen, measure = plan(**options), table()
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     objective = Objective(chosen, measure)
     return Simulation(study, objective, measure, PlanSteering(chosen), workers=workers).run()
 

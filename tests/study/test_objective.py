@@ -30,12 +30,12 @@ from mordal_optuna.search.attributes import (
     STOPPED_BECAUSE,
 )
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.claims import LocalClaims
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, plan, search, table
 from tests.search.synthetic import RUNGS as SAMPLES
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,11 +91,7 @@ def test_a_failure_is_stored_with_its_reason_and_the_search_goes_on() -> None:
             raise TrainingError(samples, "loss is nan")
         return measure(candidate, samples)
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, broken), n_trials=100, catch=(TrainingError,))
     failed = study.get_trials(states=(TrialState.FAIL,))
     assert [candidate_of(t) for t in failed] == [bad, bad]
@@ -113,11 +109,7 @@ def test_an_interrupted_trial_is_continued_from_its_last_score() -> None:
             raise KeyboardInterrupt
         return measure(candidate, samples)
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     with pytest.raises(KeyboardInterrupt):
         study.optimize(Objective(chosen, interrupt))
     study.optimize(Objective(chosen, measure))

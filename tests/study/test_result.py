@@ -18,8 +18,6 @@ from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History, candidate_of
 from mordal_optuna.search.plan import Budget
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import study_storage
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import (
@@ -31,6 +29,7 @@ from mordal_optuna.study.result import (
     stored_representation,
 )
 from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -166,11 +165,7 @@ def test_a_challenger_is_estimated_higher_and_was_trained_less() -> None:
         found = measure(candidate, samples)
         return replace(found, score=found.score - 0.4) if samples == FULL else found
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, disappointing))
     result = read_result(study, chosen, method="mordal", task="t")
     assert result.challengers
@@ -193,11 +188,7 @@ def test_a_failure_that_a_later_success_follows_is_no_failure() -> None:
             raise TrainingError(samples, "out of memory")
         return measure(candidate, samples)
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, passing), catch=(TrainingError,))
     result = read_result(study, chosen, method="mordal", task="t")
     assert set(result.failures) == {Candidate("dino", "llama")}
@@ -216,11 +207,7 @@ def test_results_that_another_study_left_are_not_spent() -> None:
             eval_spent=0.0 if reused else told.eval_seconds,
         )
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, found))
     result = read_result(study, chosen, method="mordal", task="t")
     first = [curve[0] for curve in result.curves.values()]
@@ -240,3 +227,19 @@ def test_further_scores_of_every_version_are_read_back() -> None:
     assert score.to_json() == {**stored, "guessed": None}
     drawn = {**stored, "guessed": 0.25}
     assert FurtherScore.from_json(drawn).to_json() == drawn
+
+
+def test_a_study_counts_what_its_failed_trials_took() -> None:
+    """As stored with the trial, where a measurement failed."""
+    chosen, measure, clock = plan(), table(), iter(range(0, 10_000, 5))
+
+    def broken(candidate: Candidate, samples: int) -> Measurement:
+        if candidate == Candidate("clip", "llama"):
+            raise TrainingError(samples, "loss is nan")
+        return measure(candidate, samples)
+
+    study = new_study(chosen)
+    objective = Objective(chosen, broken, clock=lambda: float(next(clock)))
+    study.optimize(objective, catch=(TrainingError,))
+    found = read_result(study, chosen, method="mordal", task="gqa")
+    assert found.costs.lost == pytest.approx(10.0)  # two trials, five seconds each

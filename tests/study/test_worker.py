@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
@@ -25,14 +24,14 @@ from mordal_optuna.processes.liveness import owner_name
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, JOB, STOPPED_BECAUSE
 from mordal_optuna.search.history import candidate_of, read_history
 from mordal_optuna.search.marks import Mark
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.space import suggest_pair
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.worker import Worker
 from tests.search.synthetic import Table, plan, search, table
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -48,11 +47,7 @@ class Setting:
     def __init__(self, folder: Path) -> None:
         """A new study in memory."""
         self.plan = plan()
-        self.study = optuna.create_study(
-            direction="maximize",
-            sampler=CkaClusterSampler(self.plan),
-            pruner=LogLinearHalvingPruner(self.plan),
-        )
+        self.study = new_study(self.plan)
         self.now = 0.0
         self.slept: list[float] = []
         self.address = f"sqlite:///{folder / 'claims.db'}"
