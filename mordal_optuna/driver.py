@@ -49,7 +49,7 @@ from mordal_optuna.study.result import (
     store_representation,
     stored_representation,
 )
-from mordal_optuna.study.resuming import begin, configured, with_way_on
+from mordal_optuna.study.resuming import begin, resumed_settings, with_advice
 from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
 
@@ -165,7 +165,7 @@ def open_study(settings: StudySettings) -> Study:
             direction="maximize",
             load_if_exists=True,
         )
-        configured(study, settings)
+        resumed_settings(study, settings)
     return study
 
 
@@ -195,7 +195,7 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     Raises:
         SearchError: if no candidate was scored yet.
     """
-    settings = configured(study, settings)
+    settings = resumed_settings(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
 
@@ -258,14 +258,14 @@ def study_plan(
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     if settings.zoo:
         _build_zoo(settings, progress)
-    settings = configured(study, settings)
+    settings = resumed_settings(study, settings)
     claims = _open_claims(study, settings)
     bench = open_bench(settings, progress, claims)
     try:
         _stages(study, bench, claims, progress)
     except InputsChangedError as error:
         bench.dismiss()
-        raise with_way_on(error, study, settings, bench.kept) from error
+        raise with_advice(error, study, settings, bench.kept) from error
     except MordalError:
         bench.dismiss()
         raise

@@ -59,5 +59,5 @@ def main() -> None:
     except Exception as error:
         if not is_outage(error):
             raise
-        typer.echo(f"mordal: {outage(error)}; the same command goes on", err=True)
+        typer.echo(f"mordal: {outage(error)}; run the same command again to continue", err=True)
         raise SystemExit(1) from None

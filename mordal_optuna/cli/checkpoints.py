@@ -58,7 +58,7 @@ def prune(
 ) -> None:
     """Delete all but the highest checkpoints of each candidate; scores stay in the study.
 
-    A candidate that is promoted later goes on from its highest checkpoint that is left.
+    A candidate that is promoted later continues from its highest remaining checkpoint.
     """
     files = _files(study_file)
     freed = 0

@@ -10,7 +10,7 @@ import typer
 from mordal_optuna.cli.shared import As, Method, interruptible, quiet_libraries
 from mordal_optuna.processes.launch import launched_rank
 
-_BEYOND = "beyond LLaVA's own class (llava.py in the folder does it)"
+_BEYOND = "beyond transformers' LLaVA class (llava.py in the folder does it)"
 
 
 def export(

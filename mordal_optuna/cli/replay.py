@@ -185,7 +185,7 @@ def _ranking(replayed: Replay) -> Table:
 
     title = f"{replayed.method} on {replayed.task}"
     table = Table(title=title, title_justify="left", box=None)
-    for name in ("rank", "vision encoder", "llm", "estimate, %", "interval", "known"):
+    for name in ("rank", "vision encoder", "llm", "estimate, %", "interval", "provenance"):
         table.add_column(name, justify="right" if name in ("rank", "estimate, %") else "left")
     for rank, e in enumerate(replayed.ranking, start=1):
         table.add_row(

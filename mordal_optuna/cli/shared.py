@@ -62,7 +62,7 @@ def interruptible() -> Iterator[None]:
         # A launcher may pass on the same Ctrl-C a second time; it must not interrupt the exit.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         typer.echo(
-            "\nmordal: interrupted; what was finished is kept; the same command goes on",
+            "\nmordal: interrupted; finished work is kept; run the same command again to continue",
             err=True,
         )
         raise typer.Exit(130) from None

@@ -205,7 +205,7 @@ def alone_on(address: str, study: str, *, lease_seconds: float = LEASE_SECONDS) 
         place = rows.engine.url.render_as_string(hide_password=True)
         raise BusyError(
             f"on study {study!r} in {place!r}",
-            "wait for it to end; one whose machine went down counts as ended after "
+            "wait for it to end; if its machine went down, it counts as ended after "
             f"{lease_seconds:.0f} seconds",
         )
     lease = Lease(rows, {"study": study}, study)

@@ -42,7 +42,7 @@ def has_spent(study: Study) -> bool:
     return REPRESENTATION in study.user_attrs or bool(study.get_trials(deepcopy=False))
 
 
-def configured(study: Study, settings: StudySettings) -> StudySettings:
+def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
     """The settings to resume a study with: those of its file, with the defaults it began with.
 
     For a study that has spent nothing these are the file's settings. Later, options that the file
@@ -83,7 +83,7 @@ def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progr
         StudyMismatchError: if the study began with another configuration.
         InputsChangedError: if the study began with other inputs.
     """
-    configured(study, settings)
+    resumed_settings(study, settings)
     stored = stored_value(study.user_attrs, INPUTS)
     if has_spent(study) and stored is not None:
         changes = Inputs(stored).changes(inputs)
@@ -120,7 +120,7 @@ def check_candidate(
         raise InputsChangedError(settings.study, changes)
 
 
-def with_way_on(
+def with_advice(
     error: InputsChangedError,
     study: Study,
     settings: StudySettings,
@@ -151,8 +151,8 @@ def with_way_on(
             f"on {' and '.join(rescored)}"
         )
     way = (
-        "put it back, or go on with what is there now as a study of another name, by the same "
-        f"command with `--as {free_name(settings)}`, {reuse}"
+        "put it back, or use the present inputs in a study of another name, by the same command "
+        f"with `--as {free_name(settings)}`, {reuse}"
     )
     return InputsChangedError(error.study, changes, way)
 

@@ -138,5 +138,5 @@ def test_an_interruption_says_how_to_go_on(
     finally:
         signal.signal(signal.SIGINT, before)
     assert status == 130
-    assert "the same command goes on" in shown
+    assert "run the same command again to continue" in shown
     assert ignored == signal.SIG_IGN, "a second Ctrl-C must not interrupt the leaving"

@@ -13,7 +13,7 @@ from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.files.inputs import Change, Inputs
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import CONFIG, PAIR, REPRESENTATION, RUNGS
-from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_way_on
+from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_advice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,7 +163,7 @@ def test_the_way_on_counts_what_is_reused(
     spend(study, ("clip-t", "mistral-t", 8), ("dinov2-t", "llama-t", 8))
 
     found = InputsChangedError("tiny", changes)
-    error = with_way_on(found, study, settings, lambda _: [8])  # that at 16 was deleted
+    error = with_advice(found, study, settings, lambda _: [8])  # that at 16 was deleted
     assert words in str(error)
     assert "`--as tiny-2`" in str(error)
     assert "\n" not in str(error)
