@@ -1,7 +1,7 @@
 """Any interleaving of workers, deaths, stalls and retries ends as the undisturbed search does.
 
-The workers here are steered by hand, one step at a time, on a clock of their own; the study, the
-sampler, the pruner, the objective, the claims and the clearing away are the real ones.
+The workers are advanced by hand, one step at a time, on a simulated clock; study, sampler, pruner,
+objective, claims and the removal of abandoned trials are the real ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WORKERS = 3
 
 @dataclass
 class Busy:
-    """A trial under way."""
+    """A running trial."""
 
     trial: optuna.Trial
     steps: Generator[Job, Measurement, float]
@@ -54,7 +54,7 @@ class Busy:
 
 @dataclass
 class Hand:
-    """One worker, moved by hand."""
+    """One worker, advanced by hand."""
 
     store: ClaimStore
     worker: Worker
@@ -134,7 +134,7 @@ class Crew:
             self.study.tell(busy.trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def silence(self, number: int) -> None:
-        """A worker dies or stalls: it renews no more; a new one takes its place.
+        """A worker dies or stalls and stops renewing; a new one takes its place.
 
         The others' leases are renewed while its own runs out, as their threads do.
         """
@@ -149,11 +149,11 @@ class Crew:
                     hand.store.renew(hand.busy.job.candidate)
 
     def wake(self) -> None:
-        """A stalled worker ends its job after all, and is told that its lease is lost."""
+        """A stalled worker ends its job after all, and learns that its lease is lost."""
         if not self.silent:
             return
         busy = self.silent.pop()
-        # If nobody has buried it yet, its lease is renewed just now and it may go on.
+        # If its claim was not removed yet, the lease is renewed now and the trial may continue.
         held = busy.store.renew(busy.job.candidate)
         state, lost = TrialState.FAIL, False
         try:
@@ -175,7 +175,7 @@ class Crew:
             if idle and self.finished:
                 return
             if idle:
-                self.now += LEASE + 1  # what the silent have left is cleared away
+                self.now += LEASE + 1  # trials of silent workers are ended
         raise AssertionError("the search does not end")
 
     def _measured(self, job: Job) -> Measurement:
@@ -195,7 +195,7 @@ class Crew:
         except TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         except UpdateFinishedTrialError:
-            steps.close()  # asked for too long ago: others have cleared it away
+            steps.close()  # asked for too long ago: another worker has ended it
         else:
             hand.busy = Busy(trial, steps, job, hand.store)
 
@@ -225,7 +225,7 @@ ACTIONS = st.lists(
     top_clusters=st.integers(1, 4),
     race=st.sampled_from([(), (2048, 4096)]),
 )
-def test_every_rung_once_and_the_ranking_of_the_undisturbed_search(
+def test_every_rung_is_measured_once_and_the_ranking_is_the_undisturbed_one(
     actions: list[tuple[str, int]], finalists: int, top_clusters: int, race: tuple[int, ...]
 ) -> None:
     chosen = plan(finalists=finalists, top_clusters=top_clusters, race=race)

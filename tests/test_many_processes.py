@@ -1,4 +1,4 @@
-"""Eight real processes on one real database: no rung twice, none lost, the same ranking."""
+"""Eight processes on one database measure every rung once and find the same ranking."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start(database: str, folder: Path, number: object) -> subprocess.Popen[bytes
 
 
 def begun(folder: Path) -> Counter[str]:
-    """How often each rung was begun, over all workers but the one that dies."""
+    """How often each rung was begun by the workers that do not die."""
     lines = [
         line
         for path in folder.glob("worker-*")
@@ -61,8 +61,10 @@ def paid(study: optuna.Study) -> Counter[tuple[Candidate, int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_eight_processes_and_a_death(database: str, tmp_path: Path) -> None:
-    """One of nine is killed in the middle of a job; the others end the search without it."""
+def test_eight_processes_end_the_search_after_the_death_of_a_ninth(
+    database: str, tmp_path: Path
+) -> None:
+    """One of nine is killed in the middle of a job; the others end the search."""
     storage = study_storage(database)
     study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
     workers = [start(database, tmp_path, number) for number in ("dies", *range(8))]

@@ -1,4 +1,4 @@
-"""Several processes of plain Optuna on every kind of storage: one search, nothing twice."""
+"""Several processes of plain Optuna on every kind of storage measure every rung once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def served(kind: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def grpc_proxy(address: str) -> Iterator[int]:
-    """The port of Optuna's proxy in front of a database, in a process of its own."""
+    """The port of Optuna's storage proxy, which runs in another process."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -77,7 +77,7 @@ def expected(seed: int) -> tuple[Counter[str], list]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "journal", "grpc"])
 @pytest.mark.parametrize(("count", "jobs"), [(4, 1), (2, 4)])
-def test_processes_train_what_one_does_each_rung_once(
+def test_many_processes_train_what_one_does_each_rung_once(
     kind: str, count: int, jobs: int, tmp_path: Path
 ) -> None:
     plan = chosen_plan()

@@ -1,4 +1,4 @@
-"""The command line: light to start, one sentence for a mistake, status 2 for a bad study file."""
+"""The command line starts fast, reports errors in one sentence and exits with 2 for bad files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_missing_study_file_exits_with_2(capsys: pytest.CaptureFixture[str]) -
 def test_an_outage_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Outside of trials nothing waits it out; the text of a database's error is not shown."""
+    """Outside of trials it is not waited out; the text of the database's error is not shown."""
 
     def out(*_: object, **__: object) -> None:
         raise StorageInternalError("postgresql://me:secret@host")

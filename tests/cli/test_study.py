@@ -39,7 +39,7 @@ def test_an_unknown_method_exits_with_2(
 def test_a_retry_says_what_it_clears_and_loads_nothing_heavy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a process of its own; one candidate first, then all, then none is left."""
+    """In a new process: first one candidate, then all, then none is left."""
     file = study_file(tmp_path)
     (tmp_path / "run").mkdir()
     study = open_study(read_study(file))
@@ -72,7 +72,7 @@ def test_a_retry_says_what_it_clears_and_loads_nothing_heavy(
 def test_a_file_can_be_run_under_another_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """Every command that opens the study finds it; a name is held to a study's rules."""
+    """Every command opens the study of that name; names follow the rules of study names."""
     file = study_file(tmp_path)
     more = [str(tmp_path / "out")] if command == "export" else []
     status, shown = call(command, str(file), *more, "--as", "no name", capsys=capsys)
@@ -85,7 +85,7 @@ def test_a_file_can_be_run_under_another_name(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """The methods that the quick start was run with; runs are synthetic."""
+    """The methods that the quick start was run with; its searches are synthetic."""
     methods: list[str | None] = []
     plans = {None: plan(), "grid": grid_plan(tree(), (*RUNGS, FULL))}
 
@@ -118,13 +118,13 @@ def test_a_grid_is_not_checked_against_itself(
     assert not asked
 
 
-def test_a_process_that_does_not_lead_prints_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_other_than_0_print_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "run_to_end", lambda *_, **__: None)
     shown = CliRunner().invoke(cli.app, ["quickstart", "--check"])
     assert (shown.exit_code, shown.stdout) == (0, "")
 
 
-def test_an_interruption_says_how_to_go_on(
+def test_an_interruption_says_how_to_continue(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -139,4 +139,4 @@ def test_an_interruption_says_how_to_go_on(
         signal.signal(signal.SIGINT, before)
     assert status == 130
     assert "run the same command again to continue" in shown
-    assert ignored == signal.SIG_IGN, "a second Ctrl-C must not interrupt the leaving"
+    assert ignored == signal.SIG_IGN, "a second Ctrl-C must not interrupt the exit"

@@ -1,4 +1,4 @@
-"""Comparisons: intervals from independent evidence only."""
+"""Comparisons: intervals come from independent grids or seeds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_on_one_file_the_interval_is_over_seeds() -> None:
     assert chance.figures["full_runs"][1] > 0
 
 
-def test_a_cost_that_is_not_known_is_said_to_be_so_and_enters_no_mean() -> None:
+def test_a_figure_that_a_replay_lacks_is_not_averaged() -> None:
     grid = synthetic_grid(0, encoders=3, llms=3)
     known, unknown = replay(grid, "mordal"), replace(replay(grid, "mordal"), gain=None)
     row = summary("mordal", [[known, unknown]])

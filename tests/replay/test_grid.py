@@ -140,7 +140,7 @@ def test_a_broken_file_is_refused_in_one_sentence(
     assert "grid.json" in str(caught.value)
 
 
-def test_a_missing_file_and_what_is_no_json_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_invalid_json_are_reported(tmp_path: Path) -> None:
     with pytest.raises(GridError, match="does not exist"):
         read_grid(tmp_path / "none.json")
     path = tmp_path / "broken.json"
@@ -149,7 +149,7 @@ def test_a_missing_file_and_what_is_no_json_are_named(tmp_path: Path) -> None:
         read_grid(path)
 
 
-def test_what_a_search_asks_for_and_the_file_lacks_is_an_error() -> None:
+def test_a_missing_score_similarity_or_cost_is_an_error() -> None:
     changed = content()
     changed["llm_similarity"].pop("b")
     changed["warmup_seconds"].pop("b|y")

@@ -1,4 +1,4 @@
-"""Rank correlations: published vectors, ties both ways, nothing silent."""
+"""Rank correlations: published vectors, both treatments of ties, invalid values refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_mistakes_at_the_top_weigh_more() -> None:
     assert weighted_tau([4, 5, 3, 2, 1], truth) < weighted_tau([5, 4, 3, 1, 2], truth) < 1
 
 
-def test_ties_as_they_are_flatter_and_random_orders_do_not() -> None:
+def test_plain_ties_flatter_a_ranking_and_random_orders_do_not() -> None:
     """One group of equals below a right best: the plain value ignores the group."""
     truth = list(range(10, 0, -1))
     tied = [2.0] + [1.0] * 9
@@ -46,7 +46,7 @@ def test_without_ties_both_are_equal() -> None:
     assert weighted_tau_random_ties(LEEP, ACCURACY) == weighted_tau(LEEP, ACCURACY)
 
 
-def test_who_ranks_nobody_has_zero() -> None:
+def test_equal_estimates_have_a_tau_of_zero() -> None:
     assert weighted_tau([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0.0
 
 
@@ -54,7 +54,7 @@ def test_who_ranks_nobody_has_zero() -> None:
     ("estimates", "truths"),
     [([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([1.0, float("nan")], [1.0, 2.0])],
 )
-def test_what_cannot_be_correlated_is_refused(estimates: list[float], truths: list[float]) -> None:
+def test_invalid_values_are_refused(estimates: list[float], truths: list[float]) -> None:
     with pytest.raises(SearchError, match="rank correlation"):
         weighted_tau(estimates, truths)
 

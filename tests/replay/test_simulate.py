@@ -1,4 +1,4 @@
-"""The simulated clock: workers overlap as their jobs' lengths say."""
+"""The simulated clock: jobs of several workers overlap according to their lengths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def simulate(workers: int, **options: int) -> Simulated:
     return Simulation(study, objective, measure, PlanSteering(chosen), workers=workers).run()
 
 
-def test_one_worker_does_what_optimize_does_one_job_after_the_other() -> None:
+def test_one_worker_runs_the_jobs_of_optimize_one_after_the_other() -> None:
     measure = table()
     search(plan(), measure)
     found = simulate(1)
@@ -38,7 +38,7 @@ def test_two_finalists_overlap_with_two_workers() -> None:
     assert alone.seconds - both.seconds > 0.9 * finish
 
 
-def test_who_waits_for_nobody_is_an_error() -> None:
+def test_waiting_without_a_running_job_is_an_error() -> None:
     study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(plan()))
     simulation = Simulation(
         study, Objective(plan(), table()), table(), lambda _: Wait(), workers=2
@@ -47,6 +47,6 @@ def test_who_waits_for_nobody_is_an_error() -> None:
         simulation.run()
 
 
-def test_no_worker_is_refused() -> None:
+def test_zero_workers_are_refused() -> None:
     with pytest.raises(SearchError, match="workers: got 0; it must be at least 1"):
         simulate(0)

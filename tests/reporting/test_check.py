@@ -1,4 +1,4 @@
-"""A search beside the grid: what is compared is what both studies say, and nothing flatters."""
+"""The check compares the estimates of a search with the measured scores of the grid."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def with_estimate(result: StudyResult, candidate: Candidate, **changes: object) 
     return replace(result, ranking=ranking)
 
 
-def test_every_pair_stands_in_the_order_of_the_grid_with_its_rank_in_both(
+def test_pairs_are_in_the_order_of_the_grid_with_both_ranks(
     result: StudyResult, grid: StudyResult
 ) -> None:
-    """The difference is the estimate less what the grid measured at D, whatever the rung order."""
+    """The difference is the estimate less the score that the grid measured at D."""
     check = compare(result, grid)
     assert [p.estimate.candidate for p in check.pairs] == [e.candidate for e in grid.ranking]
     assert [p.grid_rank for p in check.pairs] == list(range(1, 10))
@@ -56,17 +56,17 @@ def test_every_pair_stands_in_the_order_of_the_grid_with_its_rank_in_both(
         assert pair.difference == pytest.approx(pair.estimate.value - score)
 
 
-def test_the_best_picked_has_no_regret(result: StudyResult, grid: StudyResult) -> None:
+def test_the_best_pair_has_no_regret(result: StudyResult, grid: StudyResult) -> None:
     check = compare(result, grid)
     assert check.winner == BEST
     assert (check.regret, check.regret_stderr) == (0.0, 0.0)
     assert "picked the best pair of the grid, siglip + qwen (84.0 %): regret 0.0" in words(check)
 
 
-def test_regret_is_what_the_grid_measured_of_both_with_the_noise_of_both(
+def test_regret_and_its_error_come_from_the_grids_scores(
     result: StudyResult, grid: StudyResult
 ) -> None:
-    """Not what the search believed of its winner."""
+    """And not from the search's estimate of its winner."""
     worst = next(e for e in result.ranking if e.candidate == WORST)
     check = compare(replace(result, winner=replace(worst, value=0.99)), grid)
     scores = [table().score(candidate, FULL) for candidate in (BEST, WORST)]
@@ -77,10 +77,10 @@ def test_regret_is_what_the_grid_measured_of_both_with_the_noise_of_both(
     assert "picked dino + mistral (65.5 %, rank 9 of the grid); the best is siglip" in words(check)
 
 
-def test_intervals_are_counted_where_the_search_has_not_measured_the_same_itself(
+def test_only_intervals_of_pairs_not_fully_trained_are_counted(
     result: StudyResult, grid: StudyResult
 ) -> None:
-    """A fully trained pair is the grid's own score, which no interval can miss."""
+    """The score of a fully trained pair is the grid's, which its interval cannot miss."""
     check = compare(result, grid)
     trained = [e for e in result.ranking if e.known == "measured"]
     assert trained
@@ -100,7 +100,7 @@ def test_intervals_are_counted_where_the_search_has_not_measured_the_same_itself
 def test_costs_are_the_whole_search_and_each_pair_trained_fully_and_scored_once(
     result: StudyResult, grid: StudyResult
 ) -> None:
-    """What the grid spent on scores at rungs is not counted against it."""
+    """The costs of the grid do not include its scores at lower rungs."""
     check = compare(result, grid)
     assert check.grid_seconds == pytest.approx(9 * (FULL / 100 + 1.0))
     assert check.grid_seconds < grid.costs.total

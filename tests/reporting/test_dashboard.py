@@ -32,7 +32,7 @@ def test_publishing_twice_replaces(result: StudyResult, tmp_path: Path) -> None:
 
 
 def _stored(storage: str) -> int:
-    """Rows of everything that hangs on the study."""
+    """Number of system attributes of the study."""
     with create_engine(storage).connect() as connection:
         count = connection.execute(text("select count(*) from study_system_attributes"))
         return int(count.scalar_one())
@@ -45,7 +45,7 @@ def test_a_password_is_not_shown() -> None:
 
 
 def test_a_complete_trials_note_follows_the_answer() -> None:
-    """Trials are noted once; whether a complete one is the answer can change."""
+    """Notes are written once, but a complete trial may stop being the answer."""
     chosen = plan(finalists=3)
     study = search(chosen, table())
     found = read_result(study, chosen, method="mordal", task="gqa")

@@ -58,7 +58,7 @@ def test_the_ranking_has_every_pair_with_its_measurement_and_estimate(result: St
 
 
 def test_a_difference_is_that_of_the_pair_to_the_winner(result: StudyResult) -> None:
-    """Below 0 where the winner scores higher; the result itself has it the other way round."""
+    """Negative if the winner scores higher; `Contrast` has the opposite sign."""
     rows = [row for row in to_json(result)["ranking"] if row["against_winner"]]
     assert rows
     standings = {str(c): standing for c, standing in result.standings.items()}

@@ -33,7 +33,7 @@ def test_the_table_holds_every_candidate_once_and_says_how_it_is_known(
     assert max(map(len, shown.splitlines())) <= 100
 
 
-def test_a_grid_reads_well_too(grid: StudyResult) -> None:
+def test_a_grid_has_no_clusters_and_no_comparison_of_costs(grid: StudyResult) -> None:
     shown = printed(grid)
     assert shown.count(" at 8,192 ") == 9 + 1  # the rows, and the winner's sentence
     assert "clusters" not in shown

@@ -29,7 +29,7 @@ TABLE = sa.Table(
 
 
 class Outage(LeaseRows):
-    """Rows of a database that goes away, for one owner, until told otherwise."""
+    """Rows whose database is away for one owner until a given time."""
 
     until = 0.0
 
@@ -42,7 +42,7 @@ class Outage(LeaseRows):
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Callable[[float], Outage]:
-    """Each call gives another owner."""
+    """A function that opens the rows for another owner."""
     return lambda seconds: Outage(f"sqlite:///{tmp_path / 'x.db'}", TABLE, lease_seconds=seconds)
 
 
@@ -52,7 +52,7 @@ def lease_of(rows: LeaseRows) -> Lease:
 
 
 def test_an_outage_is_waited_out(rows: Callable[[float], Outage]) -> None:
-    """For as long as a lease; what was done under it may have taken hours."""
+    """For the length of a lease; the work under it may have taken hours."""
     mine = rows(3.0)
     lease = lease_of(mine)
     mine.until = time.monotonic() + 0.7
@@ -60,7 +60,7 @@ def test_an_outage_is_waited_out(rows: Callable[[float], Outage]) -> None:
     assert time.monotonic() >= mine.until
 
 
-def test_a_longer_outage_is_told(rows: Callable[[float], Outage]) -> None:
+def test_a_longer_outage_is_reported(rows: Callable[[float], Outage]) -> None:
     mine = rows(0.6)
     lease = lease_of(mine)
     mine.until, start = time.monotonic() + 60, time.monotonic()
@@ -69,7 +69,7 @@ def test_a_longer_outage_is_told(rows: Callable[[float], Outage]) -> None:
     assert 0.6 <= time.monotonic() - start < 10
 
 
-def test_who_was_given_the_row_in_an_outage_keeps_it(rows: Callable[[float], Outage]) -> None:
+def test_an_owner_that_took_the_row_in_an_outage_keeps_it(rows: Callable[[float], Outage]) -> None:
     mine, other = rows(0.3), rows(60.0)
     lease = lease_of(mine)
     lease.start()
@@ -97,7 +97,7 @@ def test_the_renewing_thread_survives_an_outage(rows: Callable[[float], Outage])
 
 
 def test_the_renewing_thread_notices_a_loss(rows: Callable[[float], Outage]) -> None:
-    """Nobody has to ask the database for it."""
+    """Without a call of `check`."""
     mine = rows(0.6)
     lease = lease_of(mine)
     lease.start()
@@ -111,7 +111,7 @@ def test_the_renewing_thread_notices_a_loss(rows: Callable[[float], Outage]) -> 
     lease.stop()
 
 
-def test_a_study_is_run_by_one_at_a_time(database: str) -> None:
+def test_one_process_at_a_time_runs_a_study(database: str) -> None:
     refused = pytest.raises(BusyError, match="another process works on study 's' in '")
     with alone_on(database, "s"), alone_on(database, "S"), refused:
         alone_on(database, "s").__enter__()
