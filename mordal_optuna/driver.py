@@ -41,8 +41,8 @@ from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.failures import clear_failures
-from mordal_optuna.study.leases import LEASE_SECONDS
 from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
 from mordal_optuna.study.result import (
     Representation,
     StudyResult,
@@ -50,9 +50,8 @@ from mordal_optuna.study.result import (
     store_representation,
     stored_representation,
 )
-from mordal_optuna.study.resuming import begin, configured, with_way_on
-from mordal_optuna.study.runs import alone_on
-from mordal_optuna.study.warnings import doubts_before, store_facts
+from mordal_optuna.study.resuming import begin, resumed_settings, with_advice
+from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ def open_study(settings: StudySettings) -> Study:
             direction="maximize",
             load_if_exists=True,
         )
-        configured(study, settings)
+        resumed_settings(study, settings)
     return study
 
 
@@ -197,7 +196,7 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     Raises:
         SearchError: if no candidate was scored yet.
     """
-    settings = configured(study, settings)
+    settings = resumed_settings(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
     return read_result(study, plan, method=settings.search.method, task=settings.task.name)
 
@@ -260,14 +259,14 @@ def study_plan(
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     if settings.zoo:
         _build_zoo(settings, progress)
-    settings = configured(study, settings)
+    settings = resumed_settings(study, settings)
     claims = _open_claims(study, settings)
     bench = open_bench(settings, progress, claims)
     try:
         _stages(study, bench, claims, progress)
     except InputsChangedError as error:
         bench.dismiss()
-        raise with_way_on(error, study, settings, bench.kept) from error
+        raise with_advice(error, study, settings, bench.kept) from error
     except MordalError:
         bench.dismiss()
         raise
@@ -314,8 +313,8 @@ def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progre
     begin(study, settings, bench.inputs, progress)
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     store_facts(study, bench.facts)
-    for doubt in doubts_before(bench.facts, bench.full_samples):
-        progress.warn(doubt)
+    for warning in warnings_before_training(bench.facts, bench.full_samples):
+        progress.warn(warning)
     compares = METHODS[settings.search.method].compares_models
     if compares and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")

@@ -12,7 +12,7 @@ those of trials are, and the study notes them among the winner's further scores.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,10 @@ from mordal_optuna.driver import (
 from mordal_optuna.errors import MordalError, SearchError
 from mordal_optuna.reporting import words
 from mordal_optuna.search.attributes import FURTHER_SCORES
+from mordal_optuna.study.ownership import alone_on
 from mordal_optuna.study.result import FurtherScore
 from mordal_optuna.study.resuming import check_candidate
-from mordal_optuna.study.runs import alone_on
+from mordal_optuna.workbench.measurements import measurement_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,11 +209,8 @@ def _note(
     """
     if candidate != result.winner.candidate or result.winner.samples >= standing.samples:
         return
-    scores = [
-        FurtherScore(s.task, s.value, s.stderr, s.documents, standing.samples, s.guessed)
-        for s in standing.scores
-    ]
-    study.set_user_attr(FURTHER_SCORES, [asdict(score) for score in scores])
+    scores = [FurtherScore(s.task, measurement_of(s, standing.samples)) for s in standing.scores]
+    study.set_user_attr(FURTHER_SCORES, [score.to_json() for score in scores])
 
 
 def _measured(score: Score, documents: int, samples: int) -> str:

@@ -1,6 +1,6 @@
-"""Whatever a person looks at says the same: winner, value, how it is known, who is within noise.
+"""Terminal, JSON, report, dashboard and Optuna agree on winner, score and ties.
 
-The quick start's own study file, on the tiny pool: interrupted, resumed, finished, extended.
+The quick start's study file on the tiny pool: interrupted, resumed, finished, extended.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ _ANSWER = re.compile(
     r"(?P<pair>[\w.-]+ \+ [\w.-]+)(?P<leads> leads)?: (?P<score>[\d.]+) ± (?P<error>[\d.]+) % on "
     r"(?P<task>\w+), measured at (?P<samples>[\d,]+) samples"
 )
-_TIES = re.compile(r"(No other measured pair is|\d+ other pairs? (?:is|are)) within noise of it")
+_TIES = re.compile(
+    r"(No other measured pair is|\d+ other pairs? (?:is|are)) within noise of the winner"
+)
 _BEST = re.compile(r"best pair with probability (\d\.\d+)")
 
 
 class Seen(NamedTuple):
-    """What one place says.
+    """The answer in one place.
 
     Attributes:
         pair: the winner, or who leads.
@@ -63,7 +65,7 @@ class Seen(NamedTuple):
 
 
 def seen_in(text: str) -> Seen:
-    """What a text for people says; line breaks do not matter."""
+    """The answer in a text for people; line breaks do not matter."""
     plain = " ".join(html.unescape(text).split())
     answer, ties, best = (pattern.search(plain) for pattern in (_ANSWER, _TIES, _BEST))
     assert answer
@@ -93,7 +95,7 @@ def seen_in_json(told: dict[str, Any]) -> Seen:
 
 
 def everywhere(file: Path, settings: StudySettings) -> Seen:
-    """Run the finished study's command again, and look at all that it leaves."""
+    """Run the finished study's command again and compare all of its output."""
     printed = CliRunner().invoke(cli.app, ["run", str(file)]).stdout
     told = json.loads(CliRunner().invoke(cli.app, ["run", str(file), "--json"]).stdout)
     report = (settings.workdir / f"{settings.study}.html").read_text(encoding="utf-8")
@@ -157,7 +159,7 @@ def interrupting(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(pair: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """One pair cannot be trained, until the cause is mended."""
+    """One pair cannot be trained until the returned function is called."""
     measure, broken = AlignAndScore.__call__, [True]
 
     def failed(self: AlignAndScore, candidate: Any, samples: int) -> Any:
@@ -170,7 +172,7 @@ def failing(pair: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.mark.slow
-def test_every_place_says_the_same_of_a_study_at_all_its_ages(file: Path, tmp_path: Path) -> None:
+def test_all_outputs_agree_throughout_the_life_of_a_study(file: Path, tmp_path: Path) -> None:
     settings = read_study(file)
     # Interrupted: there is a leader and no answer, here as in Optuna.
     with pytest.MonkeyPatch.context() as patch:

@@ -35,8 +35,8 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import CONFIG, FAILURE, FULL_SAMPLES, PAIR, STOPPED_BECAUSE
 from mordal_optuna.search.history import read_history
-from mordal_optuna.study.resuming import begin, configured
-from mordal_optuna.study.runs import alone_on
+from mordal_optuna.study.ownership import alone_on
+from mordal_optuna.study.resuming import begin, resumed_settings
 from mordal_optuna.zoo.datasets import write_alignment
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def begun(content: dict[str, Any], *, adapt: bool) -> StudySettings:
     kept = adapted(settings, 592)[0] if adapt else settings
     study.set_user_attr(CONFIG, kept.fingerprint())
     study.ask()
-    return configured(open_study(settings), settings)
+    return resumed_settings(open_study(settings), settings)
 
 
 @pytest.mark.parametrize(("adapt", "batch"), [(True, 8), (False, 128)])

@@ -31,9 +31,8 @@ from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import FULL_SAMPLES, RUNGS, STOPPED_BECAUSE
 from mordal_optuna.search.attributes import PAIR as PAIR_KEY
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.history import measurement_attributes
 from mordal_optuna.search.ranking import Estimate
-from mordal_optuna.study.runs import alone_on
+from mordal_optuna.study.ownership import alone_on
 from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
 from mordal_optuna.workbench.workbench import open_workbench
 
@@ -96,7 +95,7 @@ def end(settings: StudySettings) -> None:
             value=found[-1].score,
             user_attrs={
                 PAIR_KEY: list(WINNER),
-                RUNGS: {str(m.samples): measurement_attributes(m) for m in found},
+                RUNGS: {str(m.samples): m.to_json() for m in found},
             },
             intermediate_values={m.samples: m.score for m in found},
         )

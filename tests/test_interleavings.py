@@ -1,7 +1,7 @@
 """Any interleaving of workers, deaths, stalls and retries ends as the undisturbed search does.
 
-The workers here are steered by hand, one step at a time, on a clock of their own; the study, the
-sampler, the pruner, the objective, the claims and the clearing away are the real ones.
+The workers are advanced by hand, one step at a time, on a simulated clock; study, sampler, pruner,
+objective, claims and the removal of abandoned trials are the real ones.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mordal_optuna.search.attributes import FAILURE, RUNGS
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.jobs import Finished, Job
 from mordal_optuna.search.plan import next_job
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.worker import Worker
 from tests.search.synthetic import believed, plan, search, table
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -45,7 +45,7 @@ WORKERS = 3
 
 @dataclass
 class Busy:
-    """A trial under way."""
+    """A running trial."""
 
     trial: optuna.Trial
     steps: Generator[Job, Measurement, float]
@@ -55,7 +55,7 @@ class Busy:
 
 @dataclass
 class Hand:
-    """One worker, moved by hand."""
+    """One worker, advanced by hand."""
 
     store: ClaimStore
     worker: Worker
@@ -83,11 +83,7 @@ class Crew:
 
     def __post_init__(self) -> None:
         """All start at once."""
-        self.study = optuna.create_study(
-            direction="maximize",
-            sampler=CkaClusterSampler(self.chosen),
-            pruner=LogLinearHalvingPruner(self.chosen),
-        )
+        self.study = new_study(self.chosen)
         self.table = table()
         self.hands = [self._hand() for _ in range(WORKERS)]
 
@@ -119,7 +115,7 @@ class Crew:
             busy, hand.busy = hand.busy, None
             self._advance(hand, busy.trial, busy.steps, self._measured(busy.job))
             return
-        hand.worker.clear_away()
+        hand.worker.end_abandoned_trials()
         job = next_job(self.chosen, study_history(self.study))
         self.finished = isinstance(job, Finished)
         if isinstance(job, Job):
@@ -139,7 +135,7 @@ class Crew:
             self.study.tell(busy.trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def silence(self, number: int) -> None:
-        """A worker dies or stalls: it renews no more; a new one takes its place.
+        """A worker dies or stalls and stops renewing; a new one takes its place.
 
         The others' leases are renewed while its own runs out, as their threads do.
         """
@@ -154,11 +150,11 @@ class Crew:
                     hand.store.renew(hand.busy.job.candidate)
 
     def wake(self) -> None:
-        """A stalled worker ends its job after all, and is told that its lease is lost."""
+        """A stalled worker ends its job after all, and learns that its lease is lost."""
         if not self.silent:
             return
         busy = self.silent.pop()
-        # If nobody has buried it yet, its lease is renewed just now and it may go on.
+        # If its claim was not removed yet, the lease is renewed now and the trial may continue.
         held = busy.store.renew(busy.job.candidate)
         state, lost = TrialState.FAIL, False
         try:
@@ -180,7 +176,7 @@ class Crew:
             if idle and self.finished:
                 return
             if idle:
-                self.now += LEASE + 1  # what the silent have left is cleared away
+                self.now += LEASE + 1  # trials of silent workers are ended
         raise AssertionError("the search does not end")
 
     def _measured(self, job: Job) -> Measurement:
@@ -200,7 +196,7 @@ class Crew:
         except TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         except UpdateFinishedTrialError:
-            steps.close()  # asked for too long ago: others have cleared it away
+            steps.close()  # asked for too long ago: another worker has ended it
         else:
             hand.busy = Busy(trial, steps, job, hand.store)
 
@@ -230,7 +226,7 @@ ACTIONS = st.lists(
     top_clusters=st.integers(1, 4),
     race=st.sampled_from([(), (2048, 4096)]),
 )
-def test_every_rung_once_and_the_ranking_of_the_undisturbed_search(
+def test_every_rung_is_measured_once_and_the_ranking_is_the_undisturbed_one(
     actions: list[tuple[str, int]], finalists: int, top_clusters: int, race: tuple[int, ...]
 ) -> None:
     chosen = plan(finalists=finalists, top_clusters=top_clusters, race=race)

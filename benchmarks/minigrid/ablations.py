@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Literal
 from benchmarks.minigrid.bootstrap import Resampler
 from benchmarks.minigrid.methods import MethodResult, figures, light_judged
 from mordal_optuna.config import FAITHFUL, SearchSettings
-from mordal_optuna.replay.costs import PartCosts
-from mordal_optuna.replay.run import comparison_costs, pool_tree, set_up
+from mordal_optuna.replay.costs import comparison_costs
+from mordal_optuna.replay.run import pool_tree, set_up
 from mordal_optuna.search.clusters import ClusterTree, cluster_pool
 from mordal_optuna.search.curves import (
     fit_log_linear,
@@ -41,6 +41,7 @@ from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.methods.options import build_finish
 from mordal_optuna.search.ranking import Belief, Ranker
 from mordal_optuna.search.rungs import build_rungs
+from mordal_optuna.study.costs import Costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from benchmarks.minigrid.data import TaskData
     from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.grid import Grid
-    from mordal_optuna.replay.run import SetUp
+    from mordal_optuna.replay.simulate import SetUp
     from mordal_optuna.search.curves import Fit, Measurement
     from mordal_optuna.search.history import CandidateHistory, History
 
@@ -247,7 +248,7 @@ def _settings(**options: float | str) -> SearchSettings:
 def _unclustered(data: TaskData) -> SetUp:
     """Nothing is compared, so nothing is paid for comparing."""
     tree = ClusterTree.flat(data.grid.encoders, data.grid.llms)
-    free = replace(_set_up(data.grid), before=PartCosts(), before_projected=PartCosts())
+    free = replace(_set_up(data.grid), before=Costs(), before_projected=Costs())
     return replace(free, plan=_plan(data.grid, tree))
 
 

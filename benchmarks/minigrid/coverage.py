@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from benchmarks.minigrid.data import TaskData
     from mordal_optuna.replay.grid import Grid
-    from mordal_optuna.replay.run import SetUp
+    from mordal_optuna.replay.simulate import SetUp
     from mordal_optuna.search.ranking import Estimate
 
 # What estimates are taken from: all scores together, as people are shown them; or each pair's own

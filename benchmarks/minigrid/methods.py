@@ -14,7 +14,7 @@ a projected gain, since what their features cost at 7B depends on the rival.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,16 +27,15 @@ from benchmarks.minigrid.bootstrap import (
 )
 from benchmarks.minigrid.light import run_light
 from mordal_optuna.pool import Candidate
-from mordal_optuna.replay.costs import PartCosts
-from mordal_optuna.replay.metrics import weighted_tau, weighted_tau_random_ties
+from mordal_optuna.replay.costs import PARTS
+from mordal_optuna.replay.judging import judge
+from mordal_optuna.replay.metrics import tau_of_top, weighted_tau, weighted_tau_random_ties
 from mordal_optuna.replay.run import (
     BUDGETED,
     METHODS,
-    judge,
     method_settings,
     replay,
     set_up,
-    tau_of_top,
 )
 from mordal_optuna.replay.stock import STOCK
 
@@ -45,11 +44,11 @@ if TYPE_CHECKING:
 
     from benchmarks.minigrid.data import TaskData
     from mordal_optuna.replay.grid import Grid
-    from mordal_optuna.replay.run import Replay, SetUp
+    from mordal_optuna.replay.judging import Replay
+    from mordal_optuna.replay.simulate import SetUp
 
 # Random orders of the tied in each replicate.
 _DRAWS = 10
-PARTS = tuple(part.name for part in fields(PartCosts))
 CORRELATIONS = ("tau", "tau_random_ties", "tau_top10")
 FIGURES = (*CORRELATIONS, "regret", "rejected", "gain", "gain_projected")
 # Of a method's figures on one grid: None where one does not apply.

@@ -18,15 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mordal_optuna.replay.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
-from mordal_optuna.replay.run import method_settings, pool_tree, warmed_up
+from mordal_optuna.replay.costs import SCORED_DOCUMENT, TRAIN_SAMPLE, warmed_up
+from mordal_optuna.replay.run import method_settings, pool_tree
 from mordal_optuna.search.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from benchmarks.minigrid.data import TaskData
     from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.grid import Grid
-    from mordal_optuna.replay.run import Replay
+    from mordal_optuna.replay.judging import Replay
 
 # Highest rung of each candidate that was trained, by candidate.
 Tops = Mapping["Candidate", int]

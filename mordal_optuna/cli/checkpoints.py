@@ -1,21 +1,21 @@
-"""`mordal checkpoints`: what is kept of candidates, and making room. Loads no torch."""
+"""`mordal checkpoints`: list and delete the checkpoints of a study. Loads no torch."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mordal_optuna.cli.shared import StudyFile  # noqa: TC001 - typer reads the annotations
 from mordal_optuna.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mordal_optuna.alignment.files import CheckpointFiles
 
 app = typer.Typer(help="List and delete the checkpoints of a study.", no_args_is_help=True)
-
-StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 
 
 @app.command("ls")
@@ -58,7 +58,7 @@ def prune(
 ) -> None:
     """Delete all but the highest checkpoints of each candidate; scores stay in the study.
 
-    A candidate that is promoted later goes on from its highest checkpoint that is left.
+    A candidate that is promoted later continues from its highest remaining checkpoint.
     """
     files = _files(study_file)
     freed = 0
@@ -73,15 +73,16 @@ def prune(
 
 
 def inventory(files: CheckpointFiles) -> list[dict[str, Any]]:
-    """Every checkpoint that is kept, damaged ones with what is wrong with them."""
+    """One row for each checkpoint; the row of a damaged one says what its problem is."""
     rows = []
     for run in files.runs():
         for samples in files.rungs(run):
             row = {"run": run, "samples": samples, "bytes": files.size(run, samples)}
             try:
-                found = files.manifest(run, samples)
-                row |= {"candidate": found.facts["candidate"], "digest": found.digest}
-                row |= {"train_seconds": found.facts["train_seconds"], "problem": None}
+                manifest = files.manifest(run, samples)
+                facts = manifest.facts
+                row |= {"candidate": facts["candidate"], "digest": manifest.digest}
+                row |= {"train_seconds": facts["train_seconds"], "problem": None}
             except CheckpointError as error:
                 row |= {"candidate": "?", "digest": None, "problem": str(error)}
             rows.append(row)

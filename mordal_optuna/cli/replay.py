@@ -1,27 +1,68 @@
-"""What `mordal replay` prints."""
+"""`mordal replay`: replay one search on a grid file, or compare methods on several."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, get_args
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated, get_args
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+import typer
 
+from mordal_optuna.cli.shared import open_console, quiet_libraries
 from mordal_optuna.errors import ConfigError
-from mordal_optuna.replay.compare import compare, print_comparison
-from mordal_optuna.replay.grid import read_grid
-from mordal_optuna.replay.run import Preset, check_method, method_settings, replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from mordal_optuna.replay.run import Replay
+    from rich.console import Console
+    from rich.table import Table
 
-# Columns of a table where output goes to a file.
+    from mordal_optuna.replay.judging import Replay
+
+# Columns of the tables if standard output is not a terminal.
 _LOG_WIDTH = 130
+
+
+def replay_command(
+    files: Annotated[list[Path], typer.Argument(help="Grid files (JSON); --method takes one.")],
+    *,
+    method: Annotated[
+        str, typer.Option(help="mordal, grid, random, optuna-tpe-hyperband, ...")
+    ] = "mordal",
+    preset: Annotated[
+        str, typer.Option(help="default, or faithful: the paper's thresholds, halving and curves.")
+    ] = "default",
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Methods, separated by commas: one table over files and seeds."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what is random in the method.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of a comparison.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Workers on the simulated clock.")] = 1,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop once so many full runs are spent. By default random and stock Optuna "
+            "get what mordal spends, the others have no limit."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Replay a search against a grid file: what it would have found, and at what cost."""
+    quiet_libraries()
+    if compare is None:
+        replay_one(
+            files, method, preset, seed=seed, workers=workers, budget=budget, as_json=as_json
+        )
+    else:
+        replay_many(
+            files,
+            compare.split(","),
+            seeds=seeds,
+            workers=workers,
+            budget=budget,
+            as_json=as_json,
+        )
 
 
 def replay_one(
@@ -34,23 +75,35 @@ def replay_one(
     budget: float | None,
     as_json: bool,
 ) -> None:
-    """Replay one method on one file and print what it found.
+    """Replay one method on one file and print the outcome.
+
+    Args:
+        files: exactly one grid file.
+        method: name of a search method.
+        preset: `default` or `faithful`.
+        seed: random seed of the method.
+        workers: number of workers on the simulated clock.
+        budget: budget in full runs; None for the method's default.
+        as_json: True to print one JSON object.
 
     Raises:
-        ConfigError: for several files, or an unknown method or preset.
+        ConfigError: if there are several files, or the method or the preset is unknown.
         GridError: if the file cannot be used.
     """
+    from mordal_optuna.replay.grid import read_grid
+    from mordal_optuna.replay.run import Preset, method_settings, replay
+
     if len(files) != 1:
         raise ConfigError([f"{len(files)} grid files were given; --method takes one"])
     if preset not in get_args(Preset):
         raise ConfigError([f"--preset: got {preset!r}; allowed are {', '.join(get_args(Preset))}"])
     grid = read_grid(files[0])
     settings = method_settings(method, "faithful" if preset == "faithful" else "default")
-    found = replay(grid, method, settings=settings, seed=seed, workers=workers, budget=budget)
+    replayed = replay(grid, method, settings=settings, seed=seed, workers=workers, budget=budget)
     if as_json:
-        print(json.dumps(found.to_json()))  # noqa: T201 - exactly one JSON object on stdout
+        typer.echo(json.dumps(replayed.to_json()))
     else:
-        _print(found, _console())
+        _print(replayed, open_console(_LOG_WIDTH))
 
 
 def replay_many(
@@ -64,17 +117,32 @@ def replay_many(
 ) -> None:
     """Compare methods over files and seeds in one table.
 
+    Args:
+        files: grid files.
+        methods: names of search methods.
+        seeds: number of seeds.
+        workers: number of workers on the simulated clock.
+        budget: budget of every method in full runs; None for each method's default.
+        as_json: True to print one JSON object.
+
     Raises:
-        ConfigError: for an unknown method.
+        ConfigError: if a method is unknown.
         GridError: if a file cannot be used.
     """
-    for method in methods:  # before any of them is run
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mordal_optuna.replay.compare import compare, print_comparison
+    from mordal_optuna.replay.grid import read_grid
+    from mordal_optuna.replay.run import check_method
+
+    for method in methods:  # before the first of them is run
         check_method(method)
     grids = [read_grid(path) for path in files]
     bar = Progress(console=Console(stderr=True), transient=True)
     with bar:
         task = bar.add_task("replaying", total=len(grids) * len(methods) * seeds)
-        found = compare(
+        comparisons = compare(
             grids,
             methods,
             seeds=seeds,
@@ -83,28 +151,43 @@ def replay_many(
             advance=lambda done: bar.advance(task, done),
         )
     if as_json:
-        rows = {c.method: {"replays": c.replays, **c.figures} for c in found}
-        print(json.dumps(rows))  # noqa: T201 - exactly one JSON object on stdout
+        rows = {c.method: {"replays": c.replays, **c.figures} for c in comparisons}
+        typer.echo(json.dumps(rows))
         return
     over = "files" if len(grids) > 1 else "seeds"
     title = f"{len(grids)} grid file(s), {seeds} seed(s), {workers} worker(s); 95 % over {over}"
-    print_comparison(found, _console(), title=title)
+    print_comparison(comparisons, open_console(_LOG_WIDTH), title=title)
 
 
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_LOG_WIDTH)
+def _print(replayed: Replay, console: Console) -> None:
+    console.print(_ranking(replayed))
+    cost = replayed.cost
+    console.print(
+        f"picked   {' + '.join(replayed.picked)}; regret {100 * replayed.regret:.2f} points"
+    )
+    console.print(
+        f"tau      {replayed.tau:.3f} weighted, {replayed.tau_random_ties:.3f} with ties at random"
+    )
+    if replayed.full_runs is None or replayed.gain is None:
+        console.print("cost     not known: all seconds of the grid file are 0")
+    else:
+        console.print(
+            f"cost     {replayed.full_runs:.2f} full runs, the grid over {replayed.gain:.1f} "
+            f"(projected to 7B: {_shown(replayed.gain_projected)}); features {cost.features:.1f} "
+            f"s, warm-up {cost.warmup:.1f} s, training {cost.training:.1f} s, evaluation "
+            f"{cost.evaluation:.1f} s"
+        )
+    console.print(f"ended    {replayed.stopped_because}")
 
 
-def _shown(gain: float | None) -> str:
-    return "not known" if gain is None else f"{gain:.1f}"
+def _ranking(replayed: Replay) -> Table:
+    from rich.table import Table
 
-
-def _print(found: Replay, console: Console) -> None:
-    table = Table(title=f"{found.method} on {found.task}", title_justify="left", box=None)
-    for title in ("rank", "vision encoder", "llm", "estimate, %", "interval", "known"):
-        table.add_column(title, justify="right" if title in ("rank", "estimate, %") else "left")
-    for rank, e in enumerate(found.ranking, start=1):
+    title = f"{replayed.method} on {replayed.task}"
+    table = Table(title=title, title_justify="left", box=None)
+    for name in ("rank", "vision encoder", "llm", "estimate, %", "interval", "provenance"):
+        table.add_column(name, justify="right" if name in ("rank", "estimate, %") else "left")
+    for rank, e in enumerate(replayed.ranking, start=1):
         table.add_row(
             str(rank),
             e.candidate.vision_encoder,
@@ -113,19 +196,8 @@ def _print(found: Replay, console: Console) -> None:
             f"{100 * e.low:.1f} to {100 * e.high:.1f}",
             e.provenance,
         )
-    console.print(table)
-    cost = found.cost
-    console.print(f"picked   {' + '.join(found.picked)}; regret {100 * found.regret:.2f} points")
-    console.print(
-        f"tau      {found.tau:.3f} weighted, {found.tau_random_ties:.3f} with ties at random"
-    )
-    if found.full_runs is None or found.gain is None:
-        console.print("cost     not known: all seconds of the grid file are 0")
-    else:
-        console.print(
-            f"cost     {found.full_runs:.2f} full runs, the grid over {found.gain:.1f} "
-            f"(projected to 7B: {_shown(found.gain_projected)}); features {cost.features:.1f} s, "
-            f"warm-up {cost.warmup:.1f} s, training {cost.training:.1f} s, evaluation "
-            f"{cost.evaluation:.1f} s"
-        )
-    console.print(f"ended    {found.stopped_because}")
+    return table
+
+
+def _shown(gain: float | None) -> str:
+    return "not known" if gain is None else f"{gain:.1f}"

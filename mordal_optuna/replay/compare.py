@@ -1,4 +1,4 @@
-"""Several methods on several grid files and seeds, as one table."""
+"""Compare several methods over grid files and seeds, in one table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
+from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.metrics import interval_of_mean
 from mordal_optuna.replay.run import replay
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mordal_optuna.replay.grid import Grid
-    from mordal_optuna.replay.run import Replay
+    from mordal_optuna.replay.judging import Replay
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Column:
     """One figure of a comparison.
 
     Attributes:
-        key: its name in JSON.
-        title: of the table's column.
-        value: how it is read from a replay; None where it is not known.
-        digits: decimals shown.
+        key: name of the figure in JSON.
+        title: title of the table's column.
+        value: function that reads the figure from a replay; it gives None if it is not known.
+        digits: number of decimals shown.
     """
 
     key: str
@@ -49,8 +50,8 @@ COLUMNS = (
 )
 
 
-# What is said of the answer: whether the groups that people are shown hold the best pair, how
-# large the first is, and whether intervals and estimates are right.
+# Reliability of the answer: do the first two groups contain the best pair, how large is the first
+# group, and are intervals and estimates right.
 ANSWER_COLUMNS = (
     Column("held", "best in two groups, %", lambda r: _percent(r.held), 0),
     Column("tied", "first group", lambda r: r.tied, 1),
@@ -62,13 +63,13 @@ ANSWER_COLUMNS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method's figures over files and seeds.
+    """Figures of one method over files and seeds.
 
     Attributes:
-        method: its name.
-        figures: mean and half the width of its 95 % interval, by column key; None where a
-            replay does not know it, such as a cost.
-        replays: how many replays are behind them.
+        method: name of the method.
+        figures: mean and half the width of its 95 % interval, by column key; None if a replay
+            lacks the figure, such as a cost.
+        replays: number of replays behind the figures.
     """
 
     method: str
@@ -87,22 +88,25 @@ def compare(
 ) -> tuple[Comparison, ...]:
     """Replay every method on every grid with every seed.
 
-    Several grids: a method's seeds are averaged inside each grid first and the interval is that
-    of the mean over grids, since seeds on the same grid are no independent evidence. One grid:
-    the interval is over seeds, and 0 wide for a method in which nothing is random.
+    With several grids, a method's figures are first averaged over the seeds of each grid, and the
+    interval is that of the mean over grids, since seeds on one grid are not independent. With one
+    grid the interval is over seeds; it has width 0 for deterministic methods.
 
     Args:
-        grids: the truths.
-        methods: names, see `mordal_optuna.replay.run.METHODS`.
-        seeds: 0 to seeds - 1.
-        workers: on the simulated clock.
-        budget: full runs for every method; by default as in `replay`.
-        advance: is told of each replay that is done.
+        grids: grid files.
+        methods: names of methods, see `mordal_optuna.replay.run.METHODS`.
+        seeds: number of seeds, at least 1: 0 to `seeds` - 1.
+        workers: number of workers on the simulated clock, at least 1.
+        budget: budget of every method in full runs; by default as in `replay`.
+        advance: function that is called with 1 after each replay.
 
     Raises:
-        MordalError: as `replay`.
+        SearchError: if there is no seed.
+        MordalError: if a replay fails, see `replay`.
     """
-    found = []
+    if seeds < 1:
+        raise SearchError(f"seeds: got {seeds}; it must be at least 1")
+    comparisons = []
     for method in methods:
         by_grid = []
         for grid in grids:
@@ -111,27 +115,38 @@ def compare(
                 runs.append(replay(grid, method, seed=seed, workers=workers, budget=budget))
                 advance(1)
             by_grid.append(runs)
-        found.append(summary(method, by_grid))
-    return tuple(found)
+        comparisons.append(summary(method, by_grid))
+    return tuple(comparisons)
 
 
 def summary(method: str, by_grid: Sequence[Sequence[Replay]]) -> Comparison:
-    """Mean and interval of every column, over grids, or over seeds where there is one grid."""
+    """Mean and interval of every column.
+
+    Args:
+        method: name of the method.
+        by_grid: replays of each grid; with one grid the interval is over its replays.
+    """
     figures: dict[str, tuple[float, float] | None] = {}
     for column in (*COLUMNS, *ANSWER_COLUMNS):
-        found = [[column.value(run) for run in runs] for runs in by_grid]
-        values = [[value for value in own if value is not None] for own in found]
-        if values != found:
+        columns = [[column.value(run) for run in runs] for runs in by_grid]
+        values = [[value for value in row if value is not None] for row in columns]
+        if values != columns:
             figures[column.key] = None
             continue
-        means = [float(np.mean(own)) for own in values]
+        means = [float(np.mean(row)) for row in values]
         figures[column.key] = interval_of_mean(means if len(means) > 1 else values[0])
     return Comparison(method, figures, sum(len(runs) for runs in by_grid))
 
 
 def print_comparison(comparisons: Sequence[Comparison], console: Console, *, title: str) -> None:
-    """Two tables, one row a method: what it finds at what cost, and what it says of that."""
-    titles = (title, "what is said of the answer")
+    """Print two tables with a row for each method: results and costs, then reliability.
+
+    Args:
+        comparisons: figures of each method.
+        console: console to print to.
+        title: title of the first table.
+    """
+    titles = (title, "reliability of the answer")
     for columns, name in zip((COLUMNS, ANSWER_COLUMNS), titles, strict=True):
         table = Table(title=name, title_justify="left", box=None, pad_edge=False)
         table.add_column("method")

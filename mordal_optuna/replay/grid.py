@@ -1,8 +1,8 @@
-"""Grid files: every candidate's whole learning curve, so that a search is replayed without a GPU.
+"""Grid files: the whole learning curve of every candidate, to replay searches without a GPU.
 
 Symbols:
-    M, L   encoders, LLMs
-    D      samples of a full alignment
+    M, L   number of vision encoders, number of LLMs
+    D      number of alignment samples of a full alignment
 """
 
 from __future__ import annotations
@@ -29,25 +29,27 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 class _Part(BaseModel):
-    # Keys that are not read are left alone: a grid file may carry notes of its own.
+    # Unknown keys are ignored: a grid file may carry notes.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class GridCurve(_Part):
-    """One candidate's scores.
+    """One candidate's measurements, in columns, as the file has them.
+
+    This class is the file's format alone. `Grid.measurements` gives the same numbers as
+    `Measurement` objects, and all other code uses those.
 
     Attributes:
-        encoder: its vision encoder.
-        llm: its LLM.
-        samples: rungs, ascending, the last being D.
-        score: at each rung, 0..1.
-        train_seconds: device-seconds from the start up to each rung.
-        eval_seconds: device-seconds of each evaluation.
-        stderr: standard error of each score; where it is not given, that of a share of
-            `test_documents`.
-        nll: mean of -ln p of the reference answers at each rung, in nats; None where the file
-            has none.
-        nll_stderr: its standard error.
+        encoder: name of the vision encoder.
+        llm: name of the LLM.
+        samples: number of alignment samples at each rung, ascending; the last is D.
+        score: score at each rung, 0..1.
+        train_seconds: device-seconds of training from the start up to each rung.
+        eval_seconds: device-seconds of the evaluation at each rung.
+        stderr: standard error of each score. If it is missing, that of a share of
+            `test_documents` is used.
+        nll: mean of -ln p of the reference answers at each rung, in nats; None if not measured.
+        nll_stderr: standard error of each `nll`; None if not measured.
     """
 
     encoder: str
@@ -62,25 +64,52 @@ class GridCurve(_Part):
 
     @property
     def candidate(self) -> Candidate:
-        """The pair."""
+        """The pair that the curve belongs to."""
         return Candidate(self.encoder, self.llm)
+
+    def measurements(self, documents: int) -> tuple[Measurement, ...]:
+        """The columns as one measurement for each rung.
+
+        Args:
+            documents: number of documents behind each score.
+        """
+        unknown = (None,) * len(self.samples)
+        rows = zip(
+            self.samples,
+            self.score,
+            self.stderr or (_share_stderr(score, documents) for score in self.score),
+            self.train_seconds,
+            self.eval_seconds,
+            self.nll or unknown,
+            self.nll_stderr or unknown,
+            strict=True,
+        )
+        return tuple(
+            Measurement(samples, score, stderr, documents, train, evaluation, nll, nll_stderr)
+            for samples, score, stderr, train, evaluation, nll, nll_stderr in rows
+        )
+
+
+def _share_stderr(share: float, count: int) -> float:
+    """Standard error of a share of `count` independent documents."""
+    return float(np.sqrt(share * (1 - share) / count))
 
 
 class Grid(_Part):
-    """A grid: the ground truth of a pool on one task.
+    """A grid: measured learning curves of all pairs of a pool on one task.
 
     Attributes:
         task: name of the task.
         full_samples: D.
-        test_documents: documents behind each score.
+        test_documents: number of documents behind each score.
         encoders: names of the vision encoders.
         llms: names of the LLMs.
-        vision_similarity: M x M.
-        llm_similarity: L x L, by the encoder whose embeddings were fed.
-        warmup_seconds: device-seconds of a projector's warm-up and the LLM's features, by
+        vision_similarity: CKA of the vision encoders, M x M.
+        llm_similarity: CKA of the LLMs, L x L, by the encoder whose embeddings the LLMs were fed.
+        warmup_seconds: device-seconds of a projector's warm-up and of the LLM's features, by
             "encoder|llm".
-        curves: one a candidate.
-        feature_seconds: device-seconds of the encoders' features and all similarities.
+        curves: curve of each candidate.
+        feature_seconds: device-seconds of the encoders' features and of all similarities.
     """
 
     task: str
@@ -111,58 +140,58 @@ class Grid(_Part):
         return tuple(Candidate(v, m) for v in self.encoders for m in self.llms)
 
     @cached_property
-    def _by_candidate(self) -> dict[Candidate, GridCurve]:
-        return {curve.candidate: curve for curve in self.curves}
+    def _by_candidate(self) -> dict[Candidate, tuple[Measurement, ...]]:
+        return {curve.candidate: curve.measurements(self.test_documents) for curve in self.curves}
+
+    def measurements(self, candidate: Candidate) -> tuple[Measurement, ...]:
+        """All measurements of a candidate, by ascending samples."""
+        return self._by_candidate[candidate]
 
     def measurement(self, candidate: Candidate, samples: int) -> Measurement:
-        """What a search would have measured.
+        """The measurement of a candidate at a rung.
+
+        Args:
+            candidate: pair of the pool.
+            samples: number of alignment samples at the rung.
 
         Raises:
-            GridError: if the file has no score there.
+            GridError: if the file has no score at that rung.
         """
-        curve = self._by_candidate[candidate]
-        if samples not in curve.samples:
-            raise GridError(
-                f"a score of {candidate} at {samples} samples was asked for; the file has "
-                f"{', '.join(map(str, curve.samples))}"
-            )
-        at = curve.samples.index(samples)
-        score = curve.score[at]
-        share = float(np.sqrt(score * (1 - score) / self.test_documents))
-        return Measurement(
-            samples=samples,
-            score=score,
-            stderr=curve.stderr[at] if curve.stderr else share,
-            documents=self.test_documents,
-            train_seconds=curve.train_seconds[at],
-            eval_seconds=curve.eval_seconds[at],
-            nll=curve.nll[at] if curve.nll else None,
-            nll_stderr=curve.nll_stderr[at] if curve.nll_stderr else None,
+        curve = self.measurements(candidate)
+        for measurement in curve:
+            if measurement.samples == samples:
+                return measurement
+        raise GridError(
+            f"a score of {candidate} at {samples} samples was asked for; the file has "
+            f"{', '.join(str(measurement.samples) for measurement in curve)}"
         )
 
     def truth(self, candidate: Candidate) -> float:
         """The score after a full alignment."""
-        return self._by_candidate[candidate].score[-1]
+        return self.measurements(candidate)[-1].score
 
     def seconds_per_sample(self, candidate: Candidate) -> float:
-        """Device-seconds of training on one sample, averaged over a full alignment."""
-        return self._by_candidate[candidate].train_seconds[-1] / self.full_samples
+        """Mean device-seconds of training per sample over a full alignment."""
+        return self.measurements(candidate)[-1].train_seconds / self.full_samples
 
     @cached_property
     def grid_seconds(self) -> float:
-        """Cost of the grid: every pair trained to r = 1 and scored once."""
+        """Cost of the grid: device-seconds to train every pair on D samples and score it once."""
         return sum(c.train_seconds[-1] + c.eval_seconds[-1] for c in self.curves)
 
     @property
     def full_run_seconds(self) -> float:
-        """Mean cost of one pair of the grid; 0 where the file knows no costs."""
+        """Mean cost of one pair of the grid; 0 if the file lists no costs."""
         return self.grid_seconds / len(self.curves)
 
     def similarity_of_llms(self, encoder: str) -> Matrix:
-        """L x L, fed with an encoder's embeddings.
+        """CKA of the LLMs, L x L.
+
+        Args:
+            encoder: name of the encoder whose embeddings the LLMs were fed.
 
         Raises:
-            GridError: if the file does not have it.
+            GridError: if the file does not have this matrix.
         """
         if encoder not in self.llm_similarity:
             raise GridError(
@@ -172,10 +201,10 @@ class Grid(_Part):
         return self.llm_similarity[encoder]
 
     def warmup(self, candidate: Candidate) -> float:
-        """Device-seconds of the warm-up before the LLMs are compared.
+        """Device-seconds of a pair's warm-up, before the LLMs are compared.
 
         Raises:
-            GridError: if the file does not have it.
+            GridError: if the file does not have this cost.
         """
         key = f"{candidate.vision_encoder}|{candidate.llm}"
         if key not in self.warmup_seconds:
@@ -186,8 +215,11 @@ class Grid(_Part):
 def read_grid(path: Path) -> Grid:
     """Read and check a grid file.
 
+    Args:
+        path: JSON file in the format of `Grid`.
+
     Raises:
-        GridError: with one sentence that names what is wrong.
+        GridError: if the file is missing, is not valid JSON, or breaks the format.
     """
     if not path.is_file():
         raise GridError(f"grid file {str(path)!r} does not exist")
@@ -230,10 +262,10 @@ def _name_problems(grid: Grid) -> list[str]:
     return problems
 
 
-def _unknown(name: str, kind: str, known: tuple[str, ...], where: str) -> list[str]:
-    if name in known:
+def _unknown(name: str, kind: str, names: tuple[str, ...], where: str) -> list[str]:
+    if name in names:
         return []
-    return [f"{where} names the {kind} {name!r}; the file lists {', '.join(known)}"]
+    return [f"{where} names the {kind} {name!r}; the file lists {', '.join(names)}"]
 
 
 def _matrix_problems(grid: Grid) -> list[str]:

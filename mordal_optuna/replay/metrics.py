@@ -1,8 +1,8 @@
-"""How good a ranking is, against the truth.
+"""Figures of merit of a ranking against the true scores.
 
 Symbols:
     e_i, t_i   estimate and true score of candidate i
-    tau        weighted Kendall's tau, weights 1 / (rank + 1) of both rankings, added
+    tau        weighted Kendall's tau; the weight is the sum of 1 / (rank + 1) of both rankings
                (Vigna 2015, as scipy.stats.weightedtau computes it)
 """
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 def weighted_tau(estimates: Sequence[float], truths: Sequence[float]) -> float:
     """Weighted Kendall's tau, -1..1; mistakes at the top weigh most.
 
-    Ties count as scipy counts them: a pair tied in one ranking is left out of the numerator and
-    of that ranking's norm, so a ranking of few distinct values is not punished for them; see
+    Ties count as in scipy: a tied pair is left out of the numerator and of the norm of the ranking
+    that ties it, so a ranking of few distinct values is not penalised; see
     `weighted_tau_random_ties`.
 
     Args:
-        estimates: one a candidate, higher is better.
-        truths: the same candidates' true scores.
+        estimates: estimate of each candidate, higher is better.
+        truths: true score of each candidate, in the same order.
 
     Returns:
-        tau; 0 where all estimates or all truths are equal, which rank nobody.
+        tau; 0 if all estimates or all truths are equal and so rank nothing.
 
     Raises:
-        SearchError: for unequal lengths, fewer than two candidates, or a value that is no number,
-            which scipy would rank last without a word.
+        SearchError: if the lengths differ, there are fewer than two candidates, or a value is not
+            a finite number (scipy would silently rank NaN last).
     """
     e, t = np.asarray(estimates, dtype=float), np.asarray(truths, dtype=float)
     if e.shape != t.shape or e.ndim != 1 or len(e) < 2:
@@ -55,33 +55,65 @@ def weighted_tau_random_ties(
 ) -> float:
     """Mean weighted tau over random orders of equal estimates.
 
-    What a user gets who must take the tied in some order.
+    This is what a user can expect who must take tied candidates in some order.
 
     Args:
-        estimates: one a candidate, higher is better.
-        truths: the same candidates' true scores; their own ties stay.
-        draws: random orders.
-        seed: of these.
+        estimates: estimate of each candidate, higher is better.
+        truths: true score of each candidate, in the same order; ties among them stay.
+        draws: number of random orders, at least 1.
+        seed: random seed of the orders.
 
     Raises:
-        SearchError: as `weighted_tau`.
+        SearchError: if no order is to be drawn, or as in `weighted_tau`.
     """
+    if draws < 1:
+        raise SearchError(f"draws: got {draws}; it must be at least 1")
     e = np.asarray(estimates, dtype=float)
-    weighted_tau(estimates, truths)
+    plain = weighted_tau(estimates, truths)
     if len(np.unique(e)) == len(e):
-        return weighted_tau(estimates, truths)
+        return plain
     rng = np.random.default_rng(seed)
-    found = []
+    taus = []
     for _ in range(draws):
         order = np.lexsort((rng.random(len(e)), e))
         ranks = np.empty(len(e))
         ranks[order] = np.arange(len(e))
-        found.append(weighted_tau(ranks.tolist(), truths))
-    return float(np.mean(found))
+        taus.append(weighted_tau(ranks.tolist(), truths))
+    return float(np.mean(taus))
+
+
+def tau_of_top(estimates: Sequence[float], truths: Sequence[float], count: int = 10) -> float:
+    """Weighted tau among the candidates with the highest true scores.
+
+    Args:
+        estimates: estimate of each candidate, higher is better.
+        truths: true score of each candidate, in the same order.
+        count: number of candidates that are compared.
+
+    Returns:
+        tau; 0 if fewer than two candidates are compared.
+    """
+    best = np.argsort(truths, kind="stable")[::-1][:count]
+    if len(best) < 2:
+        return 0.0
+    return weighted_tau([estimates[i] for i in best], [truths[i] for i in best])
 
 
 def interval_of_mean(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
-    """Mean, and half the width of Student's t interval around it; 0 wide for a single value."""
+    """Mean, and half the width of Student's t interval around it; 0 for a single value.
+
+    Args:
+        values: at least one value.
+        confidence: probability that the interval holds the mean, between 0 and 1.
+
+    Raises:
+        SearchError: if there is no value, or the confidence is not between 0 and 1.
+    """
+    if not len(values) or not 0 < confidence < 1:
+        raise SearchError(
+            f"an interval of {len(values)} values at confidence {confidence} was asked for; at "
+            "least 1 value and a confidence between 0 and 1 are needed"
+        )
     data = np.asarray(values, dtype=float)
     if len(data) < 2:
         return float(data.mean()), 0.0

@@ -1,4 +1,4 @@
-"""A simulated clock: workers that run a study's trials, each busy for as long as a job takes."""
+"""Simulate several workers of a study on a clock that advances by the cost of each job."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from optuna import Study, Trial
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.jobs import Job
     from mordal_optuna.search.plan import Plan
+    from mordal_optuna.study.costs import Costs
     from mordal_optuna.study.objective import Measure, Objective
 
 
 class Steering(Protocol):
-    """Says whether another trial should be started."""
+    """Decides whether another trial should start."""
 
     def __call__(self, study: Study) -> Job | Wait | Finished:
-        """A job: start a trial; wait for others; or the search is over."""
+        """`Job` to start a trial, `Wait` to wait for running ones, `Finished` to end."""
         ...
 
 
 class PlanSteering:
-    """As a plan asks for."""
+    """Starts trials as a plan asks for them."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -48,13 +51,34 @@ class PlanSteering:
 
 
 @dataclass(frozen=True)
-class Simulated:
-    """How a simulated search went.
+class SetUp:
+    """A search that is ready to be simulated.
 
     Attributes:
-        reason: why it ended.
-        seconds: simulated seconds from its start to its last score.
-        jobs: every candidate and rung that was run, in the order of their ends.
+        plan: plan of the search.
+        sampler: sampler that proposes pairs.
+        pruner: pruner that stops trials.
+        steering: function that says whether another trial should start.
+        before: device-seconds spent before the first trial, by part.
+        before_projected: projected costs before the first trial; None if they are not known.
+    """
+
+    plan: Plan
+    sampler: BaseSampler
+    pruner: BasePruner
+    steering: Steering
+    before: Costs
+    before_projected: Costs | None
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The outcome of a simulated search.
+
+    Attributes:
+        reason: reason why the search ended.
+        seconds: simulated seconds from the start to the last score.
+        jobs: candidate and samples of each job, in the order in which they ended.
     """
 
     reason: str
@@ -85,17 +109,17 @@ class Simulation:
         """Set up a simulation.
 
         Args:
-            study: in memory, with its sampler and pruner.
-            objective: its `steps` are driven; it never measures itself.
-            measure: looks scores and their costs up.
-            steering: says whether another trial should be started.
-            workers: how many work at the same time, at least 1.
+            study: study in memory, with sampler and pruner.
+            objective: objective whose `steps` are run; its own `measure` is not called.
+            measure: function that looks up scores and their costs.
+            steering: function that decides whether another trial should start.
+            workers: number of workers, at least 1.
 
         Raises:
             SearchError: if there is no worker.
         """
         if workers < 1:
-            raise SearchError(f"{workers} workers were given; at least 1 is needed")
+            raise SearchError(f"workers: got {workers}; it must be at least 1")
         self._study = study
         self._objective = objective
         self._measure = measure
@@ -108,10 +132,10 @@ class Simulation:
         self._jobs: list[tuple[Candidate, int]] = []
 
     def run(self) -> Simulated:
-        """Run to the end.
+        """Run until the search ends.
 
         Raises:
-            SearchError: if the search waits although nothing is under way.
+            SearchError: if the search waits although no job is running.
         """
         while True:
             action = self._start_trials()
@@ -122,11 +146,11 @@ class Simulation:
             self._free += 1
             self._advance(running.trial, running.steps, running.measurement)
         if not isinstance(action, Finished):
-            raise SearchError("the search waits for jobs that nobody runs")
+            raise SearchError("the search waits for a job although no job is running")
         return Simulated(action.reason, self._now, tuple(self._jobs))
 
     def _start_trials(self) -> Job | Wait | Finished | None:
-        """Give every free worker a trial, as long as there is something to do."""
+        """Start a trial on each free worker while there is something to do."""
         action: Job | Wait | Finished | None = None
         while self._free:
             action = self._steering(self._study)
@@ -142,7 +166,7 @@ class Simulation:
         steps: Generator[Job, Measurement, float],
         measurement: Measurement | None,
     ) -> None:
-        """Let a trial go on to its next job, or end it."""
+        """Advance a trial to its next job, or end it."""
         try:
             job = next(steps) if measurement is None else steps.send(measurement)
         except StopIteration as end:
@@ -150,10 +174,11 @@ class Simulation:
         except TrialPruned:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            found = self._measure(job.candidate, job.samples)
+            result = self._measure(job.candidate, job.samples)
             before = self._spent.get(job.candidate, 0.0)
-            self._spent[job.candidate] = found.train_seconds
+            self._spent[job.candidate] = result.train_seconds
             self._free -= 1
-            self._started += 1  # of equal ends the job started first ends first
-            ends = self._now + found.train_seconds - before + found.eval_seconds
-            heapq.heappush(self._events, (ends, self._started, _Running(trial, steps, job, found)))
+            self._started += 1  # of jobs that end together, the one started first ends first
+            ends = self._now + result.train_seconds - before + result.eval_seconds
+            running = _Running(trial, steps, job, result)
+            heapq.heappush(self._events, (ends, self._started, running))

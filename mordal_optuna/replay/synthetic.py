@@ -1,25 +1,30 @@
 """Synthetic grids, to try a search where no real grid is at hand.
 
 Symbols:
-    e_i, l_j     effects of encoder i and LLM j on ln error at r = 1: the family's plus its own
-    g_ij         their interaction, 5 % of the variance of the effects
+    e_i, l_j     effects of encoder i and LLM j on ln error at r = 1: a family effect plus an
+                 individual effect
+    g_ij         interaction of encoder i and LLM j, 5 % of the variance of the effects
     b_ij         slope of ln error on ln samples in the log-linear regime
-    n0_ij        where the regime begins; a late bloomer's lies about at D/8, others' about at D/64
+    n0_ij        samples at which the regime begins: about D/8 for late bloomers, about D/64 for
+                 other models
     err(n)       exp(m + e_i + l_j + g_ij) ((n + n0_ij) / (D + n0_ij)) ** b_ij, at most `CHANCE`
 
-Late bloomers fall more steeply, so their curves cross those of others. Scores, the one at r = 1
-included, are shares of a finite number of documents. Models of a family are alike: their effects
-share three quarters of their variance, and their similarity is high. The numbers were set before
-any method was run on the grids and stand for nothing but themselves.
+The error of late bloomers falls more steeply, so their curves cross those of others. All scores,
+including those at r = 1, are shares of a finite number of documents. Models of a family are
+similar: three quarters of the variance of their effects is shared, and their CKA is high. The
+numbers were fixed before any method was run on the grids; they do not model real data.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.grid import Grid
 
+# Rungs as fractions of D: D/32, D/16, ..., D.
 RATIOS = (32, 16, 8, 4, 2, 1)
+# Largest error, that of a candidate that guesses.
 CHANCE = 0.95
 
 
@@ -31,15 +36,25 @@ def synthetic_grid(
     full_samples: int = 16384,
     documents: int = 500,
 ) -> Grid:
-    """A grid drawn from the model above.
+    """Draw a grid from the model above.
 
     Args:
-        seed: of everything.
-        encoders: M.
-        llms: L.
-        full_samples: D; a whole multiple of 32.
-        documents: behind each score.
+        seed: random seed.
+        encoders: number of vision encoders, at least 1.
+        llms: number of LLMs, at least 1.
+        full_samples: D, a positive multiple of 32.
+        documents: number of documents behind each score, at least 1.
+
+    Raises:
+        SearchError: if a number is out of its bounds.
     """
+    for name, value in (("encoders", encoders), ("llms", llms), ("documents", documents)):
+        if value < 1:
+            raise SearchError(f"{name}: got {value}; it must be at least 1")
+    if full_samples < 1 or full_samples % RATIOS[0]:
+        raise SearchError(
+            f"full_samples: got {full_samples}; it must be a positive multiple of {RATIOS[0]}"
+        )
     rng = np.random.default_rng(seed)
     vision, text = _Side(rng, encoders, 3), _Side(rng, llms, 3)
     samples = np.array([full_samples // ratio for ratio in RATIOS])
@@ -57,7 +72,7 @@ def synthetic_grid(
                     "samples": samples.tolist(),
                     "score": scores[i, j].tolist(),
                     "train_seconds": (samples * sample_seconds).tolist(),
-                    # a document costs about half a training sample, as at 7B
+                    # A document costs about half a training sample, as at 7B.
                     "eval_seconds": [documents * sample_seconds / 2] * len(samples),
                 }
             )
@@ -70,7 +85,7 @@ def synthetic_grid(
             "llms": names[1],
             "vision_similarity": vision.similarity(rng).tolist(),
             "llm_similarity": {name: text.similarity(rng).tolist() for name in names[0]},
-            # the warm-up and the LLM's features take what 1 % of a full alignment takes
+            # A warm-up with the LLM's features costs 1 % of a full alignment.
             "warmup_seconds": {
                 f"{c['encoder']}|{c['llm']}": 0.01 * c["train_seconds"][-1] for c in curves
             },
@@ -81,7 +96,7 @@ def synthetic_grid(
 
 
 class _Side:
-    """The encoders, or the LLMs."""
+    """Effects of all encoders, or of all LLMs."""
 
     def __init__(self, rng: np.random.Generator, count: int, families: int) -> None:
         self.families = rng.integers(0, families, count)
@@ -92,7 +107,7 @@ class _Side:
         self.sizes = rng.lognormal(0, 0.3, count)
 
     def similarity(self, rng: np.random.Generator) -> np.ndarray:
-        """About .85 inside a family and .45 between families."""
+        """CKA matrix: about .85 inside a family and .45 between families."""
         same = self.families[:, None] == self.families[None]
         matrix = np.where(same, 0.85, 0.45) + rng.normal(0, 0.05, same.shape)
         matrix = np.clip((matrix + matrix.T) / 2, -1, 0.999)
@@ -103,7 +118,7 @@ class _Side:
 def _errors(
     rng: np.random.Generator, vision: _Side, text: _Side, samples: np.ndarray
 ) -> np.ndarray:
-    """M x L x rungs."""
+    """Errors, M x L x rungs."""
     effects = vision.effects[:, None] + text.effects[None]
     interaction = rng.normal(0, (0.05 * 2) ** 0.5 * 0.15, effects.shape)
     slopes = -0.2 + vision.slopes[:, None] + text.slopes[None]

@@ -1,4 +1,4 @@
-"""A search beside the grid of the same pool: what it believed, and what is measured."""
+"""A search compared with the grid of the same pool: its estimates and the measured scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.reporting.words import compared, interval, known, percent
+from mordal_optuna.reporting.words import compared, interval, percent, provenance
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairCheck:
-    """One candidate in both studies.
+    """One pair in both studies.
 
     Attributes:
-        estimate: what the search believes of its score on all of the alignment set.
-        rank: its rank in the search, from 1.
-        truth: what the grid measured there; None where the grid could not train or score it.
-        grid_rank: its rank among those that the grid measured, from 1; None without a score.
+        estimate: the search's estimate of the pair's score after all D samples.
+        rank: rank of the pair in the search, from 1.
+        truth: the grid's measurement at D; None if the grid could not train or score the pair.
+        grid_rank: rank among the pairs that the grid measured, from 1; None without a measurement.
     """
 
     estimate: Estimate
@@ -38,12 +38,12 @@ class PairCheck:
 
     @property
     def difference(self) -> float | None:
-        """The estimate less the measured score, -1..1."""
+        """The estimate less the measured score, -1..1; None without a measured score."""
         return None if self.truth is None else self.estimate.value - self.truth.score
 
     @property
     def holds(self) -> bool | None:
-        """Whether the search's interval holds the measured score."""
+        """Whether the interval contains the measured score; None without a measured score."""
         if self.truth is None:
             return None
         return self.estimate.low <= self.truth.score <= self.estimate.high
@@ -51,15 +51,15 @@ class PairCheck:
 
 @dataclass(frozen=True)
 class Check:
-    """A search judged by the grid.
+    """A search compared with the grid.
 
     Attributes:
-        task: lmms-eval name.
+        task: name of the lmms-eval task.
         full_samples: D.
-        pairs: the whole pool, best of the grid first, those without a measured score last.
-        winner: what the search picked.
+        pairs: all pairs, by descending measured score; those without one come last.
+        winner: winner of the search.
         search_seconds: device-seconds of the search.
-        grid_seconds: device-seconds of training every candidate fully and scoring it once.
+        grid_seconds: device-seconds to train every pair on D samples and score it once.
     """
 
     task: str
@@ -71,7 +71,7 @@ class Check:
 
     @property
     def best(self) -> PairCheck:
-        """The best of the grid."""
+        """The pair with the highest measured score."""
         return self.pairs[0]
 
     @property
@@ -81,16 +81,16 @@ class Check:
 
     @property
     def regret(self) -> float:
-        """Measured score of the best less that of the winner, 0..1."""
+        """Measured score of the best pair less that of the winner, 0..1."""
         return _truth(self.best).score - _truth(self.picked).score
 
     @property
     def regret_stderr(self) -> float | None:
-        """Standard error of the regret; None where a score came without its own.
+        """Standard error of the regret; None if a score came without its standard error.
 
-        The root sum of squares of both scores' standard errors. Both are scored on the same
-        documents, so it is too large where the two find the same documents hard. 0 where the
-        winner is the best.
+        The root of the sum of squares of both standard errors. Both pairs are scored on the same
+        documents, so it is too large if they find the same documents hard. 0 if the winner is the
+        best pair.
         """
         if self.picked == self.best:
             return 0.0
@@ -99,20 +99,20 @@ class Check:
 
     @property
     def guessed(self) -> tuple[PairCheck, ...]:
-        """Those that the grid measured and the search did not train fully."""
+        """Pairs that the grid measured and the search did not train fully."""
         return tuple(p for p in self.pairs if p.truth and p.estimate.provenance != "measured")
 
 
 def compare(search: StudyResult, grid: StudyResult) -> Check:
-    """Put a search beside the grid.
+    """Compare a search with the grid.
 
     Args:
-        search: of any method.
-        grid: every candidate of the same pool fully trained, on the same task.
+        search: result of a search by any method.
+        grid: result of the method `grid` on the same pool, task and alignment set.
 
     Raises:
-        SearchError: if the two are of other pools, tasks or sizes of the alignment set, or the
-            grid has not measured the search's winner.
+        SearchError: if pool, task or size of the alignment set differ, or the grid has not
+            measured the search's winner.
     """
     ranks = {e.candidate: n for n, e in enumerate(search.ranking, start=1)}
     if ranks.keys() != {e.candidate for e in grid.ranking} or (
@@ -135,10 +135,10 @@ def compare(search: StudyResult, grid: StudyResult) -> Check:
     scores = {c: truth.score for c, truth in truths.items() if truth}
     measured = sorted(scores, key=lambda c: -scores[c])
     order = [*measured, *(c for c, truth in truths.items() if not truth)]
-    believed = {e.candidate: e for e in search.ranking}
+    estimates = {e.candidate: e for e in search.ranking}
     pairs = tuple(
         PairCheck(
-            believed[c],
+            estimates[c],
             ranks[c],
             truths[c],
             measured.index(c) + 1 if truths[c] else None,
@@ -156,11 +156,11 @@ def compare(search: StudyResult, grid: StudyResult) -> Check:
 
 
 def print_check(check: Check, console: Console) -> None:
-    """Print both side by side, then what that says of the search.
+    """Print estimates beside measured scores, then regret, intervals and costs.
 
     Args:
-        check: see `compare`.
-        console: where to print; 100 columns are enough.
+        check: comparison to print.
+        console: console to print to; 100 columns are enough.
     """
     console.print()
     console.print(_table(check))
@@ -178,7 +178,7 @@ def print_check(check: Check, console: Console) -> None:
 
 
 def pick_sentence(check: Check) -> str:
-    """Whether the search picked the best pair, and what it loses otherwise."""
+    """Whether the search picked the best pair, and its regret otherwise."""
     best, picked = check.best, check.picked
     name, score = best.estimate.candidate, percent(_truth(best).score)
     if picked == best:
@@ -190,29 +190,29 @@ def pick_sentence(check: Check) -> str:
     return (
         f"the search picked {picked.estimate.candidate} ({percent(_truth(picked).score)} %, rank "
         f"{picked.grid_rank} of the grid); the best is {name} ({score} %): regret "
-        f"{percent(check.regret)}{noise} points (one standard error, by the documents alone)."
+        f"{percent(check.regret)}{noise} points (one standard error, from the documents alone)."
     )
 
 
 def interval_sentence(check: Check) -> str:
-    """How many intervals hold the measured score."""
+    """How many intervals contain the measured score."""
     guessed = check.guessed
     held = sum(bool(pair.holds) for pair in guessed)
     trained = sum(pair.truth is not None for pair in check.pairs) - len(guessed)
     return (
         f"{held} of the {len(guessed)} intervals of pairs that the search had not trained fully "
-        f"hold the measured score; it has measured the other {trained} itself."
+        f"contain the measured score; it measured the other {trained} itself."
     )
 
 
 def cost_sentence(check: Check) -> str:
-    """Both costs."""
+    """The costs of the search and of the grid."""
     search, grid = check.search_seconds, check.grid_seconds
     if not search or not grid:
-        return "not known; the scores were reported without the device-seconds they took."
+        return "not known; the scores were reported without their device-seconds."
     return (
         f"{search:.0f} device-seconds for the search, {grid:.0f} for training every pair fully "
-        f"and scoring it once: {compared(grid, search)}."
+        f"and scoring it once, so the search cost {compared(grid, search)}."
     )
 
 
@@ -231,7 +231,7 @@ def _table(check: Check) -> Table:
     for name in ("grid", "search", "encoder", "llm", "score", "estimate", "off by", "interval"):
         left = name in ("encoder", "llm", "interval")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    table.add_column("known to the search")
+    table.add_column("provenance")
     for pair in check.pairs:
         estimate, difference = pair.estimate, pair.difference
         table.add_row(
@@ -243,7 +243,7 @@ def _table(check: Check) -> Table:
             percent(estimate.value),
             "" if difference is None else f"{100 * difference:+.1f}",
             interval(estimate) + (" *" if pair.holds is False else ""),
-            known(estimate),
+            provenance(estimate),
             style="bold" if estimate.candidate == check.winner else None,
         )
     return table
@@ -255,5 +255,5 @@ def _measured(grid: StudyResult, candidate: Candidate) -> Measurement | None:
 
 
 def _truth(pair: PairCheck) -> Measurement:
-    assert pair.truth is not None  # `compare` sees to it
+    assert pair.truth is not None  # ensured by `compare`
     return pair.truth

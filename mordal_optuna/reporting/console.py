@@ -1,4 +1,4 @@
-"""Progress in the terminal: bars where there is one, plain lines where output goes to a file."""
+"""Progress in the terminal: bars on a terminal, plain lines if output goes to a file."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 class _Speed(ProgressColumn):
-    """Amounts a second, over the last seconds."""
+    """Units per second over the last seconds."""
 
     def render(self, task: Task) -> Text:
-        """The speed, once it is known."""
+        """The speed; empty until it is known."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f}/s")
 
 
-# Shorter tasks leave no line in a log.
+# If output goes to a file, shorter tasks are not reported.
 _WORTH_A_LINE_SECONDS = 2.0
 
 
@@ -44,10 +44,10 @@ class ConsoleProgress:
     """Shows stages, notes and bars; a context manager, so that the terminal is always restored."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Show progress.
+        """Set up the display.
 
         Args:
-            console: where; standard output by default.
+            console: console to print to; standard output by default.
         """
         self._console = console or Console(highlight=False)
         self._stage = 0
@@ -66,7 +66,7 @@ class ConsoleProgress:
         )
 
     def __enter__(self) -> Self:
-        """Start drawing, where there is a terminal to draw on."""
+        """Start drawing, on a terminal."""
         if self._console.is_terminal:
             self._bars.start()
         return self
@@ -77,17 +77,17 @@ class ConsoleProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop drawing, whatever happened."""
+        """Stop drawing, also after an error."""
         if self._console.is_terminal:
             self._bars.stop()
 
     def stage(self, title: str) -> None:
-        """Print the next stage with the time since the start."""
+        """Print the title of the next stage with the time since the start."""
         self._stage += 1
         self._print(f"[{self._since()}] {self._stage}. {title}", style="bold")
 
     def note(self, text: str) -> None:
-        """Print one fact."""
+        """Print a note."""
         self._print(f"[{self._since()}]    {text}")
 
     def warn(self, text: str) -> None:
@@ -96,7 +96,7 @@ class ConsoleProgress:
 
     @contextmanager
     def track(self, title: str, total: int) -> Iterator[Advance]:
-        """Draw a bar; where no terminal is, print a line once it is full."""
+        """Draw a bar; if output goes to a file, print a line once it is full."""
         start = perf_counter()
         bar = self._bars.add_task(title, total=total)
 

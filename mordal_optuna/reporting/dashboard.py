@@ -1,4 +1,4 @@
-"""The result inside optuna-dashboard: figures and a note on the study's page."""
+"""The result in optuna-dashboard: figures and notes on the study's page."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from mordal_optuna.study.result import StudyResult
 
 
-# How a trial ended, in words; a value tells best trials apart, so only comparable ones have one.
+# How a trial ended. Only complete trials have a value, so that values are comparable.
 _END = {
     TrialState.COMPLETE: "Measured at the highest rung of the search; its value is that score.",
     TrialState.PRUNED: (
-        "Stopped there: others promised more, or it goes on in a later trial. A score at fewer "
-        "samples does not compete with those at more."
+        "Stopped at this rung: other pairs are more promising, or a later trial continues this "
+        "one. Scores at fewer samples are not compared with those at more."
     ),
     TrialState.FAIL: "Failed.",
     TrialState.RUNNING: "Running.",
@@ -34,28 +34,28 @@ _END = {
 
 
 def publish(study: Study, result: StudyResult) -> bool:
-    """Put figures and ranking on the study's page; a later call replaces them.
+    """Publish figures and notes on the study's page; a later call replaces them.
 
     Args:
-        study: its storage gets them.
-        result: what to show.
+        study: study whose storage holds figures and notes.
+        result: result to publish.
 
     Returns:
-        False where optuna-dashboard is not installed.
+        False if optuna-dashboard is not installed.
     """
     if find_spec("optuna_dashboard") is None:
         return False
     from optuna_dashboard import save_note, save_plotly_graph_object
 
-    shown = {
+    by_name = {
         "mordal-ranking": figures.ranking_figure(result),
         "mordal-curves": figures.curves_figure(result),
         "mordal-costs": figures.costs_figure(result),
         "mordal-likelihood": figures.likelihood_figure(result),
     }
     for number, similarity in enumerate(figures.similarity_figures(result)):
-        shown[f"mordal-similarity-{number}"] = similarity
-    for name, figure in shown.items():
+        by_name[f"mordal-similarity-{number}"] = similarity
+    for name, figure in by_name.items():
         if figure is None:
             continue
         save_plotly_graph_object(study, figure, graph_object_id=name)
@@ -65,7 +65,7 @@ def publish(study: Study, result: StudyResult) -> bool:
 
 
 def dashboard_command(storage_url: str) -> str:
-    """The shell line that opens the dashboard on a storage; a password is shown as ***."""
+    """The shell command that opens the dashboard on a storage; a password is shown as ***."""
     shown = make_url(storage_url).render_as_string(hide_password=True)
     return f"uv run --extra dashboard optuna-dashboard {shown}"
 
@@ -74,22 +74,22 @@ def _note(result: StudyResult) -> str:
     rows = [
         f"| {rank} | {result.standings[e.candidate].group} | {e.candidate.vision_encoder} "
         f"| {e.candidate.llm} | {words.last_score(result, e)} "
-        f"| {words.against(result.standings[e.candidate], e)} | {words.estimated(e)} "
-        f"| {words.known(e)} | {words.chance(e)} |"
+        f"| {words.to_winner(result.standings[e.candidate], e)} | {words.estimated(e)} "
+        f"| {words.provenance(e)} | {words.best_percent(e)} |"
         for rank, e in enumerate(result.ranking, start=1)
     ]
     paragraphs = [
         *(f"**Warning: {text}.**" for text in result.warnings),
         f"**{words.headline(result)}**",
         f"{words.ties(result)} {words.may_be_best(result)}",
-        *(words.challenger(found) for found in result.challengers[:3]),
+        *(words.challenger(pair) for pair in result.challengers[:3]),
         f"Cost: {words.cost_sentence(result)}",
         f"Ended: {words.ending(result)}.",
         "; ".join(f"{group}: {title}" for group, title in words.GROUPS.items()) + ".",
     ]
     table = [
         "| rank | group | vision encoder | LLM | measured, % | to the winner, points "
-        "| estimate, % | known | best, % |",
+        "| estimate, % | provenance | best, % |",
         "|--:|---|---|---|--:|--:|--:|---|--:|",
         *rows,
     ]
@@ -97,9 +97,9 @@ def _note(result: StudyResult) -> str:
 
 
 def _note_trials(study: Study, result: StudyResult) -> None:
-    """Notes of the trials that have ended since the last time; of complete ones always.
+    """Write the notes of trials that ended since the last call, and of all complete trials.
 
-    Whether a complete one is the answer can change; what the others say cannot.
+    Whether a complete trial is the study's answer can change; the other notes cannot.
     """
     from optuna_dashboard import save_note
 
@@ -120,7 +120,7 @@ def _note_trials(study: Study, result: StudyResult) -> None:
 
 
 def _trial_note(trial: FrozenTrial, result: StudyResult) -> str | None:
-    """A trial in words: its pair, what it was scored, how it ended; None without a pair."""
+    """A trial's pair, score and end, as text; None if the trial has no pair."""
     candidate = candidate_of(trial)
     if candidate is None:
         return None

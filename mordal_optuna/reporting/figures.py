@@ -1,4 +1,4 @@
-"""Figures, for the report and the dashboard. Colours are Okabe and Ito's, safe for all eyes."""
+"""Figures for the report and the dashboard, in the colour-blind-safe palette of Okabe and Ito."""
 
 from __future__ import annotations
 
@@ -26,18 +26,10 @@ _GROUP_NAMES = {
     "untested": "hardly tested",
     "worse": "worse",
 }
-_PARTS = {
-    "features": "features",
-    "similarity": "similarity",
-    "warmup": "warm-up",
-    "training": "training",
-    "evaluation": "evaluation",
-    "lost": "failed and lost",
-}
 
 
 def curves_figure(result: StudyResult) -> go.Figure:
-    """Error against samples, both logarithmic, with each fitted curve up to D."""
+    """Error against samples on logarithmic axes, with fitted curves extrapolated to D."""
     figure = go.Figure()
     for candidate, points in result.curves.items():
         trace = _curve(
@@ -57,7 +49,7 @@ def curves_figure(result: StudyResult) -> go.Figure:
 
 
 def likelihood_figure(result: StudyResult) -> go.Figure | None:
-    """-ln p of the reference answers against samples; None where it was never measured."""
+    """-ln p of the reference answers against samples; None if it was never measured."""
     figure = go.Figure()
     for candidate, every in result.curves.items():
         points = [(m, m.nll, m.nll_stderr or 0.0) for m in every if m.nll is not None]
@@ -108,23 +100,23 @@ def _label_samples(figure: go.Figure, result: StudyResult) -> None:
 
 
 def ranking_figure(result: StudyResult) -> go.Figure:
-    """Estimates with their intervals, coloured by group, and the scores that were measured."""
+    """Estimates with intervals, coloured by group, and measured scores."""
     figure = go.Figure()
     for group in GROUPS:
-        own = result.group(group)
-        if not own:
+        estimates = result.group(group)
+        if not estimates:
             continue
         figure.add_trace(
             go.Scatter(
-                x=[100 * e.value for e in own],
-                y=[str(e.candidate) for e in own],
+                x=[100 * e.value for e in estimates],
+                y=[str(e.candidate) for e in estimates],
                 error_x={
                     "type": "data",
                     "symmetric": False,
-                    "array": [100 * (e.high - e.value) for e in own],
-                    "arrayminus": [100 * (e.value - e.low) for e in own],
+                    "array": [100 * (e.high - e.value) for e in estimates],
+                    "arrayminus": [100 * (e.value - e.low) for e in estimates],
                 },
-                text=[words.known(e) for e in own],
+                text=[words.provenance(e) for e in estimates],
                 name=_GROUP_NAMES[group],
                 mode="markers",
                 marker={"color": _GROUP_COLORS[group], "size": 10},
@@ -152,7 +144,7 @@ def _measured_scores(result: StudyResult) -> go.Scatter:
 
 
 def similarity_figures(result: StudyResult) -> list[go.Figure]:
-    """Heatmaps of CKA, ordered by cluster: encoders, then LLMs under each medoid encoder."""
+    """Heatmaps of CKA, ordered by cluster: encoders, then LLMs by each medoid encoder."""
     representation = result.representation
     if representation is None:
         return []
@@ -165,29 +157,27 @@ def similarity_figures(result: StudyResult) -> list[go.Figure]:
         )
     ]
     for medoid, similarity in representation.llm_similarity.items():
-        own = [c for c in tree.clusters if c.vision.medoid == medoid]
-        llm_order = [m for cluster in own for m in cluster.llm.members]
+        clusters = [c for c in tree.clusters if c.vision.medoid == medoid]
+        llm_order = [m for cluster in clusters for m in cluster.llm.members]
         title = f"CKA of LLMs fed with embeddings of {medoid}"
         figures.append(_heatmap(np.asarray(similarity), tree.llms, llm_order, title))
     return figures
 
 
 def costs_figure(result: StudyResult) -> go.Figure | None:
-    """What the search spent, part by part, against the grid; in full-run equivalents.
+    """Costs of the search by part, and of the grid, in full-run equivalents.
 
-    None where the cost of a full run is not known.
+    None if the cost of a full run is not known.
     """
     if result.full_runs is None:
         return None
     figure = go.Figure()
-    parts = [part for part in _PARTS if part != "lost" or result.costs.lost]
-    for part, color in zip(parts, _COLORS, strict=False):
-        runs = result.in_full_runs(getattr(result.costs, part))
+    for (label, seconds), color in zip(words.cost_parts(result.costs), _COLORS, strict=False):
         figure.add_trace(
             go.Bar(
-                x=[runs],
+                x=[result.in_full_runs(seconds)],
                 y=[result.method],
-                name=_PARTS[part],
+                name=label,
                 orientation="h",
                 marker={"color": color},
             )

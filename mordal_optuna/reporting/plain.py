@@ -1,4 +1,4 @@
-"""The result as plain values, for programs: what `mordal run --json` prints."""
+"""The result of a study as plain values: the output of `mordal run --json`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 from mordal_optuna.reporting import words
 
 if TYPE_CHECKING:
+    from mordal_optuna.search.answers import Contrast
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.study.result import StudyResult
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:
-    """Everything that terminal and report show, by the same names.
+    """All that the terminal and the report show, as JSON values.
 
     Scores, estimates, probabilities and margins are on 0..1, costs in device-seconds.
+
+    Args:
+        result: result of a finished or unfinished study.
     """
     return {
         "study": result.study,
@@ -41,7 +45,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
             "grid_runs": result.grid_runs,
         },
         "stopped_because": result.stopped_because,
-        "further_scores": [asdict(score) for score in result.further_scores],
+        "further_scores": [score.to_json() for score in result.further_scores],
         "failures": {str(candidate): reason for candidate, reason in result.failures.items()},
         "config": dict(result.config),
     }
@@ -73,12 +77,12 @@ def _pair(result: StudyResult, estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _contrast(seen: Any, margin: float | None) -> dict[str, Any] | None:
-    if seen is None:
+def _contrast(contrast: Contrast | None, margin: float | None) -> dict[str, Any] | None:
+    if contrast is None:
         return None
     return {
-        "samples": seen.samples,
-        "difference": -seen.difference,
+        "samples": contrast.samples,
+        "difference": -contrast.difference,
         "margin": margin,
-        "paired": seen.paired,
+        "paired": contrast.paired,
     }

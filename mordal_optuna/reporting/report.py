@@ -1,4 +1,4 @@
-"""The HTML report: one file that needs nothing else."""
+"""The HTML report: one self-contained file."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def write_report(
     dashboard_command: str,
     versions: Mapping[str, str],
 ) -> Path:
-    """Write the report, replacing an older one in one step.
+    """Write the report, replacing an older one atomically.
 
     Args:
-        result: of any method, finished or not.
-        path: of the HTML file; its folder must exist.
-        dashboard_command: the line that opens optuna-dashboard on the study.
-        versions: of the libraries that were used.
+        result: result of a finished or unfinished study.
+        path: path of the HTML file, in an existing folder.
+        dashboard_command: shell command that opens optuna-dashboard on the study.
+        versions: version of each library that was used, by name.
 
     Returns:
         The path.
@@ -51,7 +51,7 @@ def write_report(
         result=result,
         words=words,
         costs=_costs(result),
-        plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - the library itself
+        plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - plotly.js itself
         ranking=_html(figures.ranking_figure(result)),
         curves=_html(figures.curves_figure(result)),
         likelihood=_html(likelihood) if likelihood else None,
@@ -68,28 +68,18 @@ def write_report(
 
 
 def _costs(result: StudyResult) -> list[tuple[str, float, float]]:
-    """Name, device-seconds and full-run equivalents of every part, the total last.
+    """Label, device-seconds and full-run equivalents of each part of the costs, then the total.
 
-    Nothing where the cost of a full run is not known.
+    Empty if the cost of a full run is not known.
     """
     if result.full_run_seconds is None:
         return []
-    costs = result.costs
-    parts = [
-        ("features", costs.features),
-        ("similarity (CKA)", costs.similarity),
-        ("warm-up", costs.warmup),
-        ("training", costs.training),
-        ("evaluation", costs.evaluation),
-        *([("failed and lost", costs.lost)] if costs.lost else []),
-        ("together", costs.total),
-    ]
-    one = result.full_run_seconds
-    return [(name, seconds, seconds / one) for name, seconds in parts]
+    parts = [*words.cost_parts(result.costs), ("total", result.costs.total)]
+    return [(label, seconds, seconds / result.full_run_seconds) for label, seconds in parts]
 
 
 def _html(figure: go.Figure) -> Markup:
-    # plotly escapes what it is given inside a JSON string; `</script>` included.
+    # plotly escapes all text inside its JSON, including `</script>`.
     html = figure.to_html(
         full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
     )

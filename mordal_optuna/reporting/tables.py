@@ -1,4 +1,4 @@
-"""The result in the terminal."""
+"""The result of a study as tables in the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.standings import Group
     from mordal_optuna.study.result import Representation, StudyResult
 
-# Title, and whether numbers stand below it.
+# Title of each column, and whether it is aligned to the right.
 _COLUMNS = (
     ("", True),
     ("vision encoder", False),
@@ -30,19 +30,20 @@ _COLUMNS = (
 
 
 def print_result(result: StudyResult, console: Console) -> None:
-    """Print ranking, warnings, winner, ties, cost, clusters and why the search ended.
+    """Print ranking, warnings, winner, ties, costs, clusters and why the search ended.
 
     Args:
-        result: of any method, finished or not.
-        console: where to print; 100 columns are enough.
+        result: result of a finished or unfinished study.
+        console: console to print to; 100 columns are enough.
     """
     console.print()
     for table in _ranking(result):
         console.print(table, highlight=False)
     console.print(
-        "measured: score and samples. to winner: points from its score at the same rung ± noise.\n"
-        f"estimate: of the score after all {result.full_samples:,} samples, with its interval. "
-        "best: probability of that.",
+        "measured: score and samples. to winner: score less the winner's at the same rung ± "
+        "noise, points.\n"
+        f"estimate: score after all {result.full_samples:,} samples, with its interval. "
+        "best: probability of being best.",
         style="dim",
         highlight=False,
     )
@@ -72,12 +73,12 @@ def _lines(result: StudyResult) -> list[tuple[str, str]]:
 
 
 def _ranking(result: StudyResult) -> list[Table]:
-    """A table for each group that has pairs, their columns one below the other."""
+    """A table for each group with pairs; all have the same column widths."""
     rows = {
         group: [_row(result, rank, estimate) for rank, estimate in _ranked(result, group)]
         for group in GROUPS
     }
-    whole = [[title for title, _ in _COLUMNS], *(row for own in rows.values() for row in own)]
+    whole = [[title for title, _ in _COLUMNS], *(row for group in rows.values() for row in group)]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     tables: list[Table] = []
     for group in GROUPS:
@@ -120,25 +121,16 @@ def _row(result: StudyResult, rank: int, estimate: Estimate) -> list[str]:
         estimate.candidate.vision_encoder,
         estimate.candidate.llm,
         words.last_score(result, estimate),
-        words.against(result.standings[estimate.candidate], estimate),
+        words.to_winner(result.standings[estimate.candidate], estimate),
         words.estimated(estimate),
-        words.chance(estimate),
+        words.best_percent(estimate),
         words.candidate_cost(result, estimate),
     ]
 
 
 def _parts(result: StudyResult) -> str:
-    costs = result.costs
-    parts = {
-        "features": costs.features,
-        "similarity": costs.similarity,
-        "warm-up": costs.warmup,
-        "training": costs.training,
-        "evaluation": costs.evaluation,
-    }
-    if costs.lost:
-        parts["failed and lost"] = costs.lost
-    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
+    parts = words.cost_parts(result.costs)
+    return ", ".join(f"{label} {seconds:.1f} s" for label, seconds in parts)
 
 
 def _clusters(representation: Representation) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""How numbers and provenance are put into words, the same in terminal, report and dashboard."""
+"""Numbers and results as text, the same in the terminal, the report and the dashboard."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ if TYPE_CHECKING:
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.search.standings import Group, Standing
+    from mordal_optuna.study.costs import Costs
     from mordal_optuna.study.result import Challenger, FurtherScore, StudyResult
 
-# What each group of the ranking is, as headings say it.
+# Heading of each group of the ranking.
 GROUPS: dict[Group, str] = {
     "tied": "within noise of the winner, measured side by side",
     "open": "may be the best: estimated, not measured as far as the winner",
     "untested": "hardly tested: too few scores to tell, and a small chance of being the best",
     "worse": "worse than the winner",
+}
+# Label of each part of the costs, in the order in which they are shown.
+COST_PARTS = {
+    "features": "features",
+    "similarity": "similarity",
+    "warmup": "warm-up",
+    "training": "training",
+    "evaluation": "evaluation",
+    "lost": "failed and lost",
 }
 # Normal quantile of a two-sided 95 % interval.
 _Z95 = 1.959964
@@ -27,15 +37,20 @@ _SAME = 0.05
 
 
 def percent(value: float) -> str:
-    """A score on 0..1 as percent points."""
+    """A number on 0..1 in percent, without the sign."""
     return f"{100 * value:.1f}"
 
 
 def score(value: float, stderr: float | None, documents: int | None) -> str:
-    """A measured score in percent, with how sure it is.
+    """A measured score in percent with its standard error.
 
-    Where all documents are right, or all wrong, their spread says nothing: Wilson's 95 % interval
-    of such a share takes its place.
+    If all documents are right, or all wrong, their standard error is 0 and says nothing; Wilson's
+    95 % interval is shown instead.
+
+    Args:
+        value: score, 0..1.
+        stderr: standard error of the score; None if it is not known.
+        documents: number of documents; None if it is not known.
     """
     if stderr is None:
         return f"{percent(value)} %"
@@ -54,23 +69,23 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def measured(measurement: Measurement, task: str) -> str:
-    """A score and the samples it was measured after."""
+    """A score with its task and the number of samples it was measured at."""
     shown = score(measurement.score, measurement.stderr, measurement.documents)
     return f"{shown} on {task}, measured at {measurement.samples:,} samples"
 
 
 def interval(estimate: Estimate) -> str:
-    """The interval of an estimate."""
+    """The interval of an estimate, in percent."""
     return f"{percent(estimate.low)} to {percent(estimate.high)}"
 
 
 def estimated(estimate: Estimate) -> str:
-    """An estimate with its interval."""
+    """An estimate with its interval, in percent."""
     return f"{percent(estimate.value)} ({interval(estimate)})"
 
 
-def known(estimate: Estimate) -> str:
-    """How an estimate is known, and from how much training."""
+def provenance(estimate: Estimate) -> str:
+    """Provenance of an estimate: measured, extrapolated or inferred, and from how many samples."""
     if estimate.provenance == "measured":
         return f"measured at {estimate.samples:,}"
     if estimate.provenance == "extrapolated":
@@ -82,102 +97,106 @@ def known(estimate: Estimate) -> str:
 
 
 def last_score(result: StudyResult, estimate: Estimate) -> str:
-    """A pair's score at its highest rung; a dash where it was never trained."""
+    """A pair's score at its highest rung; a dash if it was never trained."""
     curve = result.curves.get(estimate.candidate)
     return f"{percent(curve[-1].score)} at {curve[-1].samples:,}" if curve else "-"
 
 
-def chance(estimate: Estimate) -> str:
-    """The probability of being the best pair, in percent; empty where it was not asked for."""
+def best_percent(estimate: Estimate) -> str:
+    """Probability of being the best pair, in percent; empty if it was not computed."""
     if estimate.best is None:
         return ""
     return "<.5" if 0 < estimate.best < 0.005 else f"{100 * estimate.best:.0f}"
 
 
-def against(standing: Standing, own: Estimate) -> str:
-    """A pair's score less the winner's, with the margin that noise allows, in points."""
-    seen, margin = standing.contrast, standing.margin
-    if seen is None or margin is None:
+def to_winner(standing: Standing, estimate: Estimate) -> str:
+    """A pair's score less the winner's ± the margin of noise, in points; empty if not compared.
+
+    Args:
+        standing: comparison of the pair with the winner.
+        estimate: estimate of the pair; a comparison below its highest rung names the rung.
+    """
+    contrast, margin = standing.contrast, standing.margin
+    if contrast is None or margin is None:
         return ""
-    at = "" if seen.samples == own.samples else f" at {seen.samples:,}"
-    return f"{-100 * seen.difference:+.1f} ± {100 * margin:.1f}{at}"
+    at = "" if contrast.samples == estimate.samples else f" at {contrast.samples:,}"
+    return f"{-100 * contrast.difference:+.1f} ± {100 * margin:.1f}{at}"
 
 
 def headline(result: StudyResult) -> str:
-    """The answer in a sentence or two: what was measured, and what follows from it."""
-    winner, shown = result.winner, result.measured
-    unread = drawn(shown.guessed)
-    if result.final:
-        begin = f"{winner.candidate}: {measured(shown, result.task)}{unread}"
-    else:
-        begin = (
-            f"none yet; so far {winner.candidate} leads: {measured(shown, result.task)}{unread}"
-        )
+    """The winner, its measured score and its estimate, in one or two sentences."""
+    shown = f"{measured(result.measured, result.task)}{drawn(result.measured.guessed)}"
+    winner = result.winner.candidate
+    begin = f"{winner}: {shown}" if result.final else f"none yet; so far {winner} leads: {shown}"
     return f"{begin}. {projection(result)}."
 
 
 def projection(result: StudyResult) -> str:
-    """What is believed of the winner at D.
+    """The winner's estimate after all D samples.
 
-    Where it was measured there, it differs from that score: the best of many scores owes some of
-    its lead to noise, and other pairs tell of its parts.
+    It differs from the measured score even at D: the best of many scores owes some of its lead to
+    noise, and the scores of other pairs say something about the winner's encoder and LLM.
     """
     winner = result.winner
     if result.measured.samples == result.full_samples:
-        what = "All scores together say"
+        basis = "Estimate from all scores of the pool"
     else:
-        what = f"Projected to all {result.full_samples:,} samples, which the search has not run:"
+        basis = f"Projected to all {result.full_samples:,} samples, on which it was not trained"
     best = "" if winner.best is None else f"; the best pair with probability {winner.best:.2f}"
-    return f"{what} {percent(winner.value)} % ({interval(winner)}){best}"
+    return f"{basis}: {percent(winner.value)} % ({interval(winner)}){best}"
 
 
 def ties(result: StudyResult) -> str:
-    """Who is within noise of the winner, and what telling them apart would cost."""
+    """Pairs within noise of the winner, and the cost of telling them apart."""
     others = [str(e.candidate) for e in result.group("tied")[1:]]
     if not others:
-        return "No other measured pair is within noise of it."
+        return "No other measured pair is within noise of the winner."
     count = f"{len(others)} other pair{'s are' if len(others) > 1 else ' is'}"
-    return f"{count} within noise of it: {_listed(others)}; {settling(result)}."
+    return f"{count} within noise of the winner: {_listed(others)}; {settling(result)}."
 
 
 def settling(result: StudyResult) -> str:
-    """What it takes to tell the tied apart."""
+    """What it takes to tell pairs within noise apart."""
     if result.settling_seconds is None:
-        return "what telling them apart would cost is not known"
+        return "the cost of telling them apart is not known"
     if result.settling_seconds > 0:
         return f"training them all on all samples takes about {duration(result.settling_seconds)}"
-    return "all are trained on all samples, so only more documents or random seeds tell them apart"
+    return (
+        "all are trained on all samples, so only more documents or more random seeds can tell "
+        "them apart"
+    )
 
 
 def may_be_best(result: StudyResult) -> str:
-    """How many pairs may be the best beside those measured; empty where there are none."""
-    found = result.group("open")
-    if not found:
+    """Number and probability of less trained pairs that may be the best; empty without any."""
+    pairs = result.group("open")
+    if not pairs:
         return ""
-    together = sum(e.best or 0.0 for e in found)
-    one = len(found) == 1
+    together = sum(e.best or 0.0 for e in pairs)
+    one = len(pairs) == 1
     return (
-        f"{len(found)} pair{'' if one else 's'} trained on fewer samples may be the best, "
+        f"{len(pairs)} pair{'' if one else 's'} trained on fewer samples may be the best, "
         f"{'' if one else 'together '}with probability {together:.2f}."
     )
 
 
-def challenger(found: Challenger) -> str:
-    """A pair that is estimated above the winner, and the price of measuring it."""
-    own = found.estimate
-    price = (
-        "what measuring it would cost is not known"
-        if found.seconds is None
-        else f"about {duration(found.seconds)} more would measure it as far as the winner"
+def challenger(pair: Challenger) -> str:
+    """A pair that is estimated above the winner, and the cost of measuring it."""
+    estimate = pair.estimate
+    cost = (
+        "the cost of measuring it is not known"
+        if pair.seconds is None
+        else f"about {duration(pair.seconds)} more would measure it as far as the winner"
     )
     return (
-        f"{own.candidate} is estimated higher: {percent(own.value)} % ({interval(own)}, "
-        f"{known(own)}{' samples' if own.samples else ''}); {price}."
+        f"{estimate.candidate} is estimated higher: {percent(estimate.value)} % "
+        f"({interval(estimate)}, {provenance(estimate)}{' samples' if estimate.samples else ''}); "
+        f"{cost}."
     )
 
 
 def duration(seconds: float) -> str:
-    """Device time in the unit that suits it."""
+    """Device time in seconds, minutes or hours."""
     if seconds < 90:  # noqa: PLR2004 - a minute and a half
         return f"{seconds:.0f} s"
     if seconds < 5400:  # noqa: PLR2004 - an hour and a half
@@ -186,30 +205,31 @@ def duration(seconds: float) -> str:
 
 
 def drawn(guessed: float | None) -> str:
-    """How many answers the task could not read, where it draws one at random instead."""
-    return (
-        "" if guessed is None else f", {100 * guessed:.0f} % of the answers unreadable and drawn"
-    )
+    """Share of answers that the task could not read and drew at random; empty if it never does."""
+    if guessed is None:
+        return ""
+    return f", {100 * guessed:.0f} % of the answers unreadable and drawn at random"
 
 
-def further(found: FurtherScore) -> str:
+def further(other: FurtherScore) -> str:
     """The winner's score on another task."""
-    shown = score(found.value, found.stderr, found.documents)
+    scored = other.measurement
+    shown = score(scored.score, scored.stderr, scored.documents)
     return (
-        f"{found.task}: {shown} for the winner at {found.samples:,} samples "
-        f"({found.documents} documents{drawn(found.guessed)})"
+        f"{other.task}: {shown} for the winner at {scored.samples:,} samples "
+        f"({scored.documents} documents{drawn(scored.guessed)})"
     )
 
 
 def cost_sentence(result: StudyResult) -> str:
-    """The cost against the grid."""
+    """The cost of the study, compared with that of the grid."""
     runs = result.full_runs
     if runs is None:
-        return "not known; the scores were reported without the device-seconds they took."
+        return "not known; the scores were reported without their device-seconds."
     spent = f"{runs:.2f} full-run equivalents ({result.costs.total:.0f} device-seconds)"
     pairs = result.grid_runs
     reused = (
-        f" Results found from other studies ({result.costs.reused:.0f} device-seconds) are not "
+        f" Results reused from other studies ({result.costs.reused:.0f} device-seconds) are not "
         "counted."
         if result.costs.reused
         else ""
@@ -217,25 +237,36 @@ def cost_sentence(result: StudyResult) -> str:
     if result.method == "grid":
         return f"{spent}: {pairs} pairs of the grid, every rung scored.{reused}"
     grid = f"training all {pairs} pairs on all samples and scoring each once takes {pairs}"
-    return f"{spent}; {grid}: {compared(pairs, runs)}.{reused}"
+    return f"{spent}; {grid}, so the search cost {compared(pairs, runs)}.{reused}"
 
 
 def compared(grid: float, spent: float) -> str:
-    """A search's cost beside the grid's, both in the same unit and above 0."""
+    """The cost of a search relative to that of the grid.
+
+    Args:
+        grid: cost of the grid, above 0.
+        spent: cost of the search in the same unit, above 0.
+    """
     if abs(grid / spent - 1) < _SAME:
         return "about the same"
     return f"{grid / spent:.1f} times less" if spent < grid else f"{spent / grid:.1f} times more"
 
 
 def candidate_cost(result: StudyResult, estimate: Estimate) -> str:
-    """Device-seconds of a candidate."""
+    """Device-seconds spent on a candidate; `not known` if its scores came without costs."""
     trained = bool(result.curves.get(estimate.candidate))
     return "not known" if trained and not estimate.seconds else f"{estimate.seconds:.1f}"
 
 
 def ending(result: StudyResult) -> str:
-    """Why the search ended."""
-    return result.stopped_because or "it has not ended yet; this is what is known so far"
+    """The reason why the search ended."""
+    return result.stopped_because or "the search has not ended; this is its result so far"
+
+
+def cost_parts(costs: Costs) -> list[tuple[str, float]]:
+    """Label and device-seconds of each part of the costs; lost time only if there was any."""
+    parts = [(label, getattr(costs, name)) for name, label in COST_PARTS.items()]
+    return parts if costs.lost else parts[:-1]
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

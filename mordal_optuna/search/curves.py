@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from scipy import special
@@ -43,6 +43,11 @@ UNKNOWN_NOISE = 0.06
 UNKNOWN_FLOOR = 1e-3
 # Significance level of the chi-square test by which points are rejected as not log-linear.
 STABLE_LEVEL = 0.05
+
+
+# Details of a score that a trial stores under these names: always, and unless they are None.
+_REQUIRED = "stderr", "documents", "train_seconds", "eval_seconds"
+_OPTIONAL = *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"), "train_spent", "eval_spent"
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,20 @@ class Measurement:
                 f"score {self.score} at {self.samples} samples; scores must be between 0 and 1, "
                 "higher being better"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """The details that a trial stores beside Optuna's intermediate value and the answers."""
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        return {name: getattr(self, name) for name in _REQUIRED} | {
+            name: value for name, value in optional.items() if value is not None
+        }
+
+    @staticmethod
+    def from_json(
+        details: Mapping[str, Any], *, samples: int, score: float, answers: str | None = None
+    ) -> Measurement:
+        """Inverse of `to_json`; the details are empty if an objective reported a score alone."""
+        return Measurement(samples=samples, score=score, answers=answers, **details)
 
     @property
     def log_error(self) -> float:

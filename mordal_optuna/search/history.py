@@ -343,18 +343,6 @@ def candidate_of(trial: FrozenTrial) -> Candidate | None:
     return None
 
 
-def measurement_attributes(measurement: Measurement) -> dict[str, Any]:
-    """What a trial stores of a score beside Optuna's own intermediate value."""
-    always = ("stderr", "documents", "train_seconds", "eval_seconds")
-    if_measured = (
-        *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"),
-        *("train_spent", "eval_spent"),
-    )
-    return {name: getattr(measurement, name) for name in always} | {
-        name: value for name in if_measured if (value := getattr(measurement, name)) is not None
-    }
-
-
 def _merge(
     trials: Sequence[FrozenTrial],
     *,

@@ -99,11 +99,11 @@ def merged_measurements(
                 wanted = samples not in measured and (include_repeated or has_details)
                 if wanted and is_score(value):
                     score = 1.0 - value if minimize else float(value)
-                    measured[samples] = Measurement(
+                    measured[samples] = Measurement.from_json(
+                        details.get(str(samples), {}),
                         samples=samples,
                         score=score,
                         answers=trial.system_attrs.get(answers_attribute(samples)),
-                        **details.get(str(samples), {}),
                     )
     return tuple(measured[samples] for samples in sorted(measured))
 

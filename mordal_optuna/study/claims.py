@@ -1,9 +1,8 @@
-"""What workers share besides trials: claims on candidates, in the study's own database.
+"""Claims on candidates, in the study's database: who may train which candidate.
 
-A worker claims a candidate before it trains it and renews the claim while it does, so that no two
-workers train the same candidate at the same time. A worker that dies stops renewing; its claim
-runs out and another worker goes on from the last checkpoint. Times are the database's own, so the
-workers' clocks need not agree.
+A worker claims a candidate before it trains it and renews the claim while it trains, so that no
+two workers train the same candidate at the same time. If a worker dies, its claim expires and
+another worker continues from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from mordal_optuna.errors import StoreError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.study.database import Name, engine_options
-from mordal_optuna.study.leases import LEASE_SECONDS, Lease, LeaseRows
+from mordal_optuna.study.ownership import LEASE_SECONDS, Lease, LeaseRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,25 +40,30 @@ _claims = sa.Table(
 )
 
 
-class Held(Protocol):
-    """A claim that is held."""
+class HeldClaim(Protocol):
+    """A claim that this worker holds."""
 
     def check(self) -> None:
-        """Make sure it still is.
+        """Verify that this worker still holds the claim.
 
         Raises:
-            LeaseLostError: if another worker was given the candidate meanwhile.
+            LeaseLostError: if another worker has claimed the candidate meanwhile.
         """
         ...
 
 
 class Claims(Protocol):
-    """Who may train which candidate now."""
+    """Gives out claims; a candidate is claimed by one worker at a time."""
 
-    def hold(self, candidate: Candidate, trial: int) -> AbstractContextManager[Held | None]:
-        """Claim a candidate for a trial; None if another worker holds it.
+    def hold(self, candidate: Candidate, trial: int) -> AbstractContextManager[HeldClaim | None]:
+        """Claim a candidate for a trial, and release the claim at the end of the context.
 
-        The claim is given back at the end of the context.
+        Args:
+            candidate: pair to train.
+            trial: number of the trial.
+
+        Returns:
+            A context with the claim; with None if another worker holds the candidate.
         """
         ...
 
@@ -72,32 +76,32 @@ class LocalClaims:
         self._taken: set[Candidate] = set()
 
     @contextmanager
-    def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:  # noqa: ARG002
-        """Claim a candidate; None if another thread holds it."""
+    def hold(self, candidate: Candidate, trial: int) -> Iterator[HeldClaim | None]:  # noqa: ARG002
+        """Claim a candidate; yields None if another thread holds it."""
         with self._lock:
             free = candidate not in self._taken
             self._taken.add(candidate)
         try:
-            yield _Always() if free else None
+            yield _LocalClaim() if free else None
         finally:
             if free:
                 with self._lock:
                     self._taken.discard(candidate)
 
 
-class _Always:
+class _LocalClaim:
     def check(self) -> None:
-        """Nobody takes a claim away inside one process."""
+        """A claim inside one process is never lost."""
 
 
 @dataclass(frozen=True)
-class DeadClaim:
-    """A claim whose worker is gone.
+class AbandonedClaim:
+    """A claim whose worker has ended or has let the lease expire.
 
     Attributes:
-        candidate: what it trained.
-        trial: number of the trial it did so in.
-        owner: who held it.
+        candidate: claimed pair.
+        trial: number of the trial that trained the pair.
+        owner: name of the worker that held the claim.
     """
 
     candidate: Candidate
@@ -108,8 +112,8 @@ class DeadClaim:
 class ClaimStore:
     """Claims of one study in its database; the table is created on first use.
 
-    A row is a live claim. One candidate has at most one: its rungs build on one another and
-    cannot be trained side by side, so a claim on the candidate is a claim on each of its rungs.
+    Each row is a claim. A candidate has at most one, which covers all of its rungs: each rung
+    continues from the one below, so they cannot be trained in parallel.
     """
 
     def __init__(
@@ -125,12 +129,15 @@ class ClaimStore:
 
         Args:
             address: SQLAlchemy address of the study's database.
-            study: its name.
-            identity: tells it from a deleted one of the same name; by default nothing does.
-            lease_seconds: a claim not renewed for so long is free.
-            clock: seconds, in place of the database's clock and without a renewing thread.
+            study: name of the study.
+            identity: unique name of the study, which tells it from a deleted study of the same
+                name; the study's name by default.
+            lease_seconds: length of a lease, above 0: a claim not renewed for so long is free.
+            clock: current time in seconds, which also turns off the renewing thread; the
+                database's clock by default.
 
         Raises:
+            SearchError: if the lease is not above 0 seconds.
             StoreError: if the database cannot be used.
         """
         self._rows = LeaseRows(address, _claims, lease_seconds=lease_seconds, clock=clock)
@@ -141,8 +148,11 @@ class ClaimStore:
         self._held: dict[Candidate, _Claim] = {}
 
     @contextmanager
-    def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:
-        """Claim a candidate for a trial and renew the claim; None if another worker holds it.
+    def hold(self, candidate: Candidate, trial: int) -> Iterator[HeldClaim | None]:
+        """Claim a candidate for a trial and keep the claim renewed.
+
+        Yields:
+            The claim; None if another worker holds the candidate.
 
         Raises:
             StoreError: if the database cannot be used.
@@ -163,36 +173,36 @@ class ClaimStore:
                 if self._held.get(candidate) is claim:
                     del self._held[candidate]
             lease.stop()
-            with suppress(StoreError):  # the lease runs out by itself
+            with suppress(StoreError):  # the lease expires by itself
                 self.release(candidate)
 
     def guard(self, candidate: Candidate) -> Guard | None:
-        """The claim that this process holds on a candidate now; None where it holds none."""
+        """The claim that this process now holds on a candidate; None without one."""
         with self._lock:
             return self._held.get(candidate)
 
     def acquire(self, candidate: Candidate, trial: int) -> bool:
-        """Whether the candidate is this worker's now."""
+        """Claim a candidate; False if another worker holds it."""
         return self._rows.acquire(**self._key(candidate), trial=trial)
 
     def renew(self, candidate: Candidate) -> bool:
-        """Whether the candidate still is this worker's; if so, for another lease."""
+        """Renew a claim; False if this worker no longer holds it."""
         return self._rows.renew(**self._key(candidate))
 
     def release(self, candidate: Candidate) -> None:
-        """Give a candidate back, if it still is this worker's."""
+        """Release a claim if this worker still holds it."""
         self._rows.release(**self._key(candidate))
 
     def claimed(self) -> dict[Candidate, int]:
-        """The trials of all claims, by candidate, dead ones included."""
+        """Trial number of each claimed candidate, including abandoned claims."""
         rows = self._rows.rows(study=self._study)
         return {Candidate(row.vision_encoder, row.llm): row.trial for row in rows}
 
-    def bury(self) -> list[DeadClaim]:
-        """Remove the claims of workers that are gone; each is told to one worker only."""
+    def remove_abandoned(self) -> list[AbandonedClaim]:
+        """Delete and return the abandoned claims; each is returned to exactly one worker."""
         return [
-            DeadClaim(Candidate(row.vision_encoder, row.llm), row.trial, row.owner)
-            for row in self._rows.clear(study=self._study)
+            AbandonedClaim(Candidate(row.vision_encoder, row.llm), row.trial, row.owner)
+            for row in self._rows.remove_abandoned(study=self._study)
         ]
 
     def _key(self, candidate: Candidate) -> dict[str, str]:
@@ -205,7 +215,7 @@ class ClaimStore:
 
 @dataclass(frozen=True)
 class _Claim:
-    """A claim that is held: the trial's and, through `ClaimStore.guard`, training's."""
+    """A held claim, used by the trial and, through `ClaimStore.guard`, by training."""
 
     lease: Lease
     token: Token
@@ -219,7 +229,10 @@ class _Claim:
 
 
 def study_storage(address: str) -> RDBStorage:
-    """Optuna's own storage, set up for many processes.
+    """Optuna's RDB storage, configured for many processes.
+
+    Args:
+        address: SQLAlchemy address of the database.
 
     Raises:
         SQLAlchemyError: if the database cannot be used.

@@ -1,4 +1,4 @@
-"""The study's database, for what workers share there besides trials."""
+"""Access to the study's database for rows that workers share besides trials."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from mordal_optuna.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# SQLite lets one process write at a time; the others wait for it this long.
+# SQLite lets one process write at a time; the others wait for so many seconds.
 _SQLITE_WAIT = 60.0
-# Of writes that wait for one another the database ends one, which is then done anew.
+# In a deadlock the database aborts one of the writes, which is then retried.
 _ATTEMPTS = 20
 
 
 class Name(sa.TypeDecorator[str]):
-    """A name. Two that differ in case, accents or trailing spaces are two, on every database."""
+    """A name; on every database, case, accents and trailing spaces distinguish names."""
 
     impl = sa.String
     cache_ok = True
 
     def __init__(self, length: int) -> None:
-        """Names of up to so many characters."""
+        """Set the longest name, in characters."""
         super().__init__(length)
         self.length = length
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        """The database's own type; MySQL and MariaDB have each a collation that merges nothing."""
+        """The dialect's string type; MySQL and MariaDB need a binary collation without padding."""
         collation = None
         if dialect.name in ("mysql", "mariadb"):
             maria = getattr(dialect, "is_mariadb", False)
@@ -43,7 +43,7 @@ class Name(sa.TypeDecorator[str]):
 
 
 class Now(FunctionElement[float]):
-    """Seconds since 1970 by the database's clock, with fractions, whatever its time zone."""
+    """Seconds since 1970 by the database's clock, with fractions, independent of time zones."""
 
     type = sa.Double()
     inherit_cache = True
@@ -62,19 +62,30 @@ def _postgresql_now(*_: Any, **__: Any) -> str:
 @compiles(Now, "mysql")
 @compiles(Now, "mariadb")
 def _mysql_now(*_: Any, **__: Any) -> str:
-    # `unix_timestamp` takes local time, of which clocks that are put back have an hour twice.
+    # `unix_timestamp` reads local time, in which an hour repeats when clocks are set back.
     return "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6)"
 
 
 def engine_options(address: str) -> dict[str, Any]:
-    """Arguments of SQLAlchemy's engine that suit many processes."""
+    """Keyword arguments of SQLAlchemy's engine for many processes.
+
+    Args:
+        address: SQLAlchemy address of the database.
+    """
     sqlite = sa.make_url(address).get_backend_name() == "sqlite"
     wait = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {}
     return {"pool_pre_ping": True, **wait}
 
 
 def open_table(address: str, table: sa.Table) -> sa.Engine:
-    """An engine whose database has a table; it is created if it is not there.
+    """Connect to a database and create a table if it does not exist.
+
+    Args:
+        address: SQLAlchemy address of the database.
+        table: table to create.
+
+    Returns:
+        The engine.
 
     Raises:
         StoreError: if the database cannot be used.
@@ -84,14 +95,14 @@ def open_table(address: str, table: sa.Table) -> sa.Engine:
         try:
             table.create(engine, checkfirst=True)
         except (sa.exc.OperationalError, sa.exc.ProgrammingError, IntegrityError):
-            # Two workers that create it at the same moment: one is told it exists.
+            # Of two workers that create it at the same moment, one gets this error.
             if not sa.inspect(engine).has_table(table.name):
                 raise
     return engine
 
 
 def add(engine: sa.Engine, row: sa.Insert) -> bool:
-    """Insert a row; whether it was not there already.
+    """Insert a row; False if a row of the same key exists.
 
     Raises:
         StoreError: if the database cannot be used.
@@ -105,7 +116,7 @@ def add(engine: sa.Engine, row: sa.Insert) -> bool:
 
 
 def write(engine: sa.Engine, statement: sa.Update | sa.Delete) -> int:
-    """Update or delete rows; how many were found.
+    """Update or delete rows, and return how many matched.
 
     Raises:
         StoreError: if the database cannot be used.
@@ -116,7 +127,7 @@ def write(engine: sa.Engine, statement: sa.Update | sa.Delete) -> int:
 
 @contextmanager
 def store_errors(engine: sa.Engine) -> Iterator[None]:
-    """Tell of database errors by address, without the password.
+    """Turn database errors into one that names the address without its password.
 
     Raises:
         StoreError: for any of SQLAlchemy's errors.
@@ -126,7 +137,7 @@ def store_errors(engine: sa.Engine) -> Iterator[None]:
     except SQLAlchemyError as error:
         address = engine.url.render_as_string(hide_password=True)
         kind = type(getattr(error, "orig", None) or error).__name__
-        # The cause is not chained: its text can hold the password.
+        # The cause is not chained: its text may contain the password.
         raise StoreError(address, kind) from None
 
 
@@ -145,6 +156,6 @@ def _is_deadlock(error: BaseException) -> bool:
     reraise=True,
 )
 def _in_transaction(engine: sa.Engine, statement: sa.UpdateBase) -> int:
-    """Run one statement in a transaction of its own, anew where it was ended for a deadlock."""
+    """Run one statement in its own transaction; retried after a deadlock."""
     with engine.begin() as connection:
         return connection.execute(statement).rowcount

@@ -1,4 +1,4 @@
-"""Failures of candidates: whether they have one reason in common, and how they are cleared."""
+"""Failures of candidates: detect a common cause outside the candidates, and clear failures."""
 
 from __future__ import annotations
 
@@ -29,82 +29,92 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import Candidate
 
-# Candidates that fail in a row for a like reason: from so many on the reason is not theirs.
-ALIKE = 3
-# Paths, and words that hold a digit: numbers, digests, names of devices and of scratch files.
-_CHANGING = re.compile(r"\S*/\S*|\b\w*\d\w*\b")
-# Of a candidate that a pruner has stopped twice where it stood.
+# So many candidates that fail in a row for a similar reason point to a cause outside of them.
+MIN_SIMILAR = 3
+# Paths, and words that contain a digit: numbers, digests, names of devices and scratch files.
+_VARIABLE = re.compile(r"\S*/\S*|\b\w*\d\w*\b")
+# Reason of a candidate that a pruner stopped repeatedly without a new score.
 _OVERRULED = "stopped by the pruner before any new score"
 
 
 @dataclass(frozen=True)
-class LikeFailures:
-    """Candidates that failed one after the other for a like reason.
+class CommonFailure:
+    """Candidates that failed one after the other for a similar reason.
 
     Attributes:
-        candidates: the newest failure's first.
-        reason: of the newest failure.
+        candidates: failed candidates, newest failure first.
+        reason: reason of the newest failure.
     """
 
     candidates: tuple[Candidate, ...]
     reason: str
 
 
-def like_failures(trials: Sequence[FrozenTrial]) -> LikeFailures | None:
-    """The newest failures, if something outside the candidates seems to be their reason.
+def common_failure(trials: Sequence[FrozenTrial]) -> CommonFailure | None:
+    """The newest failures, if their cause seems to lie outside the candidates.
 
-    They are of at least three candidates with no score in between, for a like reason. Where all
-    of them have an encoder or an LLM in common, that part may be at fault: there is none then.
+    At least three candidates must have failed for a similar reason, without a score in between. If
+    all of them share an encoder or an LLM, that model may be at fault, and None is returned.
 
     Args:
         trials: all trials of the study, by number.
     """
-    found: list[tuple[Candidate, str]] = []
+    row: list[tuple[Candidate, str]] = []
     for candidate, reason in _newest_in_a_row(trials):
-        if found and likeness(reason, candidate) != likeness(found[0][1], found[0][0]):
+        if row and normalized(reason, candidate) != normalized(row[0][1], row[0][0]):
             break
-        found.append((candidate, reason))
-    candidates = tuple(dict.fromkeys(candidate for candidate, _ in found))
-    apart = (
+        row.append((candidate, reason))
+    candidates = tuple(dict.fromkeys(candidate for candidate, _ in row))
+    share_no_model = (
         len({c.vision_encoder for c in candidates}) > 1 and len({c.llm for c in candidates}) > 1
     )
-    return LikeFailures(candidates, found[0][1]) if len(candidates) >= ALIKE and apart else None
+    if len(candidates) < MIN_SIMILAR or not share_no_model:
+        return None
+    return CommonFailure(candidates, row[0][1])
 
 
 def newest_failure(trials: Sequence[FrozenTrial]) -> tuple[Candidate, str] | None:
-    """The candidate that failed last, and why."""
+    """The candidate of the newest failure and its reason; None without a failure.
+
+    Args:
+        trials: all trials of the study, by number.
+    """
     failures = (failure for trial in reversed(trials) if (failure := _failure(trial)))
     return next(failures, None)
 
 
-def likeness(reason: str, candidate: Candidate) -> str:
-    """A reason without what differs between candidates: their names, paths, numbers.
+def normalized(reason: str, candidate: Candidate) -> str:
+    """A reason with model names, paths and numbers replaced by `*`, for comparison.
 
-    Every class of error begins its sentences in its own way, so like reasons are of one class.
+    The sentences of each error class begin differently, so equal reasons are of the same class.
+
+    Args:
+        reason: reason of a failure.
+        candidate: pair that failed, whose names are replaced.
     """
     for name in (candidate.vision_encoder, candidate.llm):
         reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "*", reason)
-    return _CHANGING.sub("*", reason)
+    return _VARIABLE.sub("*", reason)
 
 
 def clear_failures(study: Study, chosen: Sequence[Candidate] = ()) -> dict[Candidate, str]:
-    """Let failed candidates be tried again, and the study go on if it had ended.
+    """Allow failed candidates to be tried again, and reopen the study if it had ended.
 
     Args:
-        study: any study.
-        chosen: the candidates to try again; all that failed by default.
+        study: study to change.
+        chosen: candidates to try again; all that failed by default.
 
     Returns:
-        The candidates that were cleared, with the reason of their last failure.
+        The cleared candidates, each with the reason of its last failure.
 
     Raises:
         SearchError: if there is no failure to clear, or a chosen candidate has none.
     """
-    known = study_history(study).candidates
+    histories = study_history(study).candidates
     failed = {
-        candidate: found.failure or _OVERRULED
-        for candidate, found in known.items()
-        if found.failures or found.overruled >= ATTEMPTS
+        candidate: history.failure or _OVERRULED
+        for candidate, history in histories.items()
+        if history.failures or history.overruled >= ATTEMPTS
     }
     if not failed:
         raise SearchError(f"study {study.study_name!r} has no failed candidate; nothing to clear")
@@ -123,7 +133,7 @@ def clear_failures(study: Study, chosen: Sequence[Candidate] = ()) -> dict[Candi
 
 
 def _newest_in_a_row(trials: Sequence[FrozenTrial]) -> Iterator[tuple[Candidate, str]]:
-    """Failures from the newest on, back to the last score or the last time some were cleared."""
+    """Failures, newest first, back to the last score or the last clearing of failures."""
     for trial in reversed(trials):
         if RETRY in trial.user_attrs:
             return

@@ -1,4 +1,4 @@
-"""One trial: repeat what is known of a candidate, then align it to the next rungs and score it."""
+"""The Optuna objective: report a candidate's earlier scores, then train it on and score it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mordal_optuna.search.attributes import (
     STOOD_BACK,
     answers_attribute,
 )
-from mordal_optuna.search.history import HistoryReader, measurement_attributes
+from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Job
 from mordal_optuna.search.plan import next_rung, wanted_rung
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
@@ -42,31 +42,36 @@ if TYPE_CHECKING:
     from mordal_optuna.study.claims import Claims
 
 
-# How long a trial stands back before it ends, so that they do not come by the thousand.
+# Wait before a trial ends because another worker holds its pair; bounds the rate of such trials.
 STAND_BACK_SECONDS = 1.0
 
 
 class _StoodBack(TrialPruned):
-    """The trial's pair is trained by another worker."""
+    """Another worker holds the trial's pair."""
 
 
 class Measure(Protocol):
-    """Whatever can train a candidate to a rung and score it there."""
+    """Trains a candidate up to a rung and scores it there."""
 
     def __call__(self, candidate: Candidate, samples: int) -> Measurement:
-        """Score a candidate after `samples` alignment samples.
+        """Train and score a candidate.
+
+        Args:
+            candidate: pair to train.
+            samples: number of alignment samples at the rung.
 
         Raises:
-            MordalError: if it cannot be trained or scored; the trial then fails with the reason.
+            MordalError: if the pair cannot be trained or scored; the trial then fails with this
+                reason.
         """
         ...
 
 
 class Objective:
-    """An Optuna objective over the pair, for any sampler and pruner.
+    """An Optuna objective over pairs, for any sampler and pruner.
 
-    Earlier scores of the candidate are reported first, at no cost, so its curve is whole in
-    every trial and in the dashboard.
+    Each trial first reports the candidate's earlier scores, at no cost, so that every trial, and
+    the dashboard, has the candidate's whole curve.
     """
 
     def __init__(
@@ -78,14 +83,16 @@ class Objective:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Measure candidates along a plan's rungs.
+        """Set up an objective.
 
         Args:
-            plan: gives the rungs, and says when a candidate is estimated finely enough.
-            measure: trains and scores.
-            claims: who may train what; `LocalClaims` (one process) by default.
-            sleep: waits, where another worker trains the proposed pair.
-            clock: seconds, for what a failed measurement took.
+            plan: plan that gives the rungs and decides when a candidate needs no further training.
+            measure: function that trains and scores a candidate.
+            claims: claims on candidates; `LocalClaims`, for one process, by default.
+            sleep: function that waits for a number of seconds, used if another worker holds the
+                proposed pair.
+            clock: function that gives the time in seconds, used for the duration of a failed
+                measurement.
         """
         self._plan = plan
         self._measure = measure
@@ -97,18 +104,18 @@ class Objective:
     def __call__(self, trial: Trial) -> float:
         """Run one trial.
 
-        What ends it without a score is stored with it: what counts against the pair as
-        `mordal:failure`, an outage or an interruption as `mordal:interrupted`.
+        If the trial ends without a score, it stores why: `mordal:failure` for a failure of the
+        pair, `mordal:interrupted` for an outage or an interruption.
 
         Returns:
-            The score at the highest rung that the plan asks for (see `Plan.answer`); 1 minus it
-            where the study minimises. Estimates change with every score of the pool, so a study's
-            best trial would not stay the best pair by them.
+            The score at the highest rung that the plan asks for (see `Plan.answer`), or 1 minus
+            the score if the study minimises. The value is not an estimate: estimates change with
+            every score of the pool, so the study's best trial would not stay the best pair.
 
         Raises:
-            TrialPruned: if the candidate is stopped below it; it may be promoted later.
+            TrialPruned: if the candidate is stopped below that rung; it may be promoted later.
             InfrastructureError: if storage, disk, network or device failed.
-            MordalError: if it could not be trained or scored.
+            MordalError: if the candidate could not be trained or scored.
         """
         steps = self.steps(trial)
         try:
@@ -118,7 +125,7 @@ class Objective:
         except StopIteration as end:
             return float(end.value)
         except _StoodBack:
-            # Samplers that do not see what runs elsewhere propose it again and again.
+            # A sampler that ignores running trials would propose the pair again at once.
             self._sleep(STAND_BACK_SECONDS)
             raise
         except (TrialPruned, UpdateFinishedTrialError):
@@ -128,9 +135,9 @@ class Objective:
             raise
         except Exception as error:
             if is_outage(error):
-                found = outage(error)
-                _store(trial, INTERRUPTED, str(found))
-                raise found from None  # its cause's text can hold a password
+                failure = outage(error)
+                _store(trial, INTERRUPTED, str(failure))
+                raise failure from None  # the cause's text may contain a password
             reason = str(error) if isinstance(error, MordalError) else described(error)
             _store(trial, FAILURE, reason)
             raise
@@ -138,7 +145,7 @@ class Objective:
             _despite_outage(steps.close)
 
     def _timed(self, trial: Trial, job: Job) -> Measurement:
-        """Measure; where that fails, store the time it took."""
+        """Measure; if that fails, store how long it took."""
         begun = self._clock()
         try:
             return self._measure(job.candidate, job.samples)
@@ -147,22 +154,32 @@ class Objective:
             raise
 
     def steps(self, trial: Trial) -> Generator[Job, Measurement, float]:
-        """The same, measured by whoever drives it: yields jobs, is sent their measurements."""
+        """Run one trial whose jobs are measured by the caller.
+
+        Args:
+            trial: running trial.
+
+        Yields:
+            Jobs; the caller sends back their measurements.
+
+        Returns:
+            The trial's value, as in `__call__`.
+        """
         candidate = suggest_pair(trial, self._plan)
         trial.set_user_attr(NAME, str(candidate))
-        with self._claims.hold(candidate, trial.number) as held:
-            # Read only now: what another worker has reported before it let go is in it.
+        with self._claims.hold(candidate, trial.number) as claim:
+            # Read after the claim, so that all reports of the previous holder are included.
             history = self._history(trial, exclude=trial.number)
-            known = history.of(candidate)
-            self._repeat(trial, known)
-            if held is None:
+            record = history.of(candidate)
+            self._repeat(trial, record)
+            if claim is None:
                 trial.set_user_attr(STOOD_BACK, True)
                 raise _StoodBack("another worker trains it")
-            first = top = known.top
+            first = top = record.top
             while True:
                 wanted = wanted_rung(self._plan, history, candidate, top)
-                # To be proposed is to be wanted one rung further: with another pruner a
-                # candidate would otherwise be proposed and stopped where it stands for ever.
+                # A proposed candidate is trained at least one rung further. Otherwise a foreign
+                # pruner could stop it at its present rung each time it is proposed.
                 may_stop = top > first or (top and not wanted)
                 if may_stop and self._is_stopped(trial, history, candidate, top):
                     break
@@ -170,7 +187,7 @@ class Objective:
                 if samples is None:
                     break
                 measurement = yield Job(candidate, samples, "trial")
-                held.check()
+                claim.check()
                 self._report(trial, measurement)
                 top = samples
                 history = self._history(trial)
@@ -182,32 +199,33 @@ class Objective:
     def _is_stopped(
         self, trial: Trial, history: History, candidate: Candidate, samples: int
     ) -> bool:
-        """What the study's pruner says; ours is told what is known, and need not read it again."""
+        """Ask the study's pruner; ours takes the history, so that it is not read again."""
         pruner = trial.study.pruner
         if isinstance(pruner, LogLinearHalvingPruner):
             return pruner.stops(trial.study, history, candidate, samples)
         return trial.should_prune()
 
-    def _repeat(self, trial: Trial, known: CandidateHistory) -> None:
-        if not known.measurements:
+    def _repeat(self, trial: Trial, record: CandidateHistory) -> None:
+        """Report the candidate's earlier scores."""
+        if not record.measurements:
             return
-        trial.set_user_attr(CONTINUES, known.last_trial)
-        for measurement in known.measurements:
-            trial.report(self._told(trial, measurement.score), step=measurement.samples)
+        trial.set_user_attr(CONTINUES, record.last_trial)
+        for measurement in record.measurements:
+            trial.report(self._objective_value(trial, measurement.score), step=measurement.samples)
 
     def _report(self, trial: Trial, measurement: Measurement) -> None:
         if measurement.answers:
             key = answers_attribute(measurement.samples)
             set_system_attribute(trial.study, trial, key, measurement.answers)
         details = dict(trial.user_attrs.get(RUNGS, {}))
-        details[str(measurement.samples)] = measurement_attributes(measurement)
-        # First the details, then the report: a process killed in between leaves no score that
-        # lacks its noise.
+        details[str(measurement.samples)] = measurement.to_json()
+        # Details before the report: if the process is killed in between, no score lacks its
+        # standard error.
         trial.set_user_attr(RUNGS, details)
-        trial.report(self._told(trial, measurement.score), step=measurement.samples)
+        trial.report(self._objective_value(trial, measurement.score), step=measurement.samples)
 
-    def _told(self, trial: Trial, score: float) -> float:
-        """What the study is told of a score: an error where it minimises."""
+    def _objective_value(self, trial: Trial, score: float) -> float:
+        """The score, or the error 1 - score if the study minimises."""
         return 1.0 - score if trial.study.direction == StudyDirection.MINIMIZE else score
 
     def _end(self, trial: Trial, candidate: Candidate, history: History) -> float:
@@ -215,7 +233,7 @@ class Objective:
         if value is None:
             top = history.of(candidate).top
             raise TrialPruned(f"stopped at {top} samples; may be promoted later")
-        return self._told(trial, value)
+        return self._objective_value(trial, value)
 
 
 def _store(trial: Trial, key: str, value: Any) -> None:
@@ -223,10 +241,10 @@ def _store(trial: Trial, key: str, value: Any) -> None:
 
 
 def _despite_outage(work: Callable[[], object]) -> None:
-    """Do something on the way out, while another error is raised that must not be replaced.
+    """Do something while another error propagates, which an outage must not replace.
 
-    An outage is passed over: a claim that cannot be given back runs out, and a worker stores once
-    more what a trial lacks. So is a trial that another worker has ended.
+    Outages are ignored: a claim that cannot be released expires, and the worker stores missing
+    attributes again. A trial that another worker has ended is ignored, too.
     """
     try:
         work()

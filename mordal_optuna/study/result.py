@@ -1,8 +1,8 @@
-"""The result of a study, read from its storage alone."""
+"""The result of a study, computed from its stored trials and attributes alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from mordal_optuna.search.attributes import (
     stored_value,
 )
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
-from mordal_optuna.study.warnings import doubts, stored_facts
+from mordal_optuna.study.costs import Costs
+from mordal_optuna.study.warnings import result_warnings, stored_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.search.curves import Fit, Measurement
+    from mordal_optuna.search.curves import Fit
     from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
@@ -36,13 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Representation:
-    """What was found out about the models before any was trained.
+    """Similarities and clusters of the pool's models, computed before any pair is trained.
 
     Attributes:
-        vision_similarity: encoders x encoders, in the pool's order.
-        llm_similarity: LLMs x LLMs, by the medoid encoder whose embeddings were fed.
-        tree: the clusters.
-        seconds: device-seconds, by part: features, similarity, warmup.
+        vision_similarity: CKA of the vision encoders, encoders x encoders, in the pool's order.
+        llm_similarity: CKA of the LLMs, LLMs x LLMs, by the medoid encoder whose embeddings the
+            LLMs were fed.
+        tree: clusters of vision encoders and, inside each, of LLMs.
+        seconds: device-seconds by part: `features`, `similarity` and `warmup`.
     """
 
     vision_similarity: tuple[tuple[float, ...], ...]
@@ -51,7 +54,7 @@ class Representation:
     seconds: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, as stored with the study."""
+        """Plain lists and numbers, as stored with the study."""
         return {
             "vision_similarity": [list(row) for row in self.vision_similarity],
             "llm_similarity": {k: [list(r) for r in v] for k, v in self.llm_similarity.items()},
@@ -71,75 +74,64 @@ class Representation:
 
 
 def store_representation(study: Study, representation: Representation) -> None:
-    """Keep what was found out about the models with the study."""
+    """Store the comparison of the models with the study."""
     store_value(study, REPRESENTATION, representation.to_json())
 
 
 def stored_representation(study: Study) -> Representation | None:
-    """What `store_representation` kept, by this version or an older one; None before that."""
-    found = stored_value(study.user_attrs, REPRESENTATION)
-    return Representation.from_json(found) if found else None
+    """The comparison stored by this version or an older one; None before it was stored."""
+    content = stored_value(study.user_attrs, REPRESENTATION)
+    return Representation.from_json(content) if content else None
 
 
 @dataclass(frozen=True)
 class FurtherScore:
-    """The winner's score on a task it was not chosen for.
+    """The winner's score on a task other than the one it was chosen for.
+
+    A `Measurement` does not name its task, since all those of a search are of the target task.
 
     Attributes:
-        task: lmms-eval name.
-        value: 0..1.
-        stderr: standard error of the value.
-        documents: documents scored.
-        samples: alignment samples of the checkpoint that was scored.
-        guessed: share of answers that the task could not read and drew at random; None where it
-            never does.
+        task: name of the lmms-eval task.
+        measurement: score on that task, with the samples of the checkpoint that was scored; costs
+            and likelihoods are not stored.
     """
 
     task: str
-    value: float
-    stderr: float
-    documents: int
-    samples: int
-    guessed: float | None = None
+    measurement: Measurement
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as stored with the study and printed by `mordal run --json`."""
+        scored = self.measurement
+        return {
+            "task": self.task,
+            "value": scored.score,
+            "stderr": scored.stderr,
+            "documents": scored.documents,
+            "samples": scored.samples,
+            "guessed": scored.guessed,
+        }
 
-@dataclass(frozen=True)
-class Costs:
-    """Device-seconds, by what they were spent on.
-
-    Attributes:
-        features: of the models that are compared.
-        similarity: of those features.
-        warmup: of projectors, to compare LLMs.
-        training: up to the highest rung of each candidate.
-        evaluation: all scores.
-        lost: trials that failed or whose worker was lost, beside what their scores tell; and
-            trials of objectives that tell no seconds.
-        reused: what checkpoints and scores cost that another study had left; not spent again.
-    """
-
-    features: float
-    similarity: float
-    warmup: float
-    training: float
-    evaluation: float
-    lost: float = 0.0
-    reused: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """All that was spent."""
-        return sum(getattr(self, p.name) for p in fields(self) if p.name != "reused")
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> FurtherScore:
+        """Inverse of `to_json`; older versions did not store `guessed`."""
+        measurement = Measurement(
+            samples=content["samples"],
+            score=content["value"],
+            stderr=content["stderr"],
+            documents=content["documents"],
+            guessed=content.get("guessed"),
+        )
+        return FurtherScore(content["task"], measurement)
 
 
 @dataclass(frozen=True)
 class Challenger:
-    """A pair that is estimated above the winner, and was trained on fewer samples.
+    """A pair that is estimated above the winner but was trained on fewer samples.
 
     Attributes:
-        estimate: what is believed of it.
-        seconds: device-seconds to train it as far as the winner and score it there; None where
-            no costs are known.
+        estimate: estimated score of the pair after all D samples, with its interval.
+        seconds: device-seconds to train the pair up to the winner's rung and score it there; None
+            if no costs are known.
     """
 
     estimate: Estimate
@@ -148,33 +140,37 @@ class Challenger:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """Everything a person is shown of a study.
+    """The result of a study: winner, ranking, curves, costs and warnings.
+
+    Scores, estimates and probabilities are on 0..1, costs in device-seconds. D is the number of
+    alignment samples of a full alignment.
 
     Attributes:
-        study: its name.
-        task: the target task.
-        method: how it was searched.
-        ranking: the whole pool as it is shown: the winner, those within noise of it, those that
-            may be the best, those hardly tested, those that are worse.
-        winner: the best of those measured at the highest rung that the plan asks for.
-        final: whether there is such a pair; else the winner is who leads so far.
-        standings: of each pair beside the winner, and why.
-        challengers: those that are estimated above the winner, the most probable best first.
-        settling_seconds: device-seconds to train all that are within noise of the winner on all
-            of D, and to score them; 0 where all are, None where no costs are known.
-        curves: scores by ascending samples, by candidate.
-        fits: fitted curves, where there are enough points.
+        study: name of the study.
+        task: name of the target task.
+        method: name of the search method.
+        ranking: estimates of all pairs, winner first, then by group: tied, open, untested, worse
+            (see `search.standings.Group`).
+        winner: estimate of the best pair measured at the highest rung that the plan asks for.
+        final: whether such a pair exists; otherwise `winner` is the pair that leads so far.
+        standings: comparison of each pair with the winner, and the group that follows from it.
+        challengers: pairs estimated above the winner and trained on fewer samples, in descending
+            order of their probability of being the best.
+        settling_seconds: device-seconds to train all pairs of the group `tied` on all D samples
+            and score them; 0 if all are, None if no costs are known.
+        curves: measurements of each trained pair, by ascending samples.
+        fits: fitted learning curve of each pair with enough points.
         full_samples: D.
-        costs: what the study spent.
+        costs: device-seconds the study spent, by part.
         full_run_seconds: mean device-seconds of one full alignment with one evaluation, over the
-            candidates trained so far, each scaled from its own highest rung; None where no score
-            came with its device-seconds, as in an objective that reports none.
-        stopped_because: why the search ended; None while it has not.
-        representation: similarities and clusters; None where the method needs none.
-        further_scores: the winner on other tasks.
-        failures: reason of the last failure, of candidates that did not succeed after it.
-        config: the resolved study file.
-        warnings: reasons to doubt the result, a sentence each, the gravest first.
+            pairs trained so far, each extrapolated from its highest rung. None if no score came
+            with its cost, as in objectives that report none.
+        stopped_because: reason why the search ended; None while it has not.
+        representation: similarities and clusters of the models; None if the method needs none.
+        further_scores: scores of the winner on other tasks.
+        failures: reason of the last failure, for pairs without a score after it.
+        config: resolved study file; empty for studies of plain Optuna.
+        warnings: reasons to doubt the result, one sentence each, most serious first.
     """
 
     study: str
@@ -200,39 +196,39 @@ class StudyResult:
 
     @property
     def measured(self) -> Measurement:
-        """The winner's score at the highest rung that it was trained to."""
+        """The winner's measurement at its highest rung."""
         return self.curves[self.winner.candidate][-1]
 
     def group(self, group: Group) -> tuple[Estimate, ...]:
-        """The pairs of a group, in the ranking's order."""
+        """The pairs of one group, in the order of the ranking."""
         return tuple(e for e in self.ranking if self.standings[e.candidate].group == group)
 
     @property
     def full_runs(self) -> float | None:
-        """Cost of the study in full alignments; None where it is not known."""
+        """Cost of the study in full alignments; None if it is not known."""
         return self.in_full_runs(self.costs.total)
 
     def in_full_runs(self, seconds: float) -> float | None:
-        """Device-seconds in full alignments; None where the cost of one is not known."""
+        """Convert device-seconds to full alignments; None if the cost of one is not known."""
         return None if self.full_run_seconds is None else seconds / self.full_run_seconds
 
     @property
     def grid_runs(self) -> int:
-        """Cost of the grid in full alignments: one per candidate."""
+        """Cost of training every pair fully, in full alignments: one per pair."""
         return len(self.ranking)
 
 
 def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyResult:
-    """Put together what a study has found.
+    """Read the result of a study from its storage.
 
     Args:
-        study: at least one candidate must have been scored.
-        plan: the plan it was run with.
-        method: name of that plan.
-        task: name of the target task.
+        study: study with at least one score.
+        plan: plan the study was run with.
+        method: name of the search method, for display.
+        task: name of the target task, for display.
 
     Raises:
-        SearchError: if no candidate was scored.
+        SearchError: if the study has no score.
     """
     history = study_history(study)
     winner = plan.winner(history)
@@ -242,20 +238,20 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         )
     posterior = plan.ranker.posterior(history)
     ranking = plan.ranker.rank_with_chances(history, posterior)
-    stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
-    shown = in_order(ranking, stand, winner)
+    compared = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
+    ordered = in_order(ranking, compared, winner)
     representation = stored_representation(study)
     curves = {c: h.measurements for c, h in history.candidates.items() if h.measurements}
     return StudyResult(
         study=study.study_name,
         task=task,
         method=method,
-        ranking=shown,
-        winner=shown[0],
+        ranking=ordered,
+        winner=ordered[0],
         final=plan.answer(history, winner) is not None,
-        standings=stand,
-        challengers=_challengers(plan, history, shown),
-        settling_seconds=_settling_seconds(plan, history, stand),
+        standings=compared,
+        challengers=_challengers(plan, history, ordered),
+        settling_seconds=_settling_seconds(plan, history, compared),
         curves=curves,
         fits=plan.ranker.fits(history),
         full_samples=plan.rungs[-1],
@@ -263,54 +259,68 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         full_run_seconds=full_run_seconds(history, plan.rungs[-1]),
         stopped_because=study.user_attrs.get(STOPPED_BECAUSE),
         representation=representation,
-        further_scores=_further_scores(study.user_attrs.get(FURTHER_SCORES) or ()),
+        further_scores=tuple(
+            map(FurtherScore.from_json, study.user_attrs.get(FURTHER_SCORES) or ())
+        ),
         failures={
             c: h.failure for c, h in history.candidates.items() if h.failure and _is_failing(h)
         },
         config=stored_value(study.user_attrs, CONFIG) or {},
-        warnings=doubts(curves, winner, stored_facts(study.user_attrs), plan.rungs[-1]),
+        warnings=result_warnings(curves, winner, stored_facts(study.user_attrs), plan.rungs[-1]),
     )
 
 
 def full_run_seconds(history: History, full_samples: int) -> float | None:
     """Mean device-seconds of training one candidate on all samples and scoring it once.
 
-    None where no score came with its device-seconds.
+    Args:
+        history: measurements of all candidates.
+        full_samples: D.
+
+    Returns:
+        The mean over trained candidates; None if no score came with its cost.
     """
     runs = []
-    for known in history.candidates.values():
-        if known.measurements:
-            top = known.measurements[-1]
-            evaluation = float(np.mean([m.eval_seconds for m in known.measurements]))
+    for candidate in history.candidates.values():
+        if candidate.measurements:
+            top = candidate.measurements[-1]
+            evaluation = float(np.mean([m.eval_seconds for m in candidate.measurements]))
             runs.append(top.train_seconds * full_samples / top.samples + evaluation)
     return float(np.mean(runs)) if any(runs) else None
 
 
 def further_seconds(history: History, candidate: Candidate, samples: int) -> float | None:
-    """Device-seconds to train a candidate on to a rung and score it there; 0 if it was.
+    """Expected device-seconds to train a candidate on to a rung and score it there.
 
-    By what its own samples took, or where it was never trained those of the pool on average. None
-    where no score came with its device-seconds.
+    The cost per sample is that of the candidate's own training; for a candidate that was never
+    trained it is the mean over the pool.
+
+    Args:
+        history: measurements of all candidates.
+        candidate: pair to train.
+        samples: number of alignment samples at the rung.
+
+    Returns:
+        The cost; 0 if the candidate was scored at that rung, None if no score came with its cost.
     """
-    known = history.of(candidate)
-    if known.at(samples):
+    record = history.of(candidate)
+    if record.at(samples):
         return 0.0
-    told = [k for k in history.candidates.values() if k.train_seconds]
-    own = [known] if known.train_seconds else told
-    if not own:
+    priced = [other for other in history.candidates.values() if other.train_seconds]
+    basis = [record] if record.train_seconds else priced
+    if not basis:
         return None
-    training = sum(k.train_seconds for k in own) / sum(k.top for k in own)
-    scores = sum(len(k.measurements) for k in own)
-    evaluation = sum(k.eval_seconds for k in own) / scores
-    return training * (samples - known.top) + evaluation
+    training = sum(b.train_seconds for b in basis) / sum(b.top for b in basis)
+    scores = sum(len(b.measurements) for b in basis)
+    evaluation = sum(b.eval_seconds for b in basis) / scores
+    return training * (samples - record.top) + evaluation
 
 
 def _challengers(
-    plan: Plan, history: History, shown: Sequence[Estimate]
+    plan: Plan, history: History, ranking: Sequence[Estimate]
 ) -> tuple[Challenger, ...]:
-    """Those estimated above the winner that were trained on fewer samples than it."""
-    winner = shown[0]
-    above = [e for e in shown if e.value > winner.value and e.samples < winner.samples]
+    winner = ranking[0]
+    above = [e for e in ranking if e.value > winner.value and e.samples < winner.samples]
     return tuple(
         Challenger(e, further_seconds(history, e.candidate, plan.answer_rung))
         for e in sorted(above, key=lambda e: -(e.best or 0.0))
@@ -318,34 +328,32 @@ def _challengers(
 
 
 def _settling_seconds(
-    plan: Plan, history: History, stand: Mapping[Candidate, Standing]
+    plan: Plan, history: History, compared: Mapping[Candidate, Standing]
 ) -> float | None:
-    tied = [candidate for candidate, standing in stand.items() if standing.group == "tied"]
+    tied = [candidate for candidate, standing in compared.items() if standing.group == "tied"]
     if len(tied) == 1:
         return 0.0
-    each = [further_seconds(history, candidate, plan.rungs[-1]) for candidate in tied]
-    known = [seconds for seconds in each if seconds is not None]
-    return sum(known) if len(known) == len(each) else None
+    costs = [further_seconds(history, candidate, plan.rungs[-1]) for candidate in tied]
+    known = [seconds for seconds in costs if seconds is not None]
+    return sum(known) if len(known) == len(costs) else None
 
 
-def _is_failing(known: CandidateHistory) -> bool:
-    """Whether its last failure was not followed by a score."""
-    return known.last_failure is not None and known.last_failure > (known.last_trial or -1)
+def _is_failing(record: CandidateHistory) -> bool:
+    """Whether no score followed the candidate's last failure."""
+    return record.last_failure is not None and record.last_failure > (record.last_trial or -1)
 
 
 def _costs(history: History, representation: Representation | None) -> Costs:
     before = representation.seconds if representation else {}
-    known = history.candidates.values()
+    records = history.candidates.values()
     return Costs(
         features=float(before["features"]) if before else 0.0,
         similarity=float(before["similarity"]) if before else 0.0,
         warmup=float(before["warmup"]) if before else 0.0,
-        training=sum(h.train_spent for h in known),
-        evaluation=sum(h.eval_spent for h in known),
-        lost=sum(h.other_seconds for h in known),
-        reused=sum(h.train_seconds - h.train_spent + h.eval_seconds - h.eval_spent for h in known),
+        training=sum(r.train_spent for r in records),
+        evaluation=sum(r.eval_spent for r in records),
+        lost=sum(r.other_seconds for r in records),
+        reused=sum(
+            r.train_seconds - r.train_spent + r.eval_seconds - r.eval_spent for r in records
+        ),
     )
-
-
-def _further_scores(scores: Sequence[Mapping[str, Any]]) -> tuple[FurtherScore, ...]:
-    return tuple(FurtherScore(**score) for score in scores)

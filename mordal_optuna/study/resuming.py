@@ -1,7 +1,7 @@
-"""Whether a study may go on: it must have the configuration and the inputs it began with.
+"""Resuming a study: its configuration and inputs must be those it began with.
 
-Both are stored just before the first device-seconds are spent. A study that has spent nothing, be
-it that a start was refused, takes whatever it is given.
+Both are stored just before the first device-seconds are spent. A study that has spent nothing, for
+example because its first start was refused, accepts any configuration and inputs.
 """
 
 from __future__ import annotations
@@ -38,18 +38,23 @@ _NUMBERED = re.compile(r"(?P<stem>.+?)(-(?P<count>\d+))?$")
 
 
 def has_spent(study: Study) -> bool:
-    """Whether a study has compared its models or begun a trial."""
+    """Whether a study has compared its models or started a trial."""
     return REPRESENTATION in study.user_attrs or bool(study.get_trials(deepcopy=False))
 
 
-def configured(study: Study, settings: StudySettings) -> StudySettings:
-    """The settings that a study goes on with: its file's, with the defaults it began with.
+def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
+    """The settings to resume a study with: those of its file, with the defaults it began with.
 
-    Before it has spent anything these are the file's own; then with what `adapted` chose by D. A
-    study that an older version began keeps the schema's defaults.
+    For a study that has spent nothing these are the file's settings. Later, options that the file
+    leaves open have the values that `adapted` chose by D, or the schema's defaults if an older
+    version began the study.
+
+    Args:
+        study: study to resume.
+        settings: settings of the study file.
 
     Raises:
-        StudyMismatchError: if it has begun with another configuration.
+        StudyMismatchError: if the study began with another configuration.
     """
     stored = stored_value(study.user_attrs, CONFIG)
     if stored is None or not has_spent(study):
@@ -64,21 +69,21 @@ def configured(study: Study, settings: StudySettings) -> StudySettings:
 
 
 def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progress) -> None:
-    """Store what a study begins with; compare it where the study has begun.
+    """Store configuration and inputs of a new study; compare those of a study that has begun.
 
-    The caller is the only one that runs the study.
+    The caller must be the only process that runs the study.
 
     Args:
-        study: the study.
-        settings: its configuration, adapted to D.
-        inputs: the present ones.
-        progress: is told where an older version stored no inputs.
+        study: study to begin or resume.
+        settings: configuration, adapted to D.
+        inputs: digests of the present inputs.
+        progress: receives a note if an older version stored no inputs.
 
     Raises:
-        StudyMismatchError: if it has begun with another configuration.
-        InputsChangedError: if it has begun with other inputs.
+        StudyMismatchError: if the study began with another configuration.
+        InputsChangedError: if the study began with other inputs.
     """
-    configured(study, settings)
+    resumed_settings(study, settings)
     stored = stored_value(study.user_attrs, INPUTS)
     if has_spent(study) and stored is not None:
         changes = Inputs(stored).changes(inputs)
@@ -87,8 +92,8 @@ def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progr
         return
     if has_spent(study):
         progress.note(
-            "an older version began this study and stored no digests of its inputs; changes are "
-            "noticed from now on"
+            "an older version began this study and stored no digests of its inputs; only changes "
+            "from now on are noticed"
         )
     store_value(study, INPUTS, inputs.to_json())
     store_value(study, CONFIG, settings.fingerprint())
@@ -97,16 +102,16 @@ def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progr
 def check_candidate(
     study: Study, settings: StudySettings, inputs: Inputs, candidate: Candidate
 ) -> None:
-    """Refuse to take for a candidate of a study what has changed since.
+    """Verify that a candidate's models and data are those the study began with.
 
     Args:
-        study: the study.
-        settings: its configuration.
-        inputs: the present ones.
-        candidate: the pair.
+        study: study of the candidate.
+        settings: configuration of the study.
+        inputs: digests of the present inputs.
+        candidate: pair to check.
 
     Raises:
-        InputsChangedError: if the data or one of its models has changed.
+        InputsChangedError: if the data or one of the pair's models has changed.
     """
     stored = stored_value(study.user_attrs, INPUTS)
     parts = candidate_parts(candidate)
@@ -115,56 +120,57 @@ def check_candidate(
         raise InputsChangedError(settings.study, changes)
 
 
-def with_way_on(
+def with_advice(
     error: InputsChangedError,
     study: Study,
     settings: StudySettings,
     kept: Callable[[Candidate], Collection[int]],
 ) -> InputsChangedError:
-    """The same error with how to go on, and what that reuses.
+    """Add to an error how to continue, and how many rungs that would reuse.
 
     Args:
-        error: names what has changed.
-        study: the study.
-        settings: its configuration.
-        kept: rungs of a candidate that have a checkpoint made of the present inputs.
+        error: error that lists the changed inputs.
+        study: study that refused to resume.
+        settings: configuration of the study.
+        kept: function that gives the rungs of a candidate with a checkpoint made from the present
+            inputs.
     """
     changes = [change for change in error.changes if isinstance(change, Change)]
     changed = {change.part for change in changes}
     total = reused = 0
-    for candidate, known in study_history(study).candidates.items():
-        rungs = {point.samples for point in known.measurements}
+    for candidate, record in study_history(study).candidates.items():
+        rungs = {point.samples for point in record.measurements}
         total += len(rungs)
         if rungs and not changed.intersection(candidate_parts(candidate)):
             reused += len(rungs.intersection(kept(candidate)))
-    again = [name for name in _tasks_of_rungs(settings) if f"task:{name}" in changed]
-    told = f"reusing {reused} of {total} rungs that are not affected"
-    if again and reused:
-        told = (
+    rescored = [name for name in _tasks_of_rungs(settings) if f"task:{name}" in changed]
+    reuse = f"reusing {reused} of {total} rungs that are not affected"
+    if rescored and reused:
+        reuse = (
             f"reusing the checkpoints of {reused} of {total} rungs, which are only scored again "
-            f"on {' and '.join(again)}"
+            f"on {' and '.join(rescored)}"
         )
     way = (
-        "put it back, or go on with what is there now as a study of another name, by the same "
-        f"command with `--as {free_name(settings)}`, {told}"
+        "put it back, or use the present inputs in a study of another name, by the same command "
+        f"with `--as {free_name(settings)}`, {reuse}"
     )
     return InputsChangedError(error.study, changes, way)
 
 
 def free_name(settings: StudySettings) -> str:
-    """A name that no study in the same database has: NAME-2, NAME-3 and so on."""
-    # In lower case: MySQL and MariaDB may not tell names of another case apart.
+    """A study name that is free in the same database: NAME-2, NAME-3 and so on."""
+    # Compared in lower case, since MySQL and MariaDB may ignore case.
     storage = study_storage(settings.storage_url())
     taken = {name.lower() for name in optuna.get_all_study_names(storage)}
-    found = _NUMBERED.match(settings.study)
-    assert found
-    stem, count = found["stem"], int(found["count"] or 1) + 1
+    match = _NUMBERED.match(settings.study)
+    assert match
+    stem, count = match["stem"], int(match["count"] or 1) + 1
     while f"{stem}-{count}".lower() in taken:
         count += 1
     return f"{stem}-{count}"
 
 
 def _tasks_of_rungs(settings: StudySettings) -> list[str]:
-    """Names of the tasks that every rung is scored on."""
+    """Names of the tasks on which every rung is scored."""
     further = settings.also_score if settings.also_score_at == "rungs" else ()
     return [task.name for task in (settings.task, *further)]

@@ -1,14 +1,14 @@
-"""Reasons to doubt the answer of a study, a sentence each.
+"""Warnings: reasons to doubt the result of a study, one sentence each.
 
-A search always names a winner, also where no candidate has learnt anything. What is looked for
-here: scores of guessers, a learning rate that never rose, likelihoods that never moved, answers
-that the task could not use, samples that were left out.
+A search always names a winner, even if no candidate has learnt anything. The warnings look for
+scores at chance level, a learning rate that never reached its full value, likelihoods that never
+rose, answers that the task could not use, and alignment samples that were left out.
 
 Symbols:
-    c         chance, the score of one who guesses
-    x_i, s_i  a score and its standard error
-    n         scores that are looked at
-    D         samples of a full alignment
+    c         chance: expected score of guessing
+    x_i, s_i  score and its standard error
+    n         number of scores examined
+    D         number of alignment samples of a full alignment
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import special
 
+from mordal_optuna.errors import SearchError
 from mordal_optuna.search.attributes import FACTS, store_value, stored_value
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
 
-# A score counts as above chance where guessers, all n together, exceed it this rarely.
+# Probability that the best of n guessed scores counts as above chance.
 _LEVEL = 0.05
-# Share of samples left out from which on it is told.
+# Smallest share of left-out samples that is reported.
 _LEFT_OUT = 0.01
-# A full alignment of fewer steps hardly moves a projector that starts at random.
+# A full alignment of fewer optimiser steps barely moves a projector that starts at random.
 _FEW_STEPS = 32
-# Shares of a measurement's answers: above which they are told, and how.
-_USELESS = {
+# Share of unusable answers by kind: the largest that is not reported, and its description.
+_UNUSABLE = {
     "cut": (0.05, "ended at the token limit"),
     "guessed": (0.05, "could not be read and were drawn at random"),
     "empty": (0.05, "were empty"),
@@ -46,14 +47,14 @@ _USELESS = {
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What a warning needs to know of a study beside its trials.
+    """Facts about a study, besides its trials, that warnings are based on.
 
     Attributes:
         chance: c on the target task, 0..1.
-        warmup_samples: samples over which the learning rate rises.
-        batch_size: samples of an optimiser step.
-        left_out: share of alignment samples, 0..1, whose images are broken; None where they are
-            only seen while training.
+        warmup_samples: number of alignment samples over which the learning rate rises, at least 0.
+        batch_size: samples per optimiser step, at least 1.
+        left_out: share of alignment samples with broken images, 0..1; None if broken images are
+            only found while training.
     """
 
     chance: float
@@ -61,94 +62,110 @@ class StudyFacts:
     batch_size: int
     left_out: float | None
 
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            SearchError: if a value is out of its bounds.
+        """
+        for name, value, low, high in (
+            ("chance", self.chance, 0, 1),
+            ("warmup_samples", self.warmup_samples, 0, math.inf),
+            ("batch_size", self.batch_size, 1, math.inf),
+            ("left_out", self.left_out or 0.0, 0, 1),
+        ):
+            if not low <= value <= high:
+                allowed = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                raise SearchError(f"{name}: got {value}; it must be {allowed}")
+
 
 def store_facts(study: Study, facts: StudyFacts) -> None:
-    """Keep the facts with the study."""
+    """Store the facts with the study."""
     store_value(study, FACTS, asdict(facts))
 
 
 def stored_facts(attributes: Mapping[str, Any]) -> StudyFacts | None:
-    """What `store_facts` kept; None in studies of older versions and of plain Optuna.
+    """The stored facts; None in studies of older versions and of plain Optuna.
 
     Args:
         attributes: all user attributes of the study.
     """
-    found = stored_value(attributes, FACTS)
-    return StudyFacts(**found) if found else None
+    content = stored_value(attributes, FACTS)
+    return StudyFacts(**content) if content else None
 
 
-def doubts_before(facts: StudyFacts, full_samples: int) -> tuple[str, ...]:
-    """What can be doubted before anything is trained.
+def warnings_before_training(facts: StudyFacts, full_samples: int) -> tuple[str, ...]:
+    """Warnings that are possible before any candidate is trained.
 
     Args:
-        facts: of the study.
+        facts: facts about the study.
         full_samples: D.
     """
-    found = (
+    warnings = (
         _warm_up(facts, full_samples, trained=None),
         _steps(facts, full_samples),
         _left_out(facts),
     )
-    return tuple(text for text in found if text)
+    return tuple(text for text in warnings if text)
 
 
-def doubts(
+def result_warnings(
     curves: Mapping[Candidate, Sequence[Measurement]],
     winner: Candidate,
     facts: StudyFacts | None,
     full_samples: int,
 ) -> tuple[str, ...]:
-    """What can be doubted of a study's result, the gravest first.
+    """Warnings about the result of a study, most serious first.
 
     Args:
-        curves: scores by ascending samples; at least one.
-        winner: as the plan names it.
-        facts: of the study; None where they are not known.
+        curves: measurements of each trained candidate, by ascending samples; at least one.
+        winner: the plan's winner.
+        facts: facts about the study; None if they are not known.
         full_samples: D.
     """
-    every = [point for points in curves.values() for point in points]
-    rungs = sorted(point.samples for point in every)
-    found: list[str | None] = []
+    scores = [point for points in curves.values() for point in points]
+    rungs = sorted(point.samples for point in scores)
+    warnings: list[str | None] = []
     if facts:
-        found.append(_chance(every, facts.chance))
-        found.append(_warm_up(facts, full_samples, trained=(rungs[0], rungs[-1])))
-        found.append(_steps(facts, full_samples))
-    found.append(_flat(curves))
-    found += _useless(curves, winner)
+        warnings.append(_chance(scores, facts.chance))
+        warnings.append(_warm_up(facts, full_samples, trained=(rungs[0], rungs[-1])))
+        warnings.append(_steps(facts, full_samples))
+    warnings.append(_flat(curves))
+    warnings += _unusable(curves, winner)
     if facts:
-        found.append(_left_out(facts))
-    return tuple(text for text in found if text)
+        warnings.append(_left_out(facts))
+    return tuple(text for text in warnings if text)
 
 
-def above_chance(point: Measurement, chance: float, looked_at: int = 1) -> bool | None:
-    """Whether a score lies above that of a guesser by more than its noise.
+def above_chance(point: Measurement, chance: float, examined: int = 1) -> bool | None:
+    """Whether a score is above chance by more than its noise.
 
     By a normal test at the 5 % level with Bonferroni's correction: (x - c) / s must exceed the
     quantile of 1 - .05 / n.
 
     Args:
-        point: x and s; the noise is at least that of half a document.
+        point: measurement with x and s; the noise is at least that of half a document.
         chance: c.
-        looked_at: n.
+        examined: n.
 
     Returns:
-        None where the noise is not known.
+        The outcome of the test; None if the noise is not known.
     """
     if point.stderr is None:
         return None
     noise = max(point.stderr, 0.5 / point.documents if point.documents else 0.0)
-    quantile = float(special.ndtri(1 - _LEVEL / looked_at))
+    quantile = float(special.ndtri(1 - _LEVEL / examined))
     return point.score - chance > quantile * noise
 
 
 def at_chance(candidate: Candidate, point: Measurement, chance: float) -> str | None:
-    """What to say of a candidate that scores as a guesser would; None where it does not."""
+    """Warning about a candidate that scores no better than chance; None if it scores better."""
     if above_chance(point, chance) is not False:
         return None
     return (
         f"{candidate} scores {_percent(point.score)} % at {point.samples:,} samples, no better "
-        f"than chance ({_percent(chance)} %); early rungs may, but no ranking can be read from "
-        "such scores"
+        f"than chance ({_percent(chance)} %); that is normal at early rungs, but such scores "
+        "cannot rank candidates"
     )
 
 
@@ -159,34 +176,34 @@ def _chance(points: Sequence[Measurement], chance: float) -> str | None:
     best = max(points, key=lambda point: point.score)
     return (
         f"no score is above chance ({_percent(chance)} %) by more than its noise: the best of "
-        f"{len(points)} is {_percent(best.score)} %, so the ranking is one of guessers"
+        f"{len(points)} is {_percent(best.score)} %, so the ranking reflects guessing"
     )
 
 
 def _warm_up(facts: StudyFacts, full_samples: int, trained: tuple[int, int] | None) -> str | None:
-    """Of a rate that rises for too long.
+    """Warning about a learning rate that rises for too long.
 
     Args:
-        facts: of the study.
+        facts: facts about the study.
         full_samples: D.
-        trained: the lowest and the highest rung that was scored; None before the first.
+        trained: samples of the lowest and of the highest scored rung; None before the first score.
     """
     warmup = facts.warmup_samples
     given = f"warmup_samples is {warmup:,}"
     if warmup >= full_samples:
         return (
             f"{given}, and a full alignment has {full_samples:,} samples: the learning rate never "
-            "reaches its value, so candidates hardly train"
+            "reaches its full value, so candidates learn almost nothing"
         )
     if trained and warmup >= trained[1]:
         return (
             f"{given}, and no candidate was trained on more than {trained[1]:,} samples: the "
-            "learning rate never reached its value, so candidates hardly trained"
+            "learning rate never reached its full value, so candidates learnt almost nothing"
         )
     if trained and warmup >= trained[0]:
         return (
-            f"{given}, and the lowest rung has {trained[0]:,} samples: scores there are of "
-            "candidates whose learning rate was still rising"
+            f"{given}, and the lowest rung has {trained[0]:,} samples: candidates are scored "
+            "there while their learning rate is still rising"
         )
     return None
 
@@ -197,12 +214,12 @@ def _steps(facts: StudyFacts, full_samples: int) -> str | None:
         return None
     return (
         f"a full alignment of {full_samples:,} samples in batches of {facts.batch_size} is "
-        f"{steps} optimiser step{'s' if steps > 1 else ''}: candidates hardly train"
+        f"{steps} optimiser step{'s' if steps > 1 else ''}: candidates learn almost nothing"
     )
 
 
 def _flat(curves: Mapping[Candidate, Sequence[Measurement]]) -> str | None:
-    """Of likelihoods that never rose.
+    """Warning about likelihoods that never rose, that is, whose -ln p never fell.
 
     A fall counts once it exceeds one standard error of the difference of two independent means.
     Rungs share their documents, so the true noise is far smaller, and one standard error is enough
@@ -210,32 +227,32 @@ def _flat(curves: Mapping[Candidate, Sequence[Measurement]]) -> str | None:
     """
     falls = []
     for points in curves.values():
-        known = [(p.nll, p.nll_stderr) for p in points if p.nll is not None and p.nll_stderr]
-        if len(known) > 1:
-            (first, s), (last, t) = known[0], known[-1]
+        nlls = [(p.nll, p.nll_stderr) for p in points if p.nll is not None and p.nll_stderr]
+        if len(nlls) > 1:
+            (first, s), (last, t) = nlls[0], nlls[-1]
             assert s and t  # noqa: PT018 - for the type checker
             falls.append((first - last) / math.hypot(s, t))
     if not falls or max(falls) > 1:
         return None
     return (
         f"the likelihood of the reference answers rose for none of {len(falls)} candidates from "
-        "its first rung to its last by more than its noise: training changed next to nothing"
+        "its first rung to its last by more than its noise: training changed almost nothing"
     )
 
 
-def _useless(
+def _unusable(
     curves: Mapping[Candidate, Sequence[Measurement]], winner: Candidate
 ) -> Iterator[str]:
-    """Of the winner's answers that say nothing, with the candidate that has the most of them."""
+    """Warnings about unusable answers of the winner; each names the candidate with the most."""
     last = {candidate: points[-1] for candidate, points in curves.items()}
-    for name, (most_allowed, told) in _USELESS.items():
+    for name, (limit, description) in _UNUSABLE.items():
         shares = {c: share for c, p in last.items() if (share := getattr(p, name)) is not None}
-        if shares.get(winner, 0.0) <= most_allowed:
+        if shares.get(winner, 0.0) <= limit:
             continue
         worst = max(shares, key=shares.__getitem__)
         more = shares[worst] > shares[winner]
         most = f" (most: {worst}, {100 * shares[worst]:.0f} %)" if more else ""
-        yield f"{100 * shares[winner]:.0f} % of the winner's answers {told}{most}"
+        yield f"{100 * shares[winner]:.0f} % of the winner's answers {description}{most}"
 
 
 def _left_out(facts: StudyFacts) -> str | None:

@@ -1,9 +1,9 @@
 """A worker: runs trials of a study until its plan has nothing left to do.
 
-Any number of workers may run on one study, started and killed at any time. `study.optimize` with
-the same sampler, pruner and objective does the same for one process; a worker also waits while
-others do all that is certain to be needed, waits out outages, and clears away what dead workers
-have left.
+Any number of workers may run on one study, and be started and killed at any time.
+`study.optimize` with the same sampler, pruner and objective does the same in one process. A worker
+also waits while other workers do all jobs that are certain to be needed, waits out outages, and
+ends the trials that dead workers have left running.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from mordal_optuna.errors import (
     ModelError,
     MordalError,
     ProcessError,
+    SearchError,
     TrainingError,
 )
 from mordal_optuna.processes.liveness import has_ended
@@ -38,7 +39,7 @@ from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Finished, Job, Wait
 from mordal_optuna.search.plan import next_job
 from mordal_optuna.search.trials import set_trial_attribute
-from mordal_optuna.study.failures import like_failures, newest_failure
+from mordal_optuna.study.failures import common_failure, newest_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0
-# Failures of a candidate, stored with its trial; the search goes on with others. The data were
-# checked before the first trial: what is found wrong with them now is between them and the pair.
+# Errors that fail a candidate: the trial stores them and the search continues with other pairs.
+# Data errors are among them, since data that no pair can use are refused before the first trial.
 FAILURES = (ModelError, DataError, TrainingError, EvaluationError)
 
 
@@ -75,19 +76,29 @@ class Worker:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Work on a study.
+        """Set up a worker.
 
         Args:
-            study: with a `CkaClusterSampler` and a `LogLinearHalvingPruner` of the same plan.
-            plan: says what is to be done.
-            objective: with the same claims.
-            claims: shared by all workers of the study.
-            patience_seconds: a running trial without a claim is given up after so long.
-            poll_seconds: between two looks while there is nothing to do.
-            progress: is told of failures and of outages that are waited for.
-            sleep: waits.
-            clock: seconds, never going back.
+            study: study with a `CkaClusterSampler` and a `LogLinearHalvingPruner` of the plan.
+            plan: plan that decides which jobs are needed.
+            objective: objective with the same claims.
+            claims: claims shared by all workers of the study.
+            patience_seconds: seconds, at least 0, after which a running trial without a claim is
+                ended.
+            poll_seconds: seconds, at least 0, between two checks while there is nothing to do.
+            progress: receives notes about failures and outages.
+            sleep: function that waits for a number of seconds.
+            clock: function that gives a monotonic time in seconds.
+
+        Raises:
+            SearchError: if a number of seconds is below 0.
         """
+        for name, seconds in (
+            ("patience_seconds", patience_seconds),
+            ("poll_seconds", poll_seconds),
+        ):
+            if not seconds >= 0:
+                raise SearchError(f"{name}: got {seconds}; it must be at least 0")
         self._study = study
         self._plan = plan
         self._objective = objective
@@ -97,8 +108,8 @@ class Worker:
         self._sleep = sleep
         self._clock = clock
         self._progress = progress or Silent()
-        # Of trials that met an outage of anything but the storage, which is waited for at once.
-        self._waits = Patience(sleep, self._progress)
+        # For outages inside trials; an outage of the storage is waited out where it occurs.
+        self._trial_patience = Patience(sleep, self._progress)
         self._reader = HistoryReader(plan)
         self._unclaimed: dict[int, float] = {}
 
@@ -108,15 +119,15 @@ class Worker:
         Outages are waited out, with growing pauses.
 
         Raises:
-            LastingOutageError: if one does not pass.
+            LastingOutageError: if an outage lasts too long.
             FailedSearchError: if no candidate can be trained, or candidates fail one after the
-                other for a like reason.
-            MordalError: for anything else but a failure of one candidate.
+                other for a similar reason.
+            MordalError: for any error other than the failure of a candidate.
         """
         while True:
-            job = self._through(self._look)
+            job = self._retried(self._next_job)
             if isinstance(job, Finished):
-                self._through(partial(self._finish, job))
+                self._retried(partial(self._finish, job))
                 return
             if isinstance(job, Wait):
                 self._sleep(self._poll)
@@ -124,146 +135,152 @@ class Worker:
                 self.run_trial()
 
     def run_trial(self) -> None:
-        """Ask for a trial, run it, tell how it ended.
+        """Ask for a trial, run it and tell its outcome.
 
         Raises:
-            MordalError: for anything but a failure of its candidate.
+            MordalError: for any error other than the failure of the trial's candidate.
         """
-        trial = self._through(self._study.ask)
-        value, state, marks = None, TrialState.FAIL, {}
-        found: InfrastructureError | None = None
+        trial = self._retried(self._study.ask)
+        value, state, attributes = None, TrialState.FAIL, {}
+        failure: InfrastructureError | None = None
         try:
             value, state = self._objective(trial), TrialState.COMPLETE
         except TrialPruned:
             state = TrialState.PRUNED
         except FAILURES as error:
-            marks = {FAILURE: str(error)}
+            attributes = {FAILURE: str(error)}
             self._progress.note(f"a candidate failed: {error}")
         except (LeaseLostError, UpdateFinishedTrialError):
-            pass  # others thought this worker dead, and went on
+            pass  # another worker took this one for dead and has taken over
         except InfrastructureError as error:
-            found, marks = error, {INTERRUPTED: str(error)}
+            failure, attributes = error, {INTERRUPTED: str(error)}
         except BaseException as error:
             self._abandon(trial, error)
             raise
-        self._through(partial(self._end, trial, value, state, marks))
-        self._count(trial, found)
+        self._retried(partial(self._end, trial, value, state, attributes))
+        self._after_trial(trial, failure)
 
-    def _look(self) -> Job | Wait | Finished:
-        """Clear away what the dead have left, and find out what is to be done."""
+    def _next_job(self) -> Job | Wait | Finished:
+        """End abandoned trials and return the plan's next job."""
         trials = self._trials()
-        if self._clear_away(trials):
+        if self._end_abandoned(trials):
             trials = self._trials()
         minimize = self._study.direction == StudyDirection.MINIMIZE
         job = next_job(self._plan, self._reader.read(trials, minimize=minimize))
-        alike = like_failures(trials) if isinstance(job, Job) else None
-        if alike:
-            names = ", ".join(map(str, alike.candidates))
+        common = common_failure(trials) if isinstance(job, Job) else None
+        if common:
+            names = ", ".join(map(str, common.candidates))
             raise FailedSearchError(
-                f"{len(alike.candidates)} candidates failed one after the other for a like "
+                f"{len(common.candidates)} candidates failed one after the other for a similar "
                 f"reason: {names}",
-                alike.reason,
+                common.reason,
             )
         return job
 
     def _finish(self, job: Finished) -> None:
-        """Store why the search has ended; where nothing could be trained, it has not."""
+        """Store why the search has ended.
+
+        Raises:
+            FailedSearchError: if no candidate could be trained; the search has not ended then.
+        """
         if not job.failed:
             self._study.set_user_attr(STOPPED_BECAUSE, job.reason)
             return
         newest = newest_failure(self._trials())
-        told = f"last {newest[0]}: {newest[1]}" if newest else "no reason was stored"
-        raise FailedSearchError(job.reason, told)
+        reason = f"last {newest[0]}: {newest[1]}" if newest else "no reason was stored"
+        raise FailedSearchError(job.reason, reason)
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _through(self, work: Callable[[], T]) -> T:
-        """Use the storage, and wait while it is out."""
+    def _retried(self, work: Callable[[], T]) -> T:
+        """Do something with the storage; retried, with pauses, while the storage is out."""
         return Patience(self._sleep, self._progress).through(work)
 
     def _end(
-        self, trial: Trial, value: float | None, state: TrialState, marks: Mapping[str, str]
+        self, trial: Trial, value: float | None, state: TrialState, attributes: Mapping[str, str]
     ) -> None:
-        """Store what an outage kept the objective from storing, and tell how the trial ended.
+        """Store the attributes that the objective could not store in an outage; tell the outcome.
 
-        Another worker may have ended it, if it thought this one dead.
+        Another worker may have ended the trial, if it took this worker for dead.
         """
         try:
-            for key, mark in marks.items():
+            for key, attribute in attributes.items():
                 if key not in trial.user_attrs:
-                    trial.set_user_attr(key, mark)
+                    trial.set_user_attr(key, attribute)
             self._study.tell(trial, value, state=state, skip_if_finished=True)
         except UpdateFinishedTrialError:
-            return  # as in `_clear`
+            return  # as in `_interrupt`
 
-    def _count(self, trial: Trial, found: InfrastructureError | None) -> None:
-        """Wait after a trial that met an outage; what a trial has measured ends a row of them."""
+    def _after_trial(self, trial: Trial, failure: InfrastructureError | None) -> None:
+        """Wait after a trial that met an outage; a score or a failure resets the pauses."""
         if RUNGS in trial.user_attrs or FAILURE in trial.user_attrs:
-            self._waits.reset()
-        if found is None:
+            self._trial_patience.reset()
+        if failure is None:
             return
-        # Nor could the objective give its claim back, where the storage was out.
-        self._through(partial(self._let_go, trial.number))
-        self._waits.wait(found)
+        # If the storage was out, the objective could not release its claim.
+        self._retried(partial(self._release_claim, trial.number))
+        self._trial_patience.wait(failure)
 
-    def _let_go(self, number: int) -> None:
+    def _release_claim(self, number: int) -> None:
         for candidate, trial in self._claims.claimed().items():
             if trial == number:
                 self._claims.release(candidate)
 
     def _abandon(self, trial: Trial, error: BaseException) -> None:
-        """End the trial of a worker that stops; only a fault of the program counts against it.
+        """End the trial of a worker that stops; only a program error counts against the candidate.
 
-        In an outage it is left to other workers, which clear it away.
+        In an outage the trial is left to other workers, which end it as abandoned.
         """
-        own = isinstance(error, MordalError) and not isinstance(error, ProcessError)
-        fault = isinstance(error, Exception) and not own
+        expected = isinstance(error, MordalError) and not isinstance(error, ProcessError)
+        program_error = isinstance(error, Exception) and not expected
         reason = str(error) or type(error).__name__
+        attributes = {} if program_error else {INTERRUPTED: reason}
         try:
-            self._end(trial, None, TrialState.FAIL, {} if fault else {INTERRUPTED: reason})
+            self._end(trial, None, TrialState.FAIL, attributes)
         except Exception as failure:
             if not is_outage(failure):
                 raise
 
-    def clear_away(self) -> None:
+    def end_abandoned_trials(self) -> None:
         """End the trials that dead workers have left running; their scores stay."""
-        self._clear_away(self._trials())
+        self._end_abandoned(self._trials())
 
-    def _clear_away(self, trials: Sequence[FrozenTrial]) -> bool:
-        """The same; whether there were any.
+    def _end_abandoned(self, trials: Sequence[FrozenTrial]) -> bool:
+        """End abandoned trials; False if there were none.
 
         Args:
-            trials: read before the claims are: a trial that begins in between is not seen, and not
-                taken for dead.
+            trials: all trials, read before the claims are read, so that a trial that begins in
+                between is not taken for abandoned.
         """
-        dead = self._claims.bury()
-        for claim in dead:
-            reason = f"its worker {claim.owner} has ended or let its claim run out"
-            self._clear(claim.trial, reason)
-        ended = {claim.trial for claim in dead}
-        left = [t for t in trials if t.state == TrialState.RUNNING and t.number not in ended]
+        abandoned = self._claims.remove_abandoned()
+        for claim in abandoned:
+            self._interrupt(
+                claim.trial, f"its worker {claim.owner} has ended or its claim has expired"
+            )
+        ended = {claim.trial for claim in abandoned}
+        running = [t for t in trials if t.state == TrialState.RUNNING and t.number not in ended]
         claimed = set(self._claims.claimed().values())
-        # A worker can die between choosing a candidate and claiming it. Where its process is
-        # not known to have ended, no clock but this worker's own says how long ago that was.
+        # A worker may die between choosing a candidate and claiming it. Unless its process is
+        # known to have ended, such a trial is given up after a time on this worker's clock.
         now = self._clock()
-        without = [t for t in left if t.number not in claimed]
-        self._unclaimed = {t.number: self._unclaimed.get(t.number, now) for t in without}
-        for trial in without:
+        unclaimed = [t for t in running if t.number not in claimed]
+        self._unclaimed = {t.number: self._unclaimed.get(t.number, now) for t in unclaimed}
+        for trial in unclaimed:
             assignment = assignment_of(trial)
             if assignment and has_ended(assignment.owner):
-                self._clear(trial.number, f"its worker {assignment.owner} has ended")
+                self._interrupt(trial.number, f"its worker {assignment.owner} has ended")
             elif now - self._unclaimed[trial.number] >= self._patience:
-                self._clear(trial.number, "no worker has claimed it")
+                self._interrupt(trial.number, "no worker has claimed it")
             else:
                 continue
             ended.add(trial.number)
         return bool(ended)
 
-    def _clear(self, number: int, reason: str) -> None:
-        """End a trial that is nobody's any more, unless another worker has ended it."""
+    def _interrupt(self, number: int, reason: str) -> None:
+        """End an abandoned trial, unless another worker has ended it."""
         try:
             set_trial_attribute(self._study, number, INTERRUPTED, reason)
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         except UpdateFinishedTrialError:
-            return  # `tell` looks first and then sets: another worker came in between
+            return  # another worker ended it after `tell` had read its state

@@ -9,8 +9,8 @@ from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.models.export import export
 from mordal_optuna.search.answers import Answers
-from mordal_optuna.search.curves import Measurement
 from mordal_optuna.study.warnings import at_chance
+from mordal_optuna.workbench.measurements import measurement_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.processes.guard import Guard
     from mordal_optuna.progress import Progress
+    from mordal_optuna.search.curves import Measurement
     from mordal_optuna.study.claims import ClaimStore
     from mordal_optuna.workbench.score_store import ScoreStore
 
@@ -114,22 +115,13 @@ class AlignAndScore:
         assert kept
         self._progress.note(f"{candidate} at {samples} samples: " + "; ".join(map(_told, found)))
         target = found[0]
-        measurement = Measurement(
-            samples=samples,
-            score=target.value,
-            stderr=target.stderr,
-            documents=target.documents,
+        measurement = replace(
+            measurement_of(target, samples),
             train_seconds=kept.train_seconds,
             eval_seconds=sum(s.seconds for s in found),
-            nll=target.nll,
-            nll_stderr=target.nll_stderr,
-            guessed=target.guessed,
             train_spent=session.spent_seconds - before,
             eval_spent=sum(s.seconds for s in found if not s.found),
             answers=Answers.of(target.per_document, target.clusters, asked[0].identity).packed(),
-            cut=target.cut,
-            empty=target.empty,
-            alike=target.alike,
         )
         self._warn_of_chance(candidate, measurement)
         return measurement

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from mordal_optuna.study.result import FurtherScore
 from mordal_optuna.study.warnings import StudyFacts
 from mordal_optuna.workbench.align_and_score import AlignAndScore
 from mordal_optuna.workbench.comparison import Comparison
+from mordal_optuna.workbench.measurements import measurement_of
 from mordal_optuna.workbench.score_store import ScoreStore
 
 if TYPE_CHECKING:
@@ -200,10 +200,8 @@ class Workbench:
         scores = []
         for found in self._aligner.score_further(candidate, samples) or ():
             self._progress.note(f"{candidate}: {100 * found.value:.1f} % on {found.task}")
-            score = FurtherScore(
-                found.task, found.value, found.stderr, found.documents, samples, found.guessed
-            )
-            scores.append(asdict(score))
+            score = FurtherScore(found.task, measurement_of(found, samples))
+            scores.append(score.to_json())
         return scores
 
 

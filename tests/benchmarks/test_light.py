@@ -10,7 +10,8 @@ from benchmarks.minigrid.light import run_light
 from benchmarks.minigrid.methods import light_replay
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.errors import SearchError
-from mordal_optuna.replay.run import BUDGETED, METHODS, judge, replay, set_up
+from mordal_optuna.replay.judging import judge
+from mordal_optuna.replay.run import BUDGETED, METHODS, replay, set_up
 from mordal_optuna.replay.stock import STOCK
 from mordal_optuna.replay.synthetic import synthetic_grid
 

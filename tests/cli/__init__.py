@@ -1,1 +1,1 @@
-"""Tests of `mordal_optuna.cli.app`."""
+"""Tests of `mordal_optuna.cli`."""

@@ -1,4 +1,4 @@
-"""`mordal checkpoints`: what is there, and what goes."""
+"""`mordal checkpoints` lists and deletes checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons: intervals from independent evidence only."""
+"""Comparisons: intervals come from independent grids or seeds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.compare import (
     ANSWER_COLUMNS,
     COLUMNS,
@@ -39,7 +40,7 @@ def test_on_one_file_the_interval_is_over_seeds() -> None:
     assert chance.figures["full_runs"][1] > 0
 
 
-def test_a_cost_that_is_not_known_is_said_to_be_so_and_enters_no_mean() -> None:
+def test_a_figure_that_a_replay_lacks_is_not_averaged() -> None:
     grid = synthetic_grid(0, encoders=3, llms=3)
     known, unknown = replay(grid, "mordal"), replace(replay(grid, "mordal"), gain=None)
     row = summary("mordal", [[known, unknown]])
@@ -58,3 +59,8 @@ def test_the_table_has_a_row_a_method_and_every_column() -> None:
     assert "one table" in text
     for word in ("mordal", "grid", *(column.title for column in (*COLUMNS, *ANSWER_COLUMNS))):
         assert word in text
+
+
+def test_a_comparison_without_a_seed_is_refused() -> None:
+    with pytest.raises(SearchError, match="seeds: got 0; it must be at least 1"):
+        compare([synthetic_grid(0, encoders=2, llms=2)], ["grid"], seeds=0)

@@ -10,6 +10,7 @@ import pytest
 from mordal_optuna.errors import GridError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.replay.grid import Grid, read_grid
+from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,21 @@ def test_measured_standard_errors_are_used_where_the_file_has_them(tmp_path: Pat
     assert grid.measurement(Candidate("a", "x"), 200).stderr == 0.02
 
 
-def test_notes_of_its_own_are_left_alone(tmp_path: Path) -> None:
+def test_a_curve_gives_the_measurements_of_all_its_rungs(tmp_path: Path) -> None:
+    """All columns of the file are read, also those that few files have."""
+    changed = content()
+    changed["curves"][0] |= {"stderr": [0.01, 0.02], "nll": [2.0, 1.0], "nll_stderr": [0.2, 0.1]}
+    grid = read_grid(written(tmp_path, changed))
+    assert grid.measurements(Candidate("a", "x")) == (
+        Measurement(100, 0.3, 0.01, 100, 10.0, 1.0, 2.0, 0.2),
+        Measurement(200, 0.5, 0.02, 100, 20.0, 3.0, 1.0, 0.1),
+    )
+    plain = grid.measurements(Candidate("a", "y"))
+    assert [point.nll for point in plain] == [None, None]
+    assert plain[0] == grid.measurement(Candidate("a", "y"), 100)
+
+
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     assert read_grid(written(tmp_path, {**content(), "made_by": "us"})).task == "t"
 
 
@@ -125,7 +140,7 @@ def test_a_broken_file_is_refused_in_one_sentence(
     assert "grid.json" in str(caught.value)
 
 
-def test_a_missing_file_and_what_is_no_json_are_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_invalid_json_are_reported(tmp_path: Path) -> None:
     with pytest.raises(GridError, match="does not exist"):
         read_grid(tmp_path / "none.json")
     path = tmp_path / "broken.json"
@@ -134,7 +149,7 @@ def test_a_missing_file_and_what_is_no_json_are_named(tmp_path: Path) -> None:
         read_grid(path)
 
 
-def test_what_a_search_asks_for_and_the_file_lacks_is_an_error() -> None:
+def test_a_missing_score_similarity_or_cost_is_an_error() -> None:
     changed = content()
     changed["llm_similarity"].pop("b")
     changed["warmup_seconds"].pop("b|y")

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 from scipy import stats
 
-from mordal_optuna.cli.replay import replay_one
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.errors import ConfigError, GridError
 from mordal_optuna.pool import Candidate
-from mordal_optuna.replay.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE
-from mordal_optuna.replay.grid import Grid
 from mordal_optuna.replay.run import METHODS, method_settings, replay
 from mordal_optuna.replay.synthetic import synthetic_grid
+from tests.replay.grids import without_costs
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from mordal_optuna.replay.grid import Grid
 
 
 @pytest.fixture(scope="module")
@@ -55,37 +53,10 @@ def test_every_method_ranks_the_whole_pool_and_adds_up(grid: Grid, method: str) 
     assert found.stopped_because
 
 
-def test_what_is_said_of_the_answer_is_judged(grid: Grid) -> None:
-    """Of the grid, which has measured all: its groups hold the best, its estimates are scores."""
-    whole = replay(grid, "grid")
-    assert whole.held is True
-    assert whole.tied is not None
-    assert 1 <= whole.tied <= 16
-    assert whole.coverage == 1.0
-    assert whole.bias == pytest.approx(0.0)
-    assert whole.winner_error == pytest.approx(0.0)
-    found = replay(grid, "mordal")
-    inside = [e.low <= grid.truth(e.candidate) <= e.high for e in found.ranking]
-    errors = {e.candidate: e.value - grid.truth(e.candidate) for e in found.ranking}
-    assert found.coverage == pytest.approx(sum(inside) / 16)
-    assert found.bias == pytest.approx(sum(errors.values()) / 16)
-    assert found.winner_error == errors[Candidate(*found.picked)]
-
-
 def test_the_same_seed_gives_the_same_bytes(grid: Grid) -> None:
     for method in ("mordal", "random", "optuna-tpe-hyperband"):
         first, second = (replay(grid, method, seed=3, workers=3) for _ in range(2))
         assert json.dumps(first.to_json()) == json.dumps(second.to_json())
-
-
-def test_json_has_the_agreed_keys(grid: Grid) -> None:
-    found = json.loads(json.dumps(replay(grid, "mordal").to_json()))
-    agreed = {"task", "method", "seed", "picked", "regret", "tau", "tau_random_ties", "gain"}
-    agreed |= {"gain_projected", "full_runs", "cost", "rungs_run", "stopped_because", "ranking"}
-    assert agreed <= set(found)
-    assert set(found["cost"]) == {"features", "warmup", "training", "evaluation"}
-    assert set(found["ranking"][0]) == {"encoder", "llm", "estimate", "low", "high", "known"}
-    assert isinstance(found["picked"], list)
 
 
 def test_any_number_of_workers_finds_the_same_and_faster(grid: Grid) -> None:
@@ -107,22 +78,6 @@ def test_costs_of_comparing_are_the_files(grid: Grid) -> None:
     assert any(found.cost.warmup == pytest.approx(row) for row in rows)
     assert found.cost.features == grid.feature_seconds
     assert replay(grid, "all-at-ratio").cost.warmup == 0
-
-
-def test_projected_costs_weigh_every_unit_as_at_7b(grid: Grid) -> None:
-    """All at R = 1/8: sixteen times D / 8 samples, then the rest of D for the finalist."""
-    found = replay(grid, "all-at-ratio")
-    full = grid.full_samples
-    training = (15 * full / 8 + full) * TRAIN_SAMPLE
-    evaluation = 17 * grid.test_documents * SCORED_DOCUMENT
-    assert found.cost_projected.training == pytest.approx(training)
-    assert found.cost_projected.evaluation == pytest.approx(evaluation)
-    # a warm-up of 1 % of a full alignment equals so many samples
-    compared = replay(grid, "mordal").cost_projected
-    assert compared.warmup == pytest.approx(
-        round(compared.warmup / (0.01 * full * TRAIN_SAMPLE)) * 0.01 * full * TRAIN_SAMPLE
-    )
-    assert compared.features == pytest.approx(4 * grid.test_documents * PICTURE)
 
 
 def test_popular_costs_one_run_and_best_parts_at_most_a_row_a_column_and_one_more() -> None:
@@ -154,40 +109,10 @@ def test_a_budget_counts_what_runs(grid: Grid, method: str) -> None:
     assert 2.0 <= eight.full_runs < 4.0
 
 
-def without_costs(grid: Grid) -> Grid:
-    """The same scores, all seconds 0."""
-    plain = grid.model_dump()
-    for curve in plain["curves"]:
-        nothing = [0.0] * len(curve["samples"])
-        curve.update(train_seconds=nothing, eval_seconds=nothing)
-    plain.update(warmup_seconds=dict.fromkeys(plain["warmup_seconds"], 0.0), feature_seconds=0.0)
-    return Grid.model_validate(plain)
-
-
-def test_costs_that_the_file_does_not_know_are_not_known(
-    grid: Grid, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """The pick is judged as ever; a projection without warm-ups needs no seconds and is there."""
-    free = without_costs(grid)
-    for method in ("mordal", "cross", "grid", "all-at-ratio"):
-        found = replay(free, method)
-        assert found.regret == replay(grid, method).regret
-        assert (found.gain, found.full_runs) == (None, None)
-        compares = method in ("mordal", "cross")
-        assert (found.gain_projected is None) is compares
-        plain = json.loads(json.dumps(found.to_json()))
-        assert plain["gain"] is None
-    path = tmp_path / "free.json"
-    path.write_text(free.model_dump_json())
-    options = {"seed": 0, "workers": 1, "budget": None, "as_json": False}
-    replay_one([path], "mordal", "default", **options)  # type: ignore[arg-type]
-    assert "cost     not known" in capsys.readouterr().out
-
-
 def test_a_budget_cannot_be_kept_where_the_file_knows_no_costs(grid: Grid) -> None:
     free = without_costs(grid)
     for method, budget in (("random", None), ("optuna-tpe-median", None), ("mordal", 2.0)):
-        with pytest.raises(GridError, match="knows no costs .*, so no budget can be kept"):
+        with pytest.raises(GridError, match="lists no costs .*, so no budget can be kept"):
             replay(free, method, budget=budget)
 
 
@@ -217,17 +142,3 @@ def test_a_rung_that_the_file_lacks_is_named(grid: Grid) -> None:
     settings = SearchSettings.model_validate({"method": "mordal", "first_ratio": 0.01})
     with pytest.raises(GridError, match="at 256 samples was asked for; the file has 512"):
         replay(grid, "mordal", settings=settings)
-
-
-def test_picking_without_the_best_in_sight_is_a_rejection() -> None:
-    """The best candidate is worst at the lowest rung: halving loses it, all-at-ratio does not."""
-    grid = synthetic_grid(0, encoders=4, llms=4)
-    curves = [curve.model_dump() for curve in grid.curves]
-    best = max(range(len(curves)), key=lambda n: curves[n]["score"][-1])
-    curves[best]["score"] = [0.01, 0.02, 0.03, 0.5, 0.8, 0.99]
-    bloomer = Grid.model_validate({**grid.model_dump(), "curves": curves})
-    settings = SearchSettings.model_validate(
-        {"method": "mordal", "vision_threshold": 1, "llm_threshold": 1, "top_clusters": 2}
-    )
-    assert replay(bloomer, "mordal", settings=settings).best_rejected
-    assert not replay(bloomer, "all-at-ratio").best_rejected

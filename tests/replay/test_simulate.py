@@ -1,4 +1,4 @@
-"""The simulated clock: workers overlap as their jobs' lengths say."""
+"""The simulated clock: jobs of several workers overlap according to their lengths."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ import pytest
 from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.simulate import PlanSteering, Simulated, Simulation
 from mordal_optuna.search.jobs import Wait
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, plan, search, table
+from tests.studies import new_study
 
 
 def simulate(workers: int, **options: int) -> Simulated:
     chosen, measure = plan(**options), table()
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     objective = Objective(chosen, measure)
     return Simulation(study, objective, measure, PlanSteering(chosen), workers=workers).run()
 
 
-def test_one_worker_does_what_optimize_does_one_job_after_the_other() -> None:
+def test_one_worker_runs_the_jobs_of_optimize_one_after_the_other() -> None:
     measure = table()
     search(plan(), measure)
     found = simulate(1)
@@ -42,15 +38,15 @@ def test_two_finalists_overlap_with_two_workers() -> None:
     assert alone.seconds - both.seconds > 0.9 * finish
 
 
-def test_who_waits_for_nobody_is_an_error() -> None:
+def test_waiting_without_a_running_job_is_an_error() -> None:
     study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(plan()))
     simulation = Simulation(
         study, Objective(plan(), table()), table(), lambda _: Wait(), workers=2
     )
-    with pytest.raises(SearchError, match="waits for jobs that nobody runs"):
+    with pytest.raises(SearchError, match="waits for a job although no job is running"):
         simulation.run()
 
 
-def test_no_worker_is_refused() -> None:
-    with pytest.raises(SearchError, match="0 workers"):
+def test_zero_workers_are_refused() -> None:
+    with pytest.raises(SearchError, match="workers: got 0; it must be at least 1"):
         simulate(0)

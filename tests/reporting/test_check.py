@@ -1,10 +1,11 @@
-"""A search beside the grid: what is compared is what both studies say, and nothing flatters."""
+"""The check compares the estimates of a search with the measured scores of the grid."""
 
 from __future__ import annotations
 
 import io
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
@@ -12,24 +13,13 @@ from rich.console import Console
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.check import Check, compare, print_check
-from mordal_optuna.search.methods.grid import grid_plan
-from mordal_optuna.study.result import Costs, StudyResult, read_result
-from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
+from mordal_optuna.study.costs import Costs
+from tests.search.synthetic import FULL, table
+
+if TYPE_CHECKING:
+    from mordal_optuna.study.result import StudyResult
 
 BEST, WORST = Candidate("siglip", "qwen"), Candidate("dino", "mistral")
-
-
-@pytest.fixture(scope="module")
-def found() -> StudyResult:
-    """A search that trains the best pair fully."""
-    chosen = plan()
-    return read_result(search(chosen, table()), chosen, method="mordal", task="gqa")
-
-
-@pytest.fixture(scope="module")
-def grid() -> StudyResult:
-    chosen = grid_plan(tree(), (*RUNGS, FULL))
-    return read_result(search(chosen, table()), chosen, method="grid", task="gqa")
 
 
 def printed(check: Check) -> str:
@@ -50,35 +40,35 @@ def with_estimate(result: StudyResult, candidate: Candidate, **changes: object) 
     return replace(result, ranking=ranking)
 
 
-def test_every_pair_stands_in_the_order_of_the_grid_with_its_rank_in_both(
-    found: StudyResult, grid: StudyResult
+def test_pairs_are_in_the_order_of_the_grid_with_both_ranks(
+    result: StudyResult, grid: StudyResult
 ) -> None:
-    """The difference is the estimate less what the grid measured at D, whatever the rung order."""
-    check = compare(found, grid)
+    """The difference is the estimate less the score that the grid measured at D."""
+    check = compare(result, grid)
     assert [p.estimate.candidate for p in check.pairs] == [e.candidate for e in grid.ranking]
     assert [p.grid_rank for p in check.pairs] == list(range(1, 10))
     for pair in check.pairs:
         candidate = pair.estimate.candidate
-        assert pair.estimate == found.ranking[pair.rank - 1]
+        assert pair.estimate == result.ranking[pair.rank - 1]
         score = table().score(candidate, FULL)
         assert pair.truth
         assert pair.truth.score == pytest.approx(score)
         assert pair.difference == pytest.approx(pair.estimate.value - score)
 
 
-def test_the_best_picked_has_no_regret(found: StudyResult, grid: StudyResult) -> None:
-    check = compare(found, grid)
+def test_the_best_pair_has_no_regret(result: StudyResult, grid: StudyResult) -> None:
+    check = compare(result, grid)
     assert check.winner == BEST
     assert (check.regret, check.regret_stderr) == (0.0, 0.0)
     assert "picked the best pair of the grid, siglip + qwen (84.0 %): regret 0.0" in words(check)
 
 
-def test_regret_is_what_the_grid_measured_of_both_with_the_noise_of_both(
-    found: StudyResult, grid: StudyResult
+def test_regret_and_its_error_come_from_the_grids_scores(
+    result: StudyResult, grid: StudyResult
 ) -> None:
-    """Not what the search believed of its winner."""
-    worst = next(e for e in found.ranking if e.candidate == WORST)
-    check = compare(replace(found, winner=replace(worst, value=0.99)), grid)
+    """And not from the search's estimate of its winner."""
+    worst = next(e for e in result.ranking if e.candidate == WORST)
+    check = compare(replace(result, winner=replace(worst, value=0.99)), grid)
     scores = [table().score(candidate, FULL) for candidate in (BEST, WORST)]
     assert check.regret == pytest.approx(scores[0] - scores[1])
     noise = [math.sqrt(s * (1 - s) / 400) for s in scores]
@@ -87,16 +77,16 @@ def test_regret_is_what_the_grid_measured_of_both_with_the_noise_of_both(
     assert "picked dino + mistral (65.5 %, rank 9 of the grid); the best is siglip" in words(check)
 
 
-def test_intervals_are_counted_where_the_search_has_not_measured_the_same_itself(
-    found: StudyResult, grid: StudyResult
+def test_only_intervals_of_pairs_not_fully_trained_are_counted(
+    result: StudyResult, grid: StudyResult
 ) -> None:
-    """A fully trained pair is the grid's own score, which no interval can miss."""
-    check = compare(found, grid)
-    trained = [e for e in found.ranking if e.provenance == "measured"]
+    """The score of a fully trained pair is the grid's, which its interval cannot miss."""
+    check = compare(result, grid)
+    trained = [e for e in result.ranking if e.provenance == "measured"]
     assert trained
     assert len(check.guessed) == 9 - len(trained)
     assert all(pair.holds for pair in check.guessed)
-    missed = with_estimate(found, WORST, low=0.1, high=0.2, provenance="inferred")
+    missed = with_estimate(result, WORST, low=0.1, high=0.2, provenance="inferred")
     told = compare(missed, grid)
     assert next(p for p in told.pairs if p.estimate.candidate == WORST).holds is False
     guessed = len(told.guessed)
@@ -108,24 +98,24 @@ def test_intervals_are_counted_where_the_search_has_not_measured_the_same_itself
 
 
 def test_costs_are_the_whole_search_and_each_pair_trained_fully_and_scored_once(
-    found: StudyResult, grid: StudyResult
+    result: StudyResult, grid: StudyResult
 ) -> None:
-    """What the grid spent on scores at rungs is not counted against it."""
-    check = compare(found, grid)
+    """The costs of the grid do not include its scores at lower rungs."""
+    check = compare(result, grid)
     assert check.grid_seconds == pytest.approx(9 * (FULL / 100 + 1.0))
     assert check.grid_seconds < grid.costs.total
-    assert check.search_seconds == found.costs.total
+    assert check.search_seconds == result.costs.total
     assert f"{check.grid_seconds / check.search_seconds:.1f} times less" in words(check)
     free = Costs(0.0, 0.0, 0.0, 0.0, 0.0)
-    assert "cost not known" in words(compare(replace(found, costs=free), grid))
+    assert "cost not known" in words(compare(replace(result, costs=free), grid))
 
 
 def test_a_pair_that_the_grid_could_not_train_comes_last_without_a_score(
-    found: StudyResult, grid: StudyResult
+    result: StudyResult, grid: StudyResult
 ) -> None:
     second = Candidate("clip", "qwen")
     curves = {c: points for c, points in grid.curves.items() if c != second}
-    check = compare(found, replace(grid, curves=curves))
+    check = compare(result, replace(grid, curves=curves))
     last = check.pairs[-1]
     assert (last.estimate.candidate, last.truth, last.grid_rank) == (second, None, None)
     assert last.difference is last.holds is None
@@ -134,19 +124,19 @@ def test_a_pair_that_the_grid_could_not_train_comes_last_without_a_score(
     assert "clip" in row
 
 
-def test_it_fits_100_columns(found: StudyResult, grid: StudyResult) -> None:
-    assert max(map(len, printed(compare(found, grid)).splitlines())) <= 100
+def test_it_fits_100_columns(result: StudyResult, grid: StudyResult) -> None:
+    assert max(map(len, printed(compare(result, grid)).splitlines())) <= 100
 
 
 @pytest.mark.parametrize("change", [{"task": "ai2d"}, {"full_samples": 512}, {"ranking": ()}])
 def test_another_pool_task_or_size_is_refused(
-    found: StudyResult, grid: StudyResult, change: dict[str, object]
+    result: StudyResult, grid: StudyResult, change: dict[str, object]
 ) -> None:
     with pytest.raises(SearchError, match="must have the same pool, task and number"):
-        compare(found, replace(grid, **change))  # type: ignore[arg-type]
+        compare(result, replace(grid, **change))  # type: ignore[arg-type]
 
 
-def test_a_grid_without_the_winner_is_refused(found: StudyResult, grid: StudyResult) -> None:
+def test_a_grid_without_the_winner_is_refused(result: StudyResult, grid: StudyResult) -> None:
     curves = {c: points for c, points in grid.curves.items() if c != BEST}
     with pytest.raises(SearchError, match="no score of siglip \\+ qwen at 8192 samples"):
-        compare(found, replace(grid, curves=curves))
+        compare(result, replace(grid, curves=curves))

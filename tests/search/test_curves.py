@@ -262,3 +262,22 @@ def test_shrinking_predicts_better_than_single_fits_when_points_are_few() -> Non
             single.append((fit.log_error(16384)[0] - y) ** 2)
             shrunk.append((fit_log_linear(points, prior).log_error(16384)[0] - y) ** 2)
     assert np.mean(shrunk) < 0.7 * np.mean(single)
+
+
+def test_a_measurement_reads_back_as_it_was_stored() -> None:
+    """Under the names that studies in users' databases have; what is unknown is left out."""
+    plain = Measurement(8, 0.5, None, None, 2.0, 1.0)
+    names = ("stderr", "documents", "train_seconds", "eval_seconds")
+    assert plain.to_json() == dict(zip(names, (None, None, 2.0, 1.0), strict=True))
+    whole = Measurement(
+        8, 0.5, 0.1, 9, 2.0, 1.0, nll=0.3, nll_stderr=0.01, guessed=0.1, train_spent=1.5,
+        eval_spent=0.5, answers="packed", cut=0.2, empty=0.0, alike=0.4,
+    )  # fmt: skip
+    optional = {"nll": 0.3, "nll_stderr": 0.01, "guessed": 0.1, "cut": 0.2, "empty": 0.0}
+    optional |= {"alike": 0.4, "train_spent": 1.5, "eval_spent": 0.5}
+    assert whole.to_json() == dict(zip(names, (0.1, 9, 2.0, 1.0), strict=True)) | optional
+    for measurement, answers in ((plain, None), (whole, "packed")):
+        details = measurement.to_json()
+        stored = Measurement.from_json(details, samples=8, score=0.5, answers=answers)
+        assert stored == measurement
+    assert Measurement.from_json({}, samples=8, score=0.5) == Measurement(8, 0.5)

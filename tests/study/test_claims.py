@@ -1,4 +1,4 @@
-"""Claims: one holder a candidate, dead holders found out, passwords never shown."""
+"""Claims: one holder for each candidate, abandoned claims are removed, passwords are not shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAIR = Candidate("clip", "llama")
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that the test sets."""
 
     now = 1000.0
 
@@ -33,7 +33,7 @@ class Clock:
 
 @pytest.fixture
 def address(database: str) -> str:
-    """Of each kind of database in turn."""
+    """Address of each kind of database in turn."""
     return database
 
 
@@ -51,12 +51,12 @@ def test_a_candidate_has_one_holder_and_is_free_afterwards(address: str) -> None
         assert now is not None
 
 
-def test_studies_do_not_hinder_each_other(address: str) -> None:
+def test_claims_of_different_studies_are_independent(address: str) -> None:
     with ClaimStore(address, "a").hold(PAIR, 0), ClaimStore(address, "b").hold(PAIR, 0) as held:
         assert held is not None
 
 
-def test_a_lease_that_runs_out_is_found_once_and_its_holder_is_told(address: str) -> None:
+def test_an_expired_lease_is_reported_once_and_its_holder_loses_the_claim(address: str) -> None:
     clock = Clock()
     one, two = (ClaimStore(address, "s", lease_seconds=10, clock=clock) for _ in range(2))
     with one.hold(PAIR, 7) as mine:
@@ -64,10 +64,10 @@ def test_a_lease_that_runs_out_is_found_once_and_its_holder_is_told(address: str
         clock.now += 9
         mine.check()  # renews
         clock.now += 9
-        assert two.bury() == []
+        assert two.remove_abandoned() == []
         clock.now += 2
-        assert [(d.candidate, d.trial) for d in two.bury()] == [(PAIR, 7)]
-        assert two.bury() == []
+        assert [(d.candidate, d.trial) for d in two.remove_abandoned()] == [(PAIR, 7)]
+        assert two.remove_abandoned() == []
         with two.hold(PAIR, 8) as other:
             assert other is not None
             with pytest.raises(LeaseLostError, match="silent for longer than its lease"):
@@ -77,17 +77,17 @@ def test_a_lease_that_runs_out_is_found_once_and_its_holder_is_told(address: str
 
 
 def test_a_claim_is_renewed_while_it_is_held(address: str) -> None:
-    """By the database's own clock: held for longer than a lease, it is still no one else's."""
+    """By the database's clock: after more than the length of a lease the claim is still held."""
     one, two = (ClaimStore(address, "s", lease_seconds=0.6) for _ in range(2))
     with one.hold(PAIR, 0) as mine:
         time.sleep(0.9)
-        assert two.bury() == []
+        assert two.remove_abandoned() == []
         assert mine is not None
         mine.check()
 
 
-def test_a_killed_process_of_this_machine_is_found_at_once(address: str) -> None:
-    """Its lease has an hour to go, but its process is gone."""
+def test_the_claim_of_a_killed_local_process_is_abandoned_at_once(address: str) -> None:
+    """Although its lease has an hour to go."""
     code = (
         "import os; from mordal_optuna.study.claims import ClaimStore; "
         "from mordal_optuna.pool import Candidate; "
@@ -99,13 +99,13 @@ def test_a_killed_process_of_this_machine_is_found_at_once(address: str) -> None
     store = ClaimStore(address, "s")
     with store.hold(PAIR, 5) as held:
         assert held is None
-    assert [dead.trial for dead in store.bury()] == [4]
+    assert [dead.trial for dead in store.remove_abandoned()] == [4]
     with store.hold(PAIR, 5) as held:
         assert held is not None
 
 
-def test_a_process_that_ended_and_was_not_waited_for_is_gone(address: str) -> None:
-    """A zombie still has its number, as the children of a container's first process often do."""
+def test_a_zombie_process_counts_as_ended(address: str) -> None:
+    """Its process number still exists, as is common in containers."""
     code = (
         "from mordal_optuna.study.claims import ClaimStore; "
         "from mordal_optuna.pool import Candidate; "
@@ -117,7 +117,7 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone(address: str) -> No
     process.stdout.read()  # until it has ended
     store = ClaimStore(address, "s")
     for _ in range(100):
-        found = store.bury()
+        found = store.remove_abandoned()
         if found:
             break
         time.sleep(0.05)
@@ -125,8 +125,8 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone(address: str) -> No
     process.wait()
 
 
-def test_the_claim_that_is_held_guards_what_is_trained_under_it(address: str) -> None:
-    """Under a token that is the study's own and grows with its trials."""
+def test_a_held_claim_guards_the_training_under_it(address: str) -> None:
+    """With a token that names the study and the trial."""
     one, two = (ClaimStore(address, "s", identity=name) for name in ("first", "second"))
     assert one.guard(PAIR) is None
     with one.hold(PAIR, 3) as mine:
@@ -144,10 +144,10 @@ def test_the_claim_that_is_held_guards_what_is_trained_under_it(address: str) ->
     assert one.guard(PAIR) is None
 
 
-def test_a_claim_that_cannot_be_given_back_hides_no_other_error(
+def test_a_failed_release_does_not_hide_another_error(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database went away meanwhile; the lease runs out by itself."""
+    """The database went away meanwhile; the lease expires by itself."""
     store = ClaimStore(address, "s")
 
     def away(*_: object) -> None:
@@ -159,8 +159,8 @@ def test_a_claim_that_cannot_be_given_back_hides_no_other_error(
     assert store.guard(PAIR) is None
 
 
-def test_a_table_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
-    """As `mordal_claims` was created before its names had a type of their own."""
+def test_a_table_of_an_older_version_still_works(tmp_path: Path) -> None:
+    """As created before the columns of names had their own type."""
     address = f"sqlite:///{tmp_path / 'old.db'}"
     created = (
         "CREATE TABLE mordal_claims (study VARCHAR(255) NOT NULL, vision_encoder VARCHAR(255) NOT "
@@ -174,7 +174,7 @@ def test_a_table_of_an_older_version_goes_on_working(tmp_path: Path) -> None:
         )
     store = ClaimStore(address, "s")
     assert store.claimed() == {PAIR: 4}
-    assert [dead.trial for dead in store.bury()] == [4]
+    assert [dead.trial for dead in store.remove_abandoned()] == [4]
     with store.hold(PAIR, 5) as held:
         assert held is not None
 

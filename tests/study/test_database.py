@@ -1,4 +1,4 @@
-"""The database: names that differ stay apart, its clock never jumps, deadlocks are done anew."""
+"""The database keeps different names apart, has a steady clock, and retries deadlocks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_row_is_added_once(engine: sa.Engine) -> None:
     assert write(engine, sa.delete(TABLE)) == 0
 
 
-def test_names_that_differ_in_case_accents_or_spaces_are_apart(engine: sa.Engine) -> None:
+def test_names_that_differ_in_case_accents_or_spaces_are_different(engine: sa.Engine) -> None:
     names = ["clip-l", "CLIP-L", "clip-l ", "clïp-l", "クリップ"]
     for name in names:
         assert add(engine, insert(name)), name
@@ -47,8 +47,8 @@ def test_names_that_differ_in_case_accents_or_spaces_are_apart(engine: sa.Engine
             assert found == [(name,)]
 
 
-def test_time_zone_and_the_end_of_summer_time_change_nothing(mariadb: str) -> None:
-    """At both instants whose local time is 2:30 on the night when clocks are put back."""
+def test_time_zones_and_the_end_of_summer_time_do_not_move_the_clock(mariadb: str) -> None:
+    """At both instants whose local time is 2:30 in the night when clocks are set back."""
     engine = sa.create_engine(mariadb)
     for zone in ("SYSTEM", "-05:00"):
         for instant in (1792888200.25, 1792891800.25):  # 2026-10-25, 0:30 and 1:30 UTC
@@ -57,15 +57,15 @@ def test_time_zone_and_the_end_of_summer_time_change_nothing(mariadb: str) -> No
                 assert connection.execute(sa.select(Now())).scalar() == instant, zone
 
 
-def test_the_clock_has_fractions_and_is_of_today(engine: sa.Engine) -> None:
+def test_the_clock_shows_the_present_time_with_fractions(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         found = [float(connection.execute(sa.select(Now())).scalar_one()) for _ in range(5)]
     assert all(abs(seconds - time.time()) < 60 for seconds in found)
     assert any(seconds % 1 for seconds in found)
 
 
-def test_writes_that_wait_for_one_another_all_get_done(mariadb: str) -> None:
-    """Of eight threads that add and remove one row, MariaDB ends some for a deadlock."""
+def test_deadlocked_writes_are_retried(mariadb: str) -> None:
+    """MariaDB aborts some of eight threads that add and remove the same row."""
     engine = open_table(new_database(mariadb), TABLE)
     failures: list[Exception] = []
 

@@ -1,4 +1,4 @@
-"""One trial: known scores first, failures with their reason, a value only when settled."""
+"""The objective reports earlier scores first, stores failures and gives final values."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from mordal_optuna.search.attributes import (
     STOPPED_BECAUSE,
 )
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.claims import LocalClaims
 from mordal_optuna.study.objective import Objective
 from tests.search.synthetic import FULL, plan, search, table
 from tests.search.synthetic import RUNGS as SAMPLES
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.study.claims import Claims, Held
+    from mordal_optuna.study.claims import Claims, HeldClaim
 
 
 def test_a_promoted_trial_repeats_its_curve_and_links_back() -> None:
@@ -59,8 +59,8 @@ def test_a_promoted_trial_repeats_its_curve_and_links_back() -> None:
         assert set(trial.user_attrs[RUNGS]) == {str(samples) for samples in new}
 
 
-def test_complete_means_measured_as_far_as_the_plan_goes_and_the_value_is_that_score() -> None:
-    """So the best trial is the winner; an extrapolation would grow stale in the storage."""
+def test_a_complete_trial_has_the_score_at_the_plans_highest_rung() -> None:
+    """So the best trial is the winner; a stored extrapolation would become outdated."""
     study = search(plan(), table())
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     assert complete
@@ -72,8 +72,8 @@ def test_complete_means_measured_as_far_as_the_plan_goes_and_the_value_is_that_s
     assert candidate_of(study.best_trial) == plan().winner(study_history(study))
 
 
-def test_documents_values_are_kept_with_the_trial_and_read_back() -> None:
-    """Not among the attributes that a dashboard shows; pairs are compared by them."""
+def test_per_document_values_are_stored_with_the_trial() -> None:
+    """Apart from the attributes that a dashboard shows; pairs are compared by them."""
     measure, chosen = table(), plan()
     packed = Answers.of([0.0, 1.0, 1.0], None, "d").packed()
     study = optuna.create_study(direction="maximize", sampler=CkaClusterSampler(chosen))
@@ -83,7 +83,7 @@ def test_documents_values_are_kept_with_the_trial_and_read_back() -> None:
     assert not any(packed in str(trial.user_attrs) for trial in study.trials)
 
 
-def test_a_failure_is_stored_with_its_reason_and_the_search_goes_on() -> None:
+def test_a_failure_is_stored_with_its_reason_and_the_search_continues() -> None:
     bad, measure, chosen = Candidate("clip", "llama"), table(), plan()
 
     def broken(candidate: Candidate, samples: int) -> Measurement:
@@ -91,11 +91,7 @@ def test_a_failure_is_stored_with_its_reason_and_the_search_goes_on() -> None:
             raise TrainingError(samples, "loss is nan")
         return measure(candidate, samples)
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, broken), n_trials=100, catch=(TrainingError,))
     failed = study.get_trials(states=(TrialState.FAIL,))
     assert [candidate_of(t) for t in failed] == [bad, bad]
@@ -105,7 +101,7 @@ def test_a_failure_is_stored_with_its_reason_and_the_search_goes_on() -> None:
 
 
 def test_an_interrupted_trial_is_continued_from_its_last_score() -> None:
-    """Interrupted inside a trial, the score reported before is kept and not measured again."""
+    """A score reported before the interruption is kept and not measured again."""
     measure, chosen = table(), plan(top_clusters=4)
 
     def interrupt(candidate: Candidate, samples: int) -> Measurement:
@@ -113,11 +109,7 @@ def test_an_interrupted_trial_is_continued_from_its_last_score() -> None:
             raise KeyboardInterrupt
         return measure(candidate, samples)
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     with pytest.raises(KeyboardInterrupt):
         study.optimize(Objective(chosen, interrupt))
     study.optimize(Objective(chosen, measure))
@@ -127,10 +119,10 @@ def test_an_interrupted_trial_is_continued_from_its_last_score() -> None:
 
 
 class Out(LocalClaims):
-    """Claims in a database that is away when a claim is given back."""
+    """Claims in a database that is away when a claim is released."""
 
     @contextmanager
-    def hold(self, candidate: Candidate, trial: int) -> Iterator[Held | None]:
+    def hold(self, candidate: Candidate, trial: int) -> Iterator[HeldClaim | None]:
         """Give a claim and fail to take it back."""
         try:
             with super().hold(candidate, trial) as held:
@@ -140,7 +132,7 @@ class Out(LocalClaims):
 
 
 def ended(error: BaseException, claims: Claims | None = None) -> tuple[FrozenTrial, BaseException]:
-    """What is stored of a trial whose first measurement fails after 5 s, and what it raises."""
+    """The stored trial and the raised error if the first measurement fails after 5 s."""
     chosen, times = plan(), iter((100.0, 105.0))
     study = optuna.create_study(sampler=CkaClusterSampler(chosen), direction="maximize")
 
@@ -154,7 +146,7 @@ def ended(error: BaseException, claims: Claims | None = None) -> tuple[FrozenTri
 
 
 def test_an_outage_is_no_failure_of_the_candidate() -> None:
-    """However deep it is the cause; its own sentence is told in its place."""
+    """However deep in the chain of causes; the stored reason is that of the outage."""
     error = CheckpointError("/c", "cannot be written (no space left)")
     error.__cause__ = OSError(errno.ENOSPC, "no space left")
     trial, raised = ended(error)
@@ -171,7 +163,7 @@ def test_an_interruption_is_no_failure_of_the_candidate(error: BaseException) ->
     assert trial.user_attrs.keys() == {NAME, INTERRUPTED, LOST_SECONDS}
 
 
-def test_an_interruption_is_not_replaced_by_an_outage_on_the_way_out() -> None:
+def test_an_outage_during_cleanup_does_not_replace_an_interruption() -> None:
     _, raised = ended(KeyboardInterrupt(), Out())
     assert isinstance(raised, KeyboardInterrupt)
 

@@ -1,4 +1,4 @@
-"""The result of a study: the same from every database, however large the pool."""
+"""The result of a study is the same from every database and names the best trial."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History, candidate_of
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import study_storage
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import (
+    FurtherScore,
     Representation,
     further_seconds,
     read_result,
@@ -30,6 +29,7 @@ from mordal_optuna.study.result import (
     stored_representation,
 )
 from tests.search.synthetic import FULL, RUNGS, plan, search, table, tree
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def similarities(size: int) -> tuple[tuple[float, ...], ...]:
-    """Of so many models, all digits used."""
+    """A random similarity matrix with all digits."""
     found = np.random.default_rng(size).uniform(0.5, 0.9, (size, size))
     found = (found + found.T) / 2
     np.fill_diagonal(found, 1.0)
@@ -46,7 +46,7 @@ def similarities(size: int) -> tuple[tuple[float, ...], ...]:
 
 
 def representation(size: int) -> Representation:
-    """Of size x size models."""
+    """A comparison of size x size models."""
     names = tuple(f"encoder-{number}" for number in range(size))
     llms = tuple(f"llm-{number}" for number in range(size))
     vision = similarities(size)
@@ -59,7 +59,7 @@ def representation(size: int) -> Representation:
 
 
 def found(storage: BaseStorage) -> StudyResult:
-    """What a whole search gives, its pool compared before."""
+    """The result of a whole search after a comparison."""
     study = optuna.create_study(study_name="synthetic", storage=storage, direction="maximize")
     store_representation(study, replace(representation(25), tree=tree()))
     study = search(plan(), table(), storage)
@@ -74,15 +74,15 @@ def test_a_whole_study_gives_the_same_result_on_every_database(database: str) ->
 
 
 @pytest.mark.parametrize("size", [2, 25])
-def test_similarities_are_found_again_whole(database: str, size: int) -> None:
-    """Of 25 x 25 models they take more than MariaDB's 64 KB an attribute."""
+def test_similarities_read_back_as_they_were_stored(database: str, size: int) -> None:
+    """Those of 25 x 25 models exceed MariaDB's 64 KB an attribute."""
     study = optuna.create_study(storage=study_storage(database))
     assert stored_representation(study) is None
     store_representation(study, representation(size))
     assert stored_representation(study) == representation(size)
 
 
-def test_similarities_stored_by_older_versions_are_found() -> None:
+def test_similarities_stored_by_older_versions_are_read() -> None:
     study = optuna.create_study()
     study.set_user_attr(REPRESENTATION, representation(25).to_json())
     assert stored_representation(study) == representation(25)
@@ -93,7 +93,7 @@ RACE = (2048, 4096)
 
 @pytest.mark.parametrize("race", [(), RACE])
 def test_optunas_best_trial_is_the_winner(race: tuple[int, ...]) -> None:
-    """Interrupted after each trial and gone on with, or finished in one go.
+    """In a search interrupted after each trial and in one without interruptions.
 
     Whenever there is a best trial, it is the winner.
     """
@@ -118,7 +118,7 @@ def test_optunas_best_trial_is_the_winner(race: tuple[int, ...]) -> None:
     assert again.standings == whole.standings
 
 
-def test_a_search_that_its_budget_ends_early_has_a_leader_and_no_answer() -> None:
+def test_a_search_that_runs_out_of_budget_has_a_leader_and_no_answer() -> None:
     chosen = plan(budget=Budget(device_hours=30 / 3600))
     study = search(chosen, table())
     result = read_result(study, chosen, method="mordal", task="t")
@@ -130,7 +130,7 @@ def test_a_search_that_its_budget_ends_early_has_a_leader_and_no_answer() -> Non
 
 
 def test_an_extended_search_keeps_the_best_trial_the_winner() -> None:
-    """A larger budget goes on where the smaller one ended."""
+    """A larger budget continues where the smaller one ended."""
     storage = InMemoryStorage()
     for hours in (0.01, 0.02, 1.0):
         chosen = plan(finalists=3, budget=Budget(device_hours=hours))
@@ -141,7 +141,7 @@ def test_an_extended_search_keeps_the_best_trial_the_winner() -> None:
     assert result.final
 
 
-def test_the_price_of_training_a_pair_on_is_its_own() -> None:
+def test_training_a_pair_on_costs_what_its_own_samples_cost() -> None:
     a, b, c = tree().candidates[:3]
     known = History(
         {
@@ -158,18 +158,14 @@ def test_the_price_of_training_a_pair_on_is_its_own() -> None:
 
 
 def test_a_challenger_is_estimated_higher_and_was_trained_less() -> None:
-    """The finalist disappoints after the last place of the finish is taken."""
+    """The finalist scores below its estimate after the last place of the finish is taken."""
     measure, chosen = table(), plan()
 
     def disappointing(candidate: Candidate, samples: int) -> Measurement:
         found = measure(candidate, samples)
         return replace(found, score=found.score - 0.4) if samples == FULL else found
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, disappointing))
     result = read_result(study, chosen, method="mordal", task="t")
     assert result.challengers
@@ -181,7 +177,7 @@ def test_a_challenger_is_estimated_higher_and_was_trained_less() -> None:
     assert result.ranking[0] == result.winner  # whatever is estimated
 
 
-def test_a_failure_that_a_later_success_follows_is_no_failure() -> None:
+def test_a_failure_followed_by_a_score_is_not_listed() -> None:
     measure, chosen, failed = table(), plan(), []
 
     def passing(candidate: Candidate, samples: int) -> Measurement:
@@ -192,18 +188,14 @@ def test_a_failure_that_a_later_success_follows_is_no_failure() -> None:
             raise TrainingError(samples, "out of memory")
         return measure(candidate, samples)
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, passing), catch=(TrainingError,))
     result = read_result(study, chosen, method="mordal", task="t")
     assert set(result.failures) == {Candidate("dino", "llama")}
 
 
-def test_results_that_another_study_left_are_not_spent() -> None:
-    """A rung whose checkpoint and score were found costs nothing, and is said to be reused."""
+def test_reused_results_of_another_study_are_not_spent() -> None:
+    """A rung with a reused checkpoint and score costs nothing and counts as reused."""
     measure, chosen = table(), plan()
 
     def found(candidate: Candidate, samples: int) -> Measurement:
@@ -215,11 +207,7 @@ def test_results_that_another_study_left_are_not_spent() -> None:
             eval_spent=0.0 if reused else told.eval_seconds,
         )
 
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=CkaClusterSampler(chosen),
-        pruner=LogLinearHalvingPruner(chosen),
-    )
+    study = new_study(chosen)
     study.optimize(Objective(chosen, found))
     result = read_result(study, chosen, method="mordal", task="t")
     first = [curve[0] for curve in result.curves.values()]
@@ -229,3 +217,29 @@ def test_results_that_another_study_left_are_not_spent() -> None:
     plain = read_result(search(plan(), table()), chosen, method="mordal", task="t")
     assert result.costs.total + result.costs.reused == pytest.approx(plain.costs.total)
     assert result.full_run_seconds == plain.full_run_seconds
+
+
+def test_further_scores_of_every_version_are_read_back() -> None:
+    """Older versions stored no share of drawn answers."""
+    stored = {"task": "t", "value": 0.5, "stderr": 0.1, "documents": 9, "samples": 8}
+    score = FurtherScore.from_json(stored)
+    assert score == FurtherScore("t", Measurement(8, 0.5, 0.1, 9))
+    assert score.to_json() == {**stored, "guessed": None}
+    drawn = {**stored, "guessed": 0.25}
+    assert FurtherScore.from_json(drawn).to_json() == drawn
+
+
+def test_the_time_of_failed_trials_is_lost_time() -> None:
+    """As stored with trials whose measurement failed."""
+    chosen, measure, clock = plan(), table(), iter(range(0, 10_000, 5))
+
+    def broken(candidate: Candidate, samples: int) -> Measurement:
+        if candidate == Candidate("clip", "llama"):
+            raise TrainingError(samples, "loss is nan")
+        return measure(candidate, samples)
+
+    study = new_study(chosen)
+    objective = Objective(chosen, broken, clock=lambda: float(next(clock)))
+    study.optimize(objective, catch=(TrainingError,))
+    found = read_result(study, chosen, method="mordal", task="gqa")
+    assert found.costs.lost == pytest.approx(10.0)  # two trials, five seconds each

@@ -1,4 +1,4 @@
-"""Whether a study may go on: nothing binds it before it has spent something."""
+"""Resuming: a study that has spent something keeps its configuration and inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.files.inputs import Change, Inputs
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import CONFIG, PAIR, REPRESENTATION, RUNGS
-from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_way_on
+from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_advice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ OTHER = Inputs({**NOW.parts, "llm:llama-t": {"weights": "9"}})
 
 
 class Notes(Silent):
-    """Remembers what it is told."""
+    """Keeps all notes."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -41,7 +41,7 @@ class Notes(Silent):
 
 @pytest.fixture
 def content(study_content: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """A study whose models need not be there."""
+    """A study whose models need not exist."""
     return study_content | {"storage": f"sqlite:///{tmp_path / 'shared.db'}"}
 
 
@@ -54,7 +54,7 @@ def corrected(content: dict[str, Any]) -> StudySettings:
 
 
 def spend(study: Study, *rungs: tuple[str, str, int]) -> None:
-    """Store trials that scored a rung each; a failed one without."""
+    """Store a trial for each rung; a failed one if there is none."""
     for encoder, llm, samples in rungs or (("clip-t", "llama-t", 0),):
         details = {str(samples): {"stderr": 0.1, "train_seconds": 1.0, "eval_seconds": 1.0}}
         study.add_trial(
@@ -66,8 +66,8 @@ def spend(study: Study, *rungs: tuple[str, str, int]) -> None:
         )
 
 
-def test_a_study_that_has_spent_nothing_takes_a_corrected_file(content: dict[str, Any]) -> None:
-    """Opened, refused before anything ran, or even begun: the newest file and inputs count."""
+def test_a_study_that_has_spent_nothing_accepts_a_corrected_file(content: dict[str, Any]) -> None:
+    """Whether it was opened, refused or begun: the newest file and inputs count."""
     study = open_study(settings_of(content))
     assert CONFIG not in study.user_attrs
     begin(study, settings_of(content), NOW, Silent())
@@ -78,15 +78,15 @@ def test_a_study_that_has_spent_nothing_takes_a_corrected_file(content: dict[str
         open_study(settings_of(content))
 
 
-def test_one_stored_at_creation_by_an_older_version_binds_nothing(content: dict[str, Any]) -> None:
+def test_a_configuration_stored_before_any_cost_does_not_bind(content: dict[str, Any]) -> None:
     study = open_study(settings_of(content))
     study.set_user_attr(CONFIG, settings_of(content).fingerprint())
     begin(open_study(corrected(content)), corrected(content), NOW, Silent())
 
 
 @pytest.mark.parametrize("spent", ["trial", "comparison"])
-def test_one_that_has_spent_something_is_bound(content: dict[str, Any], spent: str) -> None:
-    """To its configuration, told key by key, and to its inputs, told by name."""
+def test_a_study_that_has_spent_something_is_bound(content: dict[str, Any], spent: str) -> None:
+    """To its configuration and inputs; errors name the changed keys and inputs."""
     study = open_study(settings_of(content))
     begin(study, settings_of(content), NOW, Silent())
     if spent == "trial":
@@ -103,7 +103,9 @@ def test_one_that_has_spent_something_is_bound(content: dict[str, Any], spent: s
     assert changed.value.changes == (Change("llm:llama-t", "weights"),)
 
 
-def test_two_studies_in_one_database_are_bound_each_to_its_own(content: dict[str, Any]) -> None:
+def test_each_study_of_a_database_is_bound_to_its_own_configuration(
+    content: dict[str, Any],
+) -> None:
     first, second = settings_of(content), settings_of(content, study="other", seed=3)
     for settings, inputs in ((first, NOW), (second, OTHER)):
         study = open_study(settings)
@@ -116,7 +118,7 @@ def test_two_studies_in_one_database_are_bound_each_to_its_own(content: dict[str
 
 
 def test_a_study_that_an_older_version_began_is_bound_from_now_on(content: dict[str, Any]) -> None:
-    """It is said, since nobody knows what has changed until now."""
+    """With a note, since earlier changes cannot be noticed."""
     settings, notes = settings_of(content), Notes()
     study = open_study(settings)
     study.set_user_attr(CONFIG, settings.fingerprint())
@@ -127,7 +129,9 @@ def test_a_study_that_an_older_version_began_is_bound_from_now_on(content: dict[
         begin(study, settings, OTHER, notes)
 
 
-def test_only_what_a_candidate_was_made_of_keeps_it_from_export(content: dict[str, Any]) -> None:
+def test_only_changes_of_its_own_models_or_data_stop_a_candidates_export(
+    content: dict[str, Any],
+) -> None:
     settings = settings_of(content)
     study = open_study(settings)
     begin(study, settings, NOW, Silent())
@@ -152,10 +156,10 @@ def test_only_what_a_candidate_was_made_of_keeps_it_from_export(content: dict[st
         ([Change("task:scienceqa_img", "prompt")], "reusing 3 of 4 rungs"),
     ],
 )
-def test_the_way_on_counts_what_is_reused(
+def test_the_advice_counts_reusable_rungs(
     content: dict[str, Any], changes: list[Change], words: str
 ) -> None:
-    """Rungs whose encoder, LLM and data are the same and whose checkpoint is still kept."""
+    """Those with unchanged encoder, LLM and data whose checkpoint is still kept."""
     settings = settings_of(content)
     study = open_study(settings)
     for pair, samples in ((("clip-t", "llama-t"), 8), (("clip-t", "llama-t"), 16)):
@@ -163,7 +167,7 @@ def test_the_way_on_counts_what_is_reused(
     spend(study, ("clip-t", "mistral-t", 8), ("dinov2-t", "llama-t", 8))
 
     found = InputsChangedError("tiny", changes)
-    error = with_way_on(found, study, settings, lambda _: [8])  # that at 16 was deleted
+    error = with_advice(found, study, settings, lambda _: [8])  # that at 16 was deleted
     assert words in str(error)
     assert "`--as tiny-2`" in str(error)
     assert "\n" not in str(error)

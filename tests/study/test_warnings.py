@@ -1,4 +1,4 @@
-"""Doubts: each is raised by what it is about, and by nothing else."""
+"""Each warning is raised by its own cause and by nothing else."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.history import measurement_attributes
 from mordal_optuna.study.result import read_result
 from mordal_optuna.study.warnings import (
     StudyFacts,
     above_chance,
     at_chance,
-    doubts,
-    doubts_before,
+    result_warnings,
     store_facts,
     stored_facts,
+    warnings_before_training,
 )
 from tests.search.synthetic import plan, search, table
 
@@ -49,13 +49,13 @@ def healthy() -> dict[Candidate, tuple[Measurement, ...]]:
 
 
 def told(curves: Curves, facts: StudyFacts | None = FACTS, full: int = FULL) -> tuple[str, ...]:
-    return doubts(curves, FIRST, facts, full)
+    return result_warnings(curves, FIRST, facts, full)
 
 
-def test_a_healthy_study_is_not_doubted() -> None:
+def test_a_healthy_study_has_no_warnings() -> None:
     assert told(healthy()) == ()
     assert told(healthy(), None) == ()
-    assert doubts_before(FACTS, FULL) == ()
+    assert warnings_before_training(FACTS, FULL) == ()
 
 
 def scoring(*scores: float) -> dict[Candidate, tuple[Measurement, ...]]:
@@ -63,7 +63,7 @@ def scoring(*scores: float) -> dict[Candidate, tuple[Measurement, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("chance", "scores", "doubted"),
+    ("chance", "scores", "warned"),
     [
         (0.333, (0.025, 0.086, 0.06), True),  # far below: answers that are not read
         (0.333, (0.34, 0.35, 0.30), True),
@@ -72,18 +72,18 @@ def scoring(*scores: float) -> dict[Candidate, tuple[Measurement, ...]]:
         (0.0, (0.0, 0.05, 0.0), False),
     ],
 )
-def test_scores_of_guessers_are_doubted(
-    chance: float, scores: tuple[float, ...], *, doubted: bool
+def test_scores_at_chance_raise_a_warning(
+    chance: float, scores: tuple[float, ...], *, warned: bool
 ) -> None:
     found = told(scoring(*scores), replace(FACTS, chance=chance))
-    assert bool(found) is doubted
-    if doubted:
+    assert bool(found) is warned
+    if warned:
         assert f"no score is above chance ({100 * chance:.1f} %)" in found[0]
         assert f"the best of 3 is {100 * max(scores):.1f} %" in found[0]
 
 
-def test_many_guessers_pass_for_one_that_knows_no_more_often_than_a_few() -> None:
-    """400 studies of 2 and of 50 guessers: 5 % of either raise no doubt, give or take noise."""
+def test_the_false_alarm_rate_does_not_grow_with_the_pool() -> None:
+    """Of 400 studies of 2 or 50 guessing candidates, about 5 % raise no warning."""
     draws = np.random.default_rng(0)
     for count in (2, 50):
         passed = 0
@@ -93,7 +93,7 @@ def test_many_guessers_pass_for_one_that_knows_no_more_often_than_a_few() -> Non
         assert passed / 400 < 0.10
 
 
-def test_a_score_without_noise_is_not_judged() -> None:
+def test_a_score_without_a_standard_error_is_not_judged() -> None:
     assert above_chance(Measurement(128, 0.1), 0.25) is None
     assert told({FIRST: (Measurement(128, 0.1),)}) == ()
     assert at_chance(FIRST, Measurement(128, 0.1), 0.25) is None
@@ -119,29 +119,29 @@ def test_a_single_candidate_at_chance_is_named() -> None:
         (127, 4096, None),
     ],
 )
-def test_a_rate_that_rises_for_too_long_is_doubted(
+def test_a_learning_rate_that_rises_for_too_long_raises_a_warning(
     warmup: int, full: int, sentence: str | None
 ) -> None:
-    """Beyond D it is told before anything is trained."""
+    """A warm-up beyond D raises the warning before anything is trained."""
     facts = replace(FACTS, warmup_samples=warmup)
     found = told(healthy(), facts, full)
     assert len(found) == (sentence is not None)
     assert (sentence or "") in "".join(found)
-    assert bool(doubts_before(facts, full)) is (warmup >= full)
+    assert bool(warnings_before_training(facts, full)) is (warmup >= full)
 
 
-def test_a_full_alignment_of_few_steps_is_doubted() -> None:
+def test_a_full_alignment_of_few_steps_raises_a_warning() -> None:
     facts = replace(FACTS, batch_size=128)
     (found,) = told(healthy(), facts, 512)
     assert found == (
         "a full alignment of 512 samples in batches of 128 is 4 optimiser steps: candidates "
-        "hardly train"
+        "learn almost nothing"
     )
-    assert doubts_before(facts, 512) == (found,)
-    assert not doubts_before(facts, 128 * 32)
+    assert warnings_before_training(facts, 512) == (found,)
+    assert not warnings_before_training(facts, 128 * 32)
 
 
-def test_likelihoods_that_never_rose_are_doubted() -> None:
+def test_likelihoods_that_never_rose_raise_a_warning() -> None:
     """One candidate that learns is enough; a candidate with one rung says nothing."""
     flat = {
         FIRST: (point(128, 0.4, 1.5), point(256, 0.5, 1.48)),
@@ -162,10 +162,10 @@ def test_likelihoods_that_never_rose_are_doubted() -> None:
         ("alike", 0.9, 0.99, "99 % of the winner's answers are one and the same"),
     ],
 )
-def test_answers_that_say_nothing_are_doubted(
+def test_unusable_answers_raise_a_warning(
     name: str, few: float, many: float, sentence: str
 ) -> None:
-    """Of the winner at its last rung; the candidate that has the most of them is named."""
+    """Those of the winner at its last rung; the candidate with the most is named."""
 
     def curves(winner: float, other: float) -> dict[Candidate, tuple[Measurement, ...]]:
         shares: dict[str, Any] = {name: 1.0}
@@ -184,16 +184,16 @@ def test_answers_that_say_nothing_are_doubted(
     assert found.endswith(" (most: dino + qwen, 100 %)")
 
 
-def test_samples_left_out_are_doubted_from_one_in_a_hundred_on() -> None:
+def test_left_out_samples_raise_a_warning_from_one_per_cent_on() -> None:
     assert told(healthy(), replace(FACTS, left_out=0.009)) == ()
     assert told(healthy(), replace(FACTS, left_out=None)) == ()
     (found,) = told(healthy(), replace(FACTS, left_out=0.12))
     assert found.startswith("12.0 % of the alignment samples were left out")
-    assert doubts_before(replace(FACTS, left_out=0.12), FULL) == (found,)
+    assert warnings_before_training(replace(FACTS, left_out=0.12), FULL) == (found,)
 
 
-def test_a_result_read_from_the_storage_alone_is_doubted() -> None:
-    """What its trials and its facts say; studies of older versions have no facts."""
+def test_a_result_read_from_its_storage_has_warnings() -> None:
+    """They follow from trials and facts; studies of older versions have no facts."""
     chosen, measure = plan(), table()
 
     def cut(candidate: Candidate, samples: int) -> Measurement:
@@ -210,7 +210,21 @@ def test_a_result_read_from_the_storage_alone_is_doubted() -> None:
     assert [text.split()[0] for text in found] == ["no", "warmup_samples", "50"]
 
 
-def test_shares_that_are_not_known_are_not_stored() -> None:
-    assert not measurement_attributes(point(128, 0.5)).keys() & {"cut", "empty", "alike"}
-    stored = measurement_attributes(point(128, 0.5, cut=0.0, empty=0.1, alike=1.0))
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"chance": 1.5}, "chance: got 1.5; it must be between 0 and 1"),
+        ({"warmup_samples": -1}, "warmup_samples: got -1; it must be at least 0"),
+        ({"batch_size": 0}, "batch_size: got 0; it must be at least 1"),
+        ({"left_out": -0.1}, "left_out: got -0.1; it must be between 0 and 1"),
+    ],
+)
+def test_facts_out_of_bounds_are_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SearchError, match=sentence):
+        replace(FACTS, **change)
+
+
+def test_unknown_shares_are_not_stored() -> None:
+    assert not point(128, 0.5).to_json().keys() & {"cut", "empty", "alike"}
+    stored = point(128, 0.5, cut=0.0, empty=0.1, alike=1.0).to_json()
     assert (stored["cut"], stored["empty"], stored["alike"]) == (0.0, 0.1, 1.0)

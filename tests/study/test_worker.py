@@ -1,4 +1,4 @@
-"""A worker: runs to the plan's end, survives failures, clears away what the dead have left."""
+"""A worker runs to the plan's end, survives failures and ends the trials of dead workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
@@ -17,6 +16,7 @@ from mordal_optuna.errors import (
     ConfigError,
     FailedSearchError,
     LastingOutageError,
+    SearchError,
     TrainingError,
 )
 from mordal_optuna.pool import Candidate
@@ -24,14 +24,14 @@ from mordal_optuna.processes.liveness import owner_name
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, JOB, STOPPED_BECAUSE
 from mordal_optuna.search.heartbeats import Assignment
 from mordal_optuna.search.history import candidate_of, read_history
-from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.space import suggest_pair
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.worker import Worker
 from tests.search.synthetic import Table, plan, search, table
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -47,17 +47,13 @@ class Setting:
     def __init__(self, folder: Path) -> None:
         """A new study in memory."""
         self.plan = plan()
-        self.study = optuna.create_study(
-            direction="maximize",
-            sampler=CkaClusterSampler(self.plan),
-            pruner=LogLinearHalvingPruner(self.plan),
-        )
+        self.study = new_study(self.plan)
         self.now = 0.0
         self.slept: list[float] = []
         self.address = f"sqlite:///{folder / 'claims.db'}"
 
     def orphan(self) -> Candidate:
-        """What a worker leaves that dies between choosing a candidate and claiming it."""
+        """The trial of a worker that died between choosing a candidate and claiming it."""
         return suggest_pair(self.study.ask(), self.plan)
 
     def sleep(self, seconds: float) -> None:
@@ -66,7 +62,7 @@ class Setting:
         self.slept.append(seconds)
 
     def claims(self) -> ClaimStore:
-        """Of another worker."""
+        """The claims of another worker."""
         return ClaimStore(self.address, "s", lease_seconds=60, clock=lambda: self.now)
 
     def worker(
@@ -100,7 +96,7 @@ def test_a_worker_does_what_optimize_does(setting: Setting) -> None:
     assert measure.runs == expected.runs
 
 
-def test_the_claim_of_a_silent_worker_is_waited_out_and_its_trial_failed(
+def test_the_claim_of_a_silent_worker_expires_and_its_trial_fails(
     setting: Setting,
 ) -> None:
     """Another worker holds all four medoids and is silent: ours waits for the lease to end."""
@@ -116,7 +112,7 @@ def test_the_claim_of_a_silent_worker_is_waited_out_and_its_trial_failed(
     assert candidate_of(setting.study.best_trial) == Candidate("siglip", "qwen")
 
 
-def test_trials_without_a_claim_are_given_up_after_the_patience(setting: Setting) -> None:
+def test_trials_without_a_claim_are_ended_after_the_patience(setting: Setting) -> None:
     for _ in range(4):
         setting.orphan()
     setting.worker(table(), patience=30).run()
@@ -125,7 +121,7 @@ def test_trials_without_a_claim_are_given_up_after_the_patience(setting: Setting
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_workers_that_clear_the_same_trial_away_do_not_end_one_another(
+def test_two_workers_may_end_the_same_abandoned_trial(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, *, claimed: bool
 ) -> None:
     """`Study.tell` looks and then sets; here another worker comes in between."""
@@ -141,25 +137,27 @@ def test_workers_that_clear_the_same_trial_away_do_not_end_one_another(
         return end(*given)
 
     monkeypatch.setattr(storage, "set_trial_state_values", late)
-    setting.worker(table(), patience=0).clear_away()
+    setting.worker(table(), patience=0).end_abandoned_trials()
     assert setting.study.trials[0].state == TrialState.FAIL
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_what_is_cleared_away_was_not_the_pairs_fault(setting: Setting, *, claimed: bool) -> None:
-    """It is told why before it ends, so that its failure never counts."""
+def test_an_abandoned_trial_does_not_count_against_its_pair(
+    setting: Setting, *, claimed: bool
+) -> None:
+    """The reason is stored before the trial ends, so that it never counts as a failure."""
     pair = setting.orphan()
     if claimed:
         assert setting.claims().acquire(pair, 0)
     setting.now = 61.0
-    setting.worker(table(), patience=0).clear_away()
+    setting.worker(table(), patience=0).end_abandoned_trials()
     trial = setting.study.trials[0]
     assert trial.state == TrialState.FAIL
     assert "worker" in trial.user_attrs[INTERRUPTED]
     assert read_history(setting.study.trials).of(pair).failures == 0
 
 
-def test_a_trial_that_begins_while_claims_are_read_is_left_alone(setting: Setting) -> None:
+def test_a_trial_that_begins_while_claims_are_read_is_not_ended(setting: Setting) -> None:
     """It has its claim, though not yet when the claims were read."""
     claims = setting.claims()
     read = claims.claimed
@@ -170,12 +168,12 @@ def test_a_trial_that_begins_while_claims_are_read_is_left_alone(setting: Settin
         return found
 
     claims.claimed = another_begins  # type: ignore[method-assign]
-    setting.worker(table(), patience=0, claims=claims).clear_away()
+    setting.worker(table(), patience=0, claims=claims).end_abandoned_trials()
     assert setting.study.trials[0].state == TrialState.RUNNING
 
 
-def test_an_unclaimed_trial_of_a_worker_known_dead_is_cleared_at_once(setting: Setting) -> None:
-    """One of a live worker, and one of nobody knows whom, are left to the patience."""
+def test_an_unclaimed_trial_of_a_dead_worker_is_ended_at_once(setting: Setting) -> None:
+    """Those of a live and of an unknown worker are left to the patience."""
     code = "from mordal_optuna.processes.liveness import owner_name; print(owner_name())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for owner in (done.stdout.strip(), owner_name()):
@@ -184,7 +182,7 @@ def test_an_unclaimed_trial_of_a_worker_known_dead_is_cleared_at_once(setting: S
             trial._trial_id, JOB, Assignment(Candidate("clip", "llama"), 256, owner, 0.0).stored()
         )
     setting.orphan()
-    setting.worker(table(), patience=30).clear_away()
+    setting.worker(table(), patience=30).end_abandoned_trials()
     states = [trial.state for trial in setting.study.trials]
     assert states == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING]
 
@@ -204,8 +202,8 @@ def test_a_failing_candidate_is_tried_twice_and_others_go_on(setting: Setting) -
     assert candidate_of(setting.study.best_trial) == Candidate("siglip", "qwen")
 
 
-def test_an_error_that_is_not_a_candidates_ends_the_worker(setting: Setting) -> None:
-    """Its trial is failed first, so that another worker may go on at once."""
+def test_an_error_outside_the_candidate_ends_the_worker(setting: Setting) -> None:
+    """Its trial fails first, so that another worker can take over at once."""
 
     def broken(candidate: Candidate, samples: int) -> Measurement:
         raise ConfigError(["out of place"])
@@ -218,8 +216,10 @@ def test_an_error_that_is_not_a_candidates_ends_the_worker(setting: Setting) -> 
     assert setting.claims().claimed() == {}
 
 
-def test_a_fault_of_the_program_ends_the_worker_and_counts(setting: Setting) -> None:
-    """Or else every restart would end at the same candidate."""
+def test_a_program_error_ends_the_worker_and_counts_against_the_candidate(
+    setting: Setting,
+) -> None:
+    """Otherwise every restart would end at the same candidate."""
 
     def broken(candidate: Candidate, samples: int) -> Measurement:
         raise AttributeError("no such thing")
@@ -268,7 +268,7 @@ def finds_the_best(setting: Setting, *measures: Table) -> bool:
     return candidate_of(setting.study.best_trial) == Candidate("siglip", "qwen")
 
 
-def test_an_outage_is_waited_out_and_counts_against_nobody(setting: Setting) -> None:
+def test_an_outage_is_waited_out_and_counts_against_no_candidate(setting: Setting) -> None:
     measure = Outage(range(2, 7))
     setting.worker(measure).run()
     assert finds_the_best(setting, measure.table)
@@ -278,7 +278,7 @@ def test_an_outage_is_waited_out_and_counts_against_nobody(setting: Setting) -> 
     ] * 5
 
 
-def test_an_outage_that_does_not_pass_ends_the_worker_and_the_next_one_goes_on(
+def test_a_lasting_outage_ends_the_worker_and_the_next_one_continues(
     setting: Setting,
 ) -> None:
     before = Outage(range(3, 1000))
@@ -291,7 +291,7 @@ def test_an_outage_that_does_not_pass_ends_the_worker_and_the_next_one_goes_on(
     assert finds_the_best(setting, before.table, measure.table)
 
 
-def test_a_score_between_outages_begins_a_new_row(setting: Setting) -> None:
+def test_a_score_between_outages_resets_the_pauses(setting: Setting) -> None:
     """Eight outages, a score, eight outages more: sixteen in all, and never fourteen in a row."""
     measure = Outage({*range(8), *range(9, 17)})
     setting.worker(measure).run()
@@ -330,10 +330,10 @@ def test_a_failure_that_could_not_be_stored_is_stored_after_the_outage(
     assert ["loss is nan" in t.user_attrs[FAILURE] for t in failed] == [True, True]
 
 
-def test_a_claim_that_could_not_be_given_back_is_given_back_after_the_outage(
+def test_a_claim_that_could_not_be_released_is_released_after_the_outage(
     setting: Setting,
 ) -> None:
-    """Or else this worker would wait for itself until the lease runs out."""
+    """Otherwise this worker would wait for its own claim until the lease expires."""
     claims, measure = setting.claims(), table()
     claims.release = out(claims.release, times=1)  # type: ignore[method-assign]
     setting.worker(measure, claims=claims).run()
@@ -341,13 +341,13 @@ def test_a_claim_that_could_not_be_given_back_is_given_back_after_the_outage(
     assert setting.now == 1.0
 
 
-def test_candidates_that_fail_alike_stop_every_worker_until_a_retry(setting: Setting) -> None:
+def test_a_common_failure_stops_every_worker_until_a_retry(setting: Setting) -> None:
     measure = table()
 
     def broken(candidate: Candidate, samples: int) -> Measurement:
         raise TrainingError(samples, f"no module for {candidate}")
 
-    sentence = "3 candidates failed one after the other for a like reason: .* STUDY` goes on"
+    sentence = "3 candidates failed one after the other for a similar reason: .* STUDY` goes on"
     for worker in (setting.worker(broken), setting.worker(measure)):
         with pytest.raises(FailedSearchError, match=sentence):
             worker.run()
@@ -358,7 +358,7 @@ def test_candidates_that_fail_alike_stop_every_worker_until_a_retry(setting: Set
     assert finds_the_best(setting, measure)
 
 
-def test_a_search_in_which_nobody_could_be_trained_has_not_ended(setting: Setting) -> None:
+def test_a_search_without_a_trainable_candidate_has_not_ended(setting: Setting) -> None:
     reasons = iter("abcdefghijklmnopqrstuvwxyz")
 
     def broken(candidate: Candidate, samples: int) -> Measurement:
@@ -372,3 +372,16 @@ def test_a_search_in_which_nobody_could_be_trained_has_not_ended(setting: Settin
     measure = table()
     setting.worker(measure).run()
     assert finds_the_best(setting, measure)
+
+
+@pytest.mark.parametrize("name", ["patience_seconds", "poll_seconds"])
+def test_a_wait_below_zero_is_refused(setting: Setting, name: str) -> None:
+    seconds = {"patience_seconds": 1.0, name: -1.0}
+    with pytest.raises(SearchError, match=f"{name}: got -1.0; it must be at least 0"):
+        Worker(
+            setting.study,
+            setting.plan,
+            Objective(setting.plan, table()),
+            setting.claims(),
+            **seconds,  # type: ignore[arg-type]
+        )

@@ -17,7 +17,6 @@ from mordal_optuna.evaluation import model as evaluation_model
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.history import measurement_attributes
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.workbench.workbench import open_workbench
 from tests.evaluation.seven import SEVEN
@@ -129,9 +128,9 @@ def test_answers_that_had_to_be_drawn_are_told_to_the_study(
     task = {"name": "mmmu_val", "data": str(data)}
     (found,) = measured(study_content | {"task": task, "also_score": []}, 8)
     assert found.guessed
-    assert measurement_attributes(found)["guessed"] == found.guessed
+    assert found.to_json()["guessed"] == found.guessed
     (scenes,) = measured(study_content | {"study": "b", "also_score": []}, 8)
-    assert "guessed" not in measurement_attributes(scenes)
+    assert "guessed" not in scenes.to_json()
 
 
 def test_training_that_an_outage_broke_off_begins_anew_from_its_checkpoint(

@@ -1,0 +1,173 @@
+"""`mordal quickstart`, `mordal run` and `mordal retry`: run a study, and clear its failures."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mordal_optuna.cli.shared import (
+    As,
+    Method,
+    StudyFile,
+    interruptible,
+    open_console,
+    quiet_libraries,
+)
+from mordal_optuna.errors import ConfigError
+from mordal_optuna.processes.launch import launched_rank
+
+if TYPE_CHECKING:
+    from mordal_optuna.config import StudySettings
+    from mordal_optuna.study.result import StudyResult
+
+# Libraries whose versions the report lists.
+_REPORTED = (
+    "optuna",
+    "lmms-eval",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "sqlalchemy",
+)
+# Columns of the tables if standard output is not a terminal.
+_LOG_WIDTH = 100
+
+
+def quickstart(
+    *,
+    method: Method = None,
+    name: As = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Train the whole grid as well; print both side by side."),
+    ] = False,
+) -> None:
+    """Build a small pool on this machine, search it, print the ranking, write a report.
+
+    The same as `mordal run` with the shipped study file quickstart.yaml. Everything is put under
+    ./runs; a second call continues or finds everything done.
+    """
+    from mordal_optuna.config.shipped import shipped
+
+    if check and method == "grid":
+        raise ConfigError(["--check: got --method grid; a search is compared with the grid"])
+    study_file = shipped("studies") / "quickstart.yaml"
+    with interruptible():
+        result = run_to_end(study_file, method, name)
+        if check:
+            _print_check(result, run_to_end(study_file, "grid", name and f"{name}-grid"))
+
+
+def run(
+    study_file: StudyFile,
+    *,
+    method: Method = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object, progress apart.")
+    ] = False,
+    name: As = None,
+) -> None:
+    """Run a study file to its end, or continue it."""
+    with interruptible():
+        run_to_end(study_file, method, name, as_json=as_json)
+
+
+def retry(
+    study_file: StudyFile,
+    *,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help='"ENCODER + LLM", as it is shown; all that failed by default.'),
+    ] = None,
+    method: Method = None,
+    name: As = None,
+) -> None:
+    """Clear failures, so that `mordal run` tries the candidates again.
+
+    For failures whose cause was mended: a candidate that has failed twice is left alone otherwise,
+    and a search stops where candidates fail one after the other for a similar reason. Scores stay.
+    """
+    from mordal_optuna.config import read_study
+    from mordal_optuna.driver import retry_failed
+
+    settings = read_study(study_file, method=method, name=name)
+    quiet_libraries()
+    for pair, reason in retry_failed(settings, candidate or []).items():
+        typer.echo(f"cleared {pair}: {reason}")
+    typer.echo("`mordal run` tries them again")
+
+
+def run_to_end(
+    study_file: Path, method: str | None, name: str | None, *, as_json: bool = False
+) -> StudyResult | None:
+    """Run a study, print its result and write the report.
+
+    Args:
+        study_file: study file.
+        method: search method in place of the file's; None to keep that.
+        name: name of the study in place of the file's; None to keep that.
+        as_json: True to print JSON on standard output and progress on standard error.
+
+    Returns:
+        The result; None on ranks other than 0, which train and evaluate but print nothing.
+    """
+    from rich.console import Console
+
+    from mordal_optuna.config import read_study
+    from mordal_optuna.driver import follow_study, run_study
+    from mordal_optuna.reporting.console import ConsoleProgress
+
+    settings = read_study(study_file, method=method, name=name)
+    quiet_libraries()
+    if launched_rank() > 0:
+        follow_study(settings)
+        return None
+    with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
+        result = run_study(settings, progress)
+    _present(settings, result, as_json=as_json)
+    return result
+
+
+def _print_check(search: StudyResult | None, grid: StudyResult | None) -> None:
+    from mordal_optuna.reporting.check import compare, print_check
+
+    if search and grid:
+        print_check(compare(search, grid), open_console(_LOG_WIDTH))
+
+
+def _present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:
+    """Print the result, write the report and publish both in the dashboard."""
+    import json
+
+    from mordal_optuna.driver import open_study
+    from mordal_optuna.reporting.dashboard import dashboard_command, publish
+    from mordal_optuna.reporting.plain import to_json
+    from mordal_optuna.reporting.report import write_report
+    from mordal_optuna.reporting.tables import print_result
+
+    command = dashboard_command(settings.storage_url())
+    report = write_report(
+        result,
+        settings.workdir / f"{settings.study}.html",
+        dashboard_command=command,
+        versions={name: version(name) for name in _REPORTED},
+    )
+    published = publish(open_study(settings), result)
+    if as_json:
+        typer.echo(json.dumps(to_json(result)))
+        return
+    console = open_console(_LOG_WIDTH)
+    print_result(result, console)
+    console.print(f"report     {report}", soft_wrap=True, highlight=False)
+    console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)
+    if not published:
+        console.print(
+            "           for figures in it, first repeat this command with `--extra dashboard`",
+            highlight=False,
+        )

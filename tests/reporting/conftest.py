@@ -1,0 +1,24 @@
+"""A finished search and a finished grid that the tests of reporting show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.reporting.results import grid_result, search_result
+
+if TYPE_CHECKING:
+    from mordal_optuna.study.result import StudyResult
+
+
+@pytest.fixture(scope="session")
+def result() -> StudyResult:
+    """See `search_result`."""
+    return search_result()
+
+
+@pytest.fixture(scope="session")
+def grid() -> StudyResult:
+    """See `grid_result`."""
+    return grid_result()

@@ -1,0 +1,69 @@
+"""Results of synthetic studies, and what the terminal shows of one."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.reporting.tables import print_result
+from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.methods.grid import grid_plan
+from mordal_optuna.study.result import FurtherScore, Representation, StudyResult, read_result
+from tests.search.synthetic import FULL, RUNGS, Table, plan, search, table, tree
+
+if TYPE_CHECKING:
+    import optuna
+
+SIMILARITY = ((1.0, 0.9, 0.2), (0.9, 1.0, 0.1), (0.2, 0.1, 1.0))
+
+
+def search_result() -> StudyResult:
+    """A finished search with everything that a real one has."""
+    chosen = plan()
+    bare = read_result(search(chosen, table()), chosen, method="mordal", task="gqa")
+    representation = Representation(
+        SIMILARITY,
+        {"clip": SIMILARITY, "dino": SIMILARITY},
+        tree(),
+        {"features": 1.0, "similarity": 0.5, "warmup": 2.0},
+    )
+    return replace(
+        bare,
+        representation=representation,
+        further_scores=(FurtherScore("scienceqa_img", Measurement(FULL, 0.5, 0.05, 100)),),
+        failures={Candidate("dino", "mistral"): "model 'dino': too large"},
+        config={"study": "synthetic", "seed": 0},
+    )
+
+
+def grid_result() -> StudyResult:
+    """The finished grid of the same pool."""
+    chosen = grid_plan(tree(), (*RUNGS, FULL))
+    return read_result(search(chosen, table()), chosen, method="grid", task="gqa")
+
+
+@dataclass
+class Free(Table):
+    """Reports scores without their costs, as a plain objective does."""
+
+    def __call__(self, candidate: Candidate, samples: int) -> Measurement:
+        """Measure, as the objective asks for it."""
+        return replace(super().__call__(candidate, samples), train_seconds=0.0, eval_seconds=0.0)
+
+
+def result_without_costs(storage: str | None = None) -> tuple[optuna.Study, StudyResult]:
+    """A finished search whose objective reports no costs."""
+    chosen = plan()
+    study = search(chosen, Free(table().levels), storage)
+    return study, read_result(study, chosen, method="mordal", task="gqa")
+
+
+def printed(result: StudyResult) -> str:
+    """The terminal's output for a result, 100 columns wide."""
+    stream = io.StringIO()
+    print_result(result, Console(file=stream, width=100))
+    return stream.getvalue()

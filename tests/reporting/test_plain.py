@@ -1,0 +1,69 @@
+"""`mordal run --json`: the keys stay, and the numbers are those of the result."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from mordal_optuna.reporting.plain import to_json
+
+if TYPE_CHECKING:
+    from mordal_optuna.study.result import StudyResult
+
+
+def test_the_result_has_the_agreed_keys(result: StudyResult) -> None:
+    plain = json.loads(json.dumps(to_json(result)))
+    assert set(plain) == {
+        *("study", "task", "method", "full_samples", "warnings", "headline", "final", "winner"),
+        *("ties", "challengers", "ranking", "costs", "stopped_because", "further_scores"),
+        *("failures", "config"),
+    }
+    assert set(plain["costs"]) == {
+        *("features", "similarity", "warmup", "training", "evaluation", "lost", "reused"),
+        *("total", "full_runs", "grid_runs"),
+    }
+    assert plain["further_scores"] == [
+        {
+            "task": "scienceqa_img",
+            "value": 0.5,
+            "stderr": 0.05,
+            "documents": 100,
+            "samples": result.full_samples,
+            "guessed": None,
+        }
+    ]
+    assert plain["failures"] == {"dino + mistral": "model 'dino': too large"}
+    assert plain["costs"]["total"] == result.costs.total
+
+
+def test_the_ranking_has_every_pair_with_its_measurement_and_estimate(result: StudyResult) -> None:
+    plain = to_json(result)
+    assert plain["winner"] == plain["ranking"][0]
+    for row, estimate in zip(plain["ranking"], result.ranking, strict=True):
+        pair = estimate.candidate
+        assert (row["vision_encoder"], row["llm"]) == (pair.vision_encoder, pair.llm)
+        assert row["group"] == result.standings[pair].group
+        assert set(row["estimate"]) == {"value", "low", "high", "known"}
+        assert row["estimate"]["value"] == estimate.value
+        curve = result.curves.get(pair)
+        assert (row["measured"] is None) is (curve is None)
+        if curve:
+            last = curve[-1]
+            assert row["measured"] == {
+                "samples": last.samples,
+                "score": last.score,
+                "stderr": last.stderr,
+                "documents": last.documents,
+            }
+
+
+def test_a_difference_is_that_of_the_pair_to_the_winner(result: StudyResult) -> None:
+    """Negative if the winner scores higher; `Contrast` has the opposite sign."""
+    rows = [row for row in to_json(result)["ranking"] if row["against_winner"]]
+    assert rows
+    standings = {str(c): standing for c, standing in result.standings.items()}
+    for row in rows:
+        contrast = standings[f"{row['vision_encoder']} + {row['llm']}"].contrast
+        assert contrast
+        assert row["against_winner"]["difference"] == -contrast.difference
+        assert set(row["against_winner"]) == {"samples", "difference", "margin", "paired"}
