@@ -26,7 +26,7 @@ from mordal_optuna.evaluation.guards import quiet
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
 
 
 def document_values(samples: Sequence[Mapping[str, Any]], task: Task) -> tuple[float, ...]:

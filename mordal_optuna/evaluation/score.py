@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
 
 # How lmms-eval calls our model, and where it looks for it.
 PLUGIN, PLUGIN_GROUP = "mordal_vlm", "lmms_eval.models"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings, TaskSettings
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.files.inputs import Inputs, Part
     from mordal_optuna.pool import Candidate, ModelSource
     from mordal_optuna.progress import Progress

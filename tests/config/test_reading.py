@@ -250,7 +250,7 @@ def test_a_section_that_is_no_mapping_is_still_a_mistake(
                 "batch_size": 8,
                 "skip_broken_images": 0.1,
             },
-            "skip_broken_images: 0.1 cannot be obeyed for a stream",
+            "skip_broken_images: got 0.1 for a stream",
         ),
         ({"dataset": {"path": "x", "colums": "y"}}, "colums: unknown key"),
     ],

@@ -17,7 +17,7 @@ from tests.evaluation.seven import SEVEN, built
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.models.assemble import Vlm
 
 

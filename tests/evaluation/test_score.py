@@ -21,26 +21,26 @@ from PIL import ImageFile
 
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.guards import import_lmms_eval
+from mordal_optuna.evaluation.metric import MetricSpec
 from mordal_optuna.evaluation.score import hidden_plugin, score
-from mordal_optuna.evaluation.upstream import MetricSpec
-from tests.evaluation.seven import built, told
+from tests.evaluation.seven import built, score_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.models.assemble import Vlm
 
 
 def test_our_own_task_ignores_case_alone(scenes: Task) -> None:
-    assert told(scenes, lambda doc: doc["answer"].upper()).value == 1.0
-    assert told(scenes, lambda doc: f"a {doc['answer']}").value == 0.0
+    assert score_answers(scenes, lambda doc: doc["answer"].upper()).value == 1.0
+    assert score_answers(scenes, lambda doc: f"a {doc['answer']}").value == 0.0
 
 
 def test_values_belong_to_their_documents(scenes: Task) -> None:
     """Exactly the first three documents answered right."""
     right = {scenes.live.dataset["test"][n]["id"] for n in range(3)}
-    found = told(scenes, lambda doc: doc["answer"] if doc["id"] in right else "?")
+    found = score_answers(scenes, lambda doc: doc["answer"] if doc["id"] in right else "?")
     assert found.per_document == (1.0,) * 3 + (0.0,) * 13
 
 
@@ -54,9 +54,9 @@ def test_a_live_model_is_scored_with_its_standard_error(vlm: Vlm, scenes: Task) 
 
 
 def test_answers_that_say_nothing_are_counted(vlm: Vlm, scenes: Task) -> None:
-    """Empty ones and equal ones, of all documents; told answers are never cut."""
+    """Empty ones and equal ones, of all documents; looked-up answers are never cut."""
     answers = iter(["red", "", " ", "red", "red", *"abcdefghijk"])
-    found = told(scenes, lambda _: next(answers))
+    found = score_answers(scenes, lambda _: next(answers))
     assert (found.empty, found.alike, found.cut) == (2 / 16, 3 / 16, 0.0)
     (live,) = score(vlm.model, vlm.processor, [scenes]) or ()
     assert live.cut is not None
@@ -207,5 +207,5 @@ def test_no_picture_is_decoded_that_is_not_scored(
     task = built("ai2d", tmp_path, documents=2)
     assert len(decoded) == 1
     decoded.clear()
-    told(task, lambda doc: "ABCD"[int(doc["answer"])])
+    score_answers(task, lambda doc: "ABCD"[int(doc["answer"])])
     assert len(decoded) == 2

@@ -13,11 +13,13 @@ from mordal_optuna.config import TaskSettings
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.identity import TaskPart
-from mordal_optuna.evaluation.tasks import Task, build_task, nested_order, task_images
-from tests.evaluation.seven import SEVEN, built, told
+from mordal_optuna.evaluation.tasks import build_task, nested_order, task_images
+from tests.evaluation.seven import SEVEN, built, score_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mordal_optuna.evaluation.task import Task
 
 OWN = """
 task: my_task
@@ -157,15 +159,19 @@ def test_a_subset_is_the_task_built_with_so_few(tmp_path: Path, name: str) -> No
     assert part.identity == outright.identity != whole.identity
     assert set(part.subset(2).documents) < set(part.documents) < set(whole.documents)
     gold = SEVEN[name][1]
-    assert told(part, gold).per_document == told(outright, gold).per_document == (1.0,) * 3
-    assert told(whole, gold).documents == total
+    assert (
+        score_answers(part, gold).per_document
+        == score_answers(outright, gold).per_document
+        == (1.0,) * 3
+    )
+    assert score_answers(whole, gold).documents == total
     assert [part.reference(n) for n in range(3)] == [outright.reference(n) for n in range(3)]
     with pytest.raises(TaskError, match="4 documents asked for; it is scored on 3"):
         part.subset(4)
 
 
 def test_a_task_without_reference_answers_is_refused(tmp_path: Path) -> None:
-    """Unless it is told to do without their likelihood."""
+    """Not needed with `likelihood: false`."""
     data = tmp_path / "scenes"
     _write_documents(data, 4, answer="")
     with pytest.raises(TaskError, match="no reference answer; set `likelihood: false`"):
@@ -196,9 +202,9 @@ def test_options_change_no_identity(tmp_path: Path) -> None:
     task = scenes_with_options(tmp_path / "a", [["a", "b"]] * 4)
     spec = task.spec.model_copy(update={"options": None})
     assert task.source is not None
-    assert task.source.code(task.spec) == task.source.code(spec)
+    assert task.source.definition_digests(task.spec) == task.source.definition_digests(spec)
     other = spec.model_copy(update={"gold": "answer"})
-    assert task.source.code(spec) != task.source.code(other)
+    assert task.source.definition_digests(spec) != task.source.definition_digests(other)
 
 
 def scenes_with_options(
