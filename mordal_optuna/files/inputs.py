@@ -1,8 +1,8 @@
 """Digests of a study's inputs: alignment data, tasks and models.
 
 The digests are computed when a study starts and compared with those stored when it began. Before
-each rung the inputs of the rung are checked again: sizes and times of files first, and content only
-where these differ.
+each rung its inputs are checked again: sizes and times of files first, and content only where
+these differ.
 """
 
 from __future__ import annotations
