@@ -1,4 +1,4 @@
-"""Every error of this package. Each says in one sentence what was given and what is allowed."""
+"""All errors of this package; each message is one sentence: what was given, what is allowed."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ if TYPE_CHECKING:
 
 
 class MordalError(Exception):
-    """Base class: catch this to catch everything the package raises on purpose.
+    """Base class of all errors that the package raises on purpose.
 
-    Errors travel between processes whole: their attributes go with them.
+    Errors keep their class, message and attributes when they are pickled for another process.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild from sentence and attributes; a subclass's arguments are not its sentence."""
-        return _rebuilt, (type(self), str(self), self.__dict__)
+        """Rebuild from message and attributes, since subclasses take other arguments."""
+        return _rebuild, (type(self), str(self), self.__dict__)
 
 
-def _rebuilt(kind: type[MordalError], sentence: str, attributes: dict[str, Any]) -> MordalError:
+def _rebuild(kind: type[MordalError], message: str, attributes: dict[str, Any]) -> MordalError:
     error = kind.__new__(kind)
-    Exception.__init__(error, sentence)
+    Exception.__init__(error, message)
     error.__dict__.update(attributes)
     return error
 
 
 class ConfigError(MordalError, ValueError):
-    """One or more keys of a study file cannot be used.
+    """One or more keys of a study file have unusable values.
 
     Attributes:
-        problems: one sentence per problem, each naming the key, the value and what is allowed.
+        problems: one sentence per problem, with the key, the value and what is allowed.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -39,11 +39,11 @@ class ConfigError(MordalError, ValueError):
 
 
 class StudyMismatchError(MordalError):
-    """A study of this name exists with another configuration.
+    """A study of the same name exists with another configuration.
 
     Attributes:
         study: name of the study.
-        differences: one line per key that differs.
+        differences: one line per key whose value differs.
     """
 
     def __init__(self, study: str, differences: list[str]) -> None:
@@ -57,25 +57,25 @@ class StudyMismatchError(MordalError):
 
 
 class InputsChangedError(MordalError):
-    """Data, a task or a model changed in place since a study began; no candidate is at fault.
+    """Data, a task or a model changed in place after a study began; no candidate is at fault.
 
     Attributes:
         study: name of the study.
-        changes: what has changed, `inputs.Change` each.
+        changes: the changes, each a `files.inputs.Change`.
     """
 
-    def __init__(self, study: str, changes: Sequence[object], way_on: str = "put it back") -> None:
+    def __init__(self, study: str, changes: Sequence[object], remedy: str = "put it back") -> None:
         self.study = study
         self.changes = tuple(changes)
         named = "; ".join(map(str, changes))
-        super().__init__(f"study {study!r} began with other inputs; changed: {named}; {way_on}")
+        super().__init__(f"study {study!r} began with other inputs; changed: {named}; {remedy}")
 
 
 class BusyError(MordalError):
     """Another process works in the same folder, or on the same study.
 
     Attributes:
-        place: what is in use.
+        place: the folder or study in use, with its preposition.
     """
 
     def __init__(self, place: str, advice: str) -> None:
@@ -84,7 +84,7 @@ class BusyError(MordalError):
 
 
 class ModelError(MordalError):
-    """A model of the pool cannot be loaded, is not supported, or cannot be joined to its partner.
+    """A model of the pool cannot be loaded, is not supported, or cannot be joined to another.
 
     Attributes:
         model: name or location of the model.
@@ -99,7 +99,7 @@ class DataError(MordalError):
     """Alignment data or task data is missing, broken, or cannot be trained on.
 
     Attributes:
-        source: the file, folder or sample at fault.
+        source: file, folder or sample with the problem.
     """
 
     def __init__(self, source: str, reason: str) -> None:
@@ -108,7 +108,7 @@ class DataError(MordalError):
 
 
 class CheckpointError(MordalError):
-    """A checkpoint cannot be written or does not read back as it was written.
+    """A checkpoint cannot be written, or its content differs from what was written.
 
     Attributes:
         path: folder of the checkpoint.
@@ -120,10 +120,10 @@ class CheckpointError(MordalError):
 
 
 class TrainingError(MordalError):
-    """Training a candidate went wrong.
+    """Training a candidate failed.
 
     Attributes:
-        samples: number of alignment samples seen when it went wrong.
+        samples: number of alignment samples seen before the failure.
     """
 
     def __init__(self, samples: int, reason: str) -> None:
@@ -132,7 +132,7 @@ class TrainingError(MordalError):
 
 
 class TaskError(MordalError):
-    """An lmms-eval task cannot be built, or its declared metric is not among its results.
+    """An lmms-eval task cannot be built, or its results lack the declared metric.
 
     Attributes:
         task: name of the task.
@@ -147,7 +147,7 @@ class EvaluationError(MordalError):
     """Scoring a candidate failed; there is no score.
 
     Attributes:
-        task: name of the task.
+        task: name of the task, or names of several.
     """
 
     def __init__(self, task: str, reason: str) -> None:
@@ -159,7 +159,8 @@ class SimilarityError(MordalError):
     """A similarity cannot be computed or a similarity matrix cannot be clustered.
 
     Attributes:
-        pair: names of the two models, where one pair is at fault.
+        pair: names of the two models, the same name twice for one model; None if the problem
+            concerns no particular models.
     """
 
     def __init__(self, reason: str, pair: tuple[str, str] | None = None) -> None:
@@ -169,26 +170,26 @@ class SimilarityError(MordalError):
 
 
 class SearchError(MordalError, ValueError):
-    """A plan, curve or history breaks the rules of the search."""
+    """A plan, curve, history or option of the search is invalid."""
 
 
 class GridError(MordalError):
-    """A grid file breaks its format, or lacks what a replayed search asks for."""
+    """A grid file is malformed, or lacks a measurement that a replayed search needs."""
 
 
 class RivalError(MordalError):
-    """A rival's score cannot be computed from the arrays or texts that were given."""
+    """A rival's score cannot be computed from the given arrays, texts or options."""
 
 
 class ZooError(MordalError):
-    """The embedded pool cannot be built, or an unknown part of it was asked for."""
+    """An embedded pool cannot be built, or an unknown part of it was requested."""
 
 
 class StoreError(MordalError):
-    """The study's database cannot be used for claims.
+    """The study's database cannot be used for claims or scores.
 
     Attributes:
-        address: its address, without the password.
+        address: address of the database, without the password.
     """
 
     def __init__(self, address: str, kind: str) -> None:
@@ -200,17 +201,17 @@ class StoreError(MordalError):
 
 
 class LeaseLostError(MordalError):
-    """A worker was thought dead, and another one goes on with its candidate.
+    """A worker's lease on a candidate ran out, and another worker continues the candidate.
 
     Attributes:
-        candidate: the pair.
+        candidate: the candidate, as `encoder + llm`.
     """
 
     def __init__(self, candidate: str) -> None:
         self.candidate = candidate
         super().__init__(
-            f"{candidate}: this worker was silent for longer than its lease, and another goes on "
-            "with it; what this one did since its last report is left out"
+            f"{candidate}: this worker was silent for longer than its lease, and another worker "
+            "continues with it; what this worker did since its last report is discarded"
         )
 
 
@@ -218,7 +219,7 @@ class ProcessError(MordalError):
     """Another process of this launch failed.
 
     Attributes:
-        rank: its number.
+        rank: rank of the failed process.
     """
 
     def __init__(self, rank: int, reason: str) -> None:
@@ -227,7 +228,7 @@ class ProcessError(MordalError):
 
 
 class InfrastructureError(MordalError):
-    """Storage, disk, network or device failed; no candidate is at fault, and it may pass.
+    """Storage, disk, network or device failed, perhaps only for a time; no candidate is at fault.
 
     Attributes:
         reason: what failed.
@@ -239,31 +240,31 @@ class InfrastructureError(MordalError):
 
 
 class LastingOutageError(InfrastructureError):
-    """An outage did not pass while a worker waited for it.
+    """An outage lasted longer than a worker waits.
 
     Attributes:
-        reason: what failed at last.
-        tries: how often in a row.
+        reason: what failed in the last attempt, how often, and how to continue.
+        tries: number of failed attempts in a row.
     """
 
     def __init__(self, reason: str, tries: int) -> None:
         super().__init__(
             f"{reason}; it failed {tries} times in a row, with growing pauses in between; once it "
-            "is mended, the same command goes on"
+            "is fixed, the same command goes on"
         )
         self.tries = tries
 
 
 class FailedSearchError(MordalError):
-    """A search cannot go on, since its candidates fail.
+    """A search cannot continue, since its candidates fail.
 
     Attributes:
-        reason: of the newest failure.
+        reason: reason of the latest failure.
     """
 
     def __init__(self, what: str, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"{what} ({reason}); mend that, then `mordal retry STUDY` clears the failures and "
+            f"{what} ({reason}); fix that, then `mordal retry STUDY` clears the failures and "
             "`mordal run STUDY` goes on"
         )

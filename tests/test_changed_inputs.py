@@ -1,4 +1,4 @@
-"""Whole studies whose inputs change in place: old and new never mix, and there is a way on."""
+"""Whole studies whose inputs change in place: old and new scores are never mixed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def own_zoo(zoo: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny pool, to be changed, with a task of its own."""
+    """A copy of the tiny pool that tests change, with a copy of its task named `own`."""
     shutil.copytree(zoo, tmp_path / "zoo")
     shutil.copytree(shipped("tasks") / "mordal_scenes", tmp_path / "zoo" / "own")
     yaml = tmp_path / "zoo" / "own" / "mordal_scenes.yaml"
@@ -45,7 +45,7 @@ def own_zoo(zoo: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def content(study_content: dict[str, Any], zoo: Path, own_zoo: Path) -> dict[str, Any]:
-    """One encoder with two LLMs, trained on 16 samples each, from the copy."""
+    """A study of one encoder and two LLMs of the copy, trained on 16 samples each."""
     text = json.dumps(study_content).replace(str(zoo), str(own_zoo))
     content: dict[str, Any] = json.loads(text)
     del content["pool"]["vision_encoders"][1]
@@ -58,18 +58,18 @@ def content(study_content: dict[str, Any], zoo: Path, own_zoo: Path) -> dict[str
     }
 
 
-class At(Silent):
-    """Does something when so many scores have been told; they are stored only later."""
+class AfterScores(Silent):
+    """Calls a function once a number of scores was reported; scores are stored afterwards."""
 
-    def __init__(self, scores: int, then: Callable[[], object]) -> None:
-        self.left, self.then = scores, then
+    def __init__(self, scores: int, action: Callable[[], object]) -> None:
+        self.left, self.action = scores, action
 
     def note(self, text: str) -> None:
         """Count scores."""
         self.left -= " samples: " in text
         if self.left == 0:
             self.left = -1
-            self.then()
+            self.action()
 
 
 def interrupt() -> None:
@@ -125,39 +125,39 @@ CHANGES = {
 }
 
 
-def put_back(folder: Path, held: dict[Path, bytes]) -> None:
+def restore(folder: Path, contents: dict[Path, bytes]) -> None:
     for path in [path for path in folder.rglob("*") if path.is_file()]:
-        if path not in held:
+        if path not in contents:
             path.unlink()
-        elif path.read_bytes() != held[path]:
-            path.write_bytes(held[path])
+        elif path.read_bytes() != contents[path]:
+            path.write_bytes(contents[path])
 
 
-def scored(settings: StudySettings) -> int:
+def count_scores(settings: StudySettings) -> int:
     study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
     assert not [t for t in study.trials if FAILURE in t.user_attrs]
     return sum(len(trial.user_attrs.get(RUNGS, {})) for trial in study.trials)
 
 
 @pytest.mark.slow
-def test_whatever_changed_between_two_starts_is_named(
+def test_an_input_changed_between_two_starts_is_named(
     content: dict[str, Any], own_zoo: Path
 ) -> None:
-    """Nothing is trained or stored; once it is put back, the study goes on to its end."""
+    """Nothing is trained or stored; once the input is restored, the study runs to its end."""
     settings = parse_study(content)
     with pytest.raises(KeyboardInterrupt):
-        run_study(settings, At(2, interrupt))
-    begun = scored(settings)
-    assert begun > 0
+        run_study(settings, AfterScores(2, interrupt))
+    scores = count_scores(settings)
+    assert scores > 0
     for change, words in CHANGES.items():
-        held = {path: path.read_bytes() for path in own_zoo.rglob("*") if path.is_file()}
+        contents = {path: path.read_bytes() for path in own_zoo.rglob("*") if path.is_file()}
         change(own_zoo)
         with pytest.raises(InputsChangedError) as caught:
             run_study(settings, Silent())
         assert [str(c) for c in caught.value.changes] == [words]
         assert f"reusing {'the checkpoints of ' * ('task' in words)}" in str(caught.value)
-        assert scored(settings) == begun
-        put_back(own_zoo, held)
+        assert count_scores(settings) == scores
+        restore(own_zoo, contents)
     result = run_study(settings, Silent())
     assert {e.provenance for e in result.ranking} == {"measured"}
     assert len(result.ranking) == 2
@@ -165,26 +165,26 @@ def test_whatever_changed_between_two_starts_is_named(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [image, template, code], ids=lambda change: change.__name__)
-def test_what_changes_under_a_running_study_stops_it(
+def test_an_input_changed_during_a_study_stops_it(
     content: dict[str, Any], own_zoo: Path, change: Callable[[Path], None]
 ) -> None:
-    """Before the next rung that needs it; no candidate is at fault, and none has failed."""
+    """Before the next rung that needs the input; no candidate counts as failed."""
     settings = parse_study(content)
     with pytest.raises(InputsChangedError) as caught:
-        run_study(settings, At(1, lambda: change(own_zoo)))
+        run_study(settings, AfterScores(1, lambda: change(own_zoo)))
     assert [str(c) for c in caught.value.changes] == [CHANGES[change]]
     assert "`--as tiny-2`" in str(caught.value)
     study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
-    assert scored(settings) == 1
+    assert count_scores(settings) == 1
     assert study.trials[-1].state == TrialState.FAIL
     assert "mordal:interrupted" in study.trials[-1].user_attrs
 
 
 @pytest.mark.slow
-def test_what_changes_while_a_rung_is_trained_leaves_no_checkpoint(
+def test_an_input_changed_while_a_rung_is_trained_leaves_no_checkpoint(
     content: dict[str, Any], own_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be found under the address of the old data."""
+    """The checkpoint would be stored under the address of the old data."""
     run = Trainer.run
 
     def changing(self: Trainer, *given: Any) -> None:
@@ -199,15 +199,15 @@ def test_what_changes_while_a_rung_is_trained_leaves_no_checkpoint(
 
 
 def unspent(points: Sequence[Measurement]) -> list[Measurement]:
-    """Scores without what this study paid for them."""
+    """Measurements without the costs of this study."""
     return [replace(point, train_spent=None, eval_spent=None) for point in points]
 
 
 @pytest.mark.slow
-def test_under_another_name_only_what_is_affected_is_paid_again(
+def test_under_another_name_only_affected_rungs_are_computed_again(
     content: dict[str, Any], own_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One LLM of two: the other's rungs are found. The prompt: all are scored, none trained."""
+    """One of two LLMs changed: the other's rungs are reused. The prompt: rungs are only scored."""
     trained: list[int] = []
     answered: list[int] = []
     run = Trainer.run
@@ -231,7 +231,7 @@ def test_under_another_name_only_what_is_affected_is_paid_again(
     second = run_study(parse_study(content | {"study": "tiny-2"}), Silent())
     assert (2 * len(trained), 2 * len(answered)) == rungs
     same = next(c for c in whole.curves if c.llm == "llama-t")
-    # found again, so that they cost nothing
+    # reused scores cost nothing
     assert unspent(second.curves[same]) == unspent(whole.curves[same])
     assert second.costs.reused > 0
     trained.clear()
@@ -242,8 +242,8 @@ def test_under_another_name_only_what_is_affected_is_paid_again(
 
 
 @pytest.mark.slow
-def test_a_start_that_failed_before_anything_ran_binds_nothing(content: dict[str, Any]) -> None:
-    """The batch size is corrected with the task, under the same name."""
+def test_a_start_that_fails_before_any_rung_stores_no_settings(content: dict[str, Any]) -> None:
+    """The study file can be corrected under the same name, batch size included."""
     wrong = content | {"task": {"name": "nope"}}
     with pytest.raises(TaskError):
         run_study(parse_study(wrong), Silent())

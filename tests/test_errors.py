@@ -1,4 +1,4 @@
-"""Errors travel between processes whole."""
+"""Errors keep class, message and attributes between processes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mordal_optuna.errors import (
 from mordal_optuna.files.inputs import Change
 
 
-def test_an_error_arrives_as_it_was_sent() -> None:
-    """Its class, its sentence and its attributes, whatever its constructor takes."""
+def test_a_pickled_error_is_rebuilt_whole() -> None:
+    """Class, message and attributes, whatever arguments the constructor takes."""
     for error in (
         TrainingError(8, "the loss is nan"),
         DataError("a.png", "is no image"),
@@ -28,15 +28,15 @@ def test_an_error_arrives_as_it_was_sent() -> None:
         InputsChangedError("s", [Change("data", "images")]),
         FailedSearchError("no candidate could be trained", "the loss is nan"),
     ):
-        found = pickle.loads(pickle.dumps(error))
-        assert type(found) is type(error)
-        assert str(found) == str(error)
-        assert vars(found) == vars(error)
-        assert isinstance(found, MordalError)
+        rebuilt = pickle.loads(pickle.dumps(error))
+        assert type(rebuilt) is type(error)
+        assert str(rebuilt) == str(error)
+        assert vars(rebuilt) == vars(error)
+        assert isinstance(rebuilt, MordalError)
 
 
 def test_bad_arguments_are_value_errors_too() -> None:
-    """Code that calls the package as a library catches what Python raises for a bad value."""
+    """Library users catch them as they catch Python's own errors for bad values."""
     with pytest.raises(ValueError, match="at least 2"):
         raise SearchError("eta: got 1; it must be at least 2")
     with pytest.raises(ValueError, match="unknown key"):

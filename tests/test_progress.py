@@ -1,11 +1,11 @@
-"""The silent listener accepts everything."""
+"""`Silent` accepts all progress updates and prints nothing."""
 
 from __future__ import annotations
 
 from mordal_optuna.progress import Silent
 
 
-def test_silent_accepts_stages_notes_and_amounts(capsys) -> None:  # noqa: ANN001
+def test_silent_prints_nothing(capsys) -> None:  # noqa: ANN001
     progress = Silent()
     progress.stage("s")
     progress.note("n")

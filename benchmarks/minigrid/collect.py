@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from benchmarks.minigrid.files import Files
     from benchmarks.minigrid.setting import Setting
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.representation.cka import Estimator
 
 

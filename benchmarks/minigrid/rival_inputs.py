@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchmarks.minigrid.setting import Answers, Setting
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.models.assemble import Vlm
 
 _BATCH = 50

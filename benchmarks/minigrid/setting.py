@@ -14,7 +14,7 @@ from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.session import Machine
 from mordal_optuna.config import read_study
 from mordal_optuna.config.shipped import shipped
-from mordal_optuna.evaluation.tasks import Task, build_task, task_images
+from mordal_optuna.evaluation.tasks import build_task, task_images
 from mordal_optuna.progress import Silent
 from mordal_optuna.rivals.labels import answer_classes, clustered_classes, text_embeddings
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mordal_optuna.config import StudySettings
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.rivals.checks import Floats, Ints
 
 # Shares of the alignment set at which every pair is scored: 1/32, 1/16, ... 1.

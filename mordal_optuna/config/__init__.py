@@ -1,4 +1,4 @@
-"""The study file: its schema and how it is read."""
+"""The study file: its schema, its defaults, and how it is read."""
 
 from mordal_optuna.config.adaptation import adapted, kept_as_given
 from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings

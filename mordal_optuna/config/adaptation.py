@@ -1,22 +1,22 @@
 """Defaults that depend on the size of the alignment set.
 
-The schema's defaults are made for several 100,000 samples. On a few hundred they hardly train: the
-rate is still rising when the data end. What the study file leaves open is therefore chosen by D;
-what it sets is never changed.
+The schema's defaults suit several 100,000 samples. On a few hundred samples they hardly train: the
+learning rate is still rising when the data end. Options that the study file does not set are
+therefore chosen by D; options that it sets are never changed.
 
 Symbols:
     D     samples of a full alignment
     B     batch_size
     b, R  first_ratio and max_ratio; the lowest rung has about b * D samples
 
-Rules, in this order, each for what is left open:
-    B         the largest power of two up to 128, and not below 8, with D / B >= 512 steps: with
-              the default ratios the lowest rung then has 15 steps
-    b, R      both doubled, R up to a half, until b * D >= 15 B; only where both are left open
-    warm-up   at most 3 % of D (the share of LLaVA's recipe) and half the lowest rung, in whole
-              batches
-    projector's warm-up, before LLMs are compared: at most the lowest rung
-Nothing changes from 65,536 samples on, but for the warm-up, which is whole from about 137,000 on.
+Rules, applied in this order to options that the study file does not set:
+    B         largest power of two from 8 to 128 with D / B >= 512 steps, or 8 (chosen by
+              `AlignmentSettings.batch_size_for`); with the default ratios the lowest rung then
+              has 15 steps
+    b, R      both doubled, R up to 1/2, until b * D >= 15 B; only if neither is set
+    warm-up   at most 3 % of D (LLaVA's share) and half the lowest rung, in whole batches
+    projector's warm-up before LLMs are compared: at most the lowest rung
+From 65,536 samples on only the warm-up changes; from about 137,000 on nothing does.
 """
 
 from __future__ import annotations
@@ -27,40 +27,22 @@ if TYPE_CHECKING:
     from mordal_optuna.config.base import Section
     from mordal_optuna.config.schema import SearchSettings, StudySettings
 
-# Steps of a full alignment that a batch size must leave, and the smallest batch chosen.
-_FULL_STEPS, _SMALLEST_BATCH = 512, 8
-# Steps of the lowest rung, and the largest share before the finish that is chosen.
+# Minimum number of steps of the lowest rung, and the largest max_ratio chosen to reach it.
 _FIRST_STEPS, _LARGEST_RATIO = 15, 0.5
 _WARMUP_SHARE = 0.03
 
 
-def default_batch_size(samples: int, largest: int) -> int:
-    """B where the study file leaves it open.
-
-    Rounding D down to whole batches does not change it.
-
-    Args:
-        samples: D, or the samples there are.
-        largest: the schema's default, a power of two.
-    """
-    size = largest
-    while size > _SMALLEST_BATCH and samples < _FULL_STEPS * size:
-        size //= 2
-    return size
-
-
 def adapted(settings: StudySettings, full_samples: int) -> tuple[StudySettings, str | None]:
-    """The settings with what they leave open chosen for a small alignment set.
+    """Choose the options that a study file does not set, by the size of the alignment set.
 
-    A pure function: the same study file and D give the same settings. Settings that are returned
-    are adapted already, and stay as they are when they are given again.
+    A pure function, and idempotent: adapted settings stay as they are when adapted again.
 
     Args:
-        settings: the study as its file says.
-        full_samples: D.
+        settings: settings as read from the study file.
+        full_samples: D, number of samples of a full alignment.
 
     Returns:
-        The settings, and one line that says what was chosen; None where nothing was.
+        The settings, and one line that lists the chosen values; None if nothing changed.
     """
     batch = settings.alignment.batch_size_for(full_samples)
     ratios = _ratios(settings.search, full_samples, batch)
@@ -78,23 +60,28 @@ def adapted(settings: StudySettings, full_samples: int) -> tuple[StudySettings, 
         },
         "search": ratios,
     }
-    told, sections = [], {}
+    changes, sections = [], {}
     for key, values in chosen.items():
         section = getattr(settings, key)
         new = {k: v for k, v in values.items() if v != getattr(section, k)}
         prefix = "" if key == "alignment" else f"{key}."
-        told += [f"{prefix}{k} {v:g} instead of {getattr(section, k):g}" for k, v in new.items()]
+        changes += [
+            f"{prefix}{k} {v:g} instead of {getattr(section, k):g}" for k, v in new.items()
+        ]
         sections[key] = section.model_copy(update=new)
-    if not told:
+    if not changes:
         return settings, None
-    line = f"{full_samples:,} samples: {', '.join(told)}; set them to choose otherwise"
+    line = f"{full_samples:,} samples: {', '.join(changes)}; set them to choose otherwise"
     return settings.model_copy(update=sections), line
 
 
 def kept_as_given(settings: StudySettings) -> StudySettings:
-    """The settings as if their file had set all that `adapted` chooses: studies of older versions.
+    """Mark every option that `adapted` chooses as set, so that `adapted` changes nothing.
 
-    They began with the schema's defaults, whatever D.
+    For studies of older versions, which used the schema's defaults for any D.
+
+    Args:
+        settings: settings as read from the study file.
     """
     names = {
         "alignment": ("batch_size", "warmup_samples"),
@@ -119,6 +106,6 @@ def _ratios(search: SearchSettings, full_samples: int, batch: int) -> dict[str, 
 
 
 def _at_most(section: Section, limit: int) -> int:
-    """The section's `warmup_samples`; not above a limit where it is left open."""
-    given: int = getattr(section, "warmup_samples")  # noqa: B009 - of two sections
-    return given if "warmup_samples" in section.model_fields_set else min(given, limit)
+    """The section's `warmup_samples`; at most `limit` if the study file does not set it."""
+    warmup: int = getattr(section, "warmup_samples")  # noqa: B009 - of two sections
+    return warmup if "warmup_samples" in section.model_fields_set else min(warmup, limit)

@@ -7,17 +7,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mordal_optuna.config.adaptation import default_batch_size
 from mordal_optuna.config.base import NonNegative, Positive, Ratio, Section
+
+# Optimiser steps of a full alignment that a default batch size must leave, and the smallest
+# default batch size.
+_FULL_STEPS, _SMALLEST_BATCH = 512, 8
 
 
 class LoraSettings(Section):
-    """LoRA on every linear layer of the LLM.
+    """LoRA adapters on every linear layer of the LLM.
 
     Attributes:
         rank: rank of the update.
-        alpha: scale numerator; the update is scaled by alpha / rank.
-        dropout: dropout on the adapter's input, 0..1.
+        alpha: numerator of the scale; the update is scaled by alpha / rank.
+        dropout: dropout rate on the adapter's input, at least 0 and below 1.
     """
 
     rank: Positive = 16
@@ -26,16 +29,17 @@ class LoraSettings(Section):
 
 
 class DatasetSettings(Section):
-    """Alignment data as a `datasets` dataset, such as TRL's users have.
+    """Alignment data as a `datasets` dataset, in the format that TRL uses.
 
     Attributes:
-        path: a local folder or file (Parquet, JSON, `save_to_disk`), or a hub id.
-        name: the dataset's configuration.
-        split: which of its splits.
-        revision: on the hub.
-        streaming: read it in its own order, without storing it first; `samples` must be given.
-        messages: column of turns, each with `role` and `content`.
-        images: column of an image or a list of images; None for text alone.
+        path: local folder or file (Parquet, JSON, `save_to_disk`), or a hub id.
+        name: configuration of the dataset.
+        split: split of the dataset.
+        revision: commit, tag or branch on the hub.
+        streaming: read the dataset in its own order without storing it first; requires
+            `samples`.
+        messages: column with a list of turns, each with `role` and `content`.
+        images: column with an image or a list of images; None for text only.
     """
 
     path: Annotated[str, Field(min_length=1)]
@@ -52,41 +56,44 @@ class AlignmentSettings(Section):
 
     Attributes:
         conversations: JSON file in LLaVA's conversation format.
-        images: folder its image names are relative to.
-        dataset: alignment data of another form, instead of `conversations` and `images`.
-        skip_broken_images: share of samples, 0..1, that may be left out because an image is
-            missing or cannot be decoded; 0 refuses any.
-        samples: D, the size of one full alignment; None takes all there are, in whole batches.
-        batch_size: samples per optimiser step over all processes; smaller by default where there
-            are fewer than 65,536 samples, see `config/adaptation.py`.
-        learning_rate: peak rate of AdamW.
-        warmup_samples: samples over which the rate rises linearly from 0; fewer by default where
-            there are few samples.
-        schedule: what follows the warm-up, and what a rung's score is of. `constant`: a constant
-            rate, the running weights. `ema`: a constant rate, a running average of the weights.
-            `cooldown`: a constant rate on the trunk; for each rung a branch whose rate falls to 0
-            over the last samples before it. `linear`: a rate that falls to 0 over all D samples,
-            as LLaVA is trained; D must not change, and a rung below D is scored before the rate
-            has fallen.
-        average_width: of `ema`, the standard deviation of the averaged samples' positions, as a
-            share of all samples so far.
-        cooldown: of `cooldown`, the branch's length as a share of the rung.
-        weight_decay: of AdamW.
-        max_gradient_norm: gradients are clipped to this norm.
-        lora: the adapter on the LLM; None trains the projector alone.
-        precision: dtype of the forward pass and the frozen weights.
+        images: folder that contains the images named by `conversations`.
+        dataset: alignment data as a `datasets` dataset, instead of `conversations` and `images`.
+        skip_broken_images: largest share of samples, at least 0 and below 1, that may be skipped
+            because an image is missing or cannot be decoded; 0 allows none.
+        samples: D, number of samples of a full alignment; None for all samples, rounded down to
+            whole batches.
+        batch_size: samples per optimiser step over all processes. The default is smaller below
+            65,536 samples, see `config/adaptation.py`.
+        learning_rate: peak learning rate of AdamW.
+        warmup_samples: number of samples over which the learning rate rises linearly from 0. The
+            default is smaller on small alignment sets, see `config/adaptation.py`.
+        schedule: learning rate after the warm-up, and the weights that are scored at a rung.
+            `constant`: constant rate, current weights. `ema`: constant rate, running average of
+            the weights. `cooldown`: constant rate on a trunk; for each rung a branch whose rate
+            falls linearly to 0 over the last samples before the rung. `linear`: the rate falls
+            linearly to 0 over all D samples, as in LLaVA; D must not change later, and rungs
+            below D are scored before the rate has reached 0.
+        average_width: for `ema`, standard deviation of the averaged samples' positions, as a
+            share of all samples so far; above 0 and below 0.28.
+        cooldown: for `cooldown`, length of the branch as a share of the rung, above 0 and at
+            most 1.
+        weight_decay: weight decay of AdamW.
+        max_gradient_norm: largest gradient norm; larger gradients are clipped to it.
+        lora: adapter on the LLM; None trains the projector only.
+        precision: dtype of the forward pass and of the frozen weights.
         max_length: longest sequence in tokens, image tokens included.
-        too_long: what happens to a longer one: `refuse` the data, or `cut` its end, as LLaVA does,
-            as long as an answer is left.
+        too_long: handling of longer sequences. `refuse`: the data are refused. `cut`: the end is
+            cut off, as in LLaVA, if part of an answer remains.
         micro_batch_size: samples per forward pass of one process; halved when memory runs out.
-        batching: `grouped` pads samples of like length; `packed` joins a micro-batch to one row
-            without padding, best with flash attention, where the LLM's architecture can (OPT's
-            cannot and is padded).
-        attention: how the LLM computes attention; `auto` leaves it to transformers.
-        gradient_checkpointing: recompute activations instead of keeping them.
+        batching: `grouped` pads samples of similar length. `packed` joins the samples of a
+            micro-batch into one row without padding; fastest with flash attention, and only where
+            the LLM's architecture supports it (OPT does not and is padded).
+        attention: attention implementation of the LLM; `auto` for the default of transformers.
+        gradient_checkpointing: recompute activations in the backward pass instead of storing
+            them.
     """
 
-    # How fast and where, not what: these shape no result but for rounding.
+    # Options that change speed and memory only; results differ by rounding at most.
     SPEED: ClassVar = frozenset(
         {"micro_batch_size", "batching", "attention", "gradient_checkpointing"}
     )
@@ -126,8 +133,8 @@ class AlignmentSettings(Section):
             raise ValueError(msg)
         if self.dataset and self.dataset.streaming and self.skip_broken_images:
             msg = (
-                f"skip_broken_images: {self.skip_broken_images} cannot be obeyed for a stream, "
-                "whose images are seen only while training; 0 is allowed"
+                f"skip_broken_images: got {self.skip_broken_images} for a stream, whose images "
+                "are decoded only during training; 0 is allowed"
             )
             raise ValueError(msg)
         return self
@@ -146,11 +153,17 @@ class AlignmentSettings(Section):
         return self
 
     def batch_size_for(self, samples: int) -> int:
-        """The batch size; chosen by the size of the data where the study file leaves it open.
+        """The batch size; chosen by the number of samples if the study file does not set it.
+
+        The default is the largest power of two from 8 to 128 that leaves at least 512 steps, or 8
+        on fewer than 4,096 samples. Rounding D down to whole batches does not change it.
 
         Args:
-            samples: D, or the samples there are.
+            samples: D, or the number of available samples.
         """
+        size = self.batch_size
         if "batch_size" in self.model_fields_set:
-            return self.batch_size
-        return default_batch_size(samples, self.batch_size)
+            return size
+        while size > _SMALLEST_BATCH and samples < _FULL_STEPS * size:
+            size //= 2
+        return size

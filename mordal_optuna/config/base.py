@@ -1,4 +1,4 @@
-"""What all sections of the study file share."""
+"""Types shared by all sections of the study file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ NonNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """Frozen; unknown keys are errors."""
+    """Base class of all sections: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""Reading a study file: every mistake becomes one sentence with key, value and what is allowed."""
+"""Reads and checks study files; each mistake becomes one sentence with key, value and remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mordal_optuna.search.methods.catalogue import METHODS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# "name" or "owner/name", as the hub allows; anything else can only be a folder.
+# "name" or "owner/name", the form of hub ids; anything else must be a folder.
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 _ABSENT = object()
@@ -27,15 +27,16 @@ def read_study(path: Path, *, method: str | None = None, name: str | None = None
     """Read and check a study file.
 
     Args:
-        path: a YAML file.
-        method: search by this method instead of the file's, as a study of its own.
-        name: of the study, instead of the file's.
+        path: path of the YAML file.
+        method: search method, instead of the file's; the study gets a name of its own.
+        name: name of the study, instead of the file's.
 
     Returns:
-        The settings, every default filled in.
+        The settings, with all defaults filled in.
 
     Raises:
-        ConfigError: with one sentence per problem: key, value, what is allowed.
+        ConfigError: if the file cannot be read or used; one sentence per problem, with the key,
+            the value and what is allowed.
     """
     if not path.is_file():
         raise ConfigError([f"study file {str(path)!r} does not exist"])
@@ -53,10 +54,14 @@ def read_study(path: Path, *, method: str | None = None, name: str | None = None
 
 
 def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
-    """A study file's content with another method, under a name of its own.
+    """A study file's content with another method, and the study renamed `<study>-<method>`.
+
+    Args:
+        content: content of the study file; stays unchanged.
+        method: search method.
 
     Raises:
-        ConfigError: if there is no such method.
+        ConfigError: if the method does not exist.
     """
     if method not in METHODS:
         raise ConfigError([f"--method: got {method!r}; allowed are {', '.join(METHODS)}"])
@@ -70,17 +75,24 @@ def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
 
 
 def parse_study(content: dict[str, Any]) -> StudySettings:
-    """Check a study given as a nested mapping.
+    """Check the content of a study file.
+
+    Args:
+        content: nested mapping, as in the study file.
+
+    Returns:
+        The settings, with all defaults filled in.
 
     Raises:
-        ConfigError: with one sentence per problem: key, value, what is allowed.
+        ConfigError: if a key or value cannot be used; one sentence per problem, with the key, the
+            value and what is allowed.
     """
     try:
         settings = StudySettings.model_validate(content)
     except ValidationError as error:
-        # A misspelt key first: it is often why another one is missing.
-        found = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise ConfigError([_sentence(problem) for problem in found]) from error
+        # Misspelt keys first: they are often the reason why another key is missing.
+        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise ConfigError([_sentence(problem) for problem in errors]) from error
     problems = _missing_folders(settings)
     if problems:
         raise ConfigError(problems)
@@ -90,12 +102,17 @@ def parse_study(content: dict[str, Any]) -> StudySettings:
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """One line per key whose value differs between two fingerprints.
 
-    Models and tasks of a list are compared by their names. No line holds a mapping.
+    Entries of lists, such as models and tasks, are compared by their names. No line shows a
+    mapping.
+
+    Args:
+        stored: fingerprint stored with the study.
+        given: fingerprint of the given study file.
     """
-    return list(_differing(stored, given, ""))
+    return list(_compare(stored, given, ""))
 
 
-def _differing(old: Any, new: Any, key: str) -> Iterator[str]:
+def _compare(old: Any, new: Any, key: str) -> Iterator[str]:
     if old == new:
         return
     before, after = _entries(old), _entries(new)
@@ -115,11 +132,11 @@ def _differing(old: Any, new: Any, key: str) -> Iterator[str]:
         if listed and (name in before) != (name in after):
             yield f"{inner}: " + ("stored, not given" if name in before else "not stored, given")
         else:
-            yield from _differing(before.get(name, _ABSENT), after.get(name, _ABSENT), inner)
+            yield from _compare(before.get(name, _ABSENT), after.get(name, _ABSENT), inner)
 
 
 def _entries(value: Any) -> dict[str, Any] | None:
-    """A mapping's, or those of a list of mappings by their names; None for anything else."""
+    """Entries of a mapping, or of a list of mappings by name; None for other values."""
     if isinstance(value, dict):
         return value
     if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
@@ -128,7 +145,7 @@ def _entries(value: Any) -> dict[str, Any] | None:
 
 
 def _side(value: Any) -> str:
-    """A value as a study file has it."""
+    """A value in the notation of study files."""
     if value is _ABSENT:
         return "not"
     text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
@@ -170,7 +187,7 @@ def _section_of(annotation: Any) -> Any:
 
 
 def _missing_folders(settings: StudySettings) -> list[str]:
-    """Places that can be neither found now nor made by the zoo, nor be hub ids."""
+    """Problems with locations that do not exist, are not made by the zoo, and are no hub ids."""
     made = settings.zoo.folder if settings.zoo else None
     problems = []
     for kind in ("vision_encoders", "llms"):

@@ -1,8 +1,8 @@
-"""The study file: one frozen, typed schema. Every option of the product lives in this package.
+"""Schema of the study file: all options of a study, with their defaults.
 
 Relative paths, in the file and on the command line, are relative to the current directory, as in
-every `transformers` or `lmms-eval` command. A location that is an existing folder is local;
-anything else is a hub id.
+`transformers` and `lmms-eval` commands. A location that is an existing folder is local; any other
+location is a hub id.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class ModelSettings(Section):
     """One model of the pool.
 
     Attributes:
-        name: how the study, its plots and its reports call it.
-        location: a local folder or a hub id.
-        revision: commit, tag or branch on the hub.
-        trust_remote_code: allow the model's own code to run.
+        name: name of the model in the study, its plots and its reports.
+        location: local folder or hub id.
+        revision: commit, tag or branch on the hub; None for the default branch.
+        trust_remote_code: whether code shipped with the model may run.
     """
 
     name: Name
@@ -60,12 +60,17 @@ class ModelSettings(Section):
     trust_remote_code: bool = False
 
     def source(self) -> ModelSource:
-        """The same as a plain value."""
+        """The model's location as a plain value."""
         return ModelSource(self.name, self.location, self.revision, self.trust_remote_code)
 
 
 class PoolSettings(Section):
-    """The vision encoders and the LLMs to choose from."""
+    """The models to choose from; every vision encoder with every LLM is a candidate.
+
+    Attributes:
+        vision_encoders: the vision encoders, at least one.
+        llms: the LLMs, at least one.
+    """
 
     vision_encoders: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
     llms: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
@@ -87,12 +92,12 @@ class PoolSettings(Section):
 
 
 class ZooSettings(Section):
-    """An embedded pool to build before the study.
+    """An embedded pool of small models, pretrained before the study starts.
 
     Attributes:
-        recipe: which of the pools this package can pretrain.
-        folder: where its models, alignment set and tasks are put.
-        workers: processes that pretrain at the same time; 0 works in this process.
+        recipe: name of the embedded pool.
+        folder: folder for its models, alignment set and task data.
+        workers: number of processes that pretrain in parallel; 0 pretrains in the main process.
     """
 
     recipe: Literal["quickstart", "minigrid", "tiny"]
@@ -101,11 +106,12 @@ class ZooSettings(Section):
 
 
 class EarlyDocuments(Section):
-    """Fewer documents for the first rungs.
+    """A smaller number of documents for early rungs.
 
     Attributes:
-        below: rungs at less than this share of the alignment set.
-        documents: how many are scored there.
+        below: share of the alignment set, above 0 and at most 1; the entry applies to rungs below
+            this share.
+        documents: number of documents scored at these rungs.
     """
 
     below: Ratio
@@ -113,19 +119,20 @@ class EarlyDocuments(Section):
 
 
 class TaskSettings(Section):
-    """An lmms-eval task to score on.
+    """An lmms-eval task on which candidates are scored.
 
     Attributes:
-        name: its lmms-eval name.
-        data: local folder with the task's data; None takes what the task's YAML names.
-        revision: of the data on the hub.
-        documents: score on a fixed random subset of this many documents; None scores all.
-        early_documents: score the first rungs on fewer: fixed random subsets that lie inside one
-            another and spread over clusters, the same for all candidates. The first entry whose
-            `below` lies above a rung counts. The search knows the larger noise.
-        likelihood: measure the likelihood of the reference answers at every rung as well, a
-            smoother sign of progress than the score; costs another reading of the questions.
-        batch_size: documents generated for at once.
+        name: name of the task in lmms-eval.
+        data: local folder with the task's data; None for the location in the task's YAML.
+        revision: commit, tag or branch of the data on the hub.
+        documents: number of documents in a fixed random subset; None scores all documents.
+        early_documents: fewer documents for early rungs, as fixed random subsets that are nested,
+            spread over clusters, and equal for all candidates. The first entry whose `below`
+            exceeds the rung applies. The search accounts for the larger standard errors.
+        likelihood: whether the likelihood of the reference answers is also measured at every
+            rung. It is a smoother sign of progress than the score and costs one more forward pass
+            per document.
+        batch_size: number of documents generated for at once.
     """
 
     name: Name
@@ -154,11 +161,11 @@ class TaskSettings(Section):
         return self
 
     def documents_at(self, samples: int, full_samples: int) -> int | None:
-        """How many documents a rung is scored on; None for all that the task has.
+        """Number of documents scored at a rung; None for all documents of the task.
 
         Args:
-            samples: the rung.
-            full_samples: D.
+            samples: number of alignment samples at the rung.
+            full_samples: D, number of samples of a full alignment.
         """
         ratio = samples / full_samples
         early = next((e.documents for e in self.early_documents if ratio < e.below), None)
@@ -166,15 +173,16 @@ class TaskSettings(Section):
 
 
 class RepresentationSettings(Section):
-    """How models are compared before any is trained.
+    """How models are compared before any candidate is trained.
 
     Attributes:
-        images: how many of the target task's images the models are compared on.
-        similarity: `cka-debiased`; `cka-biased`, the paper's; `cka-minibatch`, debiased over
-            minibatches of 256 images; or `mutual-knn`, shared nearest neighbours.
-        batch_size: images encoded at once.
-        warmup_samples: alignment samples that warm up the projector before LLMs are compared;
-            fewer by default where there are few samples, see `config/adaptation.py`.
+        images: number of the target task's images on which models are compared, at least 4.
+        similarity: similarity measure. `cka-debiased`: unbiased estimator of CKA. `cka-biased`:
+            the paper's estimator. `cka-minibatch`: unbiased, averaged over minibatches of 256
+            images. `mutual-knn`: share of common nearest neighbours.
+        batch_size: number of images encoded at once.
+        warmup_samples: number of alignment samples that warm up the projector before LLMs are
+            compared. The default is smaller on small alignment sets, see `config/adaptation.py`.
     """
 
     images: Annotated[int, Field(ge=4)] = 512
@@ -189,31 +197,37 @@ class SearchSettings(Section):
     """How the pool is searched.
 
     Attributes:
-        method: name of the search method; the methods, and the defaults that they change in this
-            and other sections, are listed in `search/methods/catalogue.py`.
-        vision_threshold: similarity above which vision encoders share a cluster; `auto` chooses
-            the cut with the clearest groups, by CKA at .7 or above.
-        llm_threshold: the same for LLMs, chosen for each vision cluster.
-        linkage: how the distance between two clusters is measured.
-        first_ratio: b, the smallest share of the alignment set that a candidate is scored at.
-        max_ratio: R, the largest share before the finish. Where neither ratio is set, both are
-            larger on fewer than about 4,000 samples, see `config/adaptation.py`.
-        eta: factor between rungs, and how many clusters compete for one place.
-        top_clusters: K, clusters that survive the halving.
-        fit_points: p, rungs a curve is fitted to.
-        max_fit_loss: delta, the paper's rule: a fit counts if its mean squared residual of ln
-            error is below; None judges fits by the known noise and drops nobody.
-        finalists: candidates that are trained further at the end; 0 trusts the curves.
-        finish: how: `race`, from rung to rung, the best 1/eta at each, until one is left; or
-            `full`, on the full alignment set, those that cannot be told from the leader.
-        train_winner: whether the winner of a race is trained on the full alignment set; and, while
-            fewer than eta are, whoever is estimated above it then.
-        curve: what curves are fitted to: the `error`; or the `likelihood` of the reference
-            answers, which moves where scores still sit at chance, read off as an error by how the
-            two went together in the pool.
-        confidence: of all intervals, 0..1.
-        device_hours: stop once this much device time is spent; None sets no limit.
-        popular: encoder and LLM of the popular pair; None is the first of each in the pool.
+        method: name of the search method. `search/methods/catalogue.py` lists the methods, and the
+            defaults that each changes in this and other sections.
+        vision_threshold: similarity above which vision encoders share a cluster, -1 to 1; `auto`
+            chooses the threshold that separates clusters most clearly, for CKA at least 0.7.
+        llm_threshold: similarity above which LLMs share a cluster, -1 to 1; `auto` chooses a
+            threshold for each vision cluster.
+        linkage: distance between clusters in hierarchical clustering.
+        first_ratio: b, share of the alignment set at the lowest rung, above 0 and at most 1.
+        max_ratio: R, largest share of the alignment set before the finish, at most 1. If neither
+            ratio is set, both are larger below about 4,000 samples, see `config/adaptation.py`.
+        eta: factor between rungs, and number of clusters that compete for one place; at least 2.
+        top_clusters: K, number of clusters that survive the halving.
+        fit_points: p, number of rungs that a curve is fitted to, at least 2.
+        max_fit_loss: delta in the paper's rule: a curve is used if the mean squared residual of
+            ln(error) is below delta. None weighs curves by the known noise instead and excludes no
+            candidate.
+        finalists: number of candidates that are trained further at the end; 0 picks the winner by
+            the curves.
+        finish: how finalists are decided. `race`: the best 1/eta at each rung are promoted until
+            one is left. `full`: candidates within noise of the best are trained on the full
+            alignment set.
+        train_winner: whether the winner of a race is trained on the full alignment set; also
+            candidates that are then estimated above it, as long as fewer than eta are fully
+            trained.
+        curve: quantity that curves are fitted to. `error`: 1 minus the score. `likelihood`: the
+            likelihood of the reference answers, which changes while scores are still at chance; it
+            is converted to an error by the relation of both across the pool.
+        confidence: confidence level of all intervals, between 0 and 1.
+        device_hours: device hours after which the search stops; None for no limit.
+        popular: names of the encoder and the LLM of the popular pair; None for the first of each
+            in the pool.
     """
 
     method: Method = "mordal"
@@ -251,20 +265,21 @@ class SearchSettings(Section):
         ):
             excluded = [repr(name) for name, spec in METHODS.items() if not spec.allows_likelihood]
             msg = (
-                "curve: 'likelihood' cannot be had with max_fit_loss (the paper's rule) nor with "
-                f"the methods {' and '.join(excluded)}, which look at errors"
+                "curve: 'likelihood' cannot be combined with max_fit_loss (the paper's rule) nor "
+                f"with the methods {' and '.join(excluded)}, which compare errors"
             )
             raise ValueError(msg)
         return self
 
 
 class CheckpointSettings(Section):
-    """Where trained parts are kept, and how many of them.
+    """Where checkpoints are stored, and how many.
 
     Attributes:
-        folder: a local folder, or any fsspec address such as `s3://bucket/mordal`; None is
+        folder: local folder or fsspec address, such as `s3://bucket/mordal`; None for
             `checkpoints` in the work folder.
-        keep: of each candidate, `all` rungs or the `latest` two.
+        keep: `all` keeps the checkpoints of all rungs of a candidate, `latest` those of the latest
+            two.
     """
 
     folder: str | None = None
@@ -272,15 +287,16 @@ class CheckpointSettings(Section):
 
 
 class RuntimeSettings(Section):
-    """The machine.
+    """Use of the machine; results differ by rounding at most.
 
     Attributes:
-        device: torch device; `auto` takes the accelerator where there is one.
-        threads: CPU threads of torch; more than the free cores slows small models down.
-        data_threads: threads that decode images beside the training.
-        feature_cache_gb: disk space for the encoders' features of the alignment set, which all
-            LLMs share, in 10^9 bytes; the first samples are kept. 0 computes them every time.
-        trackers: Accelerate's experiment trackers, such as `tensorboard` or `wandb`.
+        device: torch device; `auto` for the accelerator if there is one, else the CPU.
+        threads: number of torch's CPU threads; more than the number of free cores slows small
+            models down.
+        data_threads: number of threads that decode images during training.
+        feature_cache_gb: disk space for vision features of the alignment set, which all LLMs
+            share, in 10^9 bytes. The features of the first samples are stored; 0 stores none.
+        trackers: experiment trackers of Accelerate, such as `tensorboard` or `wandb`.
     """
 
     device: str = "auto"
@@ -291,25 +307,26 @@ class RuntimeSettings(Section):
 
 
 class StudySettings(Section):
-    """A whole study file.
+    """A study file.
 
     Attributes:
         study: name of the Optuna study.
-        workdir: folder for checkpoints and the report.
-        storage: SQLAlchemy address of the shared database; None is a SQLite file in `workdir`.
-        seed: of the projector, the order of the alignment samples, and all subsets.
-        pool: the models.
-        alignment: the training recipe.
-        task: the target task.
-        also_score: further tasks.
-        also_score_at: who is scored on them: the `winner`, or every candidate at all its `rungs`,
-            in one pass with the target task, for later studies to find in the database.
-        task_folders: folders with the user's own lmms-eval task YAMLs, beside the shipped ones.
-        representation: the comparison of models.
-        search: the search.
-        checkpoints: where trained parts are kept; not part of what identifies a study.
-        runtime: the machine; not part of what identifies a study.
-        zoo: an embedded pool to build first.
+        workdir: folder for checkpoints and reports.
+        storage: SQLAlchemy address of the shared database; None for a SQLite file in `workdir`.
+        seed: random seed of projectors, the order of alignment samples, and document subsets.
+        pool: vision encoders and LLMs.
+        alignment: training recipe and alignment data.
+        task: target task, whose score is maximised.
+        also_score: further tasks to score on.
+        also_score_at: candidates that are scored on the further tasks. `winner`: the winner only.
+            `rungs`: every candidate at each of its rungs, in one pass with the target task; later
+            studies reuse these scores from the database.
+        task_folders: folders with lmms-eval task YAMLs, searched in addition to the shipped ones.
+        representation: comparison of models.
+        search: search method and its options.
+        checkpoints: storage of checkpoints; does not affect the identity of the study.
+        runtime: use of the machine; does not affect the identity of the study.
+        zoo: embedded pool to build first; does not affect the identity of the study.
     """
 
     study: Name
@@ -358,24 +375,25 @@ class StudySettings(Section):
     def _popular_is_in_the_pool(self) -> StudySettings:
         kinds = (self.pool.vision_encoders, self.pool.llms)
         for name, models in zip(self.search.popular or (), kinds, strict=False):
-            if name not in (known := [m.name for m in models]):
-                msg = f"search.popular: {name!r} is not in the pool; it has {', '.join(known)}"
+            names = [model.name for model in models]
+            if name not in names:
+                msg = f"search.popular: {name!r} is not in the pool; it has {', '.join(names)}"
                 raise ValueError(msg)
         return self
 
     def models(self) -> Pool:
-        """The pool as plain values."""
+        """The pool as a plain value."""
         return Pool(
             tuple(m.source() for m in self.pool.vision_encoders),
             tuple(m.source() for m in self.pool.llms),
         )
 
     def storage_url(self) -> str:
-        """Address of the database, with the default filled in."""
+        """SQLAlchemy address of the database; the default is filled in."""
         return self.storage or f"sqlite:///{(self.workdir / 'study.db').as_posix()}"
 
     def fingerprint(self) -> dict[str, Any]:
-        """What makes two runs the same study: everything but the machine and the places on it."""
+        """The settings that identify a study: all except the machine and locations of results."""
         exclude: dict[str, Any] = dict.fromkeys(
             ("runtime", "checkpoints", "workdir", "storage", "zoo"), True
         )
@@ -383,5 +401,5 @@ class StudySettings(Section):
         return self.model_dump(mode="json", exclude=exclude)
 
     def checkpoint_folder(self) -> str:
-        """Where trained parts are kept, with the default filled in."""
+        """Folder or address of the checkpoints; the default is filled in."""
         return self.checkpoints.folder or str(self.workdir / "checkpoints")

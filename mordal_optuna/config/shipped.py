@@ -1,4 +1,4 @@
-"""The task and study files that come with the package."""
+"""Folders of the task and study files that come with the package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from mordal_optuna.errors import ConfigError
 def shipped(kind: Literal["tasks", "studies"]) -> Path:
     """Folder of the shipped task YAMLs or study files.
 
-    A wheel carries them inside the package; a checkout has them beside it.
+    A wheel contains the folder inside the package; in a checkout it lies beside the package.
+
+    Args:
+        kind: which folder.
 
     Raises:
-        ConfigError: if the installation lacks them.
+        ConfigError: if the installation lacks the folder.
     """
     package = Path(__file__).parents[1]
     for folder in (package / kind, package.parent / kind):

@@ -1,1 +1,1 @@
-"""Scoring by lmms-eval's own task code; a model plugin for it. Knows nothing of Optuna."""
+"""Scores candidates by lmms-eval's task code, and registers a model plugin with lmms-eval."""

@@ -1,8 +1,8 @@
-"""Answers of a batch of conversations, and the likelihood of reference answers to them.
+"""Generates answers to a batch of conversations, and measures the likelihood of references.
 
-Most benchmarks ask several questions on one picture, and show it first. What such prompts have in
-common, up to the end of the picture, is read once for every picture of a batch and kept; the
-questions and the reference answers go on from there.
+Most benchmarks ask several questions about one image, and the prompt starts with the image. The
+common prefix of such prompts, up to the end of the image, is encoded once for every image of a
+batch; questions and reference answers continue from its key-value cache.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was generated for a conversation.
+    """The answer to a conversation.
 
     Attributes:
-        text: without special tokens.
-        tokens: how many were generated.
-        cut: whether it ended at the token limit and not by a stop token.
-        likelihood: -ln p of the reference answer in nats; None where none was given.
+        text: generated text, without special tokens.
+        tokens: number of generated tokens.
+        cut: whether generation ended at the token limit instead of a stop token.
+        likelihood: -ln p of the reference answer in nats; None without a reference.
     """
 
     text: str
@@ -41,12 +41,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Prompts:
-    """Prompts as the model reads them.
+    """Tokenised prompts of a batch.
 
     Attributes:
-        rows: token ids of each, images expanded, without padding.
-        pixels: of the images; None without any.
-        image: of each prompt the row of `pixels`, where every prompt shows exactly one; else None.
+        rows: token ids of each prompt, with expanded image tokens and without padding.
+        pixels: pixel values of the images; None without images.
+        image: row of `pixels` for each prompt if every prompt has exactly one image; else None.
     """
 
     rows: list[torch.Tensor]
@@ -55,35 +55,35 @@ class _Prompts:
 
 
 @dataclass(frozen=True)
-class _Beginning:
-    """What all prompts of a batch have in common, read once for every image.
+class _Prefix:
+    """The common prefix of all prompts of a batch, encoded once for every image.
 
     Attributes:
-        length: tokens.
-        cache: keys and values, a row an image.
-        image: of each prompt, the row of the cache.
+        length: number of tokens.
+        cache: keys and values, one row per image.
+        image: row of the cache for each prompt.
     """
 
     length: int
     cache: Cache
     image: torch.Tensor
 
-    def spread(self) -> Cache:
-        """The cache with a row for every prompt; going on from it leaves this one as it is."""
-        spread = copy.deepcopy(self.cache)
-        spread.batch_select_indices(self.image)
-        return spread
+    def expand(self) -> Cache:
+        """A copy of the cache with one row per prompt, which generation may extend."""
+        expanded = copy.deepcopy(self.cache)
+        expanded.batch_select_indices(self.image)
+        return expanded
 
 
 class Answerer:
-    """Reads prompts and generates answers in batches, padded on the left."""
+    """Generates answers in batches that are padded on the left."""
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin) -> None:
-        """Answer with a model in evaluation mode.
+        """Use a model that is in evaluation mode.
 
         Args:
             model: a LLaVA-style model.
-            processor: carries tokenizer, image processor and chat template.
+            processor: tokenizer, image processor and chat template of the model.
         """
         self._model = model
         self._processor = processor
@@ -96,49 +96,51 @@ class Answerer:
         options: dict[str, Any],
         references: Sequence[str] | None,
     ) -> list[Answer]:
-        """Answer conversations together, as one by one.
+        """Answer a batch of conversations; each answer equals that of a batch of one.
 
         Args:
-            conversations: what is asked, with images.
+            conversations: questions with their images.
             options: arguments of `generate`.
-            references: answers whose likelihood is wanted; None for none.
+            references: reference answer of each conversation, whose likelihood is measured; None
+                to measure none.
 
         Raises:
-            ValueError: if a conversation cannot be put to the model.
+            ValueError: if a conversation holds video or audio, or the chat template rewrites a
+                prompt when an answer follows it.
         """
         texts = [self._render(c.to_hf_messages(), prompt=True) for c in conversations]
         prompts = self._read(texts, conversations)
-        beginning = self._begin(prompts, greedy=options["num_beams"] == 1)
-        ids, mask = self._padded(prompts.rows, beginning)
+        prefix = self._encode_prefix(prompts, greedy=options["num_beams"] == 1)
+        ids, mask = self._padded(prompts.rows, prefix)
         output = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
-            **_context(prompts, beginning),
+            **_context(prompts, prefix),
             **options,
         )
         new = output[:, ids.shape[1] :]
-        told = self._processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+        answers = self._processor.tokenizer.batch_decode(new, skip_special_tokens=True)
         counts = [int((row != self._pad).sum()) for row in new]
         cut = _cut_rows(new, options)
         likelihoods: Sequence[float | None] = [None] * len(texts)
         if references is not None:
-            wanted = self._answer_ids(conversations, texts, references)
-            likelihoods = self._likelihoods(prompts, wanted, beginning)
-        return [Answer(*row) for row in zip(told, counts, cut, likelihoods, strict=True)]
+            answer_ids = self._answer_ids(conversations, texts, references)
+            likelihoods = self._likelihoods(prompts, answer_ids, prefix)
+        return [Answer(*row) for row in zip(answers, counts, cut, likelihoods, strict=True)]
 
     @torch.inference_mode()
     def read(self, conversations: Sequence[ChatMessages]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the model makes of prompts, before it says anything.
+        """Last hidden states and next-token logits of prompts, without generating an answer.
 
         Args:
-            conversations: what is asked, with images.
+            conversations: questions with their images.
 
         Returns:
-            The LLM's last hidden states and the logits of the next token, both at the last token
-            of each prompt: prompts x width and prompts x vocabulary, in single precision.
+            The LLM's last hidden states, prompts x width, and the logits of the next token,
+            prompts x vocabulary; both at the last token of each prompt, in single precision.
 
         Raises:
-            ValueError: if a conversation cannot be put to the model.
+            ValueError: if a conversation holds video or audio.
         """
         texts = [self._render(c.to_hf_messages(), prompt=True) for c in conversations]
         prompts = self._read(texts, conversations)
@@ -161,11 +163,11 @@ class Answerer:
         return rendered
 
     def answer_ids(self, conversation: ChatMessages, answer: str) -> torch.Tensor:
-        """Ids of an answer and of what ends it, tokenised as alignment trains them.
+        """Token ids of an answer and its end of turn, tokenised as in alignment.
 
         Args:
-            conversation: what is asked.
-            answer: what the assistant is to say.
+            conversation: question with its images.
+            answer: text of the assistant's turn.
 
         Raises:
             ValueError: if the chat template rewrites the prompt when an answer follows it.
@@ -176,7 +178,7 @@ class Answerer:
     def _answer_ids(
         self, conversations: Sequence[ChatMessages], prompts: Sequence[str], answers: Sequence[str]
     ) -> list[torch.Tensor]:
-        """The same of several, whose prompts are rendered already."""
+        """Token ids of several answers, given the rendered prompts."""
         endings = []
         for conversation, prompt, answer in zip(conversations, prompts, answers, strict=True):
             turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
@@ -187,7 +189,7 @@ class Answerer:
         return [torch.tensor(ids, device=self._model.device) for ids in self._tokens(endings)]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text; for short texts most of the cost is that of the call itself."""
+        """Token ids of each text, in one call: for short texts the call dominates the cost."""
         ids: list[list[int]] = self._processor.tokenizer(list(texts), add_special_tokens=False)[
             "input_ids"
         ]
@@ -210,30 +212,30 @@ class Answerer:
         )
 
     def _read_alike(self, texts: Sequence[str], images: Sequence[Image]) -> _Prompts:
-        """Prompts of one image each; the same image is prepared once."""
+        """Prompts with one image each; equal images are processed once."""
         numbers: dict[bytes, int] = {}
-        # Pixels are compared and not where they come from: a picture may be stored many times.
+        # Images are compared by pixels: the same image may be stored many times.
         rows = [numbers.setdefault(_fingerprint(image), len(numbers)) for image in images]
         firsts = [rows.index(number) for number in range(len(numbers))]
         ids, _, pixels = self._processed([texts[n] for n in firsts], [images[n] for n in firsts])
         placeholder = self._model.config.image_token_id
         times = int((ids[0] == placeholder).sum())
         expanded = []
-        for given in self._tokens(texts):
-            row = torch.tensor(given, device=ids.device)
+        for ids_of_text in self._tokens(texts):
+            row = torch.tensor(ids_of_text, device=ids.device)
             expanded.append(row.repeat_interleave(torch.where(row == placeholder, times, 1)))
         return _Prompts(expanded, pixels, rows)
 
     def _processed(
         self, texts: Sequence[str], images: Sequence[Image]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Ids, mask and pixels, as the processor makes them."""
+        """Token ids, attention mask and pixel values from the processor."""
         inputs = self._processor(
             text=list(texts),
             images=list(images) or None,
             padding=True,
             padding_side="left",
-            add_special_tokens=False,  # the template has written them
+            add_special_tokens=False,  # the chat template already contains them
             return_tensors="pt",
         ).to(self._model.device)
         pixels = inputs.get("pixel_values")
@@ -242,10 +244,11 @@ class Answerer:
             pixels = pixels.to(tower.dtype)
         return inputs["input_ids"], inputs["attention_mask"], pixels
 
-    def _begin(self, prompts: _Prompts, *, greedy: bool) -> _Beginning | None:
-        """Read what the prompts have in common; None if that is not worth while or possible.
+    def _encode_prefix(self, prompts: _Prompts, *, greedy: bool) -> _Prefix | None:
+        """Encode the common prefix of all prompts; None if there is none.
 
-        Beams would need a cache of their own, several images or texts that come first differ.
+        Beam search would need a cache for every beam. Prompts with several images, or with text
+        before the image, have no common prefix.
         """
         if prompts.image is None or not greedy:
             return None
@@ -263,74 +266,75 @@ class Answerer:
             use_cache=True,
             logits_to_keep=1,
         ).cache
-        return _Beginning(length, cache, torch.tensor(prompts.image, device=first.device))
+        return _Prefix(length, cache, torch.tensor(prompts.image, device=first.device))
 
     def _padded(
-        self, rows: Sequence[torch.Tensor], beginning: _Beginning | None
+        self, rows: Sequence[torch.Tensor], prefix: _Prefix | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask: padded on the left, or between what is common and what is not."""
-        common = beginning.length if beginning else 0
+        """Token ids and mask, padded on the left, or after the common prefix if there is one."""
+        common = prefix.length if prefix else 0
         longest = max(len(row) for row in rows)
         ids = rows[0].new_full((len(rows), longest), self._pad)
         mask = torch.zeros_like(ids)
         for number, row in enumerate(rows):
-            own = len(row) - common
-            ids[number, :common], ids[number, longest - own :] = row[:common], row[common:]
-            mask[number, :common], mask[number, longest - own :] = 1, 1
+            rest = longest - (len(row) - common)
+            ids[number, :common], ids[number, rest:] = row[:common], row[common:]
+            mask[number, :common], mask[number, rest:] = 1, 1
         return ids, mask
 
     def _likelihoods(
-        self, prompts: _Prompts, answers: Sequence[torch.Tensor], beginning: _Beginning | None
+        self, prompts: _Prompts, answers: Sequence[torch.Tensor], prefix: _Prefix | None
     ) -> list[float]:
         """-ln p of each answer after its prompt, summed over its tokens.
 
-        The sum and not the mean: it is the logarithm of a probability, which means the same
-        whatever tokens a tokenizer cuts the answer into.
+        The sum is the logarithm of a probability and thus comparable between tokenizers; the mean
+        would depend on the number of tokens.
         """
         rows = [torch.cat(pair) for pair in zip(prompts.rows, answers, strict=True)]
-        ids, mask = self._padded(rows, beginning)
-        # All answers end together, so that logits are needed at the end alone.
+        ids, mask = self._padded(rows, prefix)
+        # Left padding aligns the ends of all answers: only the last logits are needed.
         longest = max(len(answer) for answer in answers)
-        start = beginning.length if beginning else 0
+        start = prefix.length if prefix else 0
         logits = self._model(
             input_ids=ids[:, start:],
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, start:],
-            **_context(prompts, beginning),
-            use_cache=beginning is not None,
+            **_context(prompts, prefix),
+            use_cache=prefix is not None,
             logits_to_keep=longest + 1,
         ).logits
-        told = torch.log_softmax(logits[:, :-1].float(), dim=-1)
-        found = told.gather(-1, ids[:, -longest:, None])[..., 0]
+        log_probabilities = torch.log_softmax(logits[:, :-1].float(), dim=-1)
+        per_token = log_probabilities.gather(-1, ids[:, -longest:, None])[..., 0]
         return [
-            float(-row[longest - len(a) :].sum()) for row, a in zip(found, answers, strict=True)
+            float(-row[longest - len(a) :].sum())
+            for row, a in zip(per_token, answers, strict=True)
         ]
 
 
-def _context(prompts: _Prompts, beginning: _Beginning | None) -> dict[str, Any]:
-    """What the model is to go on from: what was read already, or the images themselves."""
-    if beginning:
-        return {"cache": beginning.spread()}
+def _context(prompts: _Prompts, prefix: _Prefix | None) -> dict[str, Any]:
+    """Model arguments with the encoded prefix, or else with the images."""
+    if prefix:
+        return {"cache": prefix.expand()}
     if prompts.pixels is None:
         return {}
     return {"pixel_values": prompts.pixels[prompts.image] if prompts.image else prompts.pixels}
 
 
 def _cut_rows(new: torch.Tensor, options: dict[str, Any]) -> list[bool]:
-    """Which answers were cut at the token limit.
+    """Whether each answer was cut at the token limit.
 
-    A limit of one token, as tasks set that read a letter alone, leaves no room for a stop token
-    and cuts nothing.
+    A limit of one token, which tasks set to read a single letter, leaves no room for a stop token
+    and counts as uncut.
 
     Args:
-        new: generated ids, answers x tokens.
+        new: generated token ids, answers x tokens.
         options: arguments of `generate`.
     """
     limit = options["max_new_tokens"]
     if limit == 1 or new.shape[1] < limit:
         return [False] * len(new)
     ended = (new == options["eos_token_id"]).any(dim=1)
-    return [not found for found in ended.tolist()]
+    return [not stopped for stopped in ended.tolist()]
 
 
 def _fingerprint(image: Image) -> bytes:

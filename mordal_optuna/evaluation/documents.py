@@ -1,13 +1,13 @@
-"""Values of single documents, and what they say about scores and their differences.
+"""Per-document values, and standard errors of scores and of their differences.
 
 Symbols:
-    n     documents
+    n     number of documents
     x_i   value of document i, 0..1
-    G     clusters of documents that are not independent, such as questions on one image
+    G     number of clusters of documents that are not independent, such as questions on an image
     S_g   sum of x_i - mean over cluster g
 
-The standard error of a mean is sqrt(G / (G - 1) sum_g S_g^2) / n: the sample one where every
-document is a cluster of its own (Liang and Zeger 1986, with the correction for few clusters).
+The standard error of a mean is sqrt(G / (G - 1) sum_g S_g^2) / n (Liang and Zeger 1986, with the
+correction for few clusters); with one document per cluster it is the sample standard error.
 """
 
 from __future__ import annotations
@@ -26,32 +26,35 @@ from mordal_optuna.evaluation.guards import quiet
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
 
 
 def document_values(samples: Sequence[Mapping[str, Any]], task: Task) -> tuple[float, ...]:
     """Value of each document, 0..1.
 
     Args:
-        samples: lmms-eval's, in the task's order.
-        task: says what counts.
+        samples: lmms-eval's sample of each document, in the task's order.
+        task: the scored task.
 
     Raises:
-        EvaluationError: if a document has no value.
+        EvaluationError: if the value of a document is no number.
     """
     return tuple(_value(sample, task) for sample in samples)
 
 
 def column_clusters(name: str, documents: Any, key: str | None) -> tuple[int, ...] | None:
-    """Clusters by a column of a task's documents.
+    """Cluster number of each document, by the values of a column.
 
     Args:
-        name: of the task, for errors.
-        documents: a dataset.
-        key: the column; None gives None.
+        name: name of the task, for error messages.
+        documents: dataset of the task's documents.
+        key: name of the column; None if all documents are independent.
+
+    Returns:
+        A number per document, equal within a cluster; None if all documents are independent.
 
     Raises:
-        EvaluationError: if there is no such column.
+        EvaluationError: if the column does not exist.
     """
     if key is None:
         return None
@@ -69,11 +72,14 @@ def standard_error(values: Sequence[float], clusters: Sequence[int] | None) -> f
     """Standard error of the mean of values.
 
     Args:
-        values: n of them, at least 2.
-        clusters: of each value; None where all are independent.
+        values: n values.
+        clusters: cluster number of each value; None if all are independent.
+
+    Returns:
+        The standard error; infinite for fewer than two clusters.
     """
     x = np.asarray(values, dtype=float)
-    # Numbered anew: a subset has not every cluster of the whole.
+    # Renumber without gaps: a subset may lack some clusters.
     groups = np.arange(len(x)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     sums = np.bincount(groups, weights=x - x.mean())
     count = len(sums)
@@ -88,12 +94,12 @@ def paired_difference(
     """Difference of two candidates' scores on the same documents, and its standard error.
 
     Args:
-        first: values of one candidate.
-        second: values of the other, in the same order.
-        clusters: of each document; None where all are independent.
+        first: per-document values of one candidate.
+        second: per-document values of the other candidate, in the same order.
+        clusters: cluster number of each document; None if all are independent.
 
     Raises:
-        EvaluationError: if they are of different documents.
+        EvaluationError: if the numbers of documents differ.
     """
     if len(first) != len(second):
         raise EvaluationError(
@@ -104,16 +110,20 @@ def paired_difference(
 
 
 def guessed_share(samples: Sequence[Mapping[str, Any]], task: Task) -> float | None:
-    """Share of documents whose answer could not be read, so that the task drew one at random.
+    """Share of documents whose answer the task could not parse and drew at random.
+
+    Args:
+        samples: lmms-eval's sample of each document, in the task's order.
+        task: the scored task.
 
     Returns:
-        The share; None for a task that never guesses.
+        The share, 0..1; None for a task that never guesses.
     """
     if not task.spec.guesses:
         return None
     documents = task.live.dataset_no_image[task.split]
     guessed = 0
-    with quiet(), _draws() as drawn:
+    with quiet(), _recorded_draws() as drawn:
         for row, sample in enumerate(samples):
             drawn.clear()
             task.live.process_results(documents[row], [sample["resps"][0][0]])
@@ -122,21 +132,21 @@ def guessed_share(samples: Sequence[Mapping[str, Any]], task: Task) -> float | N
 
 
 @contextmanager
-def _draws() -> Iterator[list[Any]]:
-    """What is drawn meanwhile; a task's own code calls `random.choice` for an answer."""
+def _recorded_draws() -> Iterator[list[Any]]:
+    """Record the calls of `random.choice` by which tasks draw answers; each gets option 0."""
     drawn: list[Any] = []
 
-    def noted(options: Any) -> Any:
+    def choose_first(options: Any) -> Any:
         drawn.append(options[0])
         return options[0]
 
-    with patch.object(random, "choice", noted):
+    with patch.object(random, "choice", choose_first):
         yield drawn
 
 
 def _value(sample: Mapping[str, Any], task: Task) -> float:
     raw = sample[task.spec.document_key]
-    if isinstance(raw, dict):  # what the task's own aggregation reads, such as MMMU's
+    if isinstance(raw, dict):  # input of the task's aggregation, as in MMMU
         with quiet():
             raw = task.live.aggregation()[task.spec.document_key]([raw])
     try:
@@ -152,12 +162,12 @@ def _column(documents: Any, key: str) -> list[Any]:
 
     if isinstance(documents.features[key], Image):
         encoded = documents.select_columns([key]).cast_column(key, Image(decode=False))
-        return [_picture_key(row, n) for n, row in enumerate(encoded[key])]
+        return [_image_key(row, n) for n, row in enumerate(encoded[key])]
     return list(documents.select_columns([key])[key])
 
 
-def _picture_key(row: Any, number: int) -> Any:
-    """An image's bytes, hashed; a document without one is a cluster of its own."""
+def _image_key(row: Any, number: int) -> Any:
+    """Digest of an image's bytes, or its path; the document's number if it has no image."""
     if row is None:
         return number
     return hashlib.sha256(row["bytes"]).hexdigest() if row["bytes"] else row["path"]

@@ -1,8 +1,8 @@
-"""Keep lmms-eval's side effects away from the process it runs in.
+"""Undo lmms-eval's side effects on the process it runs in.
 
-Importing it drops the application's loguru sinks, installs a warnings filter that ignores
-everything, sets torch's process-group timeout to a day and lets PIL read images that are cut off;
-running it reseeds random generators and prints. What is changed here is put back.
+Importing lmms-eval removes the application's loguru sinks, installs a warnings filter that ignores
+everything, sets torch's process-group timeout to a day and lets PIL read truncated images. Running
+it reseeds random generators and prints. The guards restore the previous state.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def random_states_kept() -> Iterator[None]:
-    """Leave Python's, numpy's and torch's generators as they were."""
-    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - kept, not used
+    """Restore the states of Python's, numpy's and torch's random generators."""
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - saved, not used
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices=devices):
         try:
@@ -39,10 +39,7 @@ def random_states_kept() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what is printed to stdout and stderr bars; keep warnings filters as they were.
-
-    Errors still travel as exceptions.
-    """
+    """Discard output to stdout and stderr, and restore warnings filters; errors still raise."""
     logger.disable("lmms_eval")
     try:
         with (
@@ -56,8 +53,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Hide the launch from lmms-eval, which would wait for processes that are doing other work."""
+def launch_hidden() -> Iterator[None]:
+    """Hide the launch from lmms-eval, which would wait for processes that do other work."""
     hidden = {name: os.environ.pop(name, None) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     try:
         yield
@@ -66,9 +63,9 @@ def alone() -> Iterator[None]:
 
 
 def import_lmms_eval() -> None:
-    """Import lmms-eval's evaluator without its side effects on logging, warnings and timeouts.
+    """Import lmms-eval's evaluator without side effects on logging, warnings, timeouts and PIL.
 
-    Takes 10 to 20 seconds the first time.
+    The first import takes 10 to 20 seconds.
     """
     timeout = torch.distributed.distributed_c10d.default_pg_timeout
     truncated = ImageFile.LOAD_TRUNCATED_IMAGES
@@ -80,7 +77,7 @@ def import_lmms_eval() -> None:
 
 @contextmanager
 def _sinks_kept() -> Iterator[None]:
-    """Let nobody remove or add loguru sinks meanwhile, by shadowing the logger's methods."""
+    """Ignore attempts to remove or add loguru sinks, by shadowing the logger's methods."""
     logger.remove = logger.add = lambda *_, **__: None  # type: ignore[method-assign,assignment]
     try:
         yield

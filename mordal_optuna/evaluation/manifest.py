@@ -1,4 +1,4 @@
-"""What lmms-eval finds under the entry point `lmms_eval.models`."""
+"""Manifest of the model plugin, loaded by lmms-eval from the entry point `lmms_eval.models`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def manifest() -> ModelManifest:
-    """The model `mordal_vlm`.
+    """The manifest of the model `mordal_vlm`.
 
-    A function, since importing lmms-eval's registry loads all entry points: with the import at
-    the top, whoever imported this module first would hide it from the registry.
+    The import is inside the function: importing lmms-eval's registry loads all entry points, so
+    a top-level import would make the registry load this module while it is still incomplete.
     """
     from lmms_eval.models.registry_v2 import ModelManifest
 

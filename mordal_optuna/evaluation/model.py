@@ -1,8 +1,9 @@
-"""The lmms-eval chat model: batched generation with any LLaVA-style model, live or from disk."""
+"""lmms-eval chat model: batched generation with any LLaVA-style model, live or from disk."""
 
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
     from mordal_optuna.evaluation.answers import Answer
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
 
     Reader = Callable[[Any], Any]
 
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 class MordalVLM(lmms):
     """A vision-language model for lmms-eval, named `mordal_vlm` on its command line.
 
-    Answers of a batch are those one by one: greedy unless the task says otherwise, padded on the
-    left, cut at the task's stop strings. A document that cannot be answered fails the evaluation.
+    Answers do not depend on the batch size. Generation is greedy unless the task says otherwise,
+    and answers end at the task's stop strings. A document that cannot be answered fails the
+    evaluation.
     """
 
     is_simple = False
@@ -56,21 +58,22 @@ class MordalVLM(lmms):
 
         Args:
             pretrained: folder or hub id of a LLaVA-style model with its processor; or a checkpoint
-                of a study, `<checkpoints>/<run>/<samples>`, whose parts are found where its study
-                file said.
-            batch_size: documents generated for at once.
-            device: torch device; the accelerator where there is one.
-            dtype: of the weights; `auto` takes the checkpoint's. A study's knows its own.
-            revision: on the hub.
-            max_new_tokens: where the task sets none.
-            max_batch_size: accepted for lmms-eval's sake; batches never grow by themselves.
-            trust_remote_code: whether code shipped with a checkpoint's parts may run.
+                of a study, `<checkpoints>/<run>/<samples>`, whose vision encoder and LLM are
+                loaded from the locations in its study file.
+            batch_size: number of documents generated for at once.
+            device: torch device; None for the accelerator if there is one, else the CPU.
+            dtype: dtype of the weights; `auto` for the stored dtype. Checkpoints of a study always
+                use the study's precision.
+            revision: commit, tag or branch on the hub.
+            max_new_tokens: token limit for tasks that set none.
+            max_batch_size: ignored; lmms-eval's command line always passes it.
+            trust_remote_code: whether code shipped with a checkpoint's models may run.
 
         Raises:
             ModelError: if the model cannot be loaded.
-            CheckpointError: if a checkpoint is damaged, or its parts are no longer what they were.
+            CheckpointError: if a checkpoint is damaged, or its models have changed.
         """
-        where = torch.device(device) if device else _own_device()
+        where = torch.device(device) if device else _process_device()
         if checkpoint_at(pretrained):
             vlm = revive(pretrained, device=where, trust_remote_code=trust_remote_code)
             model, processor = vlm.model, vlm.processor
@@ -88,14 +91,15 @@ class MordalVLM(lmms):
         max_new_tokens: int = 64,
         processes: Processes | None = None,
     ) -> MordalVLM:
-        """Wrap a model that is already in memory; it is left as it was after the evaluation.
+        """Wrap a model that is already in memory; its state is unchanged after the evaluation.
 
         Args:
-            model: has `generate`.
-            processor: carries tokenizer, image processor and chat template.
-            tasks: that it will be asked.
-            max_new_tokens: where a task sets none.
-            processes: that hold the same model and answer together; None for a single one.
+            model: a model with `generate`.
+            processor: tokenizer, image processor and chat template of the model.
+            tasks: tasks on which the model will be scored.
+            max_new_tokens: token limit for tasks that set none.
+            processes: processes that hold the same model and share the documents; None for a
+                single process.
         """
         held = cls.__new__(cls)
         held._hold(model, processor, 1, max_new_tokens)
@@ -103,7 +107,7 @@ class MordalVLM(lmms):
             held._tasks[task.name] = task
             held._batch_sizes[task.name] = task.batch_size
             held.task_dict[task.name] = task.live.dataset
-        if processes is not None:  # lmms-eval is to see one process, whatever was launched
+        if processes is not None:  # lmms-eval must see a single process
             held._processes = processes
             held._rank, held._world_size = 0, 1
         return held
@@ -122,8 +126,8 @@ class MordalVLM(lmms):
         self.max_new_tokens = max_new_tokens
         self._tasks: dict[str, Task] = {}
         self._batch_sizes: dict[str, int] = {}
-        # By task and document: -ln p of reference answers, and whether an answer was cut at the
-        # token limit. Seconds spent by task.
+        # By task and document: -ln p of the reference answer, and whether the answer was cut at
+        # the token limit. By task: seconds spent.
         self.likelihoods: dict[tuple[str, int], float] = {}
         self.cut: dict[tuple[str, int], bool] = {}
         self.seconds: dict[str, float] = {}
@@ -133,11 +137,11 @@ class MordalVLM(lmms):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """Torch device of the model."""
         return next(self.model.parameters()).device
 
     def clean(self) -> None:
-        """Do nothing: lmms-eval's own version deletes the model, which is still needed."""
+        """Do nothing: lmms-eval's implementation deletes the model, which is still needed."""
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer all requests, in their order; several processes answer a share each.
@@ -221,7 +225,7 @@ class MordalVLM(lmms):
             yield from zip(chunk, replies, strict=True)
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
-        """Not offered.
+        """Not supported.
 
         Raises:
             EvaluationError: always.
@@ -229,7 +233,7 @@ class MordalVLM(lmms):
         self._refuse("loglikelihood", requests)
 
     def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
-        """Not offered.
+        """Not supported.
 
         Raises:
             EvaluationError: always.
@@ -246,12 +250,12 @@ class MordalVLM(lmms):
         self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
     ) -> list[_Reply]:
         task, documents = asked[0].task, [question.document for question in asked]
-        known = self._tasks.get(task)
+        built = self._tasks.get(task)
         try:
             conversations = [self._messages(q, r) for q, r in zip(asked, readers, strict=True)]
             references = None
-            if known is not None and known.likelihood:
-                references = [known.reference(document) for document in documents]
+            if built is not None and built.likelihood:
+                references = [built.reference(document) for document in documents]
             answers = Answerer(self.model, self.processor).answer(
                 conversations, self._generation(options), references
             )
@@ -271,7 +275,7 @@ class MordalVLM(lmms):
     def _answer_in_halves(
         self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
     ) -> list[_Reply]:
-        """Answers of a batch that did not fit the memory; the task's later ones are as small."""
+        """Answer a batch that did not fit into memory; later batches of the task are as small."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(asked) // 2
@@ -286,7 +290,7 @@ class MordalVLM(lmms):
         return ChatMessages(messages=reader(document))
 
     def _generation(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of `generate`, from what the task asks for."""
+        """Arguments of `generate` from the generation options of a task."""
         tokenizer = self.processor.tokenizer
         chosen: dict[str, Any] = {
             "max_new_tokens": options.get("max_new_tokens", self.max_new_tokens),
@@ -302,7 +306,7 @@ class MordalVLM(lmms):
 
 
 def _load(pretrained: str, revision: str, dtype: str) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A model and its processor; exports that need our own class get it, not their copy of it."""
+    """A model and its processor; exports of `PatchLlava` use our class, not their copy of it."""
     from transformers import AutoModelForImageTextToText, LlavaProcessor, PreTrainedConfig
 
     from mordal_optuna.models.llava import PatchLlavaConfig, PatchLlavaForConditionalGeneration
@@ -367,30 +371,28 @@ def _by_settings(
 
 
 def _cut(text: str, until: Sequence[str] | str) -> str:
-    """The text up to the first stop string."""
+    """The text before the first stop string."""
     for stop in [until] if isinstance(until, str) else until:
         if stop:
             text = text.split(stop)[0]
     return text.strip()
 
 
-def _own_device() -> torch.device:
-    """This process's accelerator; the CPU where there is none."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    if found is None:
+def _process_device() -> torch.device:
+    """The accelerator of this process; the CPU if there is none."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
         return torch.device("cpu")
-    return torch.device(found.type, _environment("LOCAL_RANK", 0))
+    return torch.device(accelerator.type, _environment("LOCAL_RANK", 0))
 
 
 def _environment(name: str, default: int) -> int:
-    import os
-
     return int(os.environ.get(name, default))
 
 
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode inside, the mode of every module as before outside."""
+    """Put the model into evaluation mode; restore the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

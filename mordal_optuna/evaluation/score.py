@@ -1,4 +1,4 @@
-"""Score a live model on tasks, by lmms-eval's own evaluation."""
+"""Scores a live model on tasks by lmms-eval's evaluation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ from mordal_optuna.evaluation.documents import (
     guessed_share,
     standard_error,
 )
-from mordal_optuna.evaluation.guards import alone, import_lmms_eval, quiet, random_states_kept
+from mordal_optuna.evaluation.guards import (
+    import_lmms_eval,
+    launch_hidden,
+    quiet,
+    random_states_kept,
+)
 from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
 
@@ -29,35 +34,35 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
 
-# How lmms-eval calls our model, and where it looks for it.
+# Name of the model plugin, and group of its entry point.
 PLUGIN, PLUGIN_GROUP = "mordal_vlm", "lmms_eval.models"
-# lmms-eval's own: Python, numpy, torch; and of few-shot examples.
+# lmms-eval's default seeds of Python, numpy and torch, and of few-shot examples.
 _SEEDS = (0, 1234, 1234)
 _FEWSHOT_SEED = 1234
 
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one model on one task.
+    """The score of one model on one task; stored with studies under these field names.
 
     Attributes:
-        task: its name.
-        value: the main metric, 0..1.
+        task: name of the task.
+        value: main metric, 0..1.
         stderr: standard error of the value, from the spread of documents or their clusters.
-        documents: how many were scored.
-        per_document: their values, in the task's order.
-        seconds: what the evaluation took.
-        clusters: of each document; None where all are independent.
-        guessed: share of answers that the task could not read and drew; None where it never does.
-        likelihoods: -ln p of the reference answer of each document, in nats; None where it was
-            not asked for.
-        found: whether it was looked up in a store and not computed now.
+        documents: number of scored documents.
+        per_document: value of each document, 0..1, in the task's order.
+        seconds: duration of the evaluation.
+        clusters: cluster number of each document; None if all are independent.
+        guessed: share of answers that the task could not parse and drew at random; None for tasks
+            that never guess.
+        likelihoods: -ln p of the reference answer of each document, in nats; None if not
+            measured.
+        found: whether the score was read from a store instead of computed.
         cut: share of answers that ended at the token limit; None in scores of older versions.
         empty: share of answers without any text; None in scores of older versions.
-        alike: share of documents that got the most frequent answer; None in scores of older
-            versions.
+        alike: share of documents with the most frequent answer; None in scores of older versions.
     """
 
     task: str
@@ -76,12 +81,12 @@ class Score:
 
     @property
     def nll(self) -> float | None:
-        """Mean of -ln p of the reference answers."""
+        """Mean of -ln p of the reference answers, in nats."""
         return None if self.likelihoods is None else float(np.mean(self.likelihoods))
 
     @property
     def nll_stderr(self) -> float | None:
-        """Its standard error, from the spread of documents or their clusters."""
+        """Standard error of `nll`, from the spread of documents or their clusters."""
         if self.likelihoods is None:
             return None
         return standard_error(self.likelihoods, self.clusters)
@@ -94,20 +99,19 @@ def score(
     *,
     processes: Processes | None = None,
 ) -> tuple[Score, ...] | None:
-    """Score a live model on tasks in one pass; it and all random generators stay as they were.
+    """Score a live model on tasks in one pass; model and random generators stay unchanged.
 
-    Several processes hold the same model, and each answers its share of the documents. The
-    leading one alone runs lmms-eval, which would otherwise have them wait for one another in
-    places of its own.
+    All processes hold the same model, and each answers a share of the documents. Only rank 0 runs
+    lmms-eval, which would otherwise synchronise the processes at points of its own.
 
     Args:
-        model: has `generate`.
-        processor: carries tokenizer, image processor and chat template.
-        tasks: built by `build_task`, each of another name.
-        processes: that answer together; None for a single one.
+        model: a model with `generate`.
+        processor: tokenizer, image processor and chat template of the model.
+        tasks: tasks built by `build_task`, with different names.
+        processes: processes that share the documents; None for a single process.
 
     Returns:
-        The tasks' scores, in their order; None on a process that does not lead.
+        The score on each task, in the order of `tasks`; None on other ranks.
 
     Raises:
         EvaluationError: if a document cannot be answered or scored; there is no score then.
@@ -126,15 +130,15 @@ def score(
     try:
         with raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")):
             results = _evaluate(wrapped, tasks)
-            found = [_score(results, task, wrapped.likelihoods, wrapped.cut) for task in tasks]
+            scores = [_score(results, task, wrapped.likelihoods, wrapped.cut) for task in tasks]
     finally:
         wrapped.dismiss()
-    # What is not one task's own (building requests, lmms-eval's bookkeeping) is shared out by
-    # documents.
+    # Time that belongs to no single task (building requests, lmms-eval's bookkeeping) is divided
+    # in proportion to documents.
     shared = perf_counter() - start - sum(wrapped.seconds.values())
-    total = sum(s.documents for s in found)
+    total = sum(s.documents for s in scores)
     return tuple(
-        replace(s, seconds=wrapped.seconds[s.task] + shared * s.documents / total) for s in found
+        replace(s, seconds=wrapped.seconds[s.task] + shared * s.documents / total) for s in scores
     )
 
 
@@ -151,7 +155,7 @@ def _score(
     if abs(value - float(np.mean(values))) > 1e-5:
         raise EvaluationError(
             task.name,
-            f"lmms-eval reports {value} while its documents' mean is {np.mean(values)}; a main "
+            f"lmms-eval reports {value}, but the mean over documents is {np.mean(values)}; a main "
             "metric must be the mean over documents",
         )
     keys = [(task.name, n) for n in range(len(values))]
@@ -173,24 +177,24 @@ def _score(
     )
 
 
-def hidden_plugin() -> str | None:
-    """What is wrong where lmms-eval's command line does not find our model; None if it does.
+def plugin_problem() -> str | None:
+    """Why lmms-eval's command line does not find `mordal_vlm`; None if it does.
 
-    One broken entry point of another package ends lmms-eval's search for plugins; it only warns.
+    A broken entry point of another package ends lmms-eval's search for plugins with a warning.
     """
     import_lmms_eval()
     from lmms_eval.models import list_available_models
 
     with quiet():
-        found = list_available_models()
-    if PLUGIN in found:
+        models = list_available_models()
+    if PLUGIN in models:
         return None
-    own = importlib.metadata.entry_points(group=PLUGIN_GROUP)
-    if PLUGIN not in own.names:
+    points = importlib.metadata.entry_points(group=PLUGIN_GROUP)
+    if PLUGIN not in points.names:
         return (
             f"{PLUGIN!r} is not among the entry points {PLUGIN_GROUP!r}; reinstall mordal-optuna"
         )
-    for point in own:
+    for point in points:
         try:
             point.load()
         except (ImportError, AttributeError) as error:
@@ -198,7 +202,7 @@ def hidden_plugin() -> str | None:
             return (
                 f"lmms-eval's command line does not find {PLUGIN!r}, since the entry point "
                 f"{point.name!r} of the package {package!r} cannot be loaded ({error}) and hides "
-                "it; mend or remove that package"
+                "it; repair or remove that package"
             )
     return f"lmms-eval's command line does not find {PLUGIN!r}, though its entry point loads"
 
@@ -212,11 +216,11 @@ def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
             task.live.set_config(key="num_fewshot", value=0)
         wrapped.task_dict[task.name] = task.live.dataset
     try:
-        with random_states_kept(), quiet(), alone():
+        with random_states_kept(), quiet(), launch_hidden():
             random.seed(_SEEDS[0])
-            np.random.seed(_SEEDS[1])  # noqa: NPY002 - what tasks of lmms-eval draw from
+            np.random.seed(_SEEDS[1])  # noqa: NPY002 - generator that lmms-eval's tasks use
             torch.manual_seed(_SEEDS[2])
-            # What `simple_evaluate` calls; it would have all processes load the task in turn.
+            # Not `simple_evaluate`, which would make all processes load the tasks in turn.
             results: dict[str, Any] = evaluate(
                 lm=wrapped,
                 task_dict={task.name: task.live for task in tasks},
@@ -234,25 +238,25 @@ def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def _main_metric(results: dict[str, Any], task: Task) -> float:
-    found = results["results"][task.name]
-    if task.spec.metric not in found:
-        there = sorted(k for k in found if "," in k and "stderr" not in k)
+    metrics = results["results"][task.name]
+    if task.spec.metric not in metrics:
+        available = sorted(k for k in metrics if "," in k and "stderr" not in k)
         raise TaskError(
             task.name,
-            f"declares the metric {task.spec.metric!r}; its results have {', '.join(there)}",
+            f"declares the metric {task.spec.metric!r}; its results have {', '.join(available)}",
         )
-    value = float(found[task.spec.metric]) / task.spec.scale
+    value = float(metrics[task.spec.metric]) / task.spec.scale
     if not 0.0 <= value <= 1.0:
         raise TaskError(
             task.name,
-            f"its metric is {found[task.spec.metric]}; with the declared scale {task.spec.scale} "
-            f"it must be between 0 and {task.spec.scale}",
+            f"its metric is {metrics[task.spec.metric]}; with the declared scale "
+            f"{task.spec.scale} it must be between 0 and {task.spec.scale}",
         )
     return value
 
 
 def _samples(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:
-    """What lmms-eval tells of every document, in the task's order."""
+    """lmms-eval's sample of every document, in the task's order."""
     samples: list[dict[str, Any]] = sorted(
         results["samples"][task.name], key=lambda sample: sample["doc_id"]
     )

@@ -1,13 +1,8 @@
-"""lmms-eval tasks: found by name, built once, with the metric that counts and a fixed subset."""
+"""Builds lmms-eval tasks: found by name, checked, with a main metric and a fixed subset."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import json
-from ast import literal_eval
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,152 +14,43 @@ from tenacity import RetryError
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.documents import column_clusters
 from mordal_optuna.evaluation.guards import import_lmms_eval, quiet
-from mordal_optuna.evaluation.identity import TaskSource, document_prints, local_data
-from mordal_optuna.evaluation.upstream import UPSTREAM, ImagesById, MetricSpec
+from mordal_optuna.evaluation.metric import MetricSpec
+from mordal_optuna.evaluation.source import TaskSource, document_digests, local_data
+from mordal_optuna.evaluation.task import Task
+from mordal_optuna.evaluation.upstream import UPSTREAM, ImagesById
 from mordal_optuna.files.digests import cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from PIL.Image import Image
 
     from mordal_optuna.config import TaskSettings
 
-
-@dataclass(frozen=True)
-class Task:
-    """A task that is ready to be scored any number of times.
-
-    Attributes:
-        name: lmms-eval's name.
-        spec: what counts.
-        live: lmms-eval's task object.
-        split: the split that is scored.
-        documents: original indices of the documents, ascending.
-        batch_size: documents generated for at once.
-        likelihood: whether the likelihood of the reference answers is measured as well.
-        clusters: of each document, such as those on one image; None where all are independent.
-        order: all documents of the split, by original index; every beginning is a subset.
-        code: digests of what shapes its scores beside the model and the documents: the prompt,
-            what counts, lmms-eval's version and the task's own Python files.
-        prints: a digest of each document, its images included.
-        source: where it is defined.
-    """
-
-    name: str
-    spec: MetricSpec
-    live: Any
-    split: str
-    documents: tuple[int, ...]
-    batch_size: int = 16
-    likelihood: bool = True
-    clusters: tuple[int, ...] | None = field(default=None, repr=False)
-    order: tuple[int, ...] = field(default=(), repr=False)
-    code: Mapping[str, str] = field(default_factory=dict, repr=False)
-    prints: tuple[str, ...] = field(default=(), repr=False)
-    source: TaskSource | None = field(default=None, repr=False)
-
-    @cached_property
-    def identity(self) -> str:
-        """SHA-256 of all that shapes its scores but the model."""
-        shaped = [dict(self.code), self.likelihood, self.documents, self.prints]
-        return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
-
-    @cached_property
-    def chance(self) -> float:
-        """Score of one who guesses, 0..1; where documents list their options, their mean 1/n.
-
-        Raises:
-            TaskError: if the documents have no such field.
-        """
-        if self.spec.options is None:
-            return self.spec.chance
-        documents = self.live.dataset_no_image[self.split]
-        if self.spec.options not in documents.column_names:
-            raise TaskError(
-                self.name,
-                f"declares options: {self.spec.options!r}; its documents have "
-                f"{', '.join(documents.column_names)}",
-            )
-        listed = documents.select_columns([self.spec.options])[self.spec.options]
-        counts = [len(_listed(options)) for options in listed]
-        return float(np.mean([1 / n if n > 1 else 0.0 for n in counts]))
-
-    def reference(self, document: int) -> str:
-        """The reference answer of a document.
-
-        Where there are several, the one given most often, the first among equals.
-
-        Args:
-            document: its position among `documents`.
-
-        Raises:
-            TaskError: if it has none.
-        """
-        row = self.live.dataset_no_image[self.split][document]
-        if self.spec.gold and self.spec.gold not in row:
-            raise TaskError(
-                self.name,
-                f"declares gold: {self.spec.gold!r}; its documents have {', '.join(row)}",
-            )
-        given = row[self.spec.gold] if self.spec.gold else self.live.doc_to_target(row)
-        if isinstance(given, int) and self.live.config.doc_to_choice is not None:
-            given = self.live.doc_to_choice(row)[given]
-        if isinstance(given, str) and given[:1] == "[" and given[-1:] == "]":
-            given = literal_eval(given)  # as MMMU writes several
-        answers = [str(a) for a in given] if isinstance(given, list | tuple) else [str(given)]
-        if not answers or not answers[0]:
-            raise TaskError(
-                self.name,
-                f"document {document} has no reference answer; set `likelihood: false` to do "
-                "without the likelihood of answers",
-            )
-        return max(answers, key=answers.count)
-
-    def subset(self, count: int) -> Task:
-        """The same task on fewer documents: the first of its nested order.
-
-        Args:
-            count: how many.
-
-        Raises:
-            TaskError: if it has no more than that.
-        """
-        if count > len(self.documents):
-            raise TaskError(
-                self.name, f"{count} documents asked for; it is scored on {len(self.documents)}"
-            )
-        if count == len(self.documents):
-            return self
-        chosen = sorted(self.order[:count])
-        place = {document: row for row, document in enumerate(self.documents)}
-        rows = [place[document] for document in chosen]
-        live = copy.copy(self.live)  # lmms-eval sets its requests anew for every evaluation
-        _keep(live, self.split, rows)
-        clusters = None if self.clusters is None else tuple(self.clusters[row] for row in rows)
-        prints = tuple(self.prints[row] for row in rows)
-        return replace(self, live=live, documents=tuple(chosen), clusters=clusters, prints=prints)
+# Minimum number of different images that CKA can compare.
+_MIN_IMAGES = 4
 
 
 def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
-    """Find a task and build it.
+    """Find a task by name and build it.
 
-    A YAML in one of the folders wins over lmms-eval's own task of the same name.
+    A YAML in one of the folders takes precedence over lmms-eval's task of the same name.
 
     Args:
-        settings: name, local data, number of documents.
-        folders: searched, with their subfolders, for YAMLs with `task: <name>`.
-        seed: of the subset of documents; a smaller subset lies inside a larger one, and each
-            spreads over as many clusters as it can.
+        settings: the study file's task section.
+        folders: folders searched, with their subfolders, for YAMLs with `task: <name>`.
+        seed: random seed of the document subset. Smaller subsets lie inside larger ones, and each
+            spreads over as many clusters as possible.
 
     Raises:
-        TaskError: if it is not found, found twice, or cannot be built.
+        TaskError: if the task is not found, defined twice, or cannot be built.
+        EvaluationError: if the documents lack the declared cluster key.
     """
     import_lmms_eval()
-    path, known = _find(settings.name, folders)
-    config = _read(settings, path)
-    spec = known or _declared(settings.name, config.get("metadata"))
-    live = _build(settings, config, spec.images)
+    path, upstream_spec = _find(settings.name, folders)
+    config = _read_yaml(settings, path)
+    spec = upstream_spec or _declared_spec(settings.name, config.get("metadata"))
+    live = _build_live(settings, config, spec.images)
     split = live.config.test_split or live.config.validation_split
     _check_metric(settings.name, spec, live.config)
     total = len(live.dataset[split])
@@ -173,11 +59,11 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
             settings.name, f"documents: {settings.documents} asked for; the task has {total}"
         )
     # Without images: lmms-eval walks over these documents when it filters answers, and would
-    # decode every picture for nothing.
+    # decode every image for nothing.
     live.task_docs = live.dataset_no_image[split]
     clusters = column_clusters(settings.name, live.dataset[split], spec.cluster_key)
     source = TaskSource(path, local_data(config))
-    whole = Task(
+    task = Task(
         name=settings.name,
         spec=spec,
         live=live,
@@ -187,31 +73,23 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
         likelihood=settings.likelihood,
         clusters=clusters,
         order=tuple(nested_order(total, clusters, seed)),
-        code=source.code(spec),
-        prints=_prints(live, split, spec),
+        definition_digests=source.definition_digests(spec),
+        document_digests=_document_digests(live, split, spec),
         source=source,
     )
-    _ = whole.chance  # a misspelt `options` is refused before any training
-    if settings.likelihood:
-        whole.reference(0)  # a task without reference answers is refused before any training
-    return whole.subset(settings.documents or total)
-
-
-def _listed(options: Any) -> Sequence[Any]:
-    """Options of a document; MMMU writes a list as text."""
-    found: Sequence[Any] = literal_eval(options) if isinstance(options, str) else options or ()
-    return found
+    _check_fields(task)
+    return task.subset(settings.documents or total)
 
 
 def task_images(task: Task, count: int) -> list[Image]:
-    """The first image of documents of a task, in the task's own random order.
+    """The first image of documents of a task, in the task's random order, without repetitions.
 
-    No image comes twice: features of equal images agree whatever the models are, and pull all
-    similarities up.
+    Features of equal images agree for all models, so repeated images would raise all
+    similarities.
 
     Args:
-        task: any task with images.
-        count: how many; all if there are fewer different ones.
+        task: a task whose documents have images.
+        count: maximum number of images.
 
     Raises:
         TaskError: if a document has no image, or there are fewer than 4 different images.
@@ -229,21 +107,44 @@ def task_images(task: Task, count: int) -> list[Image]:
             )
         image = visuals[0].convert("RGB")
         images.setdefault(hashlib.sha256(image.tobytes()).digest(), image)
-    if len(images) < 4:
+    if len(images) < _MIN_IMAGES:
         raise TaskError(
             task.name,
-            f"shows {len(images)} different images; comparing models needs at least 4",
+            f"shows {len(images)} different images; comparing models needs at least {_MIN_IMAGES}",
         )
     return list(images.values())
 
 
+def nested_order(total: int, clusters: Sequence[int] | None, seed: int) -> list[int]:
+    """A random order of documents whose first n documents form the subset of size n.
+
+    One document of every cluster precedes the second document of any cluster: among subsets of
+    one size, those with the most clusters give the smallest standard error.
+
+    Args:
+        total: number of documents.
+        clusters: cluster number of each document; None where all documents are independent.
+        seed: random seed of the order.
+    """
+    order = np.random.default_rng(seed).permutation(total).tolist()
+    if clusters is None:
+        return order
+    last_turn: dict[int, int] = {}
+    turns = {}
+    for document in order:
+        cluster = clusters[document]
+        turns[document] = last_turn[cluster] = last_turn.get(cluster, -1) + 1
+    return sorted(order, key=turns.__getitem__)  # stable: random within a turn
+
+
 def _find(name: str, folders: Sequence[Path]) -> tuple[Path, MetricSpec | None]:
-    found = [path for folder in folders for path in _task_files(folder, name)]
-    if len(found) > 1:
-        places = " and ".join(repr(str(path)) for path in found[:2])
+    """A task's YAML, and its main metric where it is one of lmms-eval's tasks."""
+    matches = [path for folder in folders for path in _task_files(folder, name)]
+    if len(matches) > 1:
+        places = " and ".join(repr(str(path)) for path in matches[:2])
         raise TaskError(name, f"is defined in {places}; one definition is allowed")
-    if found:
-        return found[0], None
+    if matches:
+        return matches[0], None
     if name in UPSTREAM:
         import lmms_eval.tasks
 
@@ -268,8 +169,8 @@ def _task_files(folder: Path, name: str) -> list[Path]:
     return files
 
 
-def _read(settings: TaskSettings, path: Path) -> dict[str, Any]:
-    """A task's YAML, with the data that the study file names."""
+def _read_yaml(settings: TaskSettings, path: Path) -> dict[str, Any]:
+    """Content of a task's YAML, with the data location that the study file sets."""
     from lmms_eval import utils
 
     try:
@@ -288,7 +189,8 @@ def _read(settings: TaskSettings, path: Path) -> dict[str, Any]:
     return config | {"dataset_kwargs": options}
 
 
-def _build(settings: TaskSettings, config: dict[str, Any], images: str | None) -> Any:
+def _build_live(settings: TaskSettings, config: dict[str, Any], images: str | None) -> Any:
+    """lmms-eval's task object; `images` names the dataset configuration that holds the images."""
     from lmms_eval.api.task import ConfigurableMessagesTask
 
     try:
@@ -307,13 +209,13 @@ def _build(settings: TaskSettings, config: dict[str, Any], images: str | None) -
         raise TaskError(settings.name, f"cannot be built ({error})") from error
 
 
-def _prints(live: Any, split: str, spec: MetricSpec) -> tuple[str, ...]:
-    """A digest of each document; images that documents name are digested with all of them."""
-    found = document_prints(live.dataset[split])
+def _document_digests(live: Any, split: str, spec: MetricSpec) -> tuple[str, ...]:
+    """Digest of each document; images held apart are digested together and appended to each."""
+    digests = document_digests(live.dataset[split])
     if spec.images is None:
-        return found
+        return digests
     images = live.config.doc_to_visual.digest()
-    return tuple(f"{digest}:{images}" for digest in found)
+    return tuple(f"{digest}:{images}" for digest in digests)
 
 
 def _images_by_id(config: dict[str, Any], images: str) -> ImagesById:
@@ -324,7 +226,8 @@ def _images_by_id(config: dict[str, Any], images: str) -> ImagesById:
     return ImagesById(load_dataset(config["dataset_path"], images, split=split, **options))
 
 
-def _declared(name: str, metadata: Any) -> MetricSpec:
+def _declared_spec(name: str, metadata: Any) -> MetricSpec:
+    """The `mordal` block of a YAML's metadata."""
     blocks = metadata if isinstance(metadata, list) else [metadata]
     declared = [b["mordal"] for b in blocks if isinstance(b, dict) and "mordal" in b]
     if not declared:
@@ -346,41 +249,19 @@ def _declared(name: str, metadata: Any) -> MetricSpec:
 
 
 def _check_metric(name: str, spec: MetricSpec, config: Any) -> None:
-    """Whether the results will hold what counts, as far as the task's YAML tells."""
+    """Refuse a main metric that the task's YAML does not compute."""
     metric, chosen = spec.metric.split(",")
     metrics = [str(entry["metric"]) for entry in config.metric_list or ()]
     filters = [str(entry["name"]) for entry in config.filter_list or ()] or ["none"]
     if metric not in metrics or chosen not in filters:
-        there = ", ".join(f"'{m},{f}'" for m in metrics for f in filters)
+        available = ", ".join(f"'{m},{f}'" for m in metrics for f in filters)
         raise TaskError(
-            name, f"declares the metric {spec.metric!r}; its results will have {there}"
+            name, f"declares the metric {spec.metric!r}; its results will have {available}"
         )
 
 
-def _keep(live: Any, split: str, rows: Sequence[int]) -> None:
-    """Leave a live task some of its documents; what others hold of it stays as it is."""
-    live.dataset, live.dataset_no_image = live.dataset.copy(), live.dataset_no_image.copy()
-    for held in (live.dataset, live.dataset_no_image):
-        held[split] = held[split].select(rows)
-    live.task_docs = live.dataset_no_image[split]
-
-
-def nested_order(total: int, clusters: Sequence[int] | None, seed: int) -> list[int]:
-    """Documents in an order of which every beginning is a subset to score on.
-
-    The order is random, with one document of every cluster before the second of any: of all
-    subsets of a size, those with the most clusters know a score best.
-
-    Args:
-        total: documents.
-        clusters: of each; None where all are independent.
-        seed: of the order.
-    """
-    order = np.random.default_rng(seed).permutation(total).tolist()
-    if clusters is None:
-        return order
-    seen: dict[int, int] = {}
-    turns = {}
-    for document in order:
-        turns[document] = seen[clusters[document]] = seen.get(clusters[document], -1) + 1
-    return sorted(order, key=turns.__getitem__)  # stable: random within a turn
+def _check_fields(task: Task) -> None:
+    """Refuse, before any training, a misspelt `options` field or missing reference answers."""
+    _ = task.chance
+    if task.likelihood:
+        task.reference(0)

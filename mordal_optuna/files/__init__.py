@@ -1,1 +1,1 @@
-"""Files: content digests, atomic writes, and whether a study's inputs have changed."""
+"""Files: content digests, atomic writes, and detection of changed study inputs."""

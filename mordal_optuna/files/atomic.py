@@ -44,14 +44,14 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 
 def rename_durably(source: Path, target: Path) -> None:
-    """Rename a file, replacing the target; fsync before rename, so that no crash leaves it empty.
+    """Rename a file and replace the target; fsync before rename: no crash leaves an empty file.
 
     Args:
-        source: path of a whole file on the same file system as the target.
-        target: path of the file it becomes.
+        source: path of a complete file on the same file system as the target.
+        target: new path of the file.
 
     Raises:
-        OSError: if it cannot be renamed.
+        OSError: if the file cannot be renamed.
     """
     with source.open("rb") as file:
         os.fsync(file.fileno())

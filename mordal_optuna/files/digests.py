@@ -1,7 +1,7 @@
 """Digests of files and of local model folders; loads no torch.
 
-What a score is stored under holds digests of content, never places or times: a model that was
-copied elsewhere is the same one. Sizes and times only say which files need not be read again.
+Scores are stored under digests of content, never of locations or times: a copied model is the
+same model. Sizes and times only decide whether a file is read again.
 """
 
 from __future__ import annotations
@@ -15,69 +15,76 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# Larger safetensors files are told apart by blocks of every tensor.
+# Size above which safetensors files are digested by blocks of every tensor, and a block's size.
 _WHOLE_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 12
-# Size, time of change of the content and of the inode, by path.
+# Size in bytes, and times of the last change of content and inode in nanoseconds, by path.
 States = dict[str, tuple[int, int, int]]
 
 
 class FileDigests:
-    """SHA-256 of files' content; a file is read again only where its size or times differ.
+    """SHA-256 of file contents; a file is read again only if its size or times changed.
 
-    Of a safetensors file above 256 MiB the header is read, and the first, middle and last 4 KiB of
-    every tensor: a model that was trained further differs there. A change inside one large tensor
-    that leaves these blocks as they are is not noticed.
+    For safetensors files above 256 MiB the digest covers the header and the first, middle and last
+    4 KiB of every tensor, which differ after further training. A change of a large tensor outside
+    these blocks is not detected.
     """
 
     def __init__(self) -> None:
-        """Know of no file yet."""
-        self._known: dict[str, tuple[tuple[int, int, int], str]] = {}
+        """Start with an empty cache."""
+        self._cache: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     def of(self, path: Path) -> str:
         """Digest of a file, 64 hexadecimal digits.
 
+        Args:
+            path: path of the file.
+
         Raises:
-            OSError: if it cannot be read.
+            OSError: if the file cannot be read.
         """
         state = _state(path)
-        known = self._known.get(str(path))
-        if known is None or known[0] != state:
+        cached = self._cache.get(str(path))
+        if cached is None or cached[0] != state:
             sampled = path.suffix == ".safetensors" and state[0] > _WHOLE_BYTES
-            known = (state, _sampled(path) if sampled else _whole(path))
-            self._known[str(path)] = known
-        return known[1]
+            cached = (state, _sampled(path) if sampled else _whole(path))
+            self._cache[str(path)] = cached
+        return cached[1]
 
 
 class ModelFolder:
-    """Digests of a local model, by what its files are for.
+    """Digests of a local model, grouped by the purpose of its files.
 
     Attributes:
-        digests: by aspect: weights, configuration, tokenizer, chat template, image processor,
-            code; a JSON file of another use is an aspect by its name.
+        digests: digest by aspect: weights, configuration, tokenizer, chat template, image
+            processor, code; any other JSON file is an aspect of its own, under its file name.
     """
 
     def __init__(self, folder: Path, files: FileDigests) -> None:
-        """Read a folder.
+        """Digest the files of a model folder.
 
         Args:
-            folder: with `config.json` and safetensors weights.
-            files: gives the digests of its files.
+            folder: folder with `config.json` and safetensors weights.
+            files: computes and caches the digests of files.
 
         Raises:
             OSError: if a file cannot be read.
         """
         self._folder = folder
-        self._seen = file_states(_model_files(folder))
+        self._states = file_states(_model_files(folder))
         self.digests = _model_digests(folder, files)
 
     def unchanged(self, samples: int) -> bool:  # noqa: ARG002 - models do not grow with samples
-        """Whether its files have the sizes and times they had; takes microseconds a file."""
-        return file_states(_model_files(self._folder)) == self._seen
+        """Whether sizes and times of all files are as recorded; microseconds per file."""
+        return file_states(_model_files(self._folder)) == self._states
 
 
 def file_states(paths: Iterable[Path]) -> States:
-    """Sizes and times of files; one that is not there has none."""
+    """Sizes and times of files; missing files are left out.
+
+    Args:
+        paths: paths of the files.
+    """
     states = {}
     for path in paths:
         try:
@@ -88,35 +95,46 @@ def file_states(paths: Iterable[Path]) -> States:
 
 
 def files_below(place: Path) -> list[Path]:
-    """All files of a folder and its subfolders in order; a file is its own."""
+    """All files of a folder and its subfolders, sorted; for a file, the file itself.
+
+    Args:
+        place: path of a folder or a file.
+    """
     if place.is_file():
         return [place]
     return sorted(path for path in place.rglob("*") if path.is_file())
 
 
 def cache_folder(data: Path) -> Path:
-    """A cache of `datasets` of its own for every state of local data.
+    """A separate cache folder of `datasets` for every state of local data.
 
-    `datasets` tells local folders apart by their last name and configuration alone: two folders
-    called `scenes`, or one whose files have changed, would give the rows of the first.
+    `datasets` distinguishes local folders only by their last name and configuration: a second
+    folder named `scenes`, or a folder whose files changed, would yield the rows of the first.
+
+    Args:
+        data: path of a data folder or file.
     """
     from datasets.config import HF_DATASETS_CACHE
 
     state = hashlib.sha256(str(data.absolute()).encode())
     for path in files_below(data):
-        found = path.stat()
-        state.update(f"{path}:{found.st_size}:{found.st_mtime_ns}".encode())
+        status = path.stat()
+        state.update(f"{path}:{status.st_size}:{status.st_mtime_ns}".encode())
     return Path(HF_DATASETS_CACHE) / "mordal" / state.hexdigest()[:24]
 
 
 def joined(digests: Mapping[str, str | None]) -> str:
-    """One digest of several with their names."""
+    """One digest of several named digests.
+
+    Args:
+        digests: digest by name.
+    """
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _whole(path: Path) -> str:
@@ -125,7 +143,7 @@ def _whole(path: Path) -> str:
 
 
 def _sampled(path: Path) -> str:
-    """Size, header and blocks of every tensor of a safetensors file."""
+    """Digest of the size, the header and blocks of every tensor of a safetensors file."""
     size = path.stat().st_size
     content = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -144,14 +162,14 @@ def _sampled(path: Path) -> str:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    """Files that transformers may read of a model; documentation and other formats are not."""
+    """Files of a model that transformers may read; documentation is left out."""
     templates = folder / "additional_chat_templates"
-    found = [*folder.iterdir(), *(templates.iterdir() if templates.is_dir() else ())]
-    return sorted(path for path in found if path.is_file() and _aspect(path) is not None)
+    paths = [*folder.iterdir(), *(templates.iterdir() if templates.is_dir() else ())]
+    return sorted(path for path in paths if path.is_file() and _aspect(path) is not None)
 
 
 def _aspect(path: Path) -> str | None:
-    """What a file of a model is for; its own name where that is not known, None if not read."""
+    """Purpose of a model's file; its name if the purpose is unknown, None if it is not read."""
     name, suffix = path.name, path.suffix
     if suffix == ".jinja" or name.startswith("chat_template"):
         return "chat template"
@@ -183,16 +201,16 @@ def _model_digests(folder: Path, files: FileDigests) -> dict[str, str]:
                 aspects.setdefault("chat template", {})[place] = template
         else:
             aspects.setdefault(aspect, {})[place] = files.of(path)
-    return {aspect: joined(found) for aspect, found in aspects.items()}
+    return {aspect: joined(digests) for aspect, digests in aspects.items()}
 
 
 def _without_template(path: Path) -> tuple[str | None, str]:
-    """Digests of the chat template that a tokenizer's configuration may hold, and of its rest."""
+    """Digests of the chat template in a tokenizer's configuration, if any, and of the rest."""
     text = path.read_text(encoding="utf-8")
     try:
         content = json.loads(text)
         template = content.pop("chat_template", None)
-    except (ValueError, AttributeError):  # what transformers cannot read is refused where it loads
+    except (ValueError, AttributeError):  # transformers refuses an unreadable file on loading
         return None, hashlib.sha256(text.encode()).hexdigest()
     rest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return (None if template is None else joined({"template": json.dumps(template)})), rest

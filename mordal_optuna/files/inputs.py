@@ -1,8 +1,8 @@
-"""What shapes a study's scores beside its configuration: data, tasks, models, by their digests.
+"""Digests of a study's inputs: alignment data, tasks and models.
 
-Digests are taken of content when a study starts and compared with those it began with. Before
-each rung the parts it depends on are looked at again: first sizes and times of files, then, only
-where one differs, content.
+The digests are computed when a study starts and compared with those stored when it began. Before
+each rung its inputs are checked again: sizes and times of files first, and content only where
+these differ.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import Candidate
 
-# Names of parts: the alignment data; others have a model's or a task's name behind a colon.
+# Name of the alignment data; other parts are named `<kind>:<name of the model or task>`.
 DATA = "data"
-# Hexadecimal digits of a digest that are kept with a study.
+# Number of hexadecimal digits of a digest that are stored with a study.
 _DIGITS = 16
-_OF_TASKS = {
+_TASK_ASPECTS = {
     "documents": "its documents",
     "prompt": "its prompt",
     "metric": "its metric",
@@ -31,26 +31,30 @@ _OF_TASKS = {
 
 
 class Part(Protocol):
-    """A part of the inputs as it was when it was read."""
+    """An input of a study, such as a model, in the state in which it was read."""
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """Of its content, by aspect."""
+        """Digest of the content by aspect."""
         ...
 
     def unchanged(self, samples: int) -> bool:
-        """Whether its files look as they did, as far as a rung of so many samples needs them."""
+        """Whether sizes and times of the files that a rung needs are as recorded.
+
+        Args:
+            samples: number of alignment samples at the rung.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Change:
-    """What has changed since a study began.
+    """An input that changed after a study began.
 
     Attributes:
         part: `data`, `task:NAME`, `vision_encoder:NAME` or `llm:NAME`.
-        aspect: what of it, such as weights; a file's name; or empty.
-        problem: why it cannot be read; empty where it can.
+        aspect: changed aspect, such as weights, or a file name; empty if the part is unreadable.
+        problem: reason why the part cannot be read; empty if it can.
     """
 
     part: str
@@ -58,7 +62,7 @@ class Change:
     problem: str = ""
 
     def __str__(self) -> str:
-        """As shown to people, such as `the weights of clip-s`."""
+        """The change as shown to users, such as `the weights of clip-s`."""
         kind, _, name = self.part.partition(":")
         if self.problem:
             what = {DATA: "the alignment data", "task": f"the task {name}"}.get(kind, name)
@@ -67,23 +71,27 @@ class Change:
             what = "its images" if self.aspect == "images" else self.aspect
             return f"the alignment data ({what})"
         if kind == "task":
-            return f"the task {name} ({_OF_TASKS.get(self.aspect, self.aspect)})"
+            return f"the task {name} ({_TASK_ASPECTS.get(self.aspect, self.aspect)})"
         return f"the {self.aspect} of {name}"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Digests by part and aspect.
+    """Digests of all inputs of a study.
 
     Attributes:
-        parts: 16 hexadecimal digits each, by part and then by aspect.
+        parts: digest by part and aspect, 16 hexadecimal digits each.
     """
 
     parts: Mapping[str, Mapping[str, str]]
 
     @staticmethod
     def of(parts: Mapping[str, Mapping[str, str]]) -> Inputs:
-        """Cut digests to the digits that are kept."""
+        """Shorten full digests to the stored digits.
+
+        Args:
+            parts: full digest by part and aspect.
+        """
         return Inputs(
             {
                 name: {aspect: digest[:_DIGITS] for aspect, digest in digests.items()}
@@ -92,38 +100,42 @@ class Inputs:
         )
 
     def to_json(self) -> dict[str, dict[str, str]]:
-        """Plain values, as stored with a study."""
+        """The digests as stored with a study."""
         return {name: dict(digests) for name, digests in self.parts.items()}
 
     def changes(self, now: Inputs) -> list[Change]:
-        """What is another now; only parts that both have are compared.
+        """Differences from later inputs, in the parts that both hold.
 
         Args:
-            now: the present inputs.
+            now: digests of the same study's inputs at a later time.
         """
-        found = []
+        changes = []
         for name in sorted(self.parts.keys() & now.parts.keys()):
             before, after = self.parts[name], now.parts[name]
-            found += [
+            changes += [
                 Change(name, aspect)
                 for aspect in sorted(before.keys() | after.keys())
                 if before.get(aspect) != after.get(aspect)
             ]
-        return found
+        return changes
 
 
 class Watch:
-    """The inputs as they were when they were opened, and whether they still are."""
+    """Detects changes of a study's inputs while it runs.
+
+    Attributes:
+        inputs: digests of the inputs when they were opened.
+    """
 
     def __init__(
         self, study: str, parts: Mapping[str, Part], readers: Mapping[str, Callable[[], Part]]
     ) -> None:
-        """Watch what a study works with.
+        """Record the inputs of a study.
 
         Args:
-            study: its name.
-            parts: as they were opened.
-            readers: read a part anew, by its name.
+            study: name of the study.
+            parts: opened inputs by part name.
+            readers: functions that read an input again, by part name.
         """
         self._study = study
         self._parts = dict(parts)
@@ -131,15 +143,15 @@ class Watch:
         self.inputs = Inputs.of({name: part.digests for name, part in parts.items()})
 
     def check(self, parts: Iterable[str], samples: int) -> None:
-        """Look at parts again.
+        """Check that inputs are unchanged.
 
         Args:
-            parts: their names.
-            samples: of the rung they are needed for.
+            parts: names of the parts.
+            samples: number of alignment samples at the rung that needs them.
 
         Raises:
-            InputsChangedError: if one is another now, or cannot be read any more.
-            OSError: in an outage of the disk or drive it is on.
+            InputsChangedError: if a part changed, or can no longer be read.
+            OSError: if a part cannot be read because of an outage of its disk or drive.
         """
         changes: list[Change] = []
         for name in parts:
@@ -148,12 +160,16 @@ class Watch:
             raise InputsChangedError(self._study, changes)
 
     def check_candidate(self, candidate: Candidate, tasks: Iterable[str], samples: int) -> None:
-        """The same for all that a candidate's rung depends on.
+        """Check all inputs of a candidate's rung.
 
         Args:
-            candidate: the pair.
-            tasks: names of the tasks it is scored on.
-            samples: the rung.
+            candidate: the candidate.
+            tasks: names of the tasks on which it is scored.
+            samples: number of alignment samples at the rung.
+
+        Raises:
+            InputsChangedError: if a part changed, or can no longer be read.
+            OSError: if a part cannot be read because of an outage of its disk or drive.
         """
         self.check([*candidate_parts(candidate), *(f"task:{name}" for name in tasks)], samples)
 
@@ -161,18 +177,22 @@ class Watch:
         if self._parts[name].unchanged(samples):
             return []
         try:
-            found = self._readers[name]()
+            part = self._readers[name]()
         except (MordalError, OSError) as error:
             if is_outage(error):
                 raise
             return [Change(name, "", str(error))]
-        now = Inputs.of({name: found.digests})
+        now = Inputs.of({name: part.digests})
         changes = self.inputs.changes(now)
         if not changes:
-            self._parts[name] = found  # touched or copied: its content is the same
+            self._parts[name] = part  # touched or copied: same content
         return changes
 
 
 def candidate_parts(candidate: Candidate) -> tuple[str, str, str]:
-    """Names of the parts that shape a candidate's training."""
+    """Names of the parts that a candidate's training depends on.
+
+    Args:
+        candidate: the candidate.
+    """
     return (DATA, f"vision_encoder:{candidate.vision_encoder}", f"llm:{candidate.llm}")

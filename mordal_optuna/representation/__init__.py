@@ -1,1 +1,1 @@
-"""How alike models are before any is trained: features and CKA."""
+"""Similarity of untrained models: features on images, CKA and mutual nearest neighbours."""

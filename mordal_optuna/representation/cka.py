@@ -8,29 +8,32 @@ Symbols:
     H        centring matrix I - 1 1' / n
     HSIC     Hilbert-Schmidt independence criterion of K and L
     CKA      HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))
-    m        images of a minibatch
+    m        number of images in a minibatch
 
 Estimators of HSIC, up to factors that cancel in CKA:
-    biased     Tr(K H L H), the paper's; for unrelated features CKA tends to d / (n + d), not to 0.
+    biased     Tr(K H L H), as in the paper; for unrelated features CKA tends to d / (n + d)
+               instead of 0.
     debiased   unbiased: Song et al. 2012 ("Feature selection via dependence maximization", eq. 5).
     minibatch  mean of the unbiased estimate over minibatches of m images, taken before the ratio
-               (Nguyen, Raghu and Kornblith 2021, eq. 3); never needs more than m x m of a Gram.
+               (Nguyen, Raghu and Kornblith 2021, eq. 3); needs only m x m blocks of a Gram matrix.
 
 With centred columns K 1 = 0, so the off-diagonal part of K has the row sums -k_i, and Song's
-equation 5 shortens to |X'Y|^2 - (n / (n - 2)) sum k_i l_i + sum k_i sum l_i / ((n-1)(n-2)), where
-|X'Y|^2 = sum_ij K_ij L_ij. Either side of that last equation can be computed: d_x x d_y feature
-products (good for many images) or n x n Grams, shared by all pairs (good for many or wide models).
+equation 5 simplifies to |X'Y|^2 - (n / (n - 2)) sum k_i l_i + sum k_i sum l_i / ((n-1)(n-2)) with
+|X'Y|^2 = sum_ij K_ij L_ij. Either side of the last equation can be computed: d_x x d_y feature
+products (faster for many images) or n x n Gram matrices shared by all pairs (faster for many or
+wide models).
 """
 
 from __future__ import annotations
 
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 
 from mordal_optuna.errors import SimilarityError
+from mordal_optuna.representation.checks import check_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +41,10 @@ if TYPE_CHECKING:
 Estimator = Literal["biased", "debiased", "minibatch"]
 Form = Literal["auto", "gram", "feature"]
 
-# Entries of the M Gram blocks held at once: 256 MB in double precision.
+# Number of entries of the M Gram blocks in memory: 256 MB in double precision.
 _BLOCK_ENTRIES = 2**25
+# Smallest n for which the unbiased estimator is defined.
+_LEAST_IMAGES = 4
 
 
 def cka_matrix(
@@ -54,63 +59,77 @@ def cka_matrix(
     """CKA of every pair of models.
 
     Args:
-        features: for each of M models a matrix of images x width; all with the same n >= 4 images
-            in the same order. Widths may differ.
-        estimator: which estimator of HSIC.
-        minibatch: m, at least 4, for the minibatch estimator; a last smaller one is left out.
-        form: Gram matrices or feature products; `auto` takes the cheaper.
-        device: where to compute.
-        dtype: precision of the products; the sums of products are always double.
+        features: features of each of M models, images x width, on the same n >= 4 images in the
+            same order; widths may differ.
+        estimator: estimator of HSIC.
+        minibatch: m, at least 4, for the minibatch estimator; a smaller last one is left out.
+        form: Gram matrices or feature products; `auto` for the cheaper form.
+        device: torch device of the computation.
+        dtype: precision of the products; products are always summed in double precision.
 
     Returns:
-        M x M, symmetric, 1 on the diagonal, in the order of `features`. Biased values are in
-        0..1; debiased ones may be slightly negative.
+        M x M, symmetric, 1 on the diagonal, in the order of `features`. Biased values lie in
+        0..1; debiased values may be slightly negative.
 
     Raises:
-        SimilarityError: for features that are no matrix of numbers, differ in n, or are the same
-            for all images, naming the models.
+        SimilarityError: if an option is not allowed, or features are no matrix of numbers, differ
+            in n, or are the same for all images; names the models.
     """
+    check_estimator(estimator, minibatch)
+    if form not in get_args(Form):
+        raise SimilarityError(f"form: got {form!r}; allowed are {', '.join(get_args(Form))}")
     names = list(features)
-    _check(features)
+    check_features(features, least=_LEAST_IMAGES)
+    _check_variation(features)
     n = len(features[names[0]])
-    # Differences between images first, in double: a common offset would cost single its digits.
-    shifted = [
+    # Centre in double precision first: a common offset would cost digits in single precision.
+    centred_double = [
         torch.as_tensor(np.asarray(f, dtype=np.float64) - np.mean(f, axis=0, dtype=np.float64))
         for f in features.values()
     ]
-    placed = [x.to(device=device, dtype=dtype) for x in shifted]
+    centred = [x.to(device=device, dtype=dtype) for x in centred_double]
     if estimator == "minibatch":
-        hsic = _minibatch_hsic(placed, min(minibatch, n), form)
+        hsic = _minibatch_hsic(centred, min(minibatch, n), form)
     else:
-        hsic = _hsic(placed, estimator, form)
+        hsic = _hsic(centred, estimator, form)
     return _ratio(names, hsic)
 
 
+def check_estimator(estimator: str, minibatch: int) -> None:
+    """Refuse an unknown estimator, or minibatches below 4 images.
+
+    Args:
+        estimator: estimator of HSIC.
+        minibatch: m, number of images.
+
+    Raises:
+        SimilarityError: if either is not allowed.
+    """
+    if estimator not in get_args(Estimator):
+        allowed = ", ".join(get_args(Estimator))
+        raise SimilarityError(f"estimator: got {estimator!r}; allowed are {allowed}")
+    if minibatch < _LEAST_IMAGES:
+        raise SimilarityError(
+            f"minibatch: got {minibatch} images; at least {_LEAST_IMAGES} are needed"
+        )
+
+
 def cheaper_form(n: int, widths: Sequence[int]) -> Literal["gram", "feature"]:
-    """The form that takes fewer multiplications for all pairs of models of these widths."""
+    """The form with fewer multiplications for all pairs of models.
+
+    Args:
+        n: number of images.
+        widths: feature width of each model.
+    """
     gram = sum(n * n * d for d in widths) + n * n * len(widths) * (len(widths) + 1) // 2
     feature = sum(n * p * q for p, q in combinations_with_replacement(widths, 2))
     return "gram" if gram <= feature else "feature"
 
 
-def _check(features: Mapping[str, np.ndarray]) -> None:
-    first = next(iter(features))
-    for name, x in features.items():
-        finite = bool(np.isfinite(x).all())
-        if x.ndim != 2 or len(x) < 4 or not finite:
-            raise SimilarityError(
-                f"features of shape {x.shape}, all finite: {finite}; they must be finite "
-                "numbers, images x width, for at least 4 images",
-                (name, name),
-            )
-        if len(x) != len(features[first]):
-            raise SimilarityError(
-                f"features of {len(features[first])} and {len(x)} images; both must be computed "
-                "on the same images",
-                (first, name),
-            )
-        x = np.asarray(x, dtype=np.float64)
-        if ((x - x.mean(axis=0)) ** 2).sum() <= 1e-20 * (x**2).sum():  # rounding is no difference
+def _check_variation(features: Mapping[str, np.ndarray]) -> None:
+    for name, values in features.items():
+        x = np.asarray(values, dtype=np.float64)
+        if ((x - x.mean(axis=0)) ** 2).sum() <= 1e-20 * (x**2).sum():  # at most rounding error
             raise SimilarityError(
                 "its features are the same for every image; they must differ between images",
                 (name, name),
@@ -118,7 +137,7 @@ def _check(features: Mapping[str, np.ndarray]) -> None:
 
 
 def _hsic(centred: Sequence[torch.Tensor], estimator: Estimator, form: Form) -> np.ndarray:
-    """HSIC of all pairs, M x M, up to a factor common to all."""
+    """HSIC of all pairs, M x M, up to a common factor."""
     n = len(centred[0])
     if form == "auto":
         form = cheaper_form(n, [x.shape[1] for x in centred])
@@ -132,20 +151,20 @@ def _hsic(centred: Sequence[torch.Tensor], estimator: Estimator, form: Form) -> 
 
 
 def _from_grams(centred: Sequence[torch.Tensor]) -> np.ndarray:
-    """Sums of products of Grams, block of rows by block of rows: M blocks in memory, not M Grams.
+    """Sums of products of Gram matrices, by blocks of rows, so that only M blocks are in memory.
 
-    The Grams are symmetric, so a block takes the columns from its own rows on, and what lies
-    right of the diagonal block counts twice.
+    Gram matrices are symmetric: a block covers the columns from its diagonal square on, and the
+    part right of that square counts twice.
     """
     n, models = len(centred[0]), len(centred)
     total = torch.zeros(models, models, dtype=torch.float64, device=centred[0].device)
     rows = max(1, min(n, _BLOCK_ENTRIES // (models * n)))
     for start in range(0, n, rows):
-        own = slice(start, start + rows)
-        square = torch.stack([(x[own] @ x[own].T).flatten() for x in centred])
+        block = slice(start, start + rows)
+        square = torch.stack([(x[block] @ x[block].T).flatten() for x in centred])
         total += (square @ square.T).double()
         if start + rows < n:
-            rest = torch.stack([(x[own] @ x[start + rows :].T).flatten() for x in centred])
+            rest = torch.stack([(x[block] @ x[start + rows :].T).flatten() for x in centred])
             total += 2 * (rest @ rest.T).double()
     return total.cpu().numpy()
 
@@ -159,10 +178,6 @@ def _from_features(centred: Sequence[torch.Tensor]) -> np.ndarray:
 
 
 def _minibatch_hsic(shifted: Sequence[torch.Tensor], size: int, form: Form) -> np.ndarray:
-    if size < 4:
-        raise SimilarityError(
-            f"minibatches of {size} images; at least 4 are needed", ("minibatch", "minibatch")
-        )
     n = len(shifted[0])
     batches = []
     for start in range(0, n - size + 1, size):
@@ -172,10 +187,11 @@ def _minibatch_hsic(shifted: Sequence[torch.Tensor], size: int, form: Form) -> n
 
 
 def _ratio(names: Sequence[str], hsic: np.ndarray) -> np.ndarray:
-    for name, own in zip(names, np.diag(hsic), strict=True):
-        if own <= 0:  # unbiased estimates of structureless features can be
+    for name, self_similarity in zip(names, np.diag(hsic), strict=True):
+        if self_similarity <= 0:  # possible for unbiased estimates of features without structure
             raise SimilarityError(
-                f"a self-similarity of {own:.3g}, which must be positive; take more images",
+                f"got a self-similarity of {self_similarity:.3g}; it must be positive: take more "
+                "images",
                 (name, name),
             )
     norms = np.sqrt(np.diag(hsic))

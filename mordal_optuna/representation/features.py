@@ -1,4 +1,4 @@
-"""Features of models on images, one vector an image."""
+"""Features of models on images, one vector per image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mordal_optuna.errors import SimilarityError
 from mordal_optuna.models.towers import load_encoder
 from mordal_optuna.processes.group import Processes
 
@@ -31,22 +32,23 @@ def vision_features(
     progress: Progress,
     processes: Processes | None = None,
 ) -> np.ndarray:
-    """What an encoder makes of images, at the layer that alignment feeds on.
+    """Features of a vision encoder, from the layer that the projector reads.
 
     Args:
-        source: the encoder.
-        images: n images.
-        batch_size: images encoded at once.
+        source: location of the encoder.
+        images: n images, at least 1.
+        batch_size: number of images per batch, at least 1.
         precision: dtype of the encoder.
-        device: where to compute.
-        progress: is told of images done.
-        processes: that compute a share each; None for a single one.
+        device: torch device of the computation.
+        progress: receives progress updates.
+        processes: processes that share the batches; None for a single process.
 
     Returns:
-        n x width, float64: the mean over the patches of each image.
+        Mean over the patches of each image, n x width, float64.
 
     Raises:
         ModelError: if the encoder cannot be loaded.
+        SimilarityError: if there are no images, or `batch_size` is below 1.
     """
     encoder = load_encoder(source, precision, device)
 
@@ -67,18 +69,21 @@ def llm_features(
     progress: Progress,
     processes: Processes | None = None,
 ) -> np.ndarray:
-    """What an LLM makes of the image embeddings its projector hands it.
+    """Features of an LLM on the image embeddings of its projector.
 
     Args:
         vlm: a candidate with a warmed-up projector.
-        images: n images.
-        batch_size: images at once.
-        device: where the candidate lives.
-        progress: is told of images done.
-        processes: that compute a share each; None for a single one.
+        images: n images, at least 1.
+        batch_size: number of images per batch, at least 1.
+        device: torch device that holds the candidate.
+        progress: receives progress updates.
+        processes: processes that share the batches; None for a single process.
 
     Returns:
-        n x hidden width, float64: the mean of the last hidden states over the image's tokens.
+        Mean of the last hidden states over the tokens of each image, n x hidden width, float64.
+
+    Raises:
+        SimilarityError: if there are no images, or `batch_size` is below 1.
     """
     model = vlm.model.eval()
     tower = model.model.vision_tower
@@ -103,20 +108,24 @@ def _in_batches(
     progress: Progress,
     processes: Processes | None,
 ) -> np.ndarray:
-    """Batches are the same whoever computes them, so that the features are."""
-    team = processes or Processes()
+    """Encode images in batches that do not depend on the number of processes."""
+    if not images or batch_size < 1:
+        raise SimilarityError(
+            f"got {len(images)} images and batch_size {batch_size}; both must be at least 1"
+        )
+    group = processes or Processes()
     starts = range(0, len(images), batch_size)
 
     def compute() -> dict[int, np.ndarray]:
-        own = {}
+        share = {}
         with torch.inference_mode(), progress.track(title, len(images)) as advance:
-            for start in starts[team.rank :: team.world_size]:
+            for start in starts[group.rank :: group.world_size]:
                 batch = list(images[start : start + batch_size])
-                own[start] = encode(batch).cpu().numpy()
-                advance(len(batch) * team.world_size)
-        return own
+                share[start] = encode(batch).cpu().numpy()
+                advance(len(batch) * group.world_size)
+        return share
 
-    parts: dict[int, np.ndarray] = {}
-    for share in team.gather(team.run_on_all(compute)):
-        parts.update(share)
-    return np.concatenate([parts[start] for start in starts])
+    batches: dict[int, np.ndarray] = {}
+    for share in group.gather(group.run_on_all(compute)):
+        batches.update(share)
+    return np.concatenate([batches[start] for start in starts])

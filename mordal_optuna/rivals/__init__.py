@@ -1,5 +1,5 @@
-"""Rivals: transferability scores that rank candidates by features alone.
+"""Rivals: transferability scores that rank candidates by their features, without a search.
 
-Uses numpy, scipy, scikit-learn and POT on plain arrays (the extra `rivals`); knows nothing of
-models, searches or tasks. `inputs.score_all` gives all of them for one candidate.
+They need numpy, scipy, scikit-learn and POT (the extra `rivals`) and take plain arrays; models,
+searches and tasks are not imported. `inputs.score_all` computes all of them for one candidate.
 """

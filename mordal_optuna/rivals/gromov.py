@@ -1,10 +1,10 @@
 """Gromov-Wasserstein: do image features and text features have the same shape?
 
-Li et al. 2026 (arXiv 2605.01325) rank vision encoders, before anything is trained, by the
-Gromov-Wasserstein distance between images as the encoder sees them and their captions as the LLM
-sees them. Only its abstract and summaries were at hand; assumed here are: one vector an image and
-one a text (of the same documents), cosine distances inside each, divided by their mean, equal
-weights, squared loss, exact (not entropic) couplings.
+Li et al. 2026 (arXiv 2605.01325) rank vision encoders without training by the Gromov-Wasserstein
+distance between the encoder's image features and the LLM's features of the captions. Only the
+abstract and summaries were available. Assumed here: one vector per image and per text of the same
+documents, cosine distances within each set, divided by their mean, equal weights, squared loss,
+exact (not entropic) couplings.
 
 Symbols:
     N       documents
@@ -15,23 +15,23 @@ Symbols:
     distance = sqrt(GW) / 2  (Memoli 2011)
 
 The problem is not convex: the conditional gradient of POT (Vayer et al. 2019) finds a local
-minimum. It starts once from the uninformed coupling and once from the documents' own pairs, and
-the smaller value counts.
+minimum. It is started from the uniform coupling and from the pairing of equal documents; the
+smaller value is taken.
 
-Distances of wide noise concentrate around their mean, so unrelated features look the more alike
-the wider they are: like the in-sample residuals of EMMS, the score rewards width where there is
-no structure. It is left as it is defined.
+Distances between wide noise vectors concentrate around their mean, so unrelated features score
+higher the wider they are: like in-sample EMMS, the score rewards width where there is no
+structure. This follows from the definition and is not corrected.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
 from mordal_optuna.errors import RivalError
-from mordal_optuna.rivals.checks import Floats, matrix
+from mordal_optuna.rivals.checks import Floats, matrix, one_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -52,49 +52,50 @@ def gromov_wasserstein(
     """Minus the Gromov-Wasserstein distance.
 
     Args:
-        images: N x D, as the vision encoder sees them.
-        texts: N x E, captions or answers of the same documents, as the LLM sees them.
-        metric: how far two vectors are apart.
-        documents: at most so many, drawn at random, the same for all candidates; the cost grows
-            with their cube.
-        seed: of that draw.
+        images: N x D, the vision encoder's features of the images.
+        texts: N x E, the LLM's features of captions or answers of the same documents.
+        metric: distance between two vectors.
+        documents: maximum number of documents, at least 3. A random subset is drawn from more,
+            the same for all candidates; the cost grows with the cube of this number.
+        seed: random seed of the subset.
 
     Returns:
-        The score, at most 0, higher is better; 0 for the same shape.
+        The score, at most 0; higher is better, and 0 means equal geometry.
 
     Raises:
-        RivalError: if the arrays do not fit, fewer than 3 documents are given, a vector is 0
-            under `cosine`, or all are equal.
+        RivalError: if shapes do not match, an option is not allowed, fewer than 3 documents are
+            given, a vector is 0 under `cosine`, or all vectors are equal.
     """
-    # POT imports every array library that is installed, torch among them: not before it is needed
+    one_of("metric", metric, get_args(Metric))
+    # POT imports every installed array library, torch included: imported only when needed
     from ot.gromov import gromov_wasserstein2
 
-    seen = matrix("image features", images)
-    read = matrix("text features", texts, rows=len(seen))
-    if min(len(seen), documents) < 3:
+    image_features = matrix("image features", images)
+    text_features = matrix("text features", texts, rows=len(image_features))
+    if min(len(image_features), documents) < 3:
         raise RivalError(
-            f"{len(seen)} documents, {documents} at most, were given; a shape needs at least 3"
+            f"got {len(image_features)} documents, {documents} at most; at least 3 are needed"
         )
-    if len(seen) > documents:
-        drawn = np.random.default_rng(seed).permutation(len(seen))[:documents]
-        seen, read = seen[drawn], read[drawn]
-    first = _distances("image features", seen, metric)
-    second = _distances("text features", read, metric)
+    if len(image_features) > documents:
+        drawn = np.random.default_rng(seed).permutation(len(image_features))[:documents]
+        image_features, text_features = image_features[drawn], text_features[drawn]
+    first = _distances("image features", image_features, metric)
+    second = _distances("text features", text_features, metric)
     n = len(first)
     weights = np.full(n, 1 / n)
-    found = [
+    minima = [
         gromov_wasserstein2(
             first, second, weights, weights, symmetric=True, G0=start, max_iter=_STEPS
         )
         for start in (np.full((n, n), 1 / n**2), np.eye(n) / n)
     ]
-    return -float(np.sqrt(max(min(map(float, found)), 0.0))) / 2
+    return -float(np.sqrt(max(min(map(float, minima)), 0.0))) / 2
 
 
 def _distances(name: str, values: Floats, metric: Metric) -> Floats:
     if metric == "cosine" and not values.any(axis=1).all():
-        raise RivalError(f"{name} hold a vector that is 0, which has no direction for cosines")
+        raise RivalError(f"{name}: got a vector that is 0, for which cosines are undefined")
     condensed = np.clip(pdist(values, metric), 0, None)
     if condensed.mean() <= 1e-12:
-        raise RivalError(f"{name} are the same for all documents; they have no shape")
+        raise RivalError(f"{name}: all documents have the same; some must differ")
     return squareform(condensed / condensed.mean())

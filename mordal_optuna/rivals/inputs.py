@@ -1,4 +1,4 @@
-"""What the rivals consume of one candidate, and all their scores.
+"""The arrays that rivals need of one candidate, and the scores of all rivals.
 
     rival                    features  labels  embeddings  source  images, texts
     logme, logme-compatible     x        x
@@ -8,10 +8,10 @@
     emms, emms-compatible       x                  x
     gromov-wasserstein                                               x
 
-"Features" are what the candidate makes of the task's documents (the LLM's last hidden states):
-with an untrained projector for the training-free comparison, after as much training as the search
-spends for the comparison at equal budget. Labels and embeddings of the answers belong to the task
-and are the same for all candidates; so must be the set of source classes.
+"Features" are the candidate's features of the task's documents (the LLM's last hidden states):
+with an untrained projector for a training-free comparison, or after as much training as the
+search spends for a comparison at equal budget. Labels and embeddings of the answers belong to the
+task and are the same for all candidates; the source classes must be the same as well.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ RIVALS: tuple[Rival, ...] = get_args(Rival)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is known of one candidate on one task; None where it is not.
+    """Arrays of one candidate on one task; None for arrays that are not available.
 
     Attributes:
-        features: N x D, what the candidate makes of each document.
-        labels: N class numbers, `checks.NONE` for a document without a class.
-        embeddings: K x N x L, of the answers.
-        source_probabilities: N x Z, the candidate's probabilities of the same Z answers for all
-            candidates, each row adding up to 1.
-        image_features: M x A, as the vision encoder alone sees images.
-        text_features: M x B, texts of the same M documents, as the LLM alone sees them.
+        features: the candidate's features of N documents, N x D.
+        labels: N class numbers; `checks.NONE` for a document without a class.
+        embeddings: K embeddings of the answers, K x N x L.
+        source_probabilities: the candidate's probabilities of Z answers, N x Z; the same answers
+            for all candidates, each row with a sum of 1.
+        image_features: the vision encoder's features of M images, M x A.
+        text_features: the LLM's features of texts of the same M documents, M x B.
     """
 
     features: Floats | None = None
@@ -70,44 +70,44 @@ class Inputs:
 
 
 def score_all(inputs: Inputs, *, seed: int = 0) -> dict[Rival, float]:
-    """The scores of every rival whose inputs are there, by its defaults.
+    """Scores of all rivals whose arrays are available, with default options.
 
     Args:
-        inputs: of one candidate.
-        seed: of folds, mixtures and the draw of documents; the same for all candidates.
+        inputs: arrays of one candidate.
+        seed: random seed of folds, mixtures and subsets; the same for all candidates.
 
     Returns:
-        Score by rival, higher is better.
+        Score by rival; higher is better.
 
     Raises:
-        RivalError: if no rival can be computed, or what is there does not fit.
+        RivalError: if no rival can be computed, or shapes do not match.
     """
-    able = {
+    computable = {
         **_of_classes(inputs, seed),
         **_of_texts(inputs, seed),
         **_of_geometry(inputs, seed),
     }
-    if not able:
+    if not computable:
         raise RivalError(
             "no rival can be computed from these inputs; features with labels or with embeddings, "
             "source probabilities with labels, or image with text features are needed"
         )
-    return {rival: able[rival]() for rival in RIVALS if rival in able}
+    return {rival: computable[rival]() for rival in RIVALS if rival in computable}
 
 
 def _of_classes(inputs: Inputs, seed: int) -> _Scores:
     labels, features, source = inputs.labels, inputs.features, inputs.source_probabilities
-    found: _Scores = {}
+    scores: _Scores = {}
     if labels is None:
-        return found
+        return scores
     if features is not None:
         seeds = tuple(range(seed, seed + 5))
-        found["logme"] = lambda: logme(features, labels)
-        found["logme-compatible"] = lambda: logme(features, labels, compatible=True)
-        found["nleep"] = lambda: nleep(features, labels, seeds=seeds)
+        scores["logme"] = lambda: logme(features, labels)
+        scores["logme-compatible"] = lambda: logme(features, labels, compatible=True)
+        scores["nleep"] = lambda: nleep(features, labels, seeds=seeds)
     if source is not None:
-        found["leep"] = lambda: leep(source, labels)
-    return found
+        scores["leep"] = lambda: leep(source, labels)
+    return scores
 
 
 def _of_texts(inputs: Inputs, seed: int) -> _Scores:

@@ -1,14 +1,14 @@
-"""Answers as rivals read them: classes, and embeddings of their text.
+"""Answers as inputs of rivals: class labels, and embeddings of the text.
 
 Symbols:
     N   documents, each with one answer
-    m   how often an answer must be seen to be a class
+    m   minimum number of documents with an answer that forms a class
     K   embedders
     L   width of an embedding
 
-EMMS embeds answers by foundation models (CLIP, BERT, GPT-2). `text_embeddings` needs no model: it
-counts pieces of words, and knows nothing of meaning. Where the pool's own LLMs, or any others,
-have embedded the answers, give those to `common_width` instead.
+The EMMS paper embeds answers with foundation models (CLIP, BERT, GPT-2). `text_embeddings` needs
+no model: it counts character n-grams and words, which carry no meaning. Embeddings by the pool's
+LLMs, or by other models, can be passed to `common_width` instead.
 """
 
 from __future__ import annotations
@@ -29,103 +29,103 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _HASHES = 2**12
-# A component below this share of an embedding's size is rounding.
+# Components below this share of an embedding's norm are rounding error.
 _ROUNDING = 1e-8
 _TINY = np.finfo(float).tiny
 
 
-def plain(answer: str) -> str:
-    """An answer without case and needless space, by which equal answers are known."""
+def normalised(answer: str) -> str:
+    """An answer in lower case with single spaces; equal answers have equal normalised forms."""
     return " ".join(answer.casefold().split())
 
 
 def answer_classes(answers: Sequence[str], *, least: int = 5) -> tuple[Ints, tuple[str, ...]]:
     """Frequent answers as classes.
 
-    Rare answers, seen fewer than m times, belong to no class (`checks.NONE`): a class of a few
-    documents is matched by chance, and one class of all rare answers would have nothing in common.
-    Class-based rivals leave those documents out; the others use all. Tasks whose answers hardly
-    ever recur (names, numbers) have too few such classes: use `clustered_classes` there, and look
-    at how many documents are left.
+    Answers of fewer than m documents belong to no class (`checks.NONE`): a class of a few
+    documents is matched by chance, and a single class of all rare answers would be arbitrary.
+    Rivals that need classes leave those documents out; the others use all documents. Where
+    answers rarely recur (names, numbers), too few classes remain: use `clustered_classes`, and
+    check how many documents remain.
 
     Args:
-        answers: one a document.
+        answers: answer of each document.
         least: m, at least 1.
 
     Returns:
-        A class number a document, and the classes' answers, the most frequent first.
+        Class number of each document, and the answers of the classes, the most frequent first.
 
     Raises:
-        RivalError: for no answers, or an m below 1.
+        RivalError: if there are no answers, or m is below 1.
     """
     if not answers or least < 1:
         raise RivalError(
-            f"classes of {len(answers)} answers seen at least {least} times were asked for; "
-            "both must be at least 1"
+            f"got {len(answers)} answers and a minimum of {least} documents per class; both must "
+            "be at least 1"
         )
-    short = [plain(answer) for answer in answers]
-    counted = sorted(Counter(short).items(), key=lambda item: (-item[1], item[0]))
+    texts = [normalised(answer) for answer in answers]
+    counted = sorted(Counter(texts).items(), key=lambda item: (-item[1], item[0]))
     names = tuple(name for name, count in counted if count >= least)
     number = {name: n for n, name in enumerate(names)}
-    return np.array([number.get(answer, NONE) for answer in short], dtype=np.int64), names
+    return np.array([number.get(text, NONE) for text in texts], dtype=np.int64), names
 
 
 def clustered_classes(embeddings: ArrayLike, *, count: int, seed: int = 0) -> Ints:
-    """Groups of similar answers as classes, where answers hardly ever recur.
+    """Groups of similar answers as classes, for tasks whose answers rarely recur.
 
     Args:
-        embeddings: of the answers, K x N x L.
-        count: classes, at least 2 and at most as many as there are different answers.
-        seed: of the clustering (k-means).
+        embeddings: embeddings of the answers, K x N x L.
+        count: number of classes, from 2 to the number of different answers.
+        seed: random seed of k-means.
 
     Returns:
-        A class number a document; fixed before any candidate is looked at, so the same for all.
+        Class number of each document; independent of any candidate, so the same for all.
 
     Raises:
-        RivalError: if the array does not fit, or `count` cannot be had.
+        RivalError: if the shape is wrong, or `count` is out of range.
     """
     shape = np.shape(embeddings)
-    known = stack("embeddings", embeddings, rows=shape[1] if len(shape) == 3 else 0)
-    flat = np.concatenate(list(known), axis=1)
-    # embeddings of equal answers differ by rounding
+    checked = stack("embeddings", embeddings, rows=shape[1] if len(shape) == 3 else 0)
+    flat = np.concatenate(list(checked), axis=1)
+    # embeddings of equal answers may differ by rounding
     different = len(np.unique(np.round(flat / max(np.abs(flat).max(), _TINY), 6), axis=0))
     if not 2 <= count <= different:
         raise RivalError(
-            f"{count} classes of {different} different answers were asked for; allowed are 2 to "
+            f"count: got {count} classes of {different} different answers; allowed are 2 to "
             f"{different}"
         )
-    found = KMeans(count, n_init=10, random_state=seed).fit_predict(flat)
-    return np.asarray(found, dtype=np.int64)
+    numbers = KMeans(count, n_init=10, random_state=seed).fit_predict(flat)
+    return np.asarray(numbers, dtype=np.int64)
 
 
 def text_embeddings(texts: Sequence[str], *, width: int = 32) -> Floats:
-    """K = 3 embeddings of texts by what they are spelled with; no model is needed.
+    """K = 3 embeddings of texts by their spelling; no model is needed.
 
-    Hashed counts of pieces of words, rows of length 1, reduced by a singular value decomposition.
+    Hashed counts of n-grams, rows of norm 1, reduced by a singular value decomposition.
 
     Args:
         texts: N answers or captions.
-        width: L at most.
+        width: largest L, at least 1.
 
     Returns:
         K x N x L; see `common_width`.
 
     Raises:
-        RivalError: for fewer than two different texts, none with a letter or digit, or a width
+        RivalError: if fewer than two texts differ, no text has a letter or digit, or the width is
             below 1.
     """
     if not any(any(map(str.isalnum, text)) for text in texts):
         raise RivalError(
-            f"{len(texts)} texts were given, none with a letter or digit; some are needed"
+            f"got {len(texts)} texts, none with a letter or digit; at least one is needed"
         )
-    short = [plain(text) for text in texts]
-    return common_width([v.transform(short).toarray() for v in _vectorizers()], width=width)
+    spelled = [normalised(text) for text in texts]
+    return common_width([v.transform(spelled).toarray() for v in _vectorizers()], width=width)
 
 
 def _vectorizers() -> tuple[HashingVectorizer, ...]:
-    """Letters and pairs; longer pieces of words; words and pairs of words.
+    """Character n-grams of 1 to 2 and of 3 to 5; words and pairs of words.
 
-    A single character is a word, too: a choice, a number.
+    A single character counts as a word: answers may be an option's letter or a digit.
     """
     return (
         HashingVectorizer(analyzer="char_wb", ngram_range=(1, 2), n_features=_HASHES),
@@ -135,25 +135,24 @@ def _vectorizers() -> tuple[HashingVectorizer, ...]:
 
 
 def common_width(embeddings: Sequence[ArrayLike], *, width: int) -> Floats:
-    """Embeddings of different widths on their first principal components.
+    """Reduce embeddings of different widths to their first L principal components.
 
     Args:
-        embeddings: K arrays of the same N documents, as wide as they are, such as the answers in
-            the last layer of several LLMs.
-        width: L at most.
+        embeddings: K arrays of the same N documents, each of any width, such as last hidden
+            states of several LLMs on the answers.
+        width: largest L, at least 1.
 
     Returns:
-        K x N x L, with L the smallest number of components that any of them has, if that is
-        below `width`: an embedding filled up with zeros would be the easiest to explain.
+        K x N x L. L is the smallest rank of the embeddings if that is below `width`: padding
+        with zeros would make an embedding easier to explain.
 
     Raises:
-        RivalError: if the arrays do not fit, one is the same for all documents, or for a width
-            below 1.
+        RivalError: if shapes do not match, an embedding is the same for all documents, or the
+            width is below 1.
     """
     if not embeddings or width < 1:
         raise RivalError(
-            f"{len(embeddings)} embeddings were given for a width of {width}; both must be at "
-            "least 1"
+            f"got {len(embeddings)} embeddings and width {width}; both must be at least 1"
         )
     rows = len(matrix("embedding", embeddings[0]))
     parts = [_components(matrix("embedding", e, rows=rows)) for e in embeddings]
@@ -162,7 +161,7 @@ def common_width(embeddings: Sequence[ArrayLike], *, width: int) -> Floats:
 
 
 def _components(embedding: Floats) -> Floats:
-    """All its principal components; what rounding left over is none."""
+    """All principal components of an embedding, without rounding error."""
     left, singular, _ = np.linalg.svd(embedding - embedding.mean(axis=0), full_matrices=False)
     kept = int(np.sum(singular > _ROUNDING * np.linalg.norm(embedding)))
     if not kept:
@@ -171,13 +170,17 @@ def _components(embedding: Floats) -> Floats:
 
 
 def varying_outputs(embeddings: ArrayLike, *, rows: int) -> Floats:
-    """All columns of all embeddings that vary, side by side, standardised: N x C.
+    """Varying columns of all embeddings, side by side and standardised, N x C.
+
+    Args:
+        embeddings: embeddings of the answers, K x N x L.
+        rows: N.
 
     Raises:
-        RivalError: if the array does not fit, or no column varies.
+        RivalError: if the shape is wrong, or no column varies.
     """
-    known = stack("embeddings", embeddings, rows=rows)
-    flat = standardised(np.concatenate(list(known), axis=1))
+    checked = stack("embeddings", embeddings, rows=rows)
+    flat = standardised(np.concatenate(list(checked), axis=1))
     varying = flat.any(axis=0)
     if not varying.any():
         raise RivalError("the embeddings are the same for all documents; some must differ")

@@ -4,19 +4,20 @@ Symbols:
     X, N, D   features, N documents x D wide
     P         posteriors of the components of a Gaussian mixture, N x Z
 
-Principal components up to 80 % of the variance, a Gaussian mixture on them, then `leep` with P.
+A Gaussian mixture is fitted to the principal components that keep 80 % of the variance; `leep` is
+computed with P.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from mordal_optuna.errors import RivalError
-from mordal_optuna.rivals.checks import classes, matrix
+from mordal_optuna.rivals.checks import classes, matrix, one_of
 from mordal_optuna.rivals.leep import leep
 
 if TYPE_CHECKING:
@@ -35,30 +36,36 @@ def nleep(
     documents_each: int = 10,
     covariance: Covariance = "diag",
 ) -> float:
-    """NLEEP, averaged over seeds of the mixture.
+    """NLEEP, averaged over random seeds of the mixture.
 
     Args:
         features: X, N x D.
-        labels: a class a document; documents of class `checks.NONE` are left out.
-        seeds: one mixture each; the score is their mean.
-        variance: share that the principal components keep, 0..1.
-        ratio: components a class.
-        documents_each: there are never more components than one for so many documents: with few
-            documents a component any posterior is right by chance.
-        covariance: of a component. The original does not say; principal components are
-            uncorrelated, and full matrices have more parameters than a few hundred documents
-            can tell.
+        labels: class number of each document; documents labelled `checks.NONE` are left out.
+        seeds: random seeds, one mixture each; at least one.
+        variance: share of the variance that the principal components keep, above 0 and below 1.
+        ratio: mixture components per class, at least 1.
+        documents_each: minimum number of documents per component, at least 1. It caps the number
+            of components: with few documents per component any posterior fits by chance.
+        covariance: covariance type of the components. The paper does not state it; principal
+            components are uncorrelated, and full matrices have more parameters than a few hundred
+            documents can determine.
 
     Returns:
-        Nats a document, at most 0, higher is better.
+        Nats per document, at most 0; higher is better.
 
     Raises:
-        RivalError: if the arrays do not fit, there are fewer than two classes, fewer than two
-            components are left, or all features are equal.
+        RivalError: if shapes do not match, an option is out of range, there are fewer than two
+            classes or components, or all features are equal.
     """
-    known = matrix("features", features)
-    numbers, kept = classes(labels, rows=len(known))
-    used = known[kept]
+    if not 0 < variance < 1 or ratio < 1 or documents_each < 1:
+        raise RivalError(
+            f"got variance {variance}, ratio {ratio} and documents_each {documents_each}; "
+            "variance must lie between 0 and 1, the others must be at least 1"
+        )
+    one_of("covariance", covariance, get_args(Covariance))
+    checked = matrix("features", features)
+    numbers, kept = classes(labels, rows=len(checked))
+    used = checked[kept]
     components = min(ratio * (int(numbers.max()) + 1), len(used) // documents_each)
     if components < 2 or not seeds:
         raise RivalError(
@@ -68,9 +75,9 @@ def nleep(
     if not np.ptp(used, axis=0).any():
         raise RivalError("all documents have the same features; a mixture needs some that differ")
     reduced = PCA(variance, svd_solver="full").fit_transform(used)
-    reduced /= reduced[:, 0].std()  # the mixture's floor of a variance is absolute
-    found = []
+    reduced /= reduced[:, 0].std()  # scikit-learn adds an absolute constant to variances
+    scores = []
     for seed in seeds:
         mixture = GaussianMixture(components, covariance_type=covariance, random_state=seed)
-        found.append(leep(mixture.fit(reduced).predict_proba(reduced), numbers))
-    return float(np.mean(found))
+        scores.append(leep(mixture.fit(reduced).predict_proba(reduced), numbers))
+    return float(np.mean(scores))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.session import Kept, Machine
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.files.inputs import Watch
     from mordal_optuna.pool import Candidate
     from mordal_optuna.processes.guard import Guard

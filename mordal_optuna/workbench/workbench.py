@@ -16,7 +16,7 @@ from mordal_optuna.config import adapted
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import ConfigError, MordalError
 from mordal_optuna.evaluation.identity import TaskPart
-from mordal_optuna.evaluation.score import hidden_plugin
+from mordal_optuna.evaluation.score import plugin_problem
 from mordal_optuna.evaluation.tasks import build_task, task_images
 from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings, TaskSettings
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.files.inputs import Inputs, Part
     from mordal_optuna.pool import Candidate, ModelSource
     from mordal_optuna.progress import Progress
@@ -259,7 +259,7 @@ def _open(
     if chosen:
         progress.note(chosen)
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
-    hidden = hidden_plugin() if processes.is_main else None
+    hidden = plugin_problem() if processes.is_main else None
     if hidden:
         progress.note(f"{hidden}; this study does without it")
     machine = Machine(

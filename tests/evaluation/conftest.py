@@ -8,7 +8,7 @@ import pytest
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.config.shipped import shipped
-from mordal_optuna.evaluation.tasks import Task, build_task
+from mordal_optuna.evaluation.tasks import build_task
 from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.pool import ModelSource
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+
+    from mordal_optuna.evaluation.task import Task
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,13 @@ from PIL import Image as PilImage
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.evaluation import score as module
 from mordal_optuna.evaluation.guards import import_lmms_eval
-from mordal_optuna.evaluation.tasks import Task, build_task
+from mordal_optuna.evaluation.tasks import build_task
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.evaluation.score import Score
+    from mordal_optuna.evaluation.task import Task
 
 Doc = dict[str, Any]
 Answer = Callable[[Doc], str]
@@ -26,7 +27,7 @@ TEXT = Value("string")
 COLORS = ("red", "green", "blue", "white")
 
 
-def broadcast(task: Task, answer: Answer) -> Score:
+def score_answers(task: Task, answer: Answer) -> Score:
     """Score answers that are looked up instead of generated, by lmms-eval's own task code."""
     import_lmms_eval()
     from lmms_eval.api.model import lmms

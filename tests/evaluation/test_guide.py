@@ -10,7 +10,7 @@ import yaml
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.evaluation.tasks import build_task
-from tests.evaluation.seven import told
+from tests.evaluation.seven import score_answers
 
 if TYPE_CHECKING:
     import pytest
@@ -30,11 +30,11 @@ def test_the_guides_benchmark_works(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("benchmarks-of-mine").mkdir()
     Path("benchmarks-of-mine/signs.yaml").write_text(task_yaml)
     Path("benchmarks-of-mine/utils.py").write_text(utils)
-    told_in_study = yaml.safe_load(study)
-    folders = [Path(folder) for folder in told_in_study["task_folders"]]
-    task = build_task(TaskSettings(**told_in_study["task"]), folders, seed=0)
+    study_file = yaml.safe_load(study)
+    folders = [Path(folder) for folder in study_file["task_folders"]]
+    task = build_task(TaskSettings(**study_file["task"]), folders, seed=0)
     assert (task.spec.chance, task.spec.cluster_key) == (0.33, "sign")
-    found = told(task, lambda doc: doc["answer"].upper())
+    found = score_answers(task, lambda doc: doc["answer"].upper())
     assert (found.value, found.documents, found.clusters) == (1.0, 6, (0, 0, 1, 1, 2, 2))
     (message,) = task.live.doc_to_messages(task.live.dataset["test"][0])
     text = "What color is the sign?\nAnswer with one word."

@@ -12,12 +12,12 @@ from mordal_optuna.alignment.conversation import IGNORED, Conversations
 from mordal_optuna.alignment.sources import Sample
 from mordal_optuna.errors import EvaluationError
 from mordal_optuna.evaluation.score import score
-from tests.evaluation.seven import SEVEN, built
+from tests.evaluation.seven import built
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.models.assemble import Vlm
 
 
@@ -84,34 +84,3 @@ def test_a_template_that_rewrites_the_prompt_is_refused(vlm: Vlm, scenes: Task) 
             score(vlm.model, vlm.processor, [scenes])
     finally:
         vlm.processor.chat_template = template
-
-
-@pytest.mark.parametrize(
-    ("name", "answers"),
-    [
-        ("gqa", ["red", "green"]),
-        ("vizwiz_vqa_val", ["dog", "dog"]),  # the first document's annotators disagree
-        ("chartqa", ["100", "red"]),
-        ("docvqa_val", ["John Smith", "John Smith"]),
-        ("scienceqa_img", ["A", "B"]),
-        ("ai2d", ["A", "B"]),
-        ("mmmu_val", ["A", "B"]),
-    ],
-)
-def test_reference_answers_of_the_seven(tmp_path: Path, name: str, answers: list[str]) -> None:
-    task = built(name, tmp_path)
-    assert [task.reference(n) for n in range(2)] == answers
-    assert set(SEVEN) >= {name}
-
-
-def test_of_several_reference_answers_the_one_given_most_often(tmp_path: Path) -> None:
-    """Whatever their order; the first among equals."""
-    task = built("vizwiz_vqa_val", tmp_path)
-    rows = task.live.dataset_no_image[task.split]
-    assert rows[0]["answers"].count("dog") == 2  # the other eight differ
-    backwards = rows.map(lambda row: {"answers": row["answers"][::-1]})
-    task.live.dataset_no_image[task.split] = backwards
-    assert backwards[0]["answers"][0] != "dog"
-    assert task.reference(0) == "dog"
-    task.live.dataset_no_image[task.split] = rows.map(lambda row: {"answers": row["answers"][1:4]})
-    assert task.reference(0) == "dog"  # once each, and it comes first

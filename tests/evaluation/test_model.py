@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.config import AlignmentSettings
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
 
 QUESTIONS = ("What color is the circle?", "Where?", "How many things are there in all, I wonder?")
 COLORS = ("red", "green", "blue")

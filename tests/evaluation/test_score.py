@@ -21,26 +21,26 @@ from PIL import ImageFile
 
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.guards import import_lmms_eval
-from mordal_optuna.evaluation.score import hidden_plugin, score
-from mordal_optuna.evaluation.upstream import MetricSpec
-from tests.evaluation.seven import built, told
+from mordal_optuna.evaluation.metric import MetricSpec
+from mordal_optuna.evaluation.score import plugin_problem, score
+from tests.evaluation.seven import built, score_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
     from mordal_optuna.models.assemble import Vlm
 
 
 def test_our_own_task_ignores_case_alone(scenes: Task) -> None:
-    assert told(scenes, lambda doc: doc["answer"].upper()).value == 1.0
-    assert told(scenes, lambda doc: f"a {doc['answer']}").value == 0.0
+    assert score_answers(scenes, lambda doc: doc["answer"].upper()).value == 1.0
+    assert score_answers(scenes, lambda doc: f"a {doc['answer']}").value == 0.0
 
 
 def test_values_belong_to_their_documents(scenes: Task) -> None:
     """Exactly the first three documents answered right."""
     right = {scenes.live.dataset["test"][n]["id"] for n in range(3)}
-    found = told(scenes, lambda doc: doc["answer"] if doc["id"] in right else "?")
+    found = score_answers(scenes, lambda doc: doc["answer"] if doc["id"] in right else "?")
     assert found.per_document == (1.0,) * 3 + (0.0,) * 13
 
 
@@ -54,9 +54,9 @@ def test_a_live_model_is_scored_with_its_standard_error(vlm: Vlm, scenes: Task) 
 
 
 def test_answers_that_say_nothing_are_counted(vlm: Vlm, scenes: Task) -> None:
-    """Empty ones and equal ones, of all documents; told answers are never cut."""
+    """Empty ones and equal ones, of all documents; looked-up answers are never cut."""
     answers = iter(["red", "", " ", "red", "red", *"abcdefghijk"])
-    found = told(scenes, lambda _: next(answers))
+    found = score_answers(scenes, lambda _: next(answers))
     assert (found.empty, found.alike, found.cut) == (2 / 16, 3 / 16, 0.0)
     (live,) = score(vlm.model, vlm.processor, [scenes]) or ()
     assert live.cut is not None
@@ -105,15 +105,6 @@ def test_nothing_is_left_behind(
     vlm.model.eval()
 
 
-def test_the_import_lets_loguru_sinks_live() -> None:
-    sink: list[str] = []
-    handle = logger.add(sink.append)
-    import_lmms_eval()
-    logger.info("heard")
-    logger.remove(handle)
-    assert any("heard" in line for line in sink)
-
-
 def test_a_metric_that_is_not_there_is_refused_with_those_that_are(vlm: Vlm, scenes: Task) -> None:
     wrong = replace(scenes, spec=MetricSpec(metric="anls,none"))
     with pytest.raises(TaskError, match="'anls,none'; its results have exact_match,none"):
@@ -147,7 +138,7 @@ def test_a_model_that_fails_gives_no_score(
 
 
 def test_the_plugin_is_found_by_lmms_eval() -> None:
-    assert hidden_plugin() is None
+    assert plugin_problem() is None
 
 
 @pytest.mark.slow
@@ -157,7 +148,7 @@ def test_a_broken_plugin_that_hides_ours_is_named(tmp_path: Path) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[lmms_eval.models]\nodd = nowhere.at:all\n")
-    asked = "from mordal_optuna.evaluation.score import hidden_plugin; print(hidden_plugin())"
+    asked = "from mordal_optuna.evaluation.score import plugin_problem; print(plugin_problem())"
     paths = os.pathsep.join([str(tmp_path), os.getcwd()])  # noqa: PTH109 - a search path
     done = subprocess.run(
         [sys.executable, "-c", asked],
@@ -207,5 +198,5 @@ def test_no_picture_is_decoded_that_is_not_scored(
     task = built("ai2d", tmp_path, documents=2)
     assert len(decoded) == 1
     decoded.clear()
-    told(task, lambda doc: "ABCD"[int(doc["answer"])])
+    score_answers(task, lambda doc: "ABCD"[int(doc["answer"])])
     assert len(decoded) == 2

@@ -8,12 +8,14 @@ import pytest
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.config.shipped import shipped
-from mordal_optuna.evaluation.tasks import Task, build_task
-from tests.evaluation.seven import SEVEN, built, told
+from mordal_optuna.evaluation.tasks import build_task
+from tests.evaluation.seven import SEVEN, built, score_answers
 from tests.evaluation.test_upstream import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mordal_optuna.evaluation.task import Task
 
 TWINS = {
     "gqa": "mordal_gqa",
@@ -51,4 +53,6 @@ def test_a_twin_asks_and_scores_as_upstream_does(tmp_path: Path, name: str) -> N
         assert ours.reference(number) == theirs.reference(number)
     _, gold, wrong = SEVEN[name]
     for answer in (gold, wrong, lambda doc: gold(doc).lower() + ".", lambda _: "a red dog"):
-        assert told(ours, answer).per_document == told(theirs, answer).per_document
+        assert (
+            score_answers(ours, answer).per_document == score_answers(theirs, answer).per_document
+        )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mordal_optuna.evaluation.upstream import UPSTREAM
-from tests.evaluation.seven import COLORS, SEVEN, always, built, told
+from tests.evaluation.seven import COLORS, SEVEN, always, built, score_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,15 +23,15 @@ def test_gold_answers_score_one_and_wrong_ones_zero(tmp_path: Path, name: str) -
     """By document as by score; MMMU's open question and its choices alike."""
     _, gold, wrong = SEVEN[name]
     task = built(name, tmp_path)
-    found = told(task, gold)
+    found = score_answers(task, gold)
     rare = 1 if name == "vizwiz_vqa_val" else 0  # a document whose annotators disagree
     assert found.per_document[rare:] == (1.0,) * (found.documents - rare)
     assert rare or found.value == 1.0
-    nothing = told(task, wrong)
+    nothing = score_answers(task, wrong)
     assert nothing.value == 0.0
     assert set(nothing.per_document) == {0.0}
     # Subsets are the same documents' values.
-    part = told(built(name, tmp_path / "part", documents=2), gold)
+    part = score_answers(built(name, tmp_path / "part", documents=2), gold)
     assert part.documents == 2
 
 
@@ -43,7 +43,7 @@ def test_values_belong_to_their_documents(tmp_path: Path, name: str) -> None:
     documents = task.live.dataset[task.split]
     last = documents[len(documents) - 1]
     key = next(k for k in ("id", "question_id", "questionId", "question") if k in last)
-    found = told(task, lambda doc: (gold if doc[key] == last[key] else wrong)(doc))
+    found = score_answers(task, lambda doc: (gold if doc[key] == last[key] else wrong)(doc))
     assert found.per_document == (0.0,) * (found.documents - 1) + (1.0,)
 
 
@@ -79,7 +79,7 @@ def test_prompts_are_upstreams(tmp_path: Path) -> None:
 
 def test_vizwiz_counts_how_many_of_ten_agree(tmp_path: Path) -> None:
     """Two of ten give .6: three others must agree for a whole point."""
-    found = told(built("vizwiz_vqa_val", tmp_path), always("a Dog."))
+    found = score_answers(built("vizwiz_vqa_val", tmp_path), always("a Dog."))
     assert found.per_document[0] == pytest.approx(0.6)
     assert found.per_document[1:] == (1.0, 1.0, 1.0)
 
@@ -95,39 +95,41 @@ def test_chartqa_allows_five_percent(
     tmp_path: Path, answer: tuple[str, ...], values: tuple[int, ...]
 ) -> None:
     order = {"100": 0, "red": 1, "0.14": 2, "2015": 3}
-    found = told(built("chartqa", tmp_path), lambda doc: answer[order[doc["answer"]]])
+    found = score_answers(built("chartqa", tmp_path), lambda doc: answer[order[doc["answer"]]])
     assert found.per_document == values
 
 
 def test_docvqa_forgives_half_of_the_letters(tmp_path: Path) -> None:
     """1 - edits / length where that is at least .5, of the closest answer."""
     task = built("docvqa_val", tmp_path)
-    assert told(task, always("john  smith")).value == 1.0
-    assert told(task, always("Jon Smith")).value == pytest.approx(0.9)
-    assert told(task, always("J")).value == 0.0
+    assert score_answers(task, always("john  smith")).value == 1.0
+    assert score_answers(task, always("Jon Smith")).value == pytest.approx(0.9)
+    assert score_answers(task, always("J")).value == 0.0
 
 
 def test_letters_are_read_as_upstream_reads_them(tmp_path: Path) -> None:
     science, ai2d = built("scienceqa_img", tmp_path), built("ai2d", tmp_path)
-    assert told(science, lambda d: "ABCD"[d["answer"]] + ". text").value == 1.0
-    assert told(science, lambda d: f"({'ABCD'[d['answer']]})").value == 0.0
-    assert told(ai2d, lambda d: f"({'ABCD'[int(d['answer'])]})").value == 1.0
-    assert told(ai2d, lambda d: "Answer: " + "ABCD"[int(d["answer"])]).value == 0.0
+    assert score_answers(science, lambda d: "ABCD"[d["answer"]] + ". text").value == 1.0
+    assert score_answers(science, lambda d: f"({'ABCD'[d['answer']]})").value == 0.0
+    assert score_answers(ai2d, lambda d: f"({'ABCD'[int(d['answer'])]})").value == 1.0
+    assert score_answers(ai2d, lambda d: "Answer: " + "ABCD"[int(d["answer"])]).value == 0.0
 
 
 def test_mmmu_tells_how_often_it_had_to_guess(tmp_path: Path) -> None:
     """Upstream draws an option where it cannot read one; the score is then partly luck."""
     task = built("mmmu_val", tmp_path)
-    assert told(task, lambda doc: doc["answer"]).guessed == 0.0
-    junk = told(task, lambda doc: "???" if doc["question_type"] != "open" else "12.5")
+    assert score_answers(task, lambda doc: doc["answer"]).guessed == 0.0
+    junk = score_answers(task, lambda doc: "???" if doc["question_type"] != "open" else "12.5")
     assert junk.guessed == 0.75
     assert junk.per_document[3] == 1.0
-    assert told(built("ai2d", tmp_path), always("A")).guessed is None
+    assert score_answers(built("ai2d", tmp_path), always("A")).guessed is None
 
 
 def test_mmmu_reads_open_answers_by_their_numbers(tmp_path: Path) -> None:
     task = built("mmmu_val", tmp_path)
-    found = told(task, lambda doc: "It is 12.50 in all" if doc["options"] == "[]" else "A")
+    found = score_answers(
+        task, lambda doc: "It is 12.50 in all" if doc["options"] == "[]" else "A"
+    )
     assert found.per_document[3] == 1.0
 
 

@@ -1,4 +1,4 @@
-"""Digests of files and of model folders: content counts, places and times do not."""
+"""Digests of files and of model folders depend on content, not on locations or times."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def changed(folder: Path, before: ModelFolder) -> set[str]:
-    """Aspects of a folder that are others now; its files must look so, too."""
+    """Aspects of a folder that changed; `unchanged` must agree."""
     now = ModelFolder(folder, FileDigests())
     if now.digests != before.digests:
         assert not before.unchanged(8)
@@ -62,7 +62,7 @@ def changed(folder: Path, before: ModelFolder) -> set[str]:
 def test_a_change_of_a_model_is_named_by_what_the_file_is_for(
     model: Path, file: str, content: str, aspect: str | None
 ) -> None:
-    """What transformers does not read changes nothing."""
+    """Files that transformers does not read change nothing."""
     before = ModelFolder(model, FileDigests())
     (model / file).write_text(content)
     assert changed(model, before) == ({aspect} if aspect else set())
@@ -101,7 +101,7 @@ def test_a_file_is_read_again_only_where_it_looks_changed(
 def test_any_trained_tensor_of_a_large_file_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Of files too large to be read whole, blocks of each tensor are."""
+    """Blocks of each tensor are read from large files."""
     monkeypatch.setattr(digests, "_WHOLE_BYTES", 0)
     file = tmp_path / "model.safetensors"
     tensors = {key: torch.zeros(10_000) for key in ("first", "middle", "last")}
@@ -113,7 +113,7 @@ def test_any_trained_tensor_of_a_large_file_is_noticed(
     assert FileDigests().of(file) != before
 
 
-def test_every_state_of_local_data_has_a_cache_of_its_own(tmp_path: Path) -> None:
+def test_every_state_of_local_data_has_a_separate_cache(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[]")
     for place in (tmp_path, tmp_path / "a.json"):
         (tmp_path / "a.json").write_text("[]")

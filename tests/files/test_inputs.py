@@ -1,4 +1,4 @@
-"""Inputs of a study: what has changed is named; what was only touched has not."""
+"""Inputs of a study: changes are named; a touched file with equal content is no change."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Held:
     """A part in memory.
 
     Attributes:
-        digests: of its content.
-        same: whether its files look unchanged.
-        asked: rungs that were asked for.
+        digests: digest by aspect.
+        same: answer of `unchanged`.
+        asked: rungs for which `unchanged` was called.
     """
 
     digests: dict[str, str]
@@ -30,7 +30,7 @@ class Held:
     asked: list[int] = field(default_factory=list)
 
     def unchanged(self, samples: int) -> bool:
-        """What it is set to."""
+        """Return `same`."""
         self.asked.append(samples)
         return self.same
 
@@ -41,7 +41,7 @@ def parts() -> dict[str, Held]:
 
 
 def watch(parts: dict[str, Held], now: dict[str, Held], read: list[str] | None = None) -> Watch:
-    """A watch over parts that are read anew as others."""
+    """A watch whose parts are read again as those in `now`."""
 
     def reader(name: str) -> Held:
         if read is not None:
@@ -64,7 +64,7 @@ def watch(parts: dict[str, Held], now: dict[str, Held], read: list[str] | None =
         (Change("llm:qwen2-s", "chat template"), "the chat template of qwen2-s"),
     ],
 )
-def test_a_change_is_told_in_words(change: Change, words: str) -> None:
+def test_a_change_is_shown_in_words(change: Change, words: str) -> None:
     assert str(change) == words
 
 

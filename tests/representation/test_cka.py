@@ -80,6 +80,16 @@ def test_refuses_different_images_constant_features_and_nan() -> None:
         cka_matrix({"a": x, "b": broken}, estimator="biased")
 
 
+def test_options_that_are_not_offered_are_refused() -> None:
+    features = {"a": np.random.default_rng(8).normal(size=(10, 3))}
+    with pytest.raises(SimilarityError, match="minibatch: got 3 images; at least 4"):
+        cka_matrix(features, estimator="minibatch", minibatch=3)
+    with pytest.raises(SimilarityError, match="estimator: got 'exact'; allowed are biased, "):
+        cka_matrix(features, estimator="exact")  # type: ignore[arg-type]
+    with pytest.raises(SimilarityError, match="form: got 'kernel'; allowed are auto, gram, "):
+        cka_matrix(features, estimator="biased", form="kernel")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("widths", [(3, 5, 4), (60, 3, 80)])
 def test_both_forms_and_any_blocks_agree(

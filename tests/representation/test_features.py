@@ -1,4 +1,4 @@
-"""Features: one vector an image, whatever the batch."""
+"""Features: one vector per image, whatever the batch size."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mordal_optuna.errors import SimilarityError
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.progress import Silent
 from mordal_optuna.representation.features import llm_features, vision_features
@@ -56,3 +57,14 @@ def test_llm_features_do_not_depend_on_the_batch(
     ]
     assert found[0].shape == (7, 32)
     assert np.allclose(*found, atol=1e-5)
+
+
+def test_at_least_one_image_and_batches_of_at_least_one_are_needed(
+    tmp_path: Path, cpu: torch.device
+) -> None:
+    source = tiny.encoder(tmp_path, "clip")
+    for images, size in ((IMAGES, 0), ([], 4)):
+        with pytest.raises(SimilarityError, match=f"{len(images)} images and batch_size {size}"):
+            vision_features(
+                source, images, batch_size=size, precision="fp32", device=cpu, progress=Silent()
+            )

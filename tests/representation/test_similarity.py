@@ -7,7 +7,7 @@ import pytest
 
 from mordal_optuna.config import RepresentationSettings
 from mordal_optuna.errors import SimilarityError
-from mordal_optuna.representation.similarity import MutualKnn
+from mordal_optuna.representation.similarity import Cka, MutualKnn
 from mordal_optuna.workbench.comparison import similarity_measure
 
 
@@ -50,5 +50,15 @@ def test_every_measure_is_symmetric_with_ones_between_equals(name: str) -> None:
 
 
 def test_more_neighbours_than_images_are_refused() -> None:
-    with pytest.raises(SimilarityError, match="more images than neighbours"):
+    with pytest.raises(SimilarityError, match="at least 11 images"):
         MutualKnn(10)({"a": np.zeros((5, 2))})
+
+
+def test_measures_refuse_bounds_that_they_cannot_use() -> None:
+    """When they are made, before any features are computed."""
+    with pytest.raises(SimilarityError, match="minibatch: got 3 images; at least 4"):
+        Cka("minibatch", minibatch=3)
+    with pytest.raises(SimilarityError, match="estimator: got 'exact'; allowed are biased, "):
+        Cka("exact")  # type: ignore[arg-type]
+    with pytest.raises(SimilarityError, match="neighbours: got 0; it must be at least 1"):
+        MutualKnn(0)

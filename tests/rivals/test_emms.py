@@ -165,8 +165,10 @@ def test_what_cannot_be_scored_is_refused() -> None:
     features, embeddings = noise(20, 5)
     with pytest.raises(RivalError, match="needs a width"):
         emms(features, embeddings, form="projected")
-    with pytest.raises(RivalError, match="others take none"):
+    with pytest.raises(RivalError, match="the other forms take none"):
         emms(features, embeddings, width=3)
+    with pytest.raises(RivalError, match="form: got 'quick'; allowed are cross-validated, "):
+        emms(features, embeddings, form="quick")  # type: ignore[arg-type]
     with pytest.raises(RivalError, match="rank 5"):
         emms(features, embeddings, form="projected", width=6)
     with pytest.raises(RivalError, match="11 folds of 20 documents"):

@@ -90,12 +90,14 @@ def test_many_documents_are_drawn_from_the_same_for_all() -> None:
 
 def test_what_has_no_shape_is_refused() -> None:
     images, texts = shapes()
+    with pytest.raises(RivalError, match="metric: got 'city'; allowed are cosine, euclidean"):
+        gromov_wasserstein(images, texts, metric="city")  # type: ignore[arg-type]
     with pytest.raises(RivalError, match="at least 3"):
         gromov_wasserstein(images[:2], texts[:2])
     with pytest.raises(RivalError, match="40 rows"):
         gromov_wasserstein(images, texts[:-1])
-    with pytest.raises(RivalError, match="text features are the same"):
+    with pytest.raises(RivalError, match="text features: all documents have the same"):
         gromov_wasserstein(images, np.ones((N, 3)))
     texts[3] = 0
-    with pytest.raises(RivalError, match="text features hold a vector that is 0"):
+    with pytest.raises(RivalError, match="text features: got a vector that is 0"):
         gromov_wasserstein(images, texts)

@@ -70,5 +70,5 @@ def test_inputs_that_serve_nobody_are_refused() -> None:
 
 def test_what_does_not_fit_is_an_error_and_not_left_out() -> None:
     whole = candidate(1.0)
-    with pytest.raises(RivalError, match="labels have the shape"):
+    with pytest.raises(RivalError, match="labels: got the shape"):
         score_all(Inputs(features=whole.features, labels=np.array([0, 1])))

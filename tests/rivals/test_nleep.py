@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -64,3 +66,19 @@ def test_too_few_documents_or_no_difference_are_refused() -> None:
         nleep(features[:15], labels[:15])
     with pytest.raises(RivalError, match="same features"):
         nleep(np.ones((N, 3)), labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"variance": 1.0}, "variance must lie between 0 and 1"),
+        ({"variance": 0.0}, "variance must lie between 0 and 1"),
+        ({"ratio": 0}, "must be at least 1"),
+        ({"documents_each": 0}, "must be at least 1"),
+        ({"covariance": "round"}, "covariance: got 'round'; allowed are full, "),
+        ({"seeds": ()}, "0 seed"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RivalError, match=sentence):
+        nleep(*grouped(2.0), **options)

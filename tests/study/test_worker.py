@@ -364,7 +364,7 @@ def test_a_search_without_a_trainable_candidate_has_not_ended(setting: Setting) 
     def broken(candidate: Candidate, samples: int) -> Measurement:
         raise TrainingError(samples, f"the {next(reasons)} kernel is missing")
 
-    sentence = r"no candidate could be trained \(last .* kernel is missing\); mend that, .*retry"
+    sentence = r"no candidate could be trained \(last .* kernel is missing\); fix that, .*retry"
     with pytest.raises(FailedSearchError, match=sentence):
         setting.worker(broken).run()
     assert setting.study.user_attrs.get(STOPPED_BECAUSE) is None

@@ -13,12 +13,12 @@ from mordal_optuna.evaluation.tasks import build_task
 from mordal_optuna.zoo.world.pictures import describe
 from mordal_optuna.zoo.world.samples import SKILLS, random_sample
 from mordal_optuna.zoo.world.seven import SEVEN, write_seven, write_task
-from tests.evaluation.seven import Answer, told
+from tests.evaluation.seven import Answer, score_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mordal_optuna.evaluation.tasks import Task
+    from mordal_optuna.evaluation.task import Task
 
 DOCUMENTS = 24
 
@@ -48,13 +48,13 @@ def built(folder: Path, name: str) -> Task:
 def test_right_answers_score_one_and_silence_does_not(folder: Path, name: str) -> None:
     task = built(folder, name)
     assert len(task.documents) == DOCUMENTS
-    right = told(task, GOLD[name])
+    right = score_answers(task, GOLD[name])
     if name == "vizwiz_vqa_val":  # annotators disagree
         assert 0.8 < right.value <= 1.0
     else:
         assert right.per_document == (1.0,) * DOCUMENTS
     # MMMU draws an option where it cannot read one.
-    assert told(task, lambda _: "nothing").value < (0.6 if name == "mmmu_val" else 0.1)
+    assert score_answers(task, lambda _: "nothing").value < (0.6 if name == "mmmu_val" else 0.1)
 
 
 @pytest.mark.parametrize("name", ["gqa", "chartqa", "docvqa_val", "ai2d"])
@@ -126,8 +126,8 @@ def test_right_answers_of_samples_follow_from_what_is_told() -> None:
     rng = np.random.default_rng(0)
     for _ in range(40):
         sample = random_sample("documents", 3, rng)
-        told = "\n".join(describe(picture) for picture in sample.pictures)
-        assert all(turn.answer in told for turn in sample.turns)
+        score_answers = "\n".join(describe(picture) for picture in sample.pictures)
+        assert all(turn.answer in score_answers for turn in sample.turns)
 
 
 def test_tasks_share_no_picture(folder: Path) -> None:

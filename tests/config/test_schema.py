@@ -1,0 +1,74 @@
+"""The schema: defaults, bounds, and which options identify a study."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mordal_optuna.config import (
+    EarlyDocuments,
+    PoolSettings,
+    RepresentationSettings,
+    SearchSettings,
+    TaskSettings,
+    parse_study,
+)
+
+
+def test_a_minimal_study_file_gets_every_default(content: dict[str, Any]) -> None:
+    settings = parse_study(content)
+    assert settings.search.method == "mordal"
+    assert settings.storage_url().endswith("run/study.db")
+    assert settings.models().candidates[0].llm == "qwen"
+
+
+def test_the_machine_is_no_part_of_the_fingerprint(content: dict[str, Any]) -> None:
+    other = copy.deepcopy(content)
+    other["runtime"] = {"threads": 8}
+    assert parse_study(content).fingerprint() == parse_study(other).fingerprint()
+
+
+def test_what_changes_only_speed_or_place_is_no_other_study(content: dict[str, Any]) -> None:
+    base = parse_study(content)
+    faster = {**content["alignment"], "micro_batch_size": 1, "batching": "packed"}
+    moved = parse_study(
+        {**content, "alignment": faster, "checkpoints": {"folder": "memory://x", "keep": "latest"}}
+    )
+    assert moved.fingerprint() == base.fingerprint()
+    other = parse_study({**content, "alignment": {**content["alignment"], "schedule": "ema"}})
+    assert other.fingerprint() != base.fingerprint()
+
+
+def test_rungs_get_the_documents_of_the_first_entry_above_them() -> None:
+    early = [{"below": 0.1, "documents": 100}, {"below": 0.25, "documents": 200}]
+    task = TaskSettings.model_validate({"name": "gqa", "documents": 300, "early_documents": early})
+    asked = {ratio: task.documents_at(ratio, 100) for ratio in (3, 9, 10, 24, 25, 100)}
+    assert asked == {3: 100, 9: 100, 10: 200, 24: 200, 25: 300, 100: 300}
+    assert TaskSettings(name="gqa").documents_at(1, 100) is None
+
+
+@pytest.mark.parametrize(
+    ("section", "options"),
+    [
+        (SearchSettings, {"first_ratio": 0.0}),
+        (SearchSettings, {"max_ratio": 1.5}),
+        (SearchSettings, {"eta": 1}),
+        (SearchSettings, {"fit_points": 1}),
+        (SearchSettings, {"confidence": 1.0}),
+        (SearchSettings, {"device_hours": 0.0}),
+        (SearchSettings, {"llm_threshold": -1.1}),
+        (RepresentationSettings, {"images": 3}),
+        (RepresentationSettings, {"batch_size": 0}),
+        (TaskSettings, {"name": "gqa", "documents": 0}),
+        (EarlyDocuments, {"below": 0.0, "documents": 1}),
+        (PoolSettings, {"vision_encoders": (), "llms": ()}),
+    ],
+)
+def test_values_outside_their_documented_range_are_refused(
+    section: type[Any], options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError):
+        section(**options)
