@@ -115,7 +115,9 @@ def loaded_scores(settings: StudySettings, folder: Path, samples: int) -> tuple[
     """What lmms-eval scores for a folder through the plugin, on a rung's documents."""
     aligner = open_workbench(settings, Silent())._aligner
     model = MordalVLM(pretrained=str(folder), device="cpu")
-    return score(model.model, model.processor, aligner._at(aligner._tasks, samples)) or ()
+    return (
+        score(model.model, model.processor, aligner._with_documents(aligner._tasks, samples)) or ()
+    )
 
 
 def kept_rungs(settings: StudySettings) -> list[int]:
@@ -148,7 +150,7 @@ def test_the_card_begins_with_what_the_exported_weights_score(
         f"({100 * result.winner.low:.1f} to {100 * result.winner.high:.1f}), extrapolated from "
         "32 samples; not measured"
     )
-    stored = open_workbench(settings, Silent()).stand(WINNER, train=False).scores
+    stored = open_workbench(settings, Silent()).score_checkpoint(WINNER, train=False).scores
     for known, found in zip(stored, loaded_scores(settings, tmp_path / "vlm", 32), strict=True):
         assert found.per_document == known.per_document
         assert found.likelihoods == pytest.approx(known.likelihoods, abs=1e-4)
@@ -170,7 +172,7 @@ def test_weights_that_merging_rounds_get_scores_of_their_own(
     end(settings)
     before = stored_result(open_study(settings), settings)
     done = export_candidate(settings, tmp_path / "vlm", Silent())
-    stored = open_workbench(settings, Silent()).stand(WINNER, train=False).scores
+    stored = open_workbench(settings, Silent()).score_checkpoint(WINNER, train=False).scores
     found = loaded_scores(settings, tmp_path / "vlm", 32)
     for known, again in zip(stored, found, strict=True):
         assert again.per_document == known.per_document
@@ -179,8 +181,7 @@ def test_weights_that_merging_rounds_get_scores_of_their_own(
     assert abs((found[0].nll or 0) - (measured.nll or 0)) > 1e-5
     assert done.scores[0].startswith(f"{100 * found[0].value:.1f} ± ")
     aligner = open_workbench(settings, Silent())._aligner
-    again = aligner(WINNER, 32)
-    assert again
+    again = aligner.measure(WINNER, 32)
     assert (again.score, again.stderr, again.nll) == (
         measured.score,
         measured.stderr,

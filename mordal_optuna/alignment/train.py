@@ -279,7 +279,7 @@ class Trainer:
             # Alone, all is known without asking the device, which would wait for it.
             if self._world > 1:
                 if float(failed):
-                    self._processes.raise_any(failure)
+                    self._processes.raise_on_all(failure)
                 fitted = not float(unfitted)
             if fitted:
                 break

@@ -128,7 +128,7 @@ def score(
             results = _evaluate(wrapped, tasks)
             found = [_score(results, task, wrapped.likelihoods, wrapped.cut) for task in tasks]
     finally:
-        wrapped.dismiss()
+        wrapped.stop_followers()
     # What is not one task's own (building requests, lmms-eval's bookkeeping) is shared out by
     # documents.
     shared = perf_counter() - start - sum(wrapped.seconds.values())

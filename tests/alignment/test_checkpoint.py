@@ -81,11 +81,11 @@ def test_an_average_is_what_is_scored(folder: str) -> None:
 
 
 def test_the_digest_is_of_the_numbers_alone(tmp_path: Path) -> None:
-    first = CheckpointStore(tmp_path / "a").save("run", {}, checkpoint(8))
+    first = CheckpointStore(tmp_path / "a").save("run", {}, checkpoint(8)).digest
     slower = replace(checkpoint(8), train_seconds=99.0)
-    assert CheckpointStore(tmp_path / "b").save("run", {}, slower) == first
+    assert CheckpointStore(tmp_path / "b").save("run", {}, slower).digest == first
     other = replace(checkpoint(8), trained={"w": torch.zeros(4)})
-    assert CheckpointStore(tmp_path / "c").save("run", {}, other) != first
+    assert CheckpointStore(tmp_path / "c").save("run", {}, other).digest != first
 
 
 def test_only_so_many_are_kept(folder: str) -> None:

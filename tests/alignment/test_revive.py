@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore
+from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.revive import checkpoint_at, revive
-from mordal_optuna.alignment.session import AlignmentSession, Machine
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent

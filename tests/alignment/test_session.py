@@ -16,9 +16,11 @@ from mordal_optuna.alignment import files as files_module
 from mordal_optuna.alignment import session as session_module
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.parallel import open_accelerator
-from mordal_optuna.alignment.session import AlignmentSession, Machine, warm_up
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.alignment.train import TargetLoss
+from mordal_optuna.alignment.warmup import warm_up
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import (
     CheckpointError,
@@ -373,7 +375,7 @@ def test_a_checkpoint_that_cannot_be_reached_is_not_taken_for_damaged(
             session(tmp_path).advance(32, Silent())
     monkeypatch.setattr(CheckpointFiles, "_read_json", fails(unreachable(away)))
     with pytest.raises(CheckpointError, match="unreachable"):
-        session(tmp_path).kept(16)
+        session(tmp_path).find(16)
 
 
 def unreachable(cause: Exception) -> CheckpointError:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from mordal_optuna.alignment.session import Machine
+from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.config import RepresentationSettings, parse_study
 from mordal_optuna.progress import Silent
 from mordal_optuna.workbench import comparison as preparation
-from mordal_optuna.workbench.comparison import Comparison, least_alike
+from mordal_optuna.workbench.comparison import Comparison, least_similarity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def test_the_least_likeness_is_one_of_cka() -> None:
     for measure, least in (("cka-debiased", 0.7), ("cka-biased", 0.7), ("mutual-knn", -1.0)):
-        assert least_alike(RepresentationSettings(similarity=measure)) == least  # type: ignore[arg-type]
+        assert least_similarity(RepresentationSettings(similarity=measure)) == least  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
