@@ -14,7 +14,7 @@ from mordal_optuna.alignment.batches import Batches, Share, micro_batches
 from mordal_optuna.alignment.conversation import Conversations, Encoded
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.features import VisionFeatures
-from mordal_optuna.alignment.train import TargetLoss
+from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import DataError
 from mordal_optuna.models.assemble import Vlm, assemble

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
-from mordal_optuna.alignment.sources import Message, Sample
+from mordal_optuna.alignment.samples import Message, Sample
 from mordal_optuna.errors import DataError
 from mordal_optuna.models.assemble import Vlm, assemble
 from tests import tiny

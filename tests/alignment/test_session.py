@@ -16,10 +16,10 @@ from mordal_optuna.alignment import files as files_module
 from mordal_optuna.alignment import session as session_module
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.session import AlignmentSession
-from mordal_optuna.alignment.train import TargetLoss
 from mordal_optuna.alignment.warmup import warm_up
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import (
@@ -406,7 +406,7 @@ def test_a_lost_claim_stops_training_between_two_steps(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(train, "_LOOK_EVERY", 2)
+    monkeypatch.setattr(train, "_CHECK_EVERY", 2)
     run, held = session(tmp_path), Held()
     run.advance(8, Silent(), held)
     assert held.checks == 1

@@ -50,7 +50,7 @@ class Held:
 
 def lose_claim(trainer: Trainer, out: Path) -> None:
     """Train on and on; only process 0 has a claim."""
-    train._LOOK_EVERY = 1
+    train._CHECK_EVERY = 1
     processes = Processes.join()
     try:
         trainer.run(64, lambda _: None, guard=Held(trainer) if processes.is_main else None)
