@@ -1,4 +1,4 @@
-"""What is exported, and what its card says: first what these weights score, then projections."""
+"""Exports and their model cards: measured scores first, then projections."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FULL = 64
 
 
 class Noting(Silent):
-    """Keeps what is told."""
+    """Keeps notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -209,10 +209,10 @@ def test_a_higher_checkpoint_of_another_study_is_taken_and_scored(
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_told_and_the_one_below_exported(
+def test_a_damaged_checkpoint_is_reported_and_the_one_below_exported(
     settings: StudySettings, tmp_path: Path
 ) -> None:
-    """With what that one scored first in its card; where none is left, that is an error."""
+    """The card has the scores of that one; without any checkpoint it is an error."""
     at_16 = stored_result(open_study(settings), settings).curves[WINNER][1]
     files = CheckpointFiles(settings.checkpoint_folder())
     (run,) = files.runs()

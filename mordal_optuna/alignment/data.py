@@ -108,16 +108,17 @@ class AlignmentSet:
             raise _too_small(source, len(source), max(wanted, least))
         order = np.random.default_rng(seed).permutation(len(source)).tolist()
         images: dict[int, str] = {}
-        good, broken = _usable(source, order, wanted, progress, _Checked(checked, images), threads)
-        _judge(source, broken, settings.skip_broken_images, len(good) + len(broken), progress)
+        cache = _CheckedImages(checked, images)
+        good, broken = _usable(source, order, wanted, progress, cache, threads)
+        seen = len(good) + len(broken)
+        _report_broken(source, broken, settings.skip_broken_images, seen, progress)
         if settings.samples is None:
             size = settings.batch_size_for(len(good))
             wanted = len(good) // size * size
         if len(good) < wanted or not wanted:
             raise _too_small(source, len(good), wanted)
         content = hashlib.sha256("".join(images[n] for n in good[:wanted]).encode())
-        left_out = len(broken) / (len(good) + len(broken))
-        return cls(source, good[:wanted], content.hexdigest(), left_out)
+        return cls(source, good[:wanted], content.hexdigest(), len(broken) / seen)
 
     def __len__(self) -> int:
         """D, the size of one full alignment."""
@@ -175,7 +176,7 @@ class AlignmentSet:
         return content.hexdigest()
 
 
-class _Checked:
+class _CheckedImages:
     """Digests of samples' images, each decoded once.
 
     Image files are identified by name, size and modification time.
@@ -241,7 +242,7 @@ def _usable(
     order: list[int],
     wanted: int,
     progress: Progress,
-    checked: _Checked,
+    checked: _CheckedImages,
     threads: int,
 ) -> tuple[list[int], dict[int, str]]:
     """Numbers of the first `wanted` samples with readable images, and problems of the others."""
@@ -268,7 +269,7 @@ def _usable(
     return good, broken
 
 
-def _judge(
+def _report_broken(
     source: Source, broken: dict[int, str], allowed: float, seen: int, progress: Progress
 ) -> None:
     if not broken:

@@ -38,8 +38,8 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A checkpoint as scores refer to it.
+class CheckpointInfo:
+    """Identity and cost of a checkpoint, without its weights.
 
     Attributes:
         address: address of the run, a colon, and SHA-256 of the file of the scored weights.
@@ -96,7 +96,7 @@ class AlignmentSession:
         self._trainer: Trainer | None = None
         # State that training continues from; None if it is that of the live weights.
         self._trunk: TrunkState | None = None
-        self._kept: Kept | None = None
+        self._info: CheckpointInfo | None = None
         self._samples = 0
         self._train_seconds = 0.0
         self._spent_seconds = 0.0
@@ -118,9 +118,9 @@ class AlignmentSession:
         return self._samples
 
     @property
-    def kept(self) -> Kept | None:
+    def checkpoint(self) -> CheckpointInfo | None:
         """The checkpoint of the live weights; None before the first, and on other ranks."""
-        return self._kept
+        return self._info
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -161,10 +161,10 @@ class AlignmentSession:
         start = perf_counter()
         identity = self._identity
         run = run_address(identity)
-        together = self._machine.processes.run_on_all
-        trainer = self._trainer or together(lambda: self._open(run))
+        run_on_all = self._machine.processes.run_on_all
+        trainer = self._trainer or run_on_all(lambda: self._open(run))
         if self._samples < samples:
-            together(lambda: self._catch_up(trainer, run, samples, progress))
+            run_on_all(lambda: self._catch_up(trainer, run, samples, progress))
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -180,13 +180,13 @@ class AlignmentSession:
         self._train_seconds += spent
         self._spent_seconds += spent
         weights = trunk.weights if scored is None else scored
-        together(lambda: self._save(run, identity, trunk, weights, guard))
+        run_on_all(lambda: self._save(run, identity, trunk, weights, guard))
 
     def rungs(self) -> list[int]:
         """Samples of all checkpoints of this candidate, ascending; loads nothing."""
         return self._checkpoints.rungs(run_address(self._identity))
 
-    def find(self, samples: int) -> Kept | None:
+    def find_checkpoint(self, samples: int) -> CheckpointInfo | None:
         """Read the manifest of a rung's checkpoint; loads no weights.
 
         Args:
@@ -207,7 +207,7 @@ class AlignmentSession:
             if is_outage(error):
                 raise
             return None  # damaged: `advance` reports it and restores the next lower rung
-        return _kept(run, manifest)
+        return _info(run, manifest)
 
     def restore(self, progress: Progress) -> None:
         """Load the highest checkpoint without training, whichever study has written it.
@@ -222,13 +222,13 @@ class AlignmentSession:
             CheckpointError: if there is no readable checkpoint.
         """
         run = run_address(self._identity)
-        together = self._machine.processes.run_on_all
-        latest = together(lambda: self._latest(run, len(self._data), progress))
+        run_on_all = self._machine.processes.run_on_all
+        latest = run_on_all(lambda: self._latest(run, len(self._data), progress))
         if latest is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
             raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
-        trainer = self._trainer or together(lambda: self._open(run))
+        trainer = self._trainer or run_on_all(lambda: self._open(run))
         self._restore(trainer, run, latest)
 
     def merge(self) -> None:
@@ -317,7 +317,7 @@ class AlignmentSession:
             sources={"vision_encoder": self._encoder, "llm": self._llm},
         )
         manifest = self._checkpoints.save(run, identity, checkpoint, guard)
-        self._kept = _kept(run, manifest)
+        self._info = _info(run, manifest)
 
     def _open(self, run: str) -> Trainer:
         name = f"{self._encoder.name} + {self._llm.name}"
@@ -372,7 +372,7 @@ class AlignmentSession:
             trainer.load_weights(checkpoint.trained, checkpoint.samples)
             self._trunk = checkpoint.trunk
         if self._machine.processes.is_main:
-            self._kept = _kept(run, manifest)
+            self._info = _info(run, manifest)
         self._samples = checkpoint.samples
         self._train_seconds = checkpoint.train_seconds
 
@@ -403,5 +403,5 @@ class AlignmentSession:
         )
 
 
-def _kept(run: str, manifest: Manifest) -> Kept:
-    return Kept(f"{run}:{manifest.parts['trained']}", manifest.facts["train_seconds"])
+def _info(run: str, manifest: Manifest) -> CheckpointInfo:
+    return CheckpointInfo(f"{run}:{manifest.parts['trained']}", manifest.facts["train_seconds"])

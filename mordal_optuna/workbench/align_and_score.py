@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.machine import Machine
-    from mordal_optuna.alignment.session import Kept
+    from mordal_optuna.alignment.session import CheckpointInfo
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.tasks import Task
@@ -251,19 +251,19 @@ class AlignAndScore:
         processes = self._machine.processes
         processes.run_on_all(lambda: self._check(candidate, tasks, samples))
         session = self._session(candidate)
-        kept, scores = processes.run_on_all(
+        checkpoint, scores = processes.run_on_all(
             lambda: self._stored_scores(session, tasks, samples, merged=merged)
         )
         missing = processes.broadcast([t.name for t in tasks if t.name not in scores])
         if missing:
             self._align(session, candidate, samples, merged=merged)
-            kept = session.kept
+            checkpoint = session.checkpoint
             asked = [task for task in tasks if task.name in missing]
             scores |= self._score(session, candidate, asked, samples)
-            self._store_scores(kept, asked, scores, merged=merged)
-        if not processes.is_main or kept is None:
+            self._store_scores(checkpoint, asked, scores, merged=merged)
+        if not processes.is_main or checkpoint is None:
             return _ScoredRung()
-        return _ScoredRung(kept.train_seconds, tuple(scores[task.name] for task in tasks))
+        return _ScoredRung(checkpoint.train_seconds, tuple(scores[task.name] for task in tasks))
 
     def _align(
         self, session: AlignmentSession, candidate: Candidate, samples: int, *, merged: bool
@@ -288,25 +288,25 @@ class AlignAndScore:
 
     def _stored_scores(
         self, session: AlignmentSession, tasks: Sequence[Task], samples: int, *, merged: bool
-    ) -> tuple[Kept | None, dict[str, Score]]:
+    ) -> tuple[CheckpointInfo | None, dict[str, Score]]:
         """A rung's checkpoint and its stored scores by task; None and empty on other ranks."""
-        kept = session.find(samples) if self._scores else None
-        if kept is None or self._scores is None:
+        checkpoint = session.find_checkpoint(samples) if self._scores else None
+        if checkpoint is None or self._scores is None:
             return None, {}
-        address = _score_address(kept, merged=merged)
+        address = _score_address(checkpoint, merged=merged)
         stored = {task.name: self._scores.get(address, task.identity) for task in tasks}
-        return kept, {name: replace(s, found=True) for name, s in stored.items() if s}
+        return checkpoint, {name: replace(s, found=True) for name, s in stored.items() if s}
 
     def _store_scores(
         self,
-        kept: Kept | None,
+        checkpoint: CheckpointInfo | None,
         tasks: Sequence[Task],
         scores: dict[str, Score],
         *,
         merged: bool,
     ) -> None:
-        if kept and self._scores:
-            address = _score_address(kept, merged=merged)
+        if checkpoint and self._scores:
+            address = _score_address(checkpoint, merged=merged)
             for task in tasks:
                 self._scores.put(address, task.identity, scores[task.name])
 
@@ -375,9 +375,9 @@ def _measurement(samples: int, rung: _ScoredRung, task: str, train_spent: float)
     )
 
 
-def _score_address(kept: Kept, *, merged: bool) -> str:
+def _score_address(checkpoint: CheckpointInfo, *, merged: bool) -> str:
     """Key of a checkpoint's scores in the store; merged weights have a key of their own."""
-    return f"{kept.address}:merged" if merged else kept.address
+    return f"{checkpoint.address}:merged" if merged else checkpoint.address
 
 
 def _as_text(score: Score) -> str:

@@ -2,7 +2,7 @@
 
 torchrun --nproc_per_node 2 trainer.py ZOO CONVERSATIONS OUT WORLD [sharded|lost]
 
-`sharded` cuts the frozen LLM up over them. With `lost` process 0 learns after two steps that its
+`sharded` shards the frozen LLM across ranks. With `lost` process 0 learns after two steps that its
 claim is lost; each process writes down what stopped it.
 """
 

@@ -73,7 +73,7 @@ def test_only_projector_and_lora_are_trained(tmp_path: Path) -> None:
 
 
 def test_the_seed_alone_decides_the_start(tmp_path: Path) -> None:
-    """Same seed, same weights, whatever the global generator holds; and it is left alone."""
+    """Same seed, same weights; the global random generator neither matters nor changes."""
     encoder, llm = tiny.encoder(tmp_path, "clip"), tiny.llm(tmp_path, "qwen2")
     torch.manual_seed(1)
     first = {n: p.clone() for n, p in joined(encoder, llm).trainable().items()}

@@ -102,7 +102,7 @@ def test_every_encoder_gives_its_patches_and_nothing_else(tmp_path: Path, name: 
 
 
 def test_an_llm_with_narrow_embeddings_is_refused(tmp_path: Path) -> None:
-    """OPT-350m's way: features of the hidden width cannot stand where embeddings stand."""
+    """As in OPT-350m: projected features must have the width of embeddings."""
     folder = tmp_path / "opt-350m"
     OPTConfig(hidden_size=32, word_embed_proj_dim=16).save_pretrained(folder)
     with pytest.raises(ModelError, match="embeddings of width 16 and hidden states of width 32"):

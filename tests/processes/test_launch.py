@@ -96,7 +96,7 @@ def test_two_processes_search_as_one(content: dict[str, Any], tmp_path: Path) ->
 def test_a_process_that_fails_ends_the_trial_for_both(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    """In training as in answering: the trial fails with that process's reason, nobody hangs."""
+    """In training and in answering: the trial fails with that rank's reason, and no rank hangs."""
     grid = content | {"search": {**content["search"], "method": "grid"}}
     done = launch(grid, tmp_path, "fail")
     assert done.returncode == 0, done.stderr[-3000:]
