@@ -1,8 +1,8 @@
-"""A study file becomes an Optuna study with an objective, and runs to its own end.
+"""From a study file to a finished study; the only module that joins `study` and `workbench`.
 
-Stages: embedded pool (if the study file asks for one), checks, comparison of the models, search,
-further scores. What a stage has finished is found again in the storage or on disk, so an
-interrupted study goes on where it was; a finished one is read back without loading torch.
+Stages: embedded pool (if the study file has one), checks, comparison of the models, search,
+further scores. Results of a stage are kept in the storage or on disk, so an interrupted study
+continues from them, and a finished study is read without loading torch.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from mordal_optuna.errors import (
     MordalError,
     SearchError,
 )
-from mordal_optuna.processes.launch import launched
-from mordal_optuna.progress import Silent
+from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.search.attributes import (
     FULL_SAMPLES,
     FURTHER_SCORES,
@@ -67,16 +66,19 @@ if TYPE_CHECKING:
 
 
 def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
-    """Run a study to its end, or go on with it; read it back if it has ended.
+    """Run a study to its end, or continue it; only read the result if it is finished.
 
     Args:
-        settings: the study.
-        progress: is told of stages, bars and notes.
+        settings: the study file's settings.
+        progress: receives progress updates.
+
+    Returns:
+        The result: winner, ranking, costs and scores on further tasks.
 
     Raises:
-        ConfigError: if the study file asks for what cannot be had.
-        StudyMismatchError: if a study of this name has begun with another configuration.
-        InputsChangedError: if data, a task or a model changed since it began.
+        ConfigError: if the study file asks for something that is not available here.
+        StudyMismatchError: if a study of this name exists with another configuration.
+        InputsChangedError: if data, a task or a model has changed since the study began.
         BusyError: if another process works in the same folder, or on the same study.
         MordalError: if a model, the data or a task cannot be used.
     """
@@ -86,42 +88,41 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         if not is_finished(study, settings):
             with alone_on(settings.storage_url(), settings.study):
                 _work(study, settings, progress)
-        elif launched() > 1:
-            from mordal_optuna.workbench.workbench import join_processes
+        elif launched_world_size() > 1:
+            from mordal_optuna.workbench.following import end_launch
 
-            join_processes(settings)[1].broadcast(None)
+            end_launch(settings.runtime.device)
         return stored_result(study, settings)
 
 
 def follow_study(settings: StudySettings) -> None:
-    """Train and evaluate a share of what the launch's leading process asks for, to its end.
+    """Ranks above 0: take part in the training and scoring of a launch until rank 0 is done.
 
     Args:
-        settings: the same study as there.
+        settings: the same study file's settings as on rank 0.
 
     Raises:
-        MordalError: if this process cannot do what the leading one can.
+        MordalError: if the workbench cannot be opened.
     """
-    from mordal_optuna.workbench.workbench import join_processes, open_workbench
+    from mordal_optuna.workbench.following import follow_launch
 
-    # As the leading process has them, which alone knows what the study began with.
-    given: StudySettings | None = join_processes(settings)[1].broadcast(None)
-    if given:
-        open_workbench(given, Silent()).follow()
+    follow_launch(settings.runtime.device)
 
 
 def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Candidate, str]:
-    """Let failed candidates of a study be tried again, and the study go on if it had ended.
+    """Clear the failures of candidates, so that the next run tries them again.
+
+    A study that had ended is no longer finished afterwards.
 
     Args:
-        settings: the study.
-        names: of candidates, ENCODER + LLM; all that failed by default.
+        settings: the study file's settings.
+        names: candidates to clear, each as `ENCODER + LLM`; empty clears all that failed.
 
     Returns:
-        The candidates that were cleared, with the reason of their last failure.
+        The reason of the last failure, by candidate that was cleared.
 
     Raises:
-        ConfigError: if a name is none of the pool.
+        ConfigError: if a name is not a candidate of the pool.
         SearchError: if there is no failure to clear.
     """
     chosen = named_candidates(settings, names)
@@ -133,31 +134,37 @@ def named_candidates(settings: StudySettings, names: Sequence[str]) -> list[Cand
     """The candidates that `--candidate` names.
 
     Args:
-        settings: the study.
-        names: of candidates, ENCODER + LLM.
+        settings: the study file's settings.
+        names: names of candidates, each as `ENCODER + LLM`.
+
+    Returns:
+        The candidates, in the order of the names.
 
     Raises:
-        ConfigError: if a name is none of the pool.
+        ConfigError: if a name is not a candidate of the pool.
     """
-    known = {str(candidate): candidate for candidate in settings.models().candidates}
-    unknown = [name for name in names if name not in known]
+    candidates = {str(candidate): candidate for candidate in settings.models().candidates}
+    unknown = [name for name in names if name not in candidates]
     if unknown:
         raise ConfigError(
             [
                 f"--candidate: got {name!r}; it must be ENCODER + LLM of the pool, such as "
-                f"{next(iter(known))!r}"
+                f"{next(iter(candidates))!r}"
                 for name in unknown
             ]
         )
-    return [known[name] for name in names]
+    return [candidates[name] for name in names]
 
 
 def open_study(settings: StudySettings) -> Study:
-    """Create the study, or open it if it has begun with the same configuration, or not begun.
+    """Open the Optuna study; create it if it does not exist.
+
+    Args:
+        settings: the study file's settings.
 
     Raises:
-        ConfigError: if the database cannot be used; no password is shown.
-        StudyMismatchError: if it has begun with another one.
+        ConfigError: if the database cannot be used; the message hides the password.
+        StudyMismatchError: if the study has begun with another configuration.
     """
     with _storage_errors(settings.storage_url()):
         study = optuna.create_study(
@@ -184,17 +191,25 @@ def _storage_errors(address: str) -> Iterator[None]:
 
 
 def is_finished(study: Study, settings: StudySettings) -> bool:
-    """Whether nothing is left to do but to read the result."""
-    scored = study.user_attrs.get(FURTHER_SCORES)
-    wanted = bool(settings.also_score)
-    return has_stopped(study) and (scored is not None or not wanted)
+    """Whether the search has ended and the further tasks are scored.
+
+    Args:
+        study: the Optuna study.
+        settings: the study file's settings.
+    """
+    scored = study.user_attrs.get(FURTHER_SCORES) is not None
+    return has_stopped(study) and (scored or not settings.also_score)
 
 
 def stored_result(study: Study, settings: StudySettings) -> StudyResult:
-    """The result as far as the storage knows it.
+    """Read the result from the storage, final or so far.
+
+    Args:
+        study: the Optuna study.
+        settings: the study file's settings.
 
     Raises:
-        SearchError: if no candidate was scored yet.
+        SearchError: if no candidate has a score yet.
     """
     settings = resumed_settings(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
@@ -202,40 +217,43 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
 
 
 def load_study(settings: StudySettings) -> StudyResult:
-    """What a study has found so far; runs nothing and loads no torch.
+    """Read the result of a study so far; trains nothing and loads no torch.
 
     Args:
-        settings: the study.
+        settings: the study file's settings.
+
+    Returns:
+        The result; final if the search has ended.
 
     Raises:
-        ConfigError: if the database cannot be used; no password is shown.
-        SearchError: if there is no such study, or it has no score yet.
+        ConfigError: if the database cannot be used; the message hides the password.
+        SearchError: if the study does not exist, or has no score yet.
     """
     with _storage_errors(settings.storage_url()):
         storage = study_storage(settings.storage_url())
         names = optuna.get_all_study_names(storage)
-        found = (
+        study = (
             optuna.load_study(study_name=settings.study, storage=storage)
             if settings.study in names
             else None
         )
-    if found is None or FULL_SAMPLES not in found.user_attrs:
+    if study is None or FULL_SAMPLES not in study.user_attrs:
         raise SearchError(f"study {settings.study!r} has no score yet; run it first")
-    return stored_result(found, settings)
+    return stored_result(study, settings)
 
 
 def study_plan(
     settings: StudySettings, full_samples: int, representation: Representation | None
 ) -> Plan:
-    """The plan a study file asks for.
+    """The search plan that a study file describes.
 
     Args:
-        settings: the study.
-        full_samples: D.
-        representation: the comparison of the models; None where the method needs none.
+        settings: the study file's settings.
+        full_samples: D, the number of samples of one full alignment.
+        representation: comparison of the models; None if the method does not use one.
 
     Raises:
-        ConfigError: if the ratios leave too few rungs.
+        ConfigError: if the ratios of the study file give too few rungs.
     """
     pool = settings.models()
     tree = (
@@ -265,41 +283,39 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     try:
         _stages(study, bench, claims, progress)
     except InputsChangedError as error:
-        bench.dismiss()
-        raise with_advice(error, study, settings, bench.kept) from error
+        bench.stop_followers()
+        raise with_advice(error, study, settings, bench.rungs) from error
     except MordalError:
-        bench.dismiss()
+        bench.stop_followers()
         raise
-    bench.dismiss()
+    bench.stop_followers()
 
 
 def open_bench(
     settings: StudySettings, progress: Progress, claims: ClaimStore | None = None
 ) -> Workbench:
-    """Open what training and scoring need, on all processes of the launch.
+    """Rank 0: open everything that training and scoring need, on all ranks of the launch.
 
     Args:
-        settings: the study.
-        progress: is told of everything.
-        claims: under which this process trains; None where it trains under none.
+        settings: the study's settings, with the defaults that it began with.
+        progress: receives progress updates.
+        claims: claims under which this worker trains; None to train without claims.
 
     Raises:
         MordalError: if a model, the data or a task cannot be used.
     """
-    # Loads torch, transformers and lmms-eval: only now is it known that there is work to do.
+    # Loads torch, transformers and lmms-eval, which takes seconds: not needed before this point.
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
-    from mordal_optuna.workbench.workbench import join_processes, open_workbench
+    from mordal_optuna.workbench.workbench import open_workbench
 
-    if launched() > 1:
-        join_processes(settings)[1].broadcast(settings)
     return open_workbench(settings, progress, claims)
 
 
 def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
-    """The study's claims, under a name that no other study ever has.
+    """The study's claims, with an identifier that no other study has.
 
-    Trials of a study that was deleted and created anew begin at 0 again, while its checkpoints
-    may have stayed.
+    The study's name is not enough: if a study is deleted and created again, its trials start at 0,
+    while checkpoints of the first one may still exist.
     """
     if IDENTITY not in study.user_attrs:
         study.set_user_attr(IDENTITY, uuid.uuid4().hex)
@@ -309,7 +325,7 @@ def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
 
 def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progress) -> None:
     settings = bench.settings
-    study_plan(settings, bench.full_samples, None)  # refuses impossible rungs before any cost
+    study_plan(settings, bench.full_samples, None)  # raises now if the rungs are impossible
     begin(study, settings, bench.inputs, progress)
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     store_facts(study, bench.facts)
@@ -336,7 +352,7 @@ def _search(
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
     objective = Objective(plan, bench.measure, claims=claims)
-    # Nobody else runs the study (see `alone_on`), but workers of the user's own may.
+    # No other `mordal run` works on the study (see `alone_on`), but the user's workers may.
     Worker(study, plan, objective, claims, patience_seconds=LEASE_SECONDS, progress=progress).run()
 
 
@@ -348,7 +364,7 @@ def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> N
 
 def has_stopped(study: Study) -> bool:
     """Whether the search has ended."""
-    # None where failures were cleared after the end: attributes cannot be deleted.
+    # None if failures were cleared after the end, since attributes cannot be deleted.
     return study.user_attrs.get(STOPPED_BECAUSE) is not None
 
 
@@ -392,10 +408,13 @@ def _check_zoo_models(settings: StudySettings, encoders: set[str], llms: set[str
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from working in a folder.
+    """Lock a folder against other processes that run or export a study in it.
+
+    Args:
+        folder: existing folder.
 
     Raises:
-        BusyError: if one does.
+        BusyError: if another process has locked it.
     """
     lock = FileLock(folder / ".lock", timeout=0)
     try:

@@ -1,12 +1,13 @@
-"""`mordal export`: a candidate of a study that has ended, as a Hugging Face folder.
+"""`mordal export`: write a candidate of a finished study as a Hugging Face folder.
 
-The highest checkpoint that is kept of the candidate is exported, whichever study has written it.
-Its card begins with what exactly these weights score; what the search projects for more training
-follows and is called so.
+The candidate's highest checkpoint is exported, whichever study has written it. The model card
+lists first the scores that were measured with exactly these weights, then the search's
+projections, marked as such.
 
-Training a candidate on to all samples adds no trial: a search that has ended keeps its answer,
-whose score was compared with others at the same rung. The checkpoint and its scores are kept where
-those of trials are, and the study notes them among the winner's further scores.
+`--train` trains the candidate on all samples first. That adds no trial, since a finished search
+keeps its winner, whose score was compared with others at the same rung. The checkpoint and its
+scores are stored where those of trials are; the study lists the scores among the winner's further
+scores.
 """
 
 from __future__ import annotations
@@ -49,16 +50,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """An export that was written.
 
     Attributes:
         candidate: the pair.
-        samples: alignment samples of its weights.
-        full_samples: D.
-        scores: lines of its card: first what these weights score, then projections.
+        samples: number of alignment samples that the weights were trained on.
+        full_samples: D, the number of samples of one full alignment.
+        scores: lines of the model card: measured scores of these weights, then projections.
         needs: what the folder needs beyond transformers' own class, a sentence each.
-        seconds_to_full: device-seconds that training it on to D and scoring it there would take,
-            by what its training and scoring have taken so far; 0 at D.
+        seconds_to_full: estimated device-seconds to train the candidate up to D and score it
+            there; 0 at D.
     """
 
     candidate: Candidate
@@ -77,31 +78,34 @@ def export_candidate(
     name: str | None = None,
     train: bool = False,
 ) -> Exported:
-    """Write a candidate of a study that has ended as a Hugging Face folder.
+    """Write a candidate of a finished study as a Hugging Face folder.
 
     Args:
-        settings: the study.
-        folder: new, or empty.
-        progress: is told of stages, bars and notes.
-        name: of the candidate, ENCODER + LLM; the winner by default.
-        train: first train it on all alignment samples, from its highest checkpoint on.
+        settings: the study file's settings.
+        folder: new or empty folder.
+        progress: receives progress updates.
+        name: name of the candidate, `ENCODER + LLM`; None exports the winner.
+        train: whether to train it on all alignment samples first, from its highest checkpoint.
+
+    Returns:
+        What was written.
 
     Raises:
-        ConfigError: if the name is none of the pool.
+        ConfigError: if the name is not a candidate of the pool.
         SearchError: if the study has not ended.
-        BusyError: if it is to be trained, and another process works in the same folder or runs
-            the study.
-        ModelError: if the folder holds something already.
-        CheckpointError: if it is not to be trained, and no checkpoint of it is there.
-        InputsChangedError: if data or models that it was made of have changed.
-        MordalError: if it cannot be assembled, trained or scored.
+        BusyError: if `train` is True, and another process works in the same folder or on the
+            study.
+        ModelError: if the folder is not empty.
+        CheckpointError: if `train` is False and the candidate has no checkpoint.
+        InputsChangedError: if data or models that the candidate was made from have changed.
+        MordalError: if the candidate cannot be assembled, trained or scored.
     """
     named = named_candidates(settings, [name] if name else [])
     settings.workdir.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as guards:
+    with ExitStack() as locks:
         if train:
-            guards.enter_context(alone_in(settings.workdir))
-            guards.enter_context(alone_on(settings.storage_url(), settings.study))
+            locks.enter_context(alone_in(settings.workdir))
+            locks.enter_context(alone_on(settings.storage_url(), settings.study))
         study = open_study(settings)
         if not has_stopped(study):
             raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")
@@ -111,66 +115,70 @@ def export_candidate(
         try:
             bench.check_export(folder)
             check_candidate(study, settings, bench.inputs, candidate)
-            standing = _stand(bench, result, candidate, progress, train=train)
+            checkpoint = _scored_checkpoint(bench, result, candidate, progress, train=train)
         except MordalError:
-            bench.dismiss()
+            bench.stop_followers()
             raise
-        bench.dismiss()
+        bench.stop_followers()
         if train:
-            _note(study, result, candidate, standing)
-        lines = card_lines(result, candidate, standing)
-        progress.stage(f"writing {candidate} after {standing.samples:,} samples to {folder}")
+            _store_scores(study, result, candidate, checkpoint)
+        lines = card_lines(result, candidate, checkpoint)
+        progress.stage(f"writing {candidate} after {checkpoint.samples:,} samples to {folder}")
         needs = bench.export(candidate, folder, lines)
-    price = seconds_to(result.full_samples, standing)
+    seconds = seconds_to(result.full_samples, checkpoint)
     return Exported(
-        candidate, standing.samples, result.full_samples, tuple(lines), tuple(needs), price
+        candidate, checkpoint.samples, result.full_samples, tuple(lines), tuple(needs), seconds
     )
 
 
-def card_lines(result: StudyResult, candidate: Candidate, standing: ScoredCheckpoint) -> list[str]:
-    """The scores of a model card: measured ones of these weights first, then what else is known.
+def card_lines(
+    result: StudyResult, candidate: Candidate, checkpoint: ScoredCheckpoint
+) -> list[str]:
+    """The scores of a model card: measured ones of the exported weights first, then the rest.
 
     Args:
-        result: of the study.
+        result: the study's result.
         candidate: the pair.
-        standing: the weights that are exported, with their scores.
+        checkpoint: the exported weights' checkpoint, with its scores.
     """
     lines = [
-        _measured(score, documents, standing.samples)
-        for score, documents in zip(standing.scores, standing.documents, strict=True)
+        _measured(score, documents, checkpoint.samples)
+        for score, documents in zip(checkpoint.scores, checkpoint.documents, strict=True)
     ]
     curve = result.curves.get(candidate, ())
-    at = next((point.score for point in curve if point.samples == standing.samples), None)
-    if at is not None and at != standing.scores[0].value:
+    searched = next((p.score for p in curve if p.samples == checkpoint.samples), None)
+    if searched is not None and searched != checkpoint.scores[0].value:
         lines.append(
-            f"the search measured {100 * at:.1f} % on {result.task} after as many samples, with "
-            "weights that differ by rounding"
+            f"the search measured {100 * searched:.1f} % on {result.task} after as many samples, "
+            "with weights that differ by rounding"
         )
     full = next((point for point in curve if point.samples == result.full_samples), None)
-    if full and standing.samples < full.samples:
+    if full and checkpoint.samples < full.samples:
         lines.append(
             f"the study has {words.measured(full, result.task)}, with other weights, whose "
             "checkpoint is not there any more"
         )
     estimate = next(e for e in result.ranking if e.candidate == candidate)
-    return [*lines, _believed(estimate, standing.samples, result.full_samples)]
+    return [*lines, _estimated(estimate, checkpoint.samples, result.full_samples)]
 
 
-def seconds_to(full_samples: int, standing: ScoredCheckpoint) -> float:
-    """Device-seconds that a candidate's training up to D and its scores there would take.
+def seconds_to(full_samples: int, checkpoint: ScoredCheckpoint) -> float:
+    """Estimate the device-seconds to train a candidate up to D and score it there.
+
+    Training is assumed to take as long per sample as so far, scoring as long as last time.
 
     Args:
-        full_samples: D.
-        standing: where it stands now.
+        full_samples: D, the number of samples of one full alignment.
+        checkpoint: the candidate's highest checkpoint, with its scores.
     """
-    left = full_samples - standing.samples
+    left = full_samples - checkpoint.samples
     if not left:
         return 0.0
-    evaluation = sum(score.seconds for score in standing.scores)
-    return standing.train_seconds * left / standing.samples + evaluation
+    evaluation = sum(score.seconds for score in checkpoint.scores)
+    return checkpoint.train_seconds * left / checkpoint.samples + evaluation
 
 
-def _stand(
+def _scored_checkpoint(
     bench: Workbench,
     result: StudyResult,
     candidate: Candidate,
@@ -178,58 +186,59 @@ def _stand(
     *,
     train: bool,
 ) -> ScoredCheckpoint:
-    """Go to the candidate's highest checkpoint, or to D, and score it there."""
+    """The candidate's highest checkpoint, or the one at D, with its scores."""
     if not train:
         progress.stage(f"looking up, or measuring, what the weights of {candidate} score")
-        standing = bench.stand(candidate, train=False)
+        checkpoint = bench.score_checkpoint(candidate, train=False)
         scored = [point.samples for point in result.curves.get(candidate, ())]
-        if scored and scored[-1] > standing.samples:
+        if scored and scored[-1] > checkpoint.samples:
             progress.note(
                 f"{candidate} was scored at {scored[-1]:,} samples, but no whole checkpoint of "
-                f"that is left; the one at {standing.samples:,} samples is exported"
+                f"that is left; the one at {checkpoint.samples:,} samples is exported"
             )
-        return standing
+        return checkpoint
     progress.stage(f"training {candidate} on all {result.full_samples:,} samples; scoring it")
-    begun = perf_counter()
-    standing = bench.stand(candidate, train=True)
+    start = perf_counter()
+    checkpoint = bench.score_checkpoint(candidate, train=True)
     progress.note(
-        f"{candidate} at {standing.samples:,} samples: "
-        + "; ".join(map(_told, standing.scores))
-        + f" (took {perf_counter() - begun:.1f} s)"
+        f"{candidate} at {checkpoint.samples:,} samples: "
+        + "; ".join(map(_as_text, checkpoint.scores))
+        + f" (took {perf_counter() - start:.1f} s)"
     )
-    return standing
+    return checkpoint
 
 
-def _note(
-    study: Study, result: StudyResult, candidate: Candidate, standing: ScoredCheckpoint
+def _store_scores(
+    study: Study, result: StudyResult, candidate: Candidate, checkpoint: ScoredCheckpoint
 ) -> None:
-    """Keep with the study what its winner scores after all samples, if that is news.
+    """Store the winner's scores with the study if the checkpoint is higher than the search's.
 
-    The report shows it among the winner's further scores, each with its samples.
+    The report shows them among the winner's further scores, each with its samples.
     """
-    if candidate != result.winner.candidate or result.winner.samples >= standing.samples:
+    if candidate != result.winner.candidate or result.winner.samples >= checkpoint.samples:
         return
-    scores = [FurtherScore(s.task, measurement_of(s, standing.samples)) for s in standing.scores]
+    samples = checkpoint.samples
+    scores = [FurtherScore(s.task, measurement_of(s, samples)) for s in checkpoint.scores]
     study.set_user_attr(FURTHER_SCORES, [score.to_json() for score in scores])
 
 
 def _measured(score: Score, documents: int, samples: int) -> str:
-    """A score of the weights that are exported."""
-    asked = f"{score.documents:,}"
+    """A score that was measured with the exported weights."""
+    scored = f"{score.documents:,}"
     if score.documents < documents:
-        asked += f" of {documents:,}"
+        scored += f" of {documents:,}"
     return (
-        f"{_told(score)} ({asked} documents{words.drawn(score.guessed)}), measured with exactly "
-        f"these weights ({samples:,} samples)"
+        f"{_as_text(score)} ({scored} documents{words.drawn(score.guessed)}), measured with "
+        f"exactly these weights ({samples:,} samples)"
     )
 
 
-def _told(score: Score) -> str:
+def _as_text(score: Score) -> str:
     return f"{words.score(score.value, score.stderr, score.documents)} on {score.task}"
 
 
-def _believed(estimate: Estimate, samples: int, full_samples: int) -> str:
-    """What all scores of the study together say of the candidate after D."""
+def _estimated(estimate: Estimate, samples: int, full_samples: int) -> str:
+    """The candidate's estimated score at D, from all scores of the study."""
     value = f"{words.percent(estimate.value)} % ({words.interval(estimate)})"
     if samples == full_samples:
         return f"all scores of the study together say {value}"

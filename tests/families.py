@@ -1,4 +1,4 @@
-"""Small random checkpoints of every architecture, saved as they lie on the hub."""
+"""Small random checkpoints of every architecture, in the format of the hub."""
 
 from __future__ import annotations
 
@@ -115,10 +115,11 @@ def random_llm(folder: Path, name: str, **changed: int) -> ModelSource:
     kind = getattr(tf, loader)
     tf.set_seed(0)
     model = kind(kind.config_class(**{**options, **changed}))
-    for layer in model.modules():  # away from their starting values of 0 and 1, or losing one
-        for own in layer.parameters(recurse=False):  # would not show
-            if own.ndim == 1:
-                own.data += 0.1 * own.data.clone().normal_()
+    # Norms and biases start at 1 and 0; moved from there, so that losing one changes the result.
+    for layer in model.modules():
+        for parameter in layer.parameters(recurse=False):
+            if parameter.ndim == 1:
+                parameter.data += 0.1 * parameter.data.clone().normal_()
     model.save_pretrained(folder / name)
     tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(_WORDS)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -150,7 +151,7 @@ def _internvl() -> tf.InternVLConfig:
 
 
 def _random_timm(folder: Path, name: str) -> ModelSource:
-    """A timm model as the hub holds it: its own weight names, its own config.json."""
+    """A timm model in the format of the hub: its own weight names and config.json."""
     architecture, options, _ = VISION[name]
     model = timm.create_model(architecture, num_classes=0, **options)
     side = options.get("img_size", 64)

@@ -148,26 +148,26 @@ def file(study_content: dict[str, Any], tmp_path: Path) -> Path:
 
 def interrupting(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user presses Ctrl-C at a measurement."""
-    measure, count = AlignAndScore.__call__, iter(range(10**6))
+    measure, count = AlignAndScore.measure, iter(range(10**6))
 
     def stopped(self: AlignAndScore, *given: Any) -> Any:
         if next(count) >= after:
             raise KeyboardInterrupt
         return measure(self, *given)
 
-    monkeypatch.setattr(AlignAndScore, "__call__", stopped)
+    monkeypatch.setattr(AlignAndScore, "measure", stopped)
 
 
 def failing(pair: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """One pair cannot be trained until the returned function is called."""
-    measure, broken = AlignAndScore.__call__, [True]
+    """One pair cannot be trained, until the cause is mended."""
+    measure, broken = AlignAndScore.measure, [True]
 
     def failed(self: AlignAndScore, candidate: Any, samples: int) -> Any:
         if broken[0] and str(candidate) == pair:
             raise TrainingError(samples, "the loss is nan")
         return measure(self, candidate, samples)
 
-    monkeypatch.setattr(AlignAndScore, "__call__", failed)
+    monkeypatch.setattr(AlignAndScore, "measure", failed)
     return lambda: broken.__setitem__(0, False)
 
 

@@ -51,7 +51,7 @@ def content(study_content: dict[str, Any]) -> dict[str, Any]:
 
 
 def scored(settings: StudySettings) -> list[tuple[str, int]]:
-    """Every score that was paid for: a rung stored with its details, by trial."""
+    """Every rung that was measured: candidate and samples."""
     study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
     return [
         (f"{t.params['vision_encoder']}+{t.params['llm']}", int(samples))
@@ -188,7 +188,7 @@ def small(content: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 
 
 class Listening(Silent):
-    """Keeps what it is told."""
+    """Keeps notes and warnings."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -205,7 +205,7 @@ class Listening(Silent):
 
 @pytest.mark.slow
 def test_defaults_train_on_592_samples(small: dict[str, Any]) -> None:
-    """They were refused for 128 samples a batch; what is chosen is told, stored and used."""
+    """Batch size and warm-up are adapted to the data; the choice is noted, stored and used."""
     settings, progress = parse_study(small), Listening()
     result = run_study(settings, progress)
     (told,) = [text for text in progress.notes if text.startswith("592 samples:")]
@@ -225,7 +225,7 @@ def test_defaults_train_on_592_samples(small: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_a_warm_up_beyond_the_data_is_warned_of_before_and_after(small: dict[str, Any]) -> None:
-    """It is the user's setting, so it stays; the winner's answers say nothing, and it is told."""
+    """The user's setting stays; warnings name it, and the score at chance."""
     small["alignment"]["warmup_samples"] = 2048
     progress = Listening()
     result = run_study(parse_study(small), progress)

@@ -1,4 +1,4 @@
-"""What is exported, and what its card says: first what these weights score, then projections."""
+"""Exports and their model cards: measured scores first, then projections."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FULL = 64
 
 
 class Noting(Silent):
-    """Keeps what is told."""
+    """Keeps notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -114,7 +114,9 @@ def loaded_scores(settings: StudySettings, folder: Path, samples: int) -> tuple[
     """What lmms-eval scores for a folder through the plugin, on a rung's documents."""
     aligner = open_workbench(settings, Silent())._aligner
     model = MordalVLM(pretrained=str(folder), device="cpu")
-    return score(model.model, model.processor, aligner._at(aligner._tasks, samples)) or ()
+    return (
+        score(model.model, model.processor, aligner._with_documents(aligner._tasks, samples)) or ()
+    )
 
 
 def kept_rungs(settings: StudySettings) -> list[int]:
@@ -147,7 +149,7 @@ def test_the_card_begins_with_what_the_exported_weights_score(
         f"({100 * result.winner.low:.1f} to {100 * result.winner.high:.1f}), extrapolated from "
         "32 samples; not measured"
     )
-    stored = open_workbench(settings, Silent()).stand(WINNER, train=False).scores
+    stored = open_workbench(settings, Silent()).score_checkpoint(WINNER, train=False).scores
     for known, found in zip(stored, loaded_scores(settings, tmp_path / "vlm", 32), strict=True):
         assert found.per_document == known.per_document
         assert found.likelihoods == pytest.approx(known.likelihoods, abs=1e-4)
@@ -169,7 +171,7 @@ def test_weights_that_merging_rounds_get_scores_of_their_own(
     end(settings)
     before = stored_result(open_study(settings), settings)
     done = export_candidate(settings, tmp_path / "vlm", Silent())
-    stored = open_workbench(settings, Silent()).stand(WINNER, train=False).scores
+    stored = open_workbench(settings, Silent()).score_checkpoint(WINNER, train=False).scores
     found = loaded_scores(settings, tmp_path / "vlm", 32)
     for known, again in zip(stored, found, strict=True):
         assert again.per_document == known.per_document
@@ -178,8 +180,7 @@ def test_weights_that_merging_rounds_get_scores_of_their_own(
     assert abs((found[0].nll or 0) - (measured.nll or 0)) > 1e-5
     assert done.scores[0].startswith(f"{100 * found[0].value:.1f} ± ")
     aligner = open_workbench(settings, Silent())._aligner
-    again = aligner(WINNER, 32)
-    assert again
+    again = aligner.measure(WINNER, 32)
     assert (again.score, again.stderr, again.nll) == (
         measured.score,
         measured.stderr,
@@ -207,10 +208,10 @@ def test_a_higher_checkpoint_of_another_study_is_taken_and_scored(
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_told_and_the_one_below_exported(
+def test_a_damaged_checkpoint_is_reported_and_the_one_below_exported(
     settings: StudySettings, tmp_path: Path
 ) -> None:
-    """With what that one scored first in its card; where none is left, that is an error."""
+    """The card has the scores of that one; without any checkpoint it is an error."""
     at_16 = stored_result(open_study(settings), settings).curves[WINNER][1]
     files = CheckpointFiles(settings.checkpoint_folder())
     (run,) = files.runs()

@@ -17,7 +17,7 @@ LLMS = ("llama", "qwen2", "mistral")
 
 
 def encoder(folder: Path, family: Literal["clip", "siglip", "dinov2"]) -> ModelSource:
-    """An encoder as it lies on the hub: CLIP and SigLIP with their text towers."""
+    """An encoder in the format of the hub: CLIP and SigLIP with their text towers."""
     recipe = EncoderRecipe(family, family, 32, 2, 32, 8, 0, 1, 1e-3)
     pretrain_encoder(recipe, folder / family, seed=1, advance=lambda _: None)
     return ModelSource(family, str(folder / family))

@@ -22,7 +22,8 @@ from benchmarks.minigrid.files import Files, Job
 from benchmarks.minigrid.rival_inputs import rival_scores
 from benchmarks.minigrid.setting import Setting
 from mordal_optuna.alignment.checkpoint import CheckpointStore
-from mordal_optuna.alignment.session import AlignmentSession, warm_up
+from mordal_optuna.alignment.session import AlignmentSession
+from mordal_optuna.alignment.warmup import warm_up
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.pool import Candidate

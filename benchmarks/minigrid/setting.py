@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mordal_optuna.alignment.data import AlignmentSet
-from mordal_optuna.alignment.session import Machine
+from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.config import read_study
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.evaluation.tasks import build_task, task_images

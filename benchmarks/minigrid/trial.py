@@ -19,7 +19,8 @@ import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
-from mordal_optuna.alignment.session import AlignmentSession, Machine
+from mordal_optuna.alignment.machine import Machine
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.config import read_study
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.evaluation.tasks import build_task

@@ -24,7 +24,8 @@ from benchmarks import nine
 from benchmarks.machine import machine
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
-from mordal_optuna.alignment.session import AlignmentSession, Machine
+from mordal_optuna.alignment.machine import Machine
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 

@@ -1,12 +1,12 @@
-"""Global batches: this process's share of them, cut to micro-batches.
+"""Global batches: each rank's share of a batch, split into micro-batches.
 
 Symbols:
     B   samples of a global batch
-    W   processes; process w trains the w-th of W consecutive parts of it
+    W   ranks; rank w trains the w-th of W consecutive parts of a batch
 
-The order of samples is the alignment set's. Within a share, samples of like length are put
-together, or joined without padding; since the loss is a sum over all target tokens of the global
-batch, that changes what is padded, not what is learned.
+Samples have the order of the alignment set. Within a share, samples of similar length are padded
+together, or joined to one row without padding. The loss is a sum over all target tokens of the
+global batch, so this grouping does not change the gradients, except for rounding.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from mordal_optuna.alignment.conversation import IGNORED
+from mordal_optuna.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,29 +30,29 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.features import Prepared, VisionFeatures
 
 Batching = Literal["grouped", "packed"]
-# Global batches that are made ready before they are needed.
+# Number of shares that are prepared before they are needed.
 _AHEAD = 3
 
 
 class Batch(TypedDict):
-    """What the model is fed; sequences are padded on the right, or joined in one row."""
+    """Input of the model; sequences are padded on the right, or joined to one row."""
 
     input_ids: torch.Tensor  # samples x tokens, or 1 x tokens
-    targets: torch.Tensor  # tokens to be predicted, one-dimensional
-    places: torch.Tensor  # where each is predicted: places in the flattened input_ids
-    attention_mask: NotRequired[torch.Tensor]  # as input_ids; only where rows are padded
-    position_ids: NotRequired[torch.Tensor]  # as input_ids; only in one row
+    targets: torch.Tensor  # tokens to predict, one-dimensional
+    places: torch.Tensor  # indices into the flattened input_ids, from which targets are predicted
+    attention_mask: NotRequired[torch.Tensor]  # shape of input_ids; only for padded rows
+    position_ids: NotRequired[torch.Tensor]  # shape of input_ids; only for one joined row
     features: NotRequired[torch.Tensor]  # images x patches x width
 
 
 @dataclass(frozen=True)
 class Share:
-    """This process's part of a global batch.
+    """This rank's part of a global batch.
 
     Attributes:
-        encoded: its samples.
-        prepared: pixels or cached features of its images.
-        targets: target tokens in it.
+        encoded: tokenised samples.
+        prepared: pixels or cached features of the samples' images.
+        targets: number of target tokens in the share.
     """
 
     encoded: list[Encoded]
@@ -60,7 +61,7 @@ class Share:
 
 
 class Batches:
-    """Makes shares ready in threads of its own, some ahead of the training."""
+    """Prepares shares in background threads, ahead of the training."""
 
     def __init__(
         self,
@@ -76,14 +77,24 @@ class Batches:
         """Prepare shares.
 
         Args:
-            data: the samples.
-            conversations: encodes them for the candidate.
-            vision: prepares their images.
-            batch_size: B.
-            rank: w.
-            world: W; divides B.
-            threads: that prepare; a stream is read by one.
+            data: alignment set.
+            conversations: tokeniser of samples for the candidate.
+            vision: features of images.
+            batch_size: B, the number of samples of a global batch.
+            rank: w, from 0.
+            world: W, the number of ranks; must divide B.
+            threads: number of threads; a stream is read by a single one.
+
+        Raises:
+            ConfigError: if W does not divide B, or w is not below W.
         """
+        if world < 1 or batch_size % world or not 0 <= rank < world:
+            raise ConfigError(
+                [
+                    f"batch_size: rank {rank} of {world} ranks cannot have an equal share of "
+                    f"{batch_size} samples; the number of ranks must divide the batch size"
+                ]
+            )
         self._data = data
         self._conversations = conversations
         self._vision = vision
@@ -94,10 +105,14 @@ class Batches:
         self._encoded: dict[int, Encoded] = {}
 
     def check(self, start: int, until: int) -> None:
-        """Encode this process's samples of a range, before any is trained on.
+        """Tokenise this rank's samples of a range, before any of them is trained on.
+
+        Args:
+            start: position of the first sample, a multiple of B.
+            until: position after the last sample.
 
         Raises:
-            DataError: naming and showing the first that cannot be trained on.
+            DataError: naming and showing the first sample that cannot be trained on.
         """
         for begin in range(start, until, self._batch_size):
             for index in self._positions(begin):
@@ -106,7 +121,12 @@ class Batches:
                     self._encoded[index] = self._conversations.encode(sample)
 
     def shares(self, start: int, until: int) -> Iterator[Share]:
-        """The shares of the global batches from `start` up to `until`, in order."""
+        """Yield this rank's share of each global batch of a range, in order.
+
+        Args:
+            start: position of the first sample, a multiple of B; `check` was called for the range.
+            until: position after the last sample.
+        """
         starts = list(range(start, until, self._batch_size))
         with ThreadPoolExecutor(self._threads, "mordal-data") as pool:
             waiting: list[Future[Share]] = [pool.submit(self._make, s) for s in starts[:_AHEAD]]
@@ -144,15 +164,15 @@ def micro_batches(
     batching: Batching,
     pad_id: int,
 ) -> Iterator[Batch]:
-    """A share as micro-batches of at most `size` samples, those of like length together.
+    """Split a share into micro-batches of samples of similar length.
 
     Args:
-        share: the samples.
-        features: of each sample's images: images x patches x width.
-        conversations: expands them.
-        size: samples of a micro-batch.
-        batching: padded rows, or one row.
-        pad_id: fills padded rows; never looked at.
+        share: this rank's part of a global batch.
+        features: features of each sample's images, images x patches x width.
+        conversations: tokeniser of samples for the candidate.
+        size: largest number of samples of a micro-batch.
+        batching: `grouped` pads samples to rows of equal length, `packed` joins them to one row.
+        pad_id: token that pads rows; it is masked out.
     """
     order = sorted(range(len(share.encoded)), key=lambda n: share.encoded[n].length)
     for start in range(0, len(order), size):
@@ -183,15 +203,15 @@ def _packed(expanded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
     input_ids = np.concatenate([ids for ids, _ in expanded])[None]
     position_ids = np.concatenate([np.arange(len(ids)) for ids, _ in expanded])[None]
     labels = np.concatenate([wanted for _, wanted in expanded])[None]
-    labels[position_ids == 0] = IGNORED  # what stands before belongs to another sample
+    labels[position_ids == 0] = IGNORED  # the token before it belongs to another sample
     batch = _batch(input_ids, labels)
     batch["position_ids"] = torch.from_numpy(position_ids)
     return batch
 
 
 def _batch(input_ids: np.ndarray, labels: np.ndarray) -> Batch:
-    """Trained tokens and the places before them; found here, so that no device is waited for."""
-    labels[:, 0] = IGNORED  # nothing stands before it
+    """Target tokens and the places before them, computed on the CPU to avoid a device sync."""
+    labels[:, 0] = IGNORED  # there is no token before it
     (places,) = np.nonzero(labels.reshape(-1) != IGNORED)
     return Batch(
         input_ids=torch.from_numpy(input_ids),

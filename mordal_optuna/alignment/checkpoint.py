@@ -1,15 +1,15 @@
-"""Checkpoints: the trained parts of a candidate at a rung, and what its training goes on from.
+"""Checkpoints: trained weights of a candidate at a rung, and the state to continue training from.
 
-A run (one candidate under one recipe) is addressed by everything that shaped it; its rungs are
-numbers of samples. Parts of a rung:
+A run is one candidate under one recipe. Its address is the digest of everything that shapes its
+weights; its rungs are numbers of samples. Parts of a checkpoint:
 
-    trained      projector and LoRA as they are scored
-    trunk        the same as training goes on from, where that is something else: before the
-                 cool-down, or not averaged
+    trained      weights of projector and LoRA that are scored
+    trunk        weights that training continues from, if they differ: those before the cool-down,
+                 or those that are not averaged
     optimizer    state of AdamW
 
-The learning rate and dropout follow from the position, so no scheduler and no generator has a
-state of its own.
+The learning rate and the seed of dropout follow from the number of samples, so that no state of a
+scheduler or of a random generator is stored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
-from mordal_optuna.errors import CheckpointError
+from mordal_optuna.errors import CheckpointError, ConfigError
 from mordal_optuna.files.digests import ModelFolder
 from mordal_optuna.pool import ModelSource
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
+    from mordal_optuna.alignment.files import Manifest
     from mordal_optuna.files.digests import FileDigests
     from mordal_optuna.files.inputs import Part
     from mordal_optuna.processes.guard import Guard
@@ -46,13 +47,14 @@ class Checkpoint:
     """A candidate at a rung.
 
     Attributes:
-        samples: the rung.
-        trained: projector and LoRA as they are scored, by parameter name.
-        trunk: what training goes on from.
-        train_seconds: device-seconds spent from the start up to here.
-        versions: of the libraries that trained it.
-        candidate: its name, for people.
-        sources: where its `vision_encoder` and its `llm` come from; leave to run code is not kept.
+        samples: number of alignment samples at the rung.
+        trained: weights of projector and LoRA that are scored, by parameter name.
+        trunk: state that training continues from.
+        train_seconds: device-seconds of training from the start to the rung.
+        versions: versions of the libraries that trained it, by name.
+        candidate: name of the candidate, for display only.
+        sources: `ModelSource` of the `vision_encoder` and the `llm`; `trust_remote_code` is not
+            stored.
     """
 
     samples: int
@@ -68,17 +70,24 @@ class CheckpointStore:
     """Checkpoints in a local folder or behind an fsspec address."""
 
     def __init__(self, folder: str | Path, *, keep: int | None = None) -> None:
-        """Keep checkpoints under a folder; made when the first one is saved.
+        """Open a store; its folder is made when the first checkpoint is saved.
 
         Args:
-            folder: a local folder, or an fsspec address such as `s3://bucket/mordal`.
-            keep: how many of a run's highest rungs stay when one is saved; None keeps all.
+            folder: local folder, or fsspec address such as `s3://bucket/mordal`.
+            keep: number of a run's highest rungs that stay when one is saved, at least 1; None
+                keeps all.
+
+        Raises:
+            ConfigError: if `keep` is below 1.
+            CheckpointError: if the address cannot be opened.
         """
+        if keep is not None and keep < 1:
+            raise ConfigError([f"keep: got {keep} checkpoints per run; it must be at least 1"])
         self.files = CheckpointFiles(folder)
         self._keep = keep
 
     def rungs(self, run: str) -> list[int]:
-        """Samples of the checkpoints a run has, ascending."""
+        """Samples of a run's checkpoints, ascending."""
         return self.files.rungs(run)
 
     def save(
@@ -87,22 +96,22 @@ class CheckpointStore:
         identity: Mapping[str, Any],
         checkpoint: Checkpoint,
         guard: Guard | None = None,
-    ) -> str:
-        """Write a checkpoint; one that is already there is replaced.
+    ) -> Manifest:
+        """Write a checkpoint, replacing an existing one of the same rung.
 
         Args:
-            run: address, see `run_address`.
-            identity: what the address was made of; kept beside it for people.
-            checkpoint: the state.
-            guard: the claim it was trained under; None where there is none.
+            run: address of the run, see `run_address`.
+            identity: dictionary that the address is the digest of; written beside the rungs.
+            checkpoint: the checkpoint.
+            guard: claim under which it was trained; None without a claim.
 
         Returns:
-            The digest of its numbers.
+            The manifest that was written.
 
         Raises:
-            CheckpointError: if it cannot be written; nothing half-written counts.
-            LeaseLostError: if the claim was lost; another worker's checkpoint stays.
-            StoreError: if nobody can say whether it was.
+            CheckpointError: if it cannot be written; a partly written checkpoint is not listed.
+            LeaseLostError: if the claim was lost; the other worker's checkpoint stays.
+            StoreError: if the database cannot be asked whether the claim is held.
         """
         trunk = checkpoint.trunk
         averaged = trunk.average is not None
@@ -122,22 +131,30 @@ class CheckpointStore:
                 for kind, s in checkpoint.sources.items()
             },
         }
-        written = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
+        manifest = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
             for rung in self.rungs(run)[: -self._keep]:
-                if rung != checkpoint.samples:  # another study may have gone further
+                if rung != checkpoint.samples:  # another study may have trained further
                     self.files.delete(run, rung)
-        return written.digest
+        return manifest
 
-    def load(self, run: str, samples: int) -> Checkpoint:
+    def load(self, run: str, samples: int, manifest: Manifest | None = None) -> Checkpoint:
         """Read a checkpoint, checking every part against its digest.
 
+        Args:
+            run: address of the run.
+            samples: number of alignment samples at the rung.
+            manifest: manifest of the checkpoint; None reads it.
+
         Raises:
-            CheckpointError: if it is missing or damaged.
+            CheckpointError: if the checkpoint is missing or damaged.
         """
-        manifest = self.files.manifest(run, samples)
+        manifest = manifest or self.files.manifest(run, samples)
         facts = manifest.facts
-        tensors = {name: self._tensors(run, samples, name) for name in manifest.parts}
+        tensors = {
+            name: self._tensors(run, samples, name, digest)
+            for name, digest in manifest.parts.items()
+        }
         trained = tensors["trained"]
         trunk = TrunkState(
             facts["trunk_samples"],
@@ -155,8 +172,8 @@ class CheckpointStore:
             {kind: ModelSource(**source) for kind, source in facts["sources"].items()},
         )
 
-    def _tensors(self, run: str, samples: int, name: str) -> dict[str, torch.Tensor]:
-        with self.files.part(run, samples, name) as path:
+    def _tensors(self, run: str, samples: int, name: str, digest: str) -> dict[str, torch.Tensor]:
+        with self.files.part(run, samples, name, digest) as path:
             try:
                 return load_file(path)
             except SafetensorError as error:
@@ -172,9 +189,20 @@ def run_identity(
     seed: int,
     files: FileDigests,
 ) -> dict[str, Any]:
-    """Everything that shapes a run: parts and revisions, recipe, data, seed.
+    """Everything that shapes the weights of a run: models, recipe, data, seed.
 
-    Places and what changes only the speed are left out. The data's digest covers D.
+    Paths, and settings that only change the speed, are left out.
+
+    Args:
+        vision_encoder: source and configuration of the encoder.
+        llm: source and configuration of the LLM.
+        settings: alignment recipe.
+        data_digest: digest of the alignment set, which covers its size D.
+        seed: random seed of the run.
+        files: digests of the models' files.
+
+    Returns:
+        Dictionary of JSON values.
     """
     places = {"conversations", "images", "dataset", "skip_broken_images", "samples"}
     recipe = settings.model_dump(mode="json", exclude=places | AlignmentSettings.SPEED)
@@ -188,7 +216,11 @@ def run_identity(
 
 
 def run_address(identity: Mapping[str, Any]) -> str:
-    """A folder name for a run: SHA-256 of its identity, cut to 24 hexadecimal digits."""
+    """Folder name of a run: the first 24 hexadecimal digits of SHA-256 of its identity.
+
+    Args:
+        identity: dictionary from `run_identity`.
+    """
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -196,25 +228,25 @@ def run_address(identity: Mapping[str, Any]) -> str:
 def model_identity(
     source: ModelSource, config: PretrainedConfig, files: FileDigests
 ) -> dict[str, str | None]:
-    """What tells a model from another: its commit on the hub, or a folder's content.
+    """Identity of a model's content: its commit on the hub, or the digests of a local folder.
 
-    A folder's content are all files that transformers may read: weights, configurations,
-    tokenizer, chat template, image processor, code.
+    The digests cover all files that transformers may read: weights, configurations, tokenizer,
+    chat template, image processor, code.
 
     Args:
-        source: where it is.
-        config: its configuration, which knows the commit.
-        files: gives the digests of its files.
+        source: name and location of the model.
+        config: configuration of the model, which holds the commit.
+        files: digests of local files.
     """
     return dict(model_part(source, config, files).digests)
 
 
 def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests) -> Part:
-    """A model as a part of a study's inputs; see `model_identity`."""
+    """A model as a part of a study's inputs; arguments as in `model_identity`."""
     folder = Path(source.location)
     if folder.is_dir():
         return ModelFolder(folder, files)
-    # A configuration without a commit was not loaded from the hub; the revision is all there is.
+    # A configuration that was not loaded from the hub has no commit; use the revision.
     commit = config._commit_hash or source.revision or ""
     return HubModel({"location": source.location, "commit": commit})
 
@@ -224,13 +256,13 @@ class HubModel:
     """A model on the hub.
 
     Attributes:
-        digests: its location and commit.
+        digests: location and commit of the model.
     """
 
     digests: Mapping[str, str]
 
     def unchanged(self, samples: int) -> bool:  # noqa: ARG002
-        """Never known: a branch may have moved on, which its configuration tells when loaded."""
+        """False: a branch may have changed on the hub, so the configuration is loaded again."""
         return False
 
 
@@ -238,7 +270,7 @@ def _writer(tensors: Mapping[str, torch.Tensor]) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         try:
             save_file(dict(tensors), path)
-        except SafetensorError as error:  # its way to say that the disk is full
+        except SafetensorError as error:  # raised if the disk is full
             raise OSError(str(error)) from error
 
     return write

@@ -1,7 +1,7 @@
-"""Conversations as one candidate reads them: token ids, and which of them are trained.
+"""Tokenisation of conversations for one candidate, with a mask of the tokens that are trained.
 
-Exactly the answers and what ends them are trained. Every turn is tokenised by itself, as
-generation meets it: the prompt ends where the answer begins.
+The loss covers the answers and the tokens that end them, and nothing else. Each turn is tokenised
+separately, since in generation the prompt is tokenised without the answer.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from mordal_optuna.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.alignment.sources import Message, Sample
+    from mordal_optuna.alignment.samples import Message, Sample
     from mordal_optuna.models.assemble import Vlm
 
-# Positions with this label are not trained on, as everywhere in torch and transformers.
+# Positions with this label have no loss, as in torch and transformers.
 IGNORED = -100
-# Characters of a sample that an error shows.
+# Number of characters of a sample that an error shows.
 _SHOWN = 240
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A sample as one candidate reads it, its images not yet expanded.
+    """A tokenised sample, with one placeholder token per image.
 
     Attributes:
-        ids: token ids, one placeholder an image; int32.
-        trained: whether each is trained on.
-        images: how many of the ids are placeholders.
-        length: tokens once every image takes all of its own, after cutting.
+        ids: token ids, int32.
+        trained: whether each token is a target of the loss.
+        images: number of placeholders among the ids.
+        length: number of tokens after every image has all of its placeholders, and after cutting.
     """
 
     ids: np.ndarray
@@ -44,17 +44,17 @@ class Encoded:
 
 
 class Conversations:
-    """Encodes samples for one candidate, refusing what cannot be trained on."""
+    """Tokenises samples for one candidate, and refuses those that cannot be trained on."""
 
     def __init__(
         self, vlm: Vlm, *, max_length: int, too_long: Literal["refuse", "cut"] = "refuse"
     ) -> None:
-        """Encode for a candidate.
+        """Tokenise for a candidate.
 
         Args:
-            vlm: gives tokenizer, template and the placeholders per image.
+            vlm: candidate, with tokenizer, chat template and number of placeholders per image.
             max_length: longest sequence in tokens, image tokens included.
-            too_long: whether a longer one is refused or its end is cut.
+            too_long: what happens to a longer sequence: `refuse` raises, `cut` cuts its end off.
         """
         self._processor = vlm.processor
         self._tokenizer = vlm.processor.tokenizer
@@ -64,11 +64,14 @@ class Conversations:
         self._too_long = too_long
 
     def encode(self, sample: Sample) -> Encoded:
-        """Token ids of a sample, and which are trained.
+        """Tokenise a sample.
+
+        Args:
+            sample: the conversation.
 
         Raises:
-            DataError: for a sample without answer tokens, with too few or too many image
-                placeholders, too long, or whose template cannot render it; it is shown.
+            DataError: if the sample has no answer tokens, a wrong number of image placeholders or
+                too many tokens, or the template cannot render it; the message shows the sample.
         """
         ids: list[int] = []
         trained: list[bool] = []
@@ -89,18 +92,26 @@ class Conversations:
             ids += context + answer
             trained += [False] * len(context) + [True] * len(answer)
             done = whole
-        encoded = self._measured(ids, trained)
+        encoded = self._encoded(ids, trained)
         self._check(sample, encoded, done)
         return encoded
 
     def expand(self, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
-        """Ids with every image's placeholders, and labels, `IGNORED` where nothing is trained."""
+        """Expand each image to all of its placeholders.
+
+        Args:
+            encoded: a tokenised sample.
+
+        Returns:
+            Token ids, and labels of the same length; a label is `IGNORED` if the token is no
+            target of the loss.
+        """
         times = np.where(encoded.ids == self._image_id, self._image_tokens, 1)
         ids = np.repeat(encoded.ids, times)[: encoded.length].astype(np.int64)
         trained = np.repeat(encoded.trained, times)[: encoded.length]
         return ids, np.where(trained, ids, IGNORED)
 
-    def _measured(self, ids: list[int], trained: list[bool]) -> Encoded:
+    def _encoded(self, ids: list[int], trained: list[bool]) -> Encoded:
         array = np.array(ids, dtype=np.int32)
         images = int((array == self._image_id).sum())
         length = len(ids) + images * (self._image_tokens - 1)

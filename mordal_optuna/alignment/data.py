@@ -1,4 +1,4 @@
-"""The alignment set: which samples, in one fixed order for all candidates, all of them usable."""
+"""The alignment set: checked samples in a fixed order, the same for all candidates."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ from mordal_optuna.models.images import open_image
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mordal_optuna.alignment.sources import Sample, Source
+    from mordal_optuna.alignment.samples import Sample
+    from mordal_optuna.alignment.sources import Source
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.models.images import Picture
     from mordal_optuna.progress import Progress
 
-# Broken images that an error or a note names.
+# Number of broken images that an error or a note names.
 _NAMED = 3
-# Samples whose images are checked between two looks at the progress.
+# Number of samples whose images are checked between two progress updates.
 _CHUNK = 256
 
 
 class AlignmentSet:
     """Samples in the order of one fixed permutation.
 
-    Attributes:
-        name: of the source.
-        digests: SHA-256 of the `images` and, under the source's last name, of the conversations.
-        digest: SHA-256 of both, wherever they are.
+    The order depends only on the seed and the number of records. So the samples at r = 1/16 are a
+    prefix of those at r = 1/8, and all candidates see the same samples at the same step. A stream
+    keeps its own order. If a sample is left out for a broken image, the later ones move up.
 
-    The order depends on the seed and the number of records alone, so r = 1/16 is a prefix of
-    r = 1/8 and all candidates see the same samples at the same step. A stream keeps its own order.
-    Samples left out for broken images move the later ones up.
+    Attributes:
+        name: name of the source.
+        digests: SHA-256 of the `images`, and of the conversations under the source's last name.
+        digest: SHA-256 of both; it does not depend on where they are stored.
+        left_out: share of the checked samples that have broken images, 0..1; None for a stream,
+            whose images are only read while training.
     """
 
     def __init__(
@@ -53,11 +56,11 @@ class AlignmentSet:
         """Hold checked samples; see `read`.
 
         Args:
-            source: where they come from.
-            order: their numbers there.
-            images: digest of their images.
-            left_out: share of the checked samples whose images are broken; None where images are
-                only seen while training.
+            source: source of the samples.
+            order: numbers of the samples in the source.
+            images: digest of the samples' images.
+            left_out: share of the checked samples that have broken images, 0..1; None for a
+                stream.
         """
         self._source = source
         self._order = order
@@ -81,20 +84,20 @@ class AlignmentSet:
     ) -> AlignmentSet:
         """Read and check an alignment set; every image is decoded and digested once.
 
-        An image file that keeps its name, its size and its time of change is taken for the one
-        that was digested. Images of a stream are not looked at: a local stream counts by its
-        files' content, one on the hub by its commit.
+        An image file with the same name, size and modification time is not decoded again. Images
+        of a stream are not checked; its digest is that of its local files' content, or of its
+        commit on the hub.
 
         Args:
-            settings: name the data and its size.
-            seed: of the order.
-            progress: is told of images checked and samples left out.
-            checked: folder that remembers which image files were found good, and their digests;
-                None checks anew.
-            threads: that decode images.
+            settings: alignment recipe, which names the data and the number of samples.
+            seed: random seed of the order.
+            progress: receives progress updates, and a note about samples that are left out.
+            checked: folder of the list of images that were checked before; None checks all.
+            threads: number of threads that decode images.
 
         Raises:
-            DataError: if it is broken, too small, or more images are broken than allowed.
+            DataError: if the data is broken or too small, or more images are broken than
+                `skip_broken_images` allows.
         """
         source = open_source(settings)
         if not source.random_access:
@@ -105,16 +108,17 @@ class AlignmentSet:
             raise _too_small(source, len(source), max(wanted, least))
         order = np.random.default_rng(seed).permutation(len(source)).tolist()
         images: dict[int, str] = {}
-        good, broken = _usable(source, order, wanted, progress, _Checked(checked, images), threads)
-        _judge(source, broken, settings.skip_broken_images, len(good) + len(broken), progress)
+        cache = _CheckedImages(checked, images)
+        good, broken = _usable(source, order, wanted, progress, cache, threads)
+        seen = len(good) + len(broken)
+        _report_broken(source, broken, settings.skip_broken_images, seen, progress)
         if settings.samples is None:
             size = settings.batch_size_for(len(good))
             wanted = len(good) // size * size
         if len(good) < wanted or not wanted:
             raise _too_small(source, len(good), wanted)
         content = hashlib.sha256("".join(images[n] for n in good[:wanted]).encode())
-        left_out = len(broken) / (len(good) + len(broken))
-        return cls(source, good[:wanted], content.hexdigest(), left_out)
+        return cls(source, good[:wanted], content.hexdigest(), len(broken) / seen)
 
     def __len__(self) -> int:
         """D, the size of one full alignment."""
@@ -122,35 +126,42 @@ class AlignmentSet:
 
     @property
     def random_access(self) -> bool:
-        """Whether samples can be had in any order at no cost."""
+        """Whether samples can be read in any order at equal cost."""
         return self._source.random_access
 
     def sample(self, index: int) -> Sample:
-        """The conversation at a position of the fixed order.
+        """The conversation at a position.
+
+        Args:
+            index: position in the fixed order, from 0.
 
         Raises:
-            DataError: if it is none.
+            DataError: if the record is not a valid conversation.
         """
         return self._source.sample(self._order[index])
 
     def pictures(self, index: int) -> tuple[Picture, ...]:
-        """Its images."""
+        """The images of a sample.
+
+        Args:
+            index: position in the fixed order, from 0.
+        """
         return self._source.pictures(self._order[index])
 
     def unchanged(self, samples: int) -> bool:
-        """Whether its files and the first samples' images have the sizes and times they had.
+        """Whether files have the sizes and modification times they had when they were read.
 
-        Takes microseconds an image.
+        Takes microseconds per image.
 
         Args:
-            samples: of the rung that needs them.
+            samples: number of samples from the start whose images are compared.
         """
         return file_states(self._source.files()) == self._files and all(
             self._picture_state(n) == self._pictures[n] for n in range(min(samples, len(self)))
         )
 
     def _picture_state(self, index: int) -> int:
-        """Sizes and times of a sample's image files, as one number; 0 where it has none."""
+        """Hash of sizes and times of a sample's image files; 0 if it has none."""
         paths = self._source.image_files(self._order[index])
         return hash(tuple(file_states(paths).values())) if paths else 0
 
@@ -165,30 +176,31 @@ class AlignmentSet:
         return content.hexdigest()
 
 
-class _Checked:
+class _CheckedImages:
     """Digests of samples' images, each decoded once.
 
-    Image files are remembered by name, size and time of change.
+    Image files are identified by name, size and modification time.
     """
 
-    def __init__(self, folder: Path | None, found: dict[int, str]) -> None:
-        """Remember what a folder tells.
+    def __init__(self, folder: Path | None, by_sample: dict[int, str]) -> None:
+        """Read the list of images that were checked before.
 
         Args:
-            folder: with a list of images that were found good; None remembers nothing.
-            found: gets the digests of each sample's images, by the sample's number.
+            folder: folder of the list; None starts with an empty list.
+            by_sample: dictionary that receives the digests of each checked sample's images, by the
+                sample's number.
         """
         self._file = folder / "good-images.txt" if folder else None
-        self._known: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
         if self._file and self._file.is_file():
             lines = self._file.read_text(encoding="utf-8").splitlines()
-            # A line without a digest is of an older version: that image is read once more.
-            self._known = dict(line.split(" ", 1) for line in lines if " " in line)
+            # An older version wrote lines without a digest: such an image is read once more.
+            self._digests = dict(line.split(" ", 1) for line in lines if " " in line)
         self._new: list[str] = []
-        self._found = found
+        self._by_sample = by_sample
 
     def problem(self, index: int, pictures: Sequence[Picture]) -> str | None:
-        """Why a sample's images cannot be used; None where they can."""
+        """Why a sample's images cannot be used; None if they can."""
         digests = []
         for picture in pictures:
             name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
@@ -198,7 +210,7 @@ class _Checked:
                 return f"{name} (missing)"
             except (OSError, DataError) as error:
                 return f"{name} ({error.__cause__ or error})"
-        self._found[index] = ":".join(["", *digests])
+        self._by_sample[index] = ":".join(["", *digests])
         return None
 
     def write(self) -> None:
@@ -212,17 +224,17 @@ class _Checked:
         if not isinstance(picture, Path):
             open_image(picture)
             return hashlib.sha256(picture).hexdigest()
-        found = picture.stat()
-        text = f"{picture.absolute()}:{found.st_size}:{found.st_mtime_ns}"
+        state = picture.stat()
+        text = f"{picture.absolute()}:{state.st_size}:{state.st_mtime_ns}"
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        known = self._known.get(key)
-        if known is None:
+        digest = self._digests.get(key)
+        if digest is None:
             content = picture.read_bytes()
             open_image(content)
-            known = hashlib.sha256(content).hexdigest()
-            self._known[key] = known
-            self._new.append(f"{key} {known}")
-        return known
+            digest = hashlib.sha256(content).hexdigest()
+            self._digests[key] = digest
+            self._new.append(f"{key} {digest}")
+        return digest
 
 
 def _usable(
@@ -230,10 +242,10 @@ def _usable(
     order: list[int],
     wanted: int,
     progress: Progress,
-    checked: _Checked,
+    checked: _CheckedImages,
     threads: int,
 ) -> tuple[list[int], dict[int, str]]:
-    """Numbers of the first `wanted` samples whose images all decode, and what the others lack."""
+    """Numbers of the first `wanted` samples with readable images, and problems of the others."""
     good: list[int] = []
     broken: dict[int, str] = {}
 
@@ -257,7 +269,7 @@ def _usable(
     return good, broken
 
 
-def _judge(
+def _report_broken(
     source: Source, broken: dict[int, str], allowed: float, seen: int, progress: Progress
 ) -> None:
     if not broken:
@@ -272,5 +284,5 @@ def _judge(
     progress.note(f"left out {len(broken)} of {seen} samples, whose images are broken: {named}")
 
 
-def _too_small(source: Source, found: int, wanted: int) -> DataError:
-    return DataError(source.name, f"holds {found} samples; a full alignment needs {wanted}")
+def _too_small(source: Source, size: int, wanted: int) -> DataError:
+    return DataError(source.name, f"holds {size} samples; a full alignment needs {wanted}")

@@ -1,23 +1,20 @@
 """Features of the alignment set's images: computed once per encoder, shared by all LLMs.
 
-The encoder is frozen, so what it makes of an image is the same in every step of every candidate
-that it is part of. Images are encoded in fixed groups of consecutive samples: a kernel may round
-differently in batches of another size, and a candidate's result must not depend on whether a
-group was found on disk.
+The encoder is frozen, so an image's features are the same in all steps of all candidates with that
+encoder. Images are encoded in fixed groups of consecutive samples: kernels may round differently
+at another batch size, and a candidate's result must not depend on which groups were cached.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+
+from mordal_optuna.errors import ConfigError
+from mordal_optuna.files.tensors import Stored, TensorStore, address, identity_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,19 +23,21 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.models.towers import Encoder
 
-# Samples whose images are encoded at once, at most.
+# Largest number of samples whose images are encoded at once.
 _GROUP = 16
+# Hexadecimal digits of a cache's address: a folder's name.
+_DIGITS = 24
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A group of samples on its way to features.
+    """A group of samples whose features are cached or can be computed.
 
     Attributes:
-        number: of the group.
-        counts: images of each sample.
-        pixels: images x channels x height x width; None where features were found.
-        features: images x patches x width; None where they must be computed.
+        number: number of the group, from 0.
+        counts: number of images of each sample.
+        pixels: images x channels x height x width; None if the features are cached.
+        features: images x patches x width; None if they must be computed.
     """
 
     number: int
@@ -48,47 +47,48 @@ class Prepared:
 
 
 class FeatureCache:
-    """Features on disk, a file a group, below an address made of all that shapes them."""
+    """Features on disk, one file per group, in a folder named by the digest of their identity."""
 
     def __init__(self, folder: Path, identity: Mapping[str, object], *, budget_bytes: int) -> None:
-        """Keep features.
+        """Open the cache of one encoder's features.
 
         Args:
-            folder: of all caches.
-            identity: what shapes the features; another one gets another folder.
-            budget_bytes: for this encoder; the first groups are kept, as far as it goes.
+            folder: folder of all caches.
+            identity: JSON values that shape the features, see `feature_identity`.
+            budget_bytes: largest size of this cache; the first groups are stored up to it.
         """
-        text = json.dumps(identity, sort_keys=True)
-        self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
-        self._identity = text
+        self._folder = folder / address(identity, _DIGITS)
+        self._files = TensorStore(self._folder)
+        self._identity = identity_text(identity)
         self._budget = budget_bytes
 
     def get(self, number: int) -> torch.Tensor | None:
-        """Features of a group; None where they are not there or cannot be read."""
-        try:
-            return load_file(self._path(number))["features"]
-        except (FileNotFoundError, SafetensorError):
-            return None  # computed again; a broken file is replaced
+        """Features of a group, images x patches x width; None if absent or not readable.
+
+        Args:
+            number: number of the group, from 0.
+        """
+        stored = self._files.get(f"{number:08d}")
+        return stored.tensors["features"] if stored else None
 
     def put(self, number: int, features: torch.Tensor) -> None:
-        """Keep a group, if the budget reaches so far."""
+        """Store the features of a group, if the budget allows it.
+
+        Args:
+            number: number of the group, from 0.
+            features: images x patches x width, on the CPU.
+        """
         size = features.numel() * features.element_size()
         if (number + 1) * size > self._budget:
             return
-        path = self._path(number)
-        scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / "identity.json").write_text(self._identity, encoding="utf-8")
-        save_file({"features": features.contiguous()}, scratch)
-        scratch.replace(path)
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:08d}.safetensors"
+        self._files.put(f"{number:08d}", Stored({"features": features}))
 
 
 class VisionFeatures:
-    """What an encoder makes of the alignment set's images."""
+    """An encoder's features of the alignment set's images, computed or from a cache."""
 
     def __init__(
         self,
@@ -102,11 +102,14 @@ class VisionFeatures:
         """Compute features of samples.
 
         Args:
-            encoder: frozen.
-            data: the samples.
-            share: consecutive samples that are always asked for together.
-            device: where the encoder lives.
-            cache: features on disk; None computes them every time.
+            encoder: frozen encoder.
+            data: alignment set.
+            share: number of consecutive samples that are always asked for together, at least 1.
+            device: torch device of the encoder.
+            cache: cache of features; None computes them every time.
+
+        Raises:
+            ConfigError: if the share is below 1.
         """
         self._encoder = encoder
         self._data = data
@@ -115,11 +118,14 @@ class VisionFeatures:
         self._group = group_size(share)
 
     def prepare(self, positions: range, counts: Sequence[int]) -> list[Prepared]:
-        """Read what is known of samples, or decode their images; may run in any thread.
+        """Read the cached features of samples, or decode their images; may run in any thread.
 
         Args:
-            positions: a whole share.
-            counts: images of each sample in it.
+            positions: positions of a whole share of samples in the alignment set.
+            counts: number of images of each of these samples.
+
+        Raises:
+            DataError: if an image cannot be decoded.
         """
         size = self._group
         return [
@@ -128,8 +134,15 @@ class VisionFeatures:
         ]
 
     def compute(self, prepared: Sequence[Prepared]) -> list[torch.Tensor]:
-        """Features of each sample's images: images x patches x width, on the device."""
-        found: list[torch.Tensor] = []
+        """Compute the features that were not cached, and cache them.
+
+        Args:
+            prepared: groups from `prepare`.
+
+        Returns:
+            Features of each sample's images, images x patches x width, on the device.
+        """
+        by_sample: list[torch.Tensor] = []
         for group in prepared:
             features = group.features
             if features is None:
@@ -137,28 +150,37 @@ class VisionFeatures:
                 features = self._encode(group.pixels)
                 if self._cache:
                     self._cache.put(group.number, features.cpu())
-            found += features.to(self._device, non_blocking=True).split(list(group.counts))
-        return found
+            by_sample += features.to(self._device, non_blocking=True).split(list(group.counts))
+        return by_sample
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         if not len(pixels):
             return torch.empty(0, device=self._device)
-        # Not inference mode: its tensors could not be saved for a backward pass.
+        # Not inference mode, whose tensors cannot be saved for a backward pass.
         with torch.no_grad():
             return self._encoder.features(pixels.to(self._device, non_blocking=True))
 
     def _prepare(self, number: int, counts: tuple[int, ...]) -> Prepared:
         positions = range(number * self._group, (number + 1) * self._group)
-        known = self._cache.get(number) if self._cache else None
-        if known is not None and len(known) == sum(counts):
-            return Prepared(number, counts, None, known)
+        cached = self._cache.get(number) if self._cache else None
+        if cached is not None and len(cached) == sum(counts):
+            return Prepared(number, counts, None, cached)
         pictures = [one for p in positions for one in self._data.pictures(p)]
         pixels = self._encoder.read(pictures) if pictures else torch.empty(0)
         return Prepared(number, counts, pixels, None)
 
 
 def group_size(share: int) -> int:
-    """The largest divisor of a share that is no larger than 16."""
+    """Number of samples that are encoded at once: the largest divisor of a share up to 16.
+
+    Args:
+        share: number of consecutive samples that are asked for together, at least 1.
+
+    Raises:
+        ConfigError: if the share is below 1.
+    """
+    if share < 1:
+        raise ConfigError([f"share: got {share} samples; it must be at least 1"])
     return max(size for size in range(1, _GROUP + 1) if share % size == 0)
 
 
@@ -173,11 +195,14 @@ def feature_identity(
     """Everything that shapes cached features, down to their last bit.
 
     Args:
-        encoder: identity of the encoder's checkpoint.
-        data: the samples.
-        precision: dtype of the encoder.
-        share: consecutive samples that are asked for together.
-        device: where they are computed.
+        encoder: identity of the encoder, see `model_identity`.
+        data: alignment set.
+        precision: `fp32` or `bf16`, the dtype of the encoder.
+        share: number of consecutive samples that are asked for together.
+        device: torch device that computes the features.
+
+    Returns:
+        Dictionary of JSON values.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {

@@ -1,14 +1,14 @@
 """Files of checkpoints, in a local folder or behind any fsspec address; loads no torch.
 
-    <folder>/<run>/run.json                      what the run's address was made of
+    <folder>/<run>/run.json                      identity that the run's address is the digest of
     <folder>/<run>/<samples>/<part>-<digest>.safetensors
-    <folder>/<run>/<samples>/checkpoint.json     the rung's parts with their SHA-256, and its facts
+    <folder>/<run>/<samples>/checkpoint.json     manifest: SHA-256 of the parts, and facts
 
-A rung counts once its `checkpoint.json` is there, which is written last and as a whole. Several
-may write a rung at once: workers of two studies, or one that was thought dead. Each first makes
-sure that it still may, and the last `checkpoint.json` counts. A process that is killed leaves
-files that no `checkpoint.json` names; the next one that writes the rung removes them, once nobody
-can be about to name them.
+A rung exists once its `checkpoint.json` exists, which is written last and atomically. Several
+processes may write the same rung at once: workers of two studies, or a worker whose lease ran out.
+Each of them checks its claim before it writes the manifest; the last manifest counts. A process
+that is killed leaves files that no manifest names. The next process that writes the rung removes
+them, unless their writer may still be alive and about to name them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from mordal_optuna.errors import CheckpointError, LeaseLostError
+from mordal_optuna.files.atomic import rename_durably
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.processes.liveness import has_ended, owner_name
 
@@ -37,19 +38,19 @@ if TYPE_CHECKING:
 
 _MANIFEST = "checkpoint.json"
 _IDENTITY = "run.json"
-# Longer than any writer takes from a part to the manifest that names it.
-_LEFT_OVER = timedelta(hours=1)
+# Longer than any writer takes between a part and the manifest that names it.
+_ABANDONED_AFTER = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a rung consists of.
+    """The content of a rung's `checkpoint.json`.
 
     Attributes:
-        parts: SHA-256 of each part's file, by the part's name.
-        facts: what else was told when it was written.
-        token: in whose name it was written; None where nobody was asked.
-        digest: SHA-256 over the parts: two rungs of the same digest hold the same numbers.
+        parts: SHA-256 of each part's file, by name of the part.
+        facts: further JSON values that were stored with the rung.
+        token: fencing token of the claim it was written under; None without a claim.
+        digest: SHA-256 over the parts; rungs with the same digest hold the same numbers.
     """
 
     parts: Mapping[str, str]
@@ -62,7 +63,7 @@ class Manifest:
         return _digest_of(dict(self.parts))
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written, with a digest of its own."""
+        """The JSON content, with a digest of itself."""
         content: dict[str, Any] = {"parts": dict(self.parts), "facts": dict(self.facts)}
         if self.token:
             content["token"] = asdict(self.token)
@@ -70,10 +71,13 @@ class Manifest:
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> Manifest:
-        """Inverse of `to_json`.
+        """Read the result of `to_json`.
+
+        Args:
+            content: JSON content.
 
         Raises:
-            ValueError: if it was changed since it was written.
+            ValueError: if the content does not match its digest.
         """
         written = {key: value for key, value in content.items() if key != "self"}
         if content.get("self") != _digest_of(written):
@@ -83,16 +87,16 @@ class Manifest:
 
 
 class CheckpointFiles:
-    """Parts of rungs by name, written whole or not at all."""
+    """Reads and writes the files of checkpoints; a rung is written whole or not at all."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Keep files under a folder; made when the first one is written.
+        """Open a folder of checkpoints; it is made when the first file is written.
 
         Args:
-            folder: a local folder, or an fsspec address such as `s3://bucket/mordal`.
+            folder: local folder, or fsspec address such as `s3://bucket/mordal`.
 
         Raises:
-            CheckpointError: if the address is of a kind that cannot be opened here.
+            CheckpointError: if fsspec cannot open the address here.
         """
         try:
             self._fs, self._root = fsspec.core.url_to_fs(str(folder))
@@ -101,24 +105,28 @@ class CheckpointFiles:
         self._local = isinstance(self._fs, LocalFileSystem)
 
     def runs(self) -> list[str]:
-        """Addresses of the runs that are kept."""
-        return sorted({path.split("/")[-2] for path in self._found(_IDENTITY)})
+        """Addresses of all runs, sorted."""
+        return sorted({path.split("/")[-2] for path in self._glob(_IDENTITY)})
 
     def identity(self, run: str) -> dict[str, Any]:
-        """What a run's address was made of.
+        """Read the identity of a run.
 
         Raises:
             CheckpointError: if it cannot be read.
         """
-        found: dict[str, Any] = self._read_json(run, _IDENTITY)
-        return found
+        identity: dict[str, Any] = self._read_json(run, _IDENTITY)
+        return identity
 
     def rungs(self, run: str) -> list[int]:
         """Samples of a run's rungs, ascending."""
-        return sorted(int(path.split("/")[-2]) for path in self._found(run, "*", _MANIFEST))
+        return sorted(int(path.split("/")[-2]) for path in self._glob(run, "*", _MANIFEST))
 
     def manifest(self, run: str, samples: int) -> Manifest:
-        """What a rung consists of.
+        """Read the manifest of a rung.
+
+        Args:
+            run: address of the run.
+            samples: number of alignment samples at the rung.
 
         Raises:
             CheckpointError: if it is missing or damaged.
@@ -133,7 +141,7 @@ class CheckpointFiles:
             ) from error
 
     def size(self, run: str, samples: int) -> int:
-        """Bytes of a rung."""
+        """Size of a rung's files in bytes."""
         return int(self._fs.du(self._path(run, str(samples))))
 
     def write(
@@ -145,20 +153,23 @@ class CheckpointFiles:
         facts: Mapping[str, Any],
         guard: Guard | None = None,
     ) -> Manifest:
-        """Write a rung; one that is already there is replaced once the new one is whole.
+        """Write a rung; an existing one is replaced once the new one is complete.
 
         Args:
-            run: its address.
-            samples: the rung.
-            identity: what the address was made of.
-            parts: writes each part to a path.
-            facts: further facts, as JSON has them.
-            guard: the claim it is written under; None writes whatever others do.
+            run: address of the run.
+            samples: number of alignment samples at the rung.
+            identity: dictionary that the address is the digest of.
+            parts: function that writes a part to a path, by name of the part.
+            facts: further JSON values.
+            guard: claim under which the rung is written; None writes without a claim.
+
+        Returns:
+            The manifest that was written.
 
         Raises:
-            CheckpointError: if it cannot be written; what was there before stays.
-            LeaseLostError: if the claim was lost; what is there stays.
-            StoreError: if nobody can say whether it was.
+            CheckpointError: if the rung cannot be written; an existing one stays.
+            LeaseLostError: if the claim was lost; an existing rung stays.
+            StoreError: if the database cannot be asked whether the claim is held.
         """
         folder = self._path(run, str(samples))
         digests: dict[str, str] = {}
@@ -170,49 +181,62 @@ class CheckpointFiles:
                 self._put_json(self._path(run, _IDENTITY), dict(identity))
             manifest = Manifest(digests, dict(facts), guard.token if guard else None)
             if guard:
-                self._check(run, samples, guard, str(facts.get("candidate") or run))
+                self._check_claim(run, samples, guard, str(facts.get("candidate") or run))
             self._put_json(f"{folder}/{_MANIFEST}", manifest.to_json())
-            self._complete(folder, digests, parts)
+            self._restore_missing(folder, digests, parts)
         except OSError as error:
-            self._take_back(run, samples, digests)
+            self._remove_unnamed(run, samples, digests)
             raise CheckpointError(folder, f"cannot be written ({error})") from error
-        self._sweep(run, samples)
+        self._remove_abandoned(run, samples)
         return manifest
 
     @contextmanager
-    def part(self, run: str, samples: int, name: str) -> Iterator[Path]:
-        """A part as a local file, after checking it against its digest.
+    def part(self, run: str, samples: int, name: str, digest: str) -> Iterator[Path]:
+        """Give a part as a local file, after checking it against its digest.
+
+        Args:
+            run: address of the run.
+            samples: number of alignment samples at the rung.
+            name: name of the part.
+            digest: SHA-256 of the part's file, from the manifest.
+
+        Yields:
+            Path of the local file, valid inside the block.
 
         Raises:
-            CheckpointError: if it is missing or damaged.
+            CheckpointError: if the part is missing or damaged.
         """
-        digest = self.manifest(run, samples).parts[name]
         place = f"{self._path(run, str(samples))}/{_file(name, digest)}"
         with tempfile.TemporaryDirectory() as scratch:
             local = Path(place) if self._local else Path(scratch) / "part"
             try:
                 if not self._local:
                     self._fs.get_file(place, str(local))
-                found = file_digest(local)
+                actual = file_digest(local)
             except OSError as error:
                 raise CheckpointError(place, f"cannot be read ({error})") from error
-            if found != digest:
+            if actual != digest:
                 raise CheckpointError(
                     place, "does not read back as it was written; delete the folder it is in"
                 )
             yield local
 
     def delete(self, run: str, samples: int) -> None:
-        """Remove a rung; its manifest goes first, so that it never counts half."""
+        """Remove a rung; its manifest first, so that a partly deleted rung is not listed.
+
+        Args:
+            run: address of the run.
+            samples: number of alignment samples at the rung.
+        """
         folder = self._path(run, str(samples))
-        with suppress(FileNotFoundError):  # another one deletes it, too
+        with suppress(FileNotFoundError):  # another process deletes it as well
             self._fs.rm_file(f"{folder}/{_MANIFEST}")
             self._fs.rm(folder, recursive=True)
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._root.rstrip("/"), *parts))
 
-    def _found(self, *pattern: str) -> list[str]:
+    def _glob(self, *pattern: str) -> list[str]:
         if len(pattern) == 1:
             pattern = ("*", *pattern)
         return [str(path) for path in self._fs.glob(self._path(*pattern))]
@@ -239,7 +263,10 @@ class CheckpointFiles:
 
     @contextmanager
     def _scratch(self, folder: str, name: str) -> Iterator[Path]:
-        """A file to write to: beside its place, or on this machine for a place elsewhere."""
+        """A temporary file: in the target folder, or on this machine for a remote target.
+
+        Its name holds this process's owner name, so that others see whether it was abandoned.
+        """
         where = folder if self._local else None
         owner = owner_name().replace("/", "~")
         handle, path = tempfile.mkstemp(prefix=f".{name}~{owner}~", dir=where)
@@ -253,73 +280,74 @@ class CheckpointFiles:
         if not self._local:
             self._fs.put_file(str(local), path)
             return
-        # On the disk before it has its name, so that the name never outruns the content.
-        with local.open("rb") as file:
-            os.fsync(file.fileno())
-        local.replace(path)
+        rename_durably(local, Path(path))
 
-    def _check(self, run: str, samples: int, guard: Guard, candidate: str) -> None:
-        """Make sure that a rung may be written now under a claim."""
+    def _check_claim(self, run: str, samples: int, guard: Guard, candidate: str) -> None:
+        """Raise if a rung must not be written under this claim any more."""
         guard.check()
-        with suppress(CheckpointError):  # there is none yet, or a damaged one
-            if guard.token.yields_to(self.manifest(run, samples).token):
+        with suppress(CheckpointError):  # there is none yet, or it is damaged
+            if guard.token.is_superseded_by(self.manifest(run, samples).token):
                 raise LeaseLostError(candidate)
 
-    def _complete(
+    def _restore_missing(
         self,
         folder: str,
         digests: Mapping[str, str],
         parts: Mapping[str, Callable[[Path], None]],
     ) -> None:
-        """Write parts again that another writer took for left over before they were named."""
+        """Write parts again that another writer removed as abandoned before they were named."""
         self._fs.invalidate_cache(folder)
         for name, digest in digests.items():
             if not self._fs.exists(f"{folder}/{_file(name, digest)}"):
                 self._write_part(folder, name, parts[name])
 
-    def _take_back(self, run: str, samples: int, digests: Mapping[str, str]) -> None:
-        """Remove parts that could not be completed, so that a full disk gets its space back."""
+    def _remove_unnamed(self, run: str, samples: int, digests: Mapping[str, str]) -> None:
+        """Remove the parts of a failed write, so that a full disk gets its space back."""
         folder, named = self._path(run, str(samples)), self._named(run, samples)
         with suppress(OSError):
             for name, digest in digests.items():
                 if _file(name, digest) not in named:
                     self._fs.rm_file(f"{folder}/{_file(name, digest)}")
             if not named:
-                self._fs.rmdir(folder)  # fails where another writer has files in it
+                self._fs.rmdir(folder)  # fails if another writer has files in it
 
-    def _sweep(self, run: str, samples: int) -> None:
-        """Remove what writers that were killed have left in a rung's folder."""
+    def _remove_abandoned(self, run: str, samples: int) -> None:
+        """Remove files that killed writers have left in a rung's folder."""
         folder, named = self._path(run, str(samples)), self._named(run, samples)
         self._fs.invalidate_cache(folder)
-        with suppress(OSError):  # others sweep and delete as well; the rung is whole already
+        with suppress(OSError):  # others may delete the same files; the rung is complete
             for path in self._fs.ls(folder, detail=False):
                 name = str(path).rsplit("/", 1)[-1]
-                if name not in named and self._is_left_over(folder, name):
+                if name not in named and self._is_abandoned(folder, name):
                     self._fs.rm_file(path)
 
     def _named(self, run: str, samples: int) -> set[str]:
-        """The files that make a rung; none where it does not count."""
+        """Names of the files of a rung; empty if it has no readable manifest."""
         try:
             parts = self.manifest(run, samples).parts
         except CheckpointError:
             return set()
         return {_MANIFEST, *(_file(name, digest) for name, digest in parts.items())}
 
-    def _is_left_over(self, folder: str, name: str) -> bool:
-        """Whether nobody can be about to name a file that no manifest names."""
+    def _is_abandoned(self, folder: str, name: str) -> bool:
+        """Whether no living process can still name a file that no manifest names."""
         _, *owner = name.split("~")
         if len(owner) == 4 and has_ended("/".join(owner[:3])):
             return True
         try:
-            # The manifest is new: both times are of the same clock.
+            # Compared with the manifest just written, since both times are of the same clock.
             now = self._fs.modified(f"{folder}/{_MANIFEST}")
-            return bool(now - self._fs.modified(f"{folder}/{name}") > _LEFT_OVER)
+            return bool(now - self._fs.modified(f"{folder}/{name}") > _ABANDONED_AFTER)
         except NotImplementedError:
-            return False  # this kind of place knows no times
+            return False  # the file system has no modification times
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

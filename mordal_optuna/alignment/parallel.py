@@ -1,12 +1,12 @@
-"""How processes share a step.
+"""Data-parallel training: gradient sums over ranks, and sharding of the frozen LLM.
 
-Projector and LoRA lie whole on every process. Gradients of a global batch are summed in one
-message once each process has done its share. Nothing is exchanged before that, so a process whose
-share shows no image, or which ran out of memory and starts its share anew, leaves nobody waiting
-inside a backward pass, as DDP's buckets would.
+Every rank holds projector and LoRA completely. The gradients of a global batch are summed in one
+message after each rank has computed its share. Nothing is exchanged before that. So no rank waits
+inside a backward pass (as with DDP's buckets) for another one whose share has no image, or which
+ran out of memory and repeats its share.
 
-Where Accelerate's configuration asks for FSDP, the LLM's frozen weights, which are nearly all
-there is, are cut up over the processes and gathered layer by layer as they are used.
+If Accelerate's configuration asks for FSDP, the LLM's frozen weights, which are nearly all of the
+memory, are sharded across ranks and gathered layer by layer.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedT
 def open_accelerator(
     device: torch.device, trackers: Sequence[str] = (), logs: str = "."
 ) -> Accelerator:
-    """Accelerate as its configuration and the launcher set it up.
+    """Open Accelerate as its configuration and the launcher set it up.
 
     Args:
-        device: where to train; CPU keeps Accelerate off the GPUs.
+        device: torch device to train on; with a CPU, Accelerate uses no GPU.
         trackers: names of Accelerate's trackers.
-        logs: folder of those that write files.
+        logs: folder for trackers that write files.
 
     Raises:
-        ConfigError: for a way of sharing that is not supported, or a tracker that is not there.
+        ConfigError: if the distributed type is not supported, or a tracker is not installed.
     """
     try:
         accelerator = Accelerator(
@@ -59,16 +59,18 @@ def open_accelerator(
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether the frozen LLM is to be cut up over the processes."""
+    """Whether the frozen LLM is sharded across ranks."""
     return accelerator.distributed_type == DistributedType.FSDP
 
 
 def shard_frozen(vlm: Vlm, device: torch.device) -> None:
-    """Cut the LLM's frozen weights up over all processes, layer by layer; the rest moves whole.
+    """Shard the LLM's frozen weights across all ranks, layer by layer, and move the candidate.
+
+    The default process group must exist.
 
     Args:
-        vlm: on the CPU; the default process group must be there.
-        device: where the parts go.
+        vlm: candidate on the CPU.
+        device: torch device of this rank.
     """
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     language_model = vlm.model.model.language_model
@@ -78,15 +80,15 @@ def shard_frozen(vlm: Vlm, device: torch.device) -> None:
     vlm.model.to(device)
 
 
-def sum_over_processes(
+def sum_over_ranks(
     accelerator: Accelerator, parameters: Sequence[torch.nn.Parameter], numbers: torch.Tensor
 ) -> torch.Tensor:
-    """Sum gradients and some numbers over all processes, as one message.
+    """Sum gradients and further numbers over all ranks, in one message.
 
     Args:
-        accelerator: knows the processes.
-        parameters: whose gradients, of a process's own share, become sums over all shares.
-        numbers: further numbers, one-dimensional.
+        accelerator: Accelerate, with the ranks.
+        parameters: parameters whose gradients are replaced by the sums over all ranks.
+        numbers: further numbers to sum, one-dimensional.
 
     Returns:
         The sums of the numbers.

@@ -1,4 +1,4 @@
-"""A candidate from its checkpoint alone: the models it names, joined, with what was trained."""
+"""Assemble a candidate from its checkpoint, without the study file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def checkpoint_at(address: str) -> tuple[str, str, int] | None:
-    """What an address points to in a folder of checkpoints.
+    """Find the checkpoint that an address points to.
 
     Args:
-        address: `<folder>/<run>/<samples>`, or `<folder>/<run>` for the run's highest rung; local,
-            or behind an fsspec address.
+        address: `<folder>/<run>/<samples>`, or `<folder>/<run>` for the run's highest rung; a
+            local path or an fsspec address.
 
     Returns:
-        The folder, the run and the samples; None if there is no checkpoint.
+        Folder, run and number of samples; None if there is no checkpoint.
     """
     parts = address.rstrip("/").split("/")
     if len(parts) >= 3 and parts[-1].isdigit():
@@ -41,18 +41,19 @@ def revive(address: str, *, device: torch.device, trust_remote_code: bool = Fals
     """Assemble the candidate of a checkpoint as it was scored.
 
     Args:
-        address: see `checkpoint_at`.
-        device: where the model is to live.
-        trust_remote_code: whether code shipped with its parts may run.
+        address: address of the checkpoint, see `checkpoint_at`.
+        device: torch device for the model.
+        trust_remote_code: whether code shipped with the encoder or the LLM may run.
 
     Raises:
-        CheckpointError: if there is none, it is damaged, or a part is not what it was trained on.
-        ModelError: if a part cannot be loaded.
+        CheckpointError: if there is no checkpoint, it is damaged, or the encoder or the LLM has
+            changed since it was trained.
+        ModelError: if the encoder or the LLM cannot be loaded.
     """
-    found = checkpoint_at(address)
-    if found is None:
+    checkpoint_place = checkpoint_at(address)
+    if checkpoint_place is None:
         raise CheckpointError(address, "holds no checkpoint; name <folder>/<run>/<samples>")
-    folder, run, samples = found
+    folder, run, samples = checkpoint_place
     store = CheckpointStore(folder)
     identity, checkpoint = store.files.identity(run), store.load(run, samples)
     sources = {

@@ -1,8 +1,9 @@
-"""The learning rate, and what a rung's score is of.
+"""The learning rate of each step, and the running average of weights.
 
 Symbols:
+    B    samples of a global batch
     D    samples of a full alignment
-    s    samples seen, the present batch included
+    s    samples seen, including the present batch
     w    warmup_samples
     c    cooldown, a branch's length as a share of its rung
     t    optimiser steps so far
@@ -10,13 +11,13 @@ Symbols:
 
 Rate / learning_rate:
     warm-up    min(1, s / w)
-    linear     times (D - s + B) / D: what is left before the batch
+    linear     times (D - s + B) / D, the share of D that is left before the batch
     branch     times (end - s + B) / (end - start), from 1 to nearly 0
 
 The average of weights is that of Karras et al. 2024 ("Analyzing and improving the training
 dynamics of diffusion models", eq. 2): average += (1 - (1 - 1/t)^(g + 1)) (weights - average).
-Its profile over time is a power law, so its width stays the same share of the training, whatever
-the rung; a width of .1 is g = 6.94.
+The average's weights over time are a power law, so its width is the same share of the training at
+every rung; a width of 0.1 is g = 6.94.
 """
 
 from __future__ import annotations
@@ -28,19 +29,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mordal_optuna.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mordal_optuna.config import AlignmentSettings
 
 
+# The exponent is 0 at a width of 0.289, and negative above.
+_WIDEST = 0.28
+
+
 @dataclass(frozen=True)
 class Branch:
-    """A cool-down: the rate falls to nearly 0.
+    """A cool-down: a branch of the training in which the learning rate falls to nearly 0.
 
     Attributes:
-        start: samples where it leaves the trunk.
-        end: the rung it leads to.
+        start: number of samples at which it leaves the trunk.
+        end: number of samples of the rung at which it ends.
     """
 
     start: int
@@ -53,10 +60,10 @@ def rate(
     """The learning rate of a step.
 
     Args:
-        settings: the recipe.
-        seen: s.
-        full_samples: D.
-        branch: the cool-down that the step belongs to; None on the trunk.
+        settings: alignment recipe.
+        seen: s, the number of samples seen, including the present batch.
+        full_samples: D, the number of samples of a full alignment.
+        branch: cool-down that the step belongs to; None on the trunk.
     """
     factor = min(1.0, seen / max(1, settings.warmup_samples))
     left = settings.batch_size - seen
@@ -68,7 +75,12 @@ def rate(
 
 
 def branch_to(settings: AlignmentSettings, rung: int) -> Branch | None:
-    """The cool-down that leads to a rung; None where the recipe has none."""
+    """The cool-down that ends at a rung; None if the recipe has no cool-down.
+
+    Args:
+        settings: alignment recipe.
+        rung: number of samples at the rung.
+    """
     if settings.schedule != "cooldown":
         return None
     batches = max(1, round(settings.cooldown * rung / settings.batch_size))
@@ -82,18 +94,22 @@ class Average:
         """Start at the present weights.
 
         Args:
-            width: standard deviation of the averaged positions as a share of the training.
-            weights: averaged, by name.
+            width: standard deviation of the averaged steps as a share of the training; above 0 and
+                below 0.28; near 0.29 the average would be uniform.
+            weights: weights to average, by name.
+
+        Raises:
+            ConfigError: if the width is out of range.
         """
         self._exponent = exponent_of(width)
         self.weights = {name: value.detach().clone() for name, value in weights.items()}
 
     def update(self, weights: Mapping[str, torch.Tensor], step: int) -> None:
-        """Take in the weights after a step.
+        """Add the weights after a step to the average.
 
         Args:
-            weights: by name.
-            step: t, from 1.
+            weights: present weights, by name.
+            step: t, the number of steps so far, from 1.
         """
         share = 1.0 - (1.0 - 1.0 / step) ** (self._exponent + 1.0)
         with torch.no_grad():
@@ -103,10 +119,22 @@ class Average:
 
 
 def exponent_of(width: float) -> float:
-    """G for a width: the largest root of g^3 + 7 g^2 + (16 - width^-2) g + 12 - width^-2.
+    """Exponent g of an average: the root of g^3 + 7 g^2 + (16 - width^-2) g + 12 - width^-2.
 
-    Karras et al. 2024, appendix C.
+    Source: Karras et al. 2024, appendix C.
+
+    Args:
+        width: standard deviation of the averaged steps as a share of the training; above 0 and
+            below 0.28.
+
+    Returns:
+        The largest root.
+
+    Raises:
+        ConfigError: if the width is out of range.
     """
+    if not 0.0 < width < _WIDEST:
+        raise ConfigError([f"average_width: got {width}; it must be above 0 and below {_WIDEST}"])
     inverse = width**-2
     roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
     return float(max(root.real for root in roots if math.isclose(root.imag, 0.0, abs_tol=1e-9)))

@@ -1,8 +1,8 @@
-"""One candidate on its way through the rungs: assembled, restored, trained, saved."""
+"""Alignment of one candidate through the rungs: assemble, restore, train, save."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from time import perf_counter
@@ -10,32 +10,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.checkpoint import (
-    Checkpoint,
-    model_identity,
-    run_address,
-    run_identity,
-)
-from mordal_optuna.alignment.features import FeatureCache, feature_identity
+from mordal_optuna.alignment.checkpoint import Checkpoint, run_address, run_identity
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
-from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.export import ModelCard, merge
 from mordal_optuna.models.loading import load_config
-from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import is_outage, raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    import numpy as np
 
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.files import Manifest
+    from mordal_optuna.alignment.machine import Machine
     from mordal_optuna.alignment.train import TrunkState
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.models.assemble import Vlm
@@ -47,58 +38,12 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where and with what candidates are trained; shapes no result but for rounding.
+class CheckpointInfo:
+    """Identity and cost of a checkpoint, without its weights.
 
     Attributes:
-        device: of this process.
-        features: folder of encoders' features; None computes them every time.
-        feature_bytes: disk space for one encoder's.
-        threads: that decode images.
-        trackers: Accelerate's, by name.
-        project: what trackers file runs under.
-        logs: folder of trackers that write files.
-        processes: of this launch, that train one candidate together.
-        files: digests of models' files, so that each is read once.
-    """
-
-    device: torch.device
-    features: Path | None = None
-    feature_bytes: int = 0
-    threads: int = 2
-    trackers: tuple[str, ...] = ()
-    project: str = "mordal"
-    logs: str = "."
-    processes: Processes = field(default_factory=Processes)
-    files: FileDigests = field(default_factory=FileDigests)
-
-    def cache(
-        self,
-        encoder: ModelSource,
-        data: AlignmentSet,
-        settings: AlignmentSettings,
-        processes: int,
-    ) -> FeatureCache | None:
-        """The cache of an encoder's features of the alignment set."""
-        if self.features is None or not self.feature_bytes:
-            return None
-        identity = feature_identity(
-            model_identity(encoder, load_config(encoder), self.files),
-            data,
-            precision=settings.precision,
-            share=settings.batch_size // processes,
-            device=self.device,
-        )
-        return FeatureCache(self.features, identity, budget_bytes=self.feature_bytes)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A checkpoint as it is addressed.
-
-    Attributes:
-        address: of the run, with the digest of the weights that are scored.
-        train_seconds: device-seconds spent from the start up to it.
+        address: address of the run, a colon, and SHA-256 of the file of the scored weights.
+        train_seconds: device-seconds of training from the start to the checkpoint.
     """
 
     address: str
@@ -108,8 +53,9 @@ class Kept:
 class AlignmentSession:
     """Aligns one candidate to growing numbers of samples, reusing its checkpoints.
 
-    Nothing is loaded before the first `advance`. Between calls the live candidate holds the
-    weights that are scored: those of the trunk, of their average, or of the end of a cool-down.
+    Nothing is loaded before the first `advance` or `restore`. Between calls the live candidate
+    holds the weights that are scored: those of the trunk, their running average, or those at the
+    end of a cool-down.
     """
 
     def __init__(
@@ -127,15 +73,15 @@ class AlignmentSession:
         """Prepare a candidate.
 
         Args:
-            vision_encoder: stays frozen.
-            llm: gets LoRA.
-            settings: the recipe.
-            seed: of initial weights and dropout.
-            data: the alignment set.
-            checkpoints: where trained parts are kept and found.
-            machine: where to train.
-            check: raises where the data or the models are others now, as far as a rung needs
-                them; asked on the leading process before a checkpoint is written.
+            vision_encoder: the encoder; stays frozen.
+            llm: the LLM; trained by LoRA.
+            settings: alignment recipe.
+            seed: random seed of initial weights and dropout.
+            data: alignment set.
+            checkpoints: store of checkpoints.
+            machine: device, ranks and caches.
+            check: function that raises if the data or the models that a rung needs have changed;
+                called with the rung on rank 0 before a checkpoint is written. None checks nothing.
         """
         self._encoder = vision_encoder
         self._llm = llm
@@ -148,8 +94,9 @@ class AlignmentSession:
         self._accelerator = open_accelerator(machine.device, machine.trackers, machine.logs)
         self._vlm: Vlm | None = None
         self._trainer: Trainer | None = None
-        # What training goes on from, where the live weights are others.
+        # State that training continues from; None if it is that of the live weights.
         self._trunk: TrunkState | None = None
+        self._info: CheckpointInfo | None = None
         self._samples = 0
         self._train_seconds = 0.0
         self._spent_seconds = 0.0
@@ -159,7 +106,7 @@ class AlignmentSession:
         """The live candidate.
 
         Raises:
-            TrainingError: before the first `advance`.
+            TrainingError: if neither `advance` nor `restore` was called before.
         """
         if self._vlm is None:
             raise TrainingError(0, "the candidate is not loaded; advance it to a rung first")
@@ -167,57 +114,63 @@ class AlignmentSession:
 
     @property
     def samples(self) -> int:
-        """Samples of the rung the live candidate stands at."""
+        """Number of alignment samples at the live candidate's rung."""
         return self._samples
 
     @property
+    def checkpoint(self) -> CheckpointInfo | None:
+        """The checkpoint of the live weights; None before the first, and on other ranks."""
+        return self._info
+
+    @property
     def losses(self) -> tuple[float, ...]:
-        """Mean loss per target token of every step this session has run, in order."""
+        """Mean loss per target token of every step that this session has run, in order."""
         return tuple(self._trainer.losses) if self._trainer else ()
 
     @property
     def train_seconds(self) -> float:
-        """Device-seconds spent on this candidate from the start to its position, in all runs."""
+        """Device-seconds of training from the start to the present rung, in all sessions."""
         return self._train_seconds
 
     @property
     def spent_seconds(self) -> float:
-        """Device-seconds that this session itself has trained, loading included."""
+        """Device-seconds that this session has trained, loading included."""
         return self._spent_seconds
 
     def advance(self, samples: int, progress: Progress, guard: Guard | None = None) -> None:
-        """Align to a rung and keep a checkpoint there.
+        """Align the candidate to a rung and write a checkpoint there.
 
-        Each call restores the highest checkpoint that lies beyond the present position, but not
-        beyond the rung; a damaged one is reported and the one below it used.
+        Restores the highest checkpoint between the present rung and the given one first. If that
+        is damaged, this is reported and the next lower one is used.
 
         Args:
-            samples: a whole number of batches, not below the present rung.
-            progress: is told of samples done, and of damaged checkpoints.
-            guard: the claim it is trained under; None where there is none, or on a process that
-                does not lead.
+            samples: number of alignment samples; whole batches, not below the present rung.
+            progress: receives progress updates, and notes about damaged checkpoints.
+            guard: claim under which the candidate is trained; None without a claim, and on other
+                ranks.
 
         Raises:
             LeaseLostError: if the claim was lost; the other worker's checkpoint stays.
-            StoreError: if nobody can say whether it was.
+            StoreError: if the database cannot be asked whether the claim is held.
             ModelError: if the candidate cannot be assembled.
             DataError: if a sample cannot be trained on.
             TrainingError: if training fails; the last checkpoint stays.
             CheckpointError: if the checkpoint cannot be written.
-            InputsChangedError: if data or a model changed while it was trained.
+            InputsChangedError: if data or a model changed during training.
         """
         start = perf_counter()
         identity = self._identity
         run = run_address(identity)
-        together = self._machine.processes.run_on_all
-        trainer = self._trainer or together(lambda: self._open(run))
+        run_on_all = self._machine.processes.run_on_all
+        trainer = self._trainer or run_on_all(lambda: self._open(run))
         if self._samples < samples:
-            together(lambda: self._catch_up(trainer, run, samples, progress))
+            run_on_all(lambda: self._catch_up(trainer, run, samples, progress))
         if self._samples == samples:
             return
         if samples < self._samples:
             raise TrainingError(
-                self._samples, f"asked for {samples} samples, which lie behind this candidate"
+                self._samples,
+                f"got a rung of {samples} samples; it must not lie below the present one",
             )
         with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
             trunk, scored = self._train_and_settle(trainer, samples, progress, guard)
@@ -227,60 +180,66 @@ class AlignmentSession:
         self._train_seconds += spent
         self._spent_seconds += spent
         weights = trunk.weights if scored is None else scored
-        together(lambda: self._save(run, identity, trunk, weights, guard))
+        run_on_all(lambda: self._save(run, identity, trunk, weights, guard))
 
     def rungs(self) -> list[int]:
-        """Samples of the checkpoints that are kept, without loading anything."""
+        """Samples of all checkpoints of this candidate, ascending; loads nothing."""
         return self._checkpoints.rungs(run_address(self._identity))
 
-    def kept(self, samples: int) -> Kept | None:
-        """The checkpoint of a rung, without loading anything; None where there is none.
+    def find_checkpoint(self, samples: int) -> CheckpointInfo | None:
+        """Read the manifest of a rung's checkpoint; loads no weights.
+
+        Args:
+            samples: number of alignment samples at the rung.
+
+        Returns:
+            The checkpoint; None if there is none, or its manifest is damaged.
 
         Raises:
-            CheckpointError: in an outage, in which nobody can tell.
+            CheckpointError: if an outage keeps the manifest from being read.
         """
         run = run_address(self._identity)
         if samples not in self._checkpoints.rungs(run):
             return None
         try:
-            found = self._checkpoints.files.manifest(run, samples)
+            manifest = self._checkpoints.files.manifest(run, samples)
         except CheckpointError as error:
             if is_outage(error):
                 raise
-            return None  # damaged: `advance` says so, and goes on from the rung below
-        return Kept(f"{run}:{found.parts['trained']}", found.facts["train_seconds"])
+            return None  # damaged: `advance` reports it and restores the next lower rung
+        return _info(run, manifest)
 
     def restore(self, progress: Progress) -> None:
-        """Go to the highest checkpoint without training, whichever study has written it.
+        """Load the highest checkpoint without training, whichever study has written it.
 
-        A damaged one is reported and the one below it used.
+        If it is damaged, this is reported and the next lower one is used.
 
         Args:
-            progress: is told of damaged checkpoints.
+            progress: receives notes about damaged checkpoints.
 
         Raises:
             ModelError: if the candidate cannot be assembled.
             CheckpointError: if there is no readable checkpoint.
         """
         run = run_address(self._identity)
-        together = self._machine.processes.run_on_all
-        found = together(lambda: self._latest(run, len(self._data), progress))
-        if found is None:
+        run_on_all = self._machine.processes.run_on_all
+        latest = run_on_all(lambda: self._latest(run, len(self._data), progress))
+        if latest is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
             raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
-        trainer = self._trainer or together(lambda: self._open(run))
-        self._restore(trainer, found)
+        trainer = self._trainer or run_on_all(lambda: self._open(run))
+        self._restore(trainer, run, latest)
 
     def merge(self) -> None:
-        """Fold LoRA into the LLM, as an export does; the candidate cannot be trained on then."""
+        """Merge LoRA into the LLM, as an export does; the candidate cannot be trained any more."""
         merge(self.vlm)
 
     def card(self, scores: Sequence[str]) -> ModelCard:
-        """What a model card says of the candidate at its present rung.
+        """Facts for the model card of the candidate at its present rung.
 
         Args:
-            scores: lines about it.
+            scores: lines about the candidate's scores.
         """
         recipe = self._settings.model_dump(
             mode="json", exclude={"conversations", "images", "dataset", "samples"}
@@ -298,17 +257,18 @@ class AlignmentSession:
         )
 
     def close(self) -> None:
-        """End what trackers follow."""
+        """End the candidate's run in the trackers."""
         if self._machine.trackers:
             self._accelerator.end_training()
 
     def _train_and_settle(
         self, trainer: Trainer, samples: int, progress: Progress, guard: Guard | None
     ) -> tuple[TrunkState, Mapping[str, torch.Tensor] | None]:
-        """Go to a rung, with the weights to be scored in place.
+        """Train to a rung and put the weights in place that are scored there.
 
         Returns:
-            What training goes on from, and the scored weights where they are others.
+            The state that training continues from, and the scored weights; None for the latter if
+            they are those of the state.
         """
         if self._trunk:
             trainer.restore(self._trunk)
@@ -323,7 +283,7 @@ class AlignmentSession:
     def _train(
         self, trainer: Trainer, samples: int, progress: Progress, guard: Guard | None
     ) -> TrunkState:
-        """Go to a rung; what training goes on from after it."""
+        """Train to a rung; return the state that training continues from after it."""
         branch = branch_to(self._settings, samples)
         title = f"align {self._encoder.name} + {self._llm.name} to {samples}"
         with progress.track(title, samples - trainer.samples) as advance:
@@ -356,7 +316,8 @@ class AlignmentSession:
             candidate=f"{self._encoder.name} + {self._llm.name}",
             sources={"vision_encoder": self._encoder, "llm": self._llm},
         )
-        self._checkpoints.save(run, identity, checkpoint, guard)
+        manifest = self._checkpoints.save(run, identity, checkpoint, guard)
+        self._info = _info(run, manifest)
 
     def _open(self, run: str) -> Trainer:
         name = f"{self._encoder.name} + {self._llm.name}"
@@ -397,35 +358,41 @@ class AlignmentSession:
         return self._trainer
 
     def _catch_up(self, trainer: Trainer, run: str, samples: int, progress: Progress) -> None:
-        """Go to the highest checkpoint on the way: it may have been trained for another task."""
-        found = self._latest(run, samples, progress)
-        if found:
+        """Restore the highest checkpoint up to a rung; a study on another task may have one."""
+        latest = self._latest(run, samples, progress)
+        if latest:
             with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
-                self._restore(trainer, found)
+                self._restore(trainer, run, latest)
 
-    def _restore(self, trainer: Trainer, found: Checkpoint) -> None:
-        trainer.restore(found.trunk)
+    def _restore(self, trainer: Trainer, run: str, latest: tuple[Manifest, Checkpoint]) -> None:
+        manifest, checkpoint = latest
+        trainer.restore(checkpoint.trunk)
         self._trunk = None
-        if found.trunk.samples != found.samples or found.trunk.average is not None:
-            trainer.load_weights(found.trained, found.samples)
-            self._trunk = found.trunk
-        self._samples = found.samples
-        self._train_seconds = found.train_seconds
+        if checkpoint.trunk.samples != checkpoint.samples or checkpoint.trunk.average is not None:
+            trainer.load_weights(checkpoint.trained, checkpoint.samples)
+            self._trunk = checkpoint.trunk
+        if self._machine.processes.is_main:
+            self._info = _info(run, manifest)
+        self._samples = checkpoint.samples
+        self._train_seconds = checkpoint.train_seconds
 
-    def _latest(self, run: str, at_most: int, progress: Progress) -> Checkpoint | None:
+    def _latest(
+        self, run: str, at_most: int, progress: Progress
+    ) -> tuple[Manifest, Checkpoint] | None:
         ahead = [r for r in self._checkpoints.rungs(run) if self._samples < r <= at_most]
         for rung in reversed(ahead):
             try:
-                return self._checkpoints.load(run, rung)
+                manifest = self._checkpoints.files.manifest(run, rung)
+                return manifest, self._checkpoints.load(run, rung, manifest)
             except CheckpointError as error:
                 if is_outage(error):
-                    raise  # it may be whole
+                    raise  # the checkpoint may be undamaged
                 progress.note(f"{error}; going on from the rung below")
         return None
 
     @cached_property
     def _identity(self) -> dict[str, object]:
-        """Taken once: what is loaded stays what it was, whatever becomes of its files."""
+        """Computed once: loaded weights stay the same even if their files change."""
         return run_identity(
             (self._encoder, load_config(self._encoder)),
             (self._llm, load_config(self._llm)),
@@ -436,90 +403,5 @@ class AlignmentSession:
         )
 
 
-def warm_up(
-    vision_encoder: ModelSource,
-    llm: ModelSource,
-    *,
-    settings: AlignmentSettings,
-    seed: int,
-    data: AlignmentSet,
-    samples: int,
-    machine: Machine,
-    progress: Progress,
-) -> Vlm:
-    """A candidate whose projector alone was trained briefly, as the comparison of LLMs needs it.
-
-    Args:
-        vision_encoder: stays frozen.
-        llm: stays frozen.
-        settings: the recipe; its LoRA is not used, its warm-up of the rate is cut to the whole.
-        seed: of the projector's initial weights.
-        data: the alignment set; its first samples are used.
-        samples: how many of them, cut to whole batches, at least one.
-        machine: where to train.
-        progress: is told of samples done.
-    """
-    vlm = assemble(
-        vision_encoder,
-        llm,
-        lora=None,
-        precision=settings.precision,
-        seed=seed,
-        device=machine.device,
-        attention=settings.attention,
-    )
-    batches = max(1, min(samples, len(data)) // settings.batch_size)
-    short = settings.model_copy(
-        update={
-            "warmup_samples": min(settings.warmup_samples, settings.batch_size),
-            "schedule": "constant",
-        }
-    )
-    accelerator = open_accelerator(machine.device)
-    trainer = Trainer(
-        vlm,
-        settings=short,
-        data=data,
-        seed=seed,
-        accelerator=accelerator,
-        device=machine.device,
-        processes=machine.processes,
-        cache=machine.cache(vision_encoder, data, settings, accelerator.num_processes),
-        threads=machine.threads,
-    )
-    until = batches * settings.batch_size
-    with progress.track(f"warm up {vision_encoder.name} + {llm.name}", until) as advance:
-        trainer.run(until, advance)
-    return vlm
-
-
-def with_projector(
-    vision_encoder: ModelSource,
-    llm: ModelSource,
-    projector: Mapping[str, np.ndarray],
-    *,
-    settings: AlignmentSettings,
-    device: torch.device,
-) -> Vlm:
-    """The candidate that `warm_up` gave, from the trained parameters it had.
-
-    Args:
-        vision_encoder: as it was given there.
-        llm: as it was given there.
-        projector: all of the candidate's trainable parameters by name.
-        settings: the recipe.
-        device: where the model lives.
-    """
-    vlm = assemble(
-        vision_encoder,
-        llm,
-        lora=None,
-        precision=settings.precision,
-        seed=0,  # of weights that are replaced
-        device=device,
-        attention=settings.attention,
-    )
-    with torch.no_grad():
-        for name, parameter in vlm.trainable().items():
-            parameter.copy_(torch.from_numpy(projector[name]))
-    return vlm
+def _info(run: str, manifest: Manifest) -> CheckpointInfo:
+    return CheckpointInfo(f"{run}:{manifest.parts['trained']}", manifest.facts["train_seconds"])

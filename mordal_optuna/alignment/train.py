@@ -1,12 +1,13 @@
 """The training loop: AdamW on projector and LoRA, a fixed global batch, exact resumption.
 
 Symbols:
-    B   batch_size, samples of one optimiser step over all processes
+    B   batch_size, samples of one optimiser step over all ranks
+    D   samples of the alignment set
     T   target tokens of the whole global batch
 
-The loss of a step is the sum of cross entropies over all target tokens divided by T, whatever the
-number of processes and the size of micro-batches. Dropout is seeded by seed, position and process
-at every step, so a checkpoint needs no generator's state beyond its position.
+The loss of a step is the sum of cross entropies over all target tokens, divided by T, for any
+number of ranks and any size of micro-batches. At each step dropout is seeded by the random seed,
+the number of samples and the rank, so a checkpoint needs no state of a random generator.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from mordal_optuna.alignment.batches import Batches, micro_batches
 from mordal_optuna.alignment.conversation import Conversations
 from mordal_optuna.alignment.features import VisionFeatures
-from mordal_optuna.alignment.parallel import is_sharded, sum_over_processes
+from mordal_optuna.alignment.loss import TargetLoss
+from mordal_optuna.alignment.parallel import is_sharded, sum_over_ranks
 from mordal_optuna.alignment.schedule import Average, rate
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.processes.group import Processes
@@ -45,20 +46,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Steps between two looks at the loss and at the claim: looking waits for the device, and for the
-# leading process. Checkpoints look as well.
-_LOOK_EVERY = 10
+# Steps between two checks of losses and claim. A check waits for the device and for rank 0. Losses
+# and claim are checked before a checkpoint is written, too.
+_CHECK_EVERY = 10
 
 
 @dataclass(frozen=True)
 class TrunkState:
-    """All that a training goes on from.
+    """The state that training continues from.
 
     Attributes:
-        samples: trained on so far.
-        weights: trained parameters by name.
-        optimizer: state tensors by parameter name and state name, joined by `/`.
-        average: the running average of the weights; None where the recipe has none.
+        samples: number of samples trained on so far.
+        weights: trained parameters, by name.
+        optimizer: state tensors of AdamW, by name of parameter and state, joined by `/`.
+        average: running average of the weights; None if the recipe has none.
     """
 
     samples: int
@@ -68,7 +69,12 @@ class TrunkState:
 
 
 class Trainer:
-    """Trains one candidate; its position is a number of samples in the fixed order."""
+    """Trains one candidate; its position is the number of samples trained on.
+
+    Attributes:
+        samples: the position.
+        losses: mean loss per target token of every step so far, in nats.
+    """
 
     def __init__(
         self,
@@ -87,17 +93,17 @@ class Trainer:
 
         Args:
             vlm: the candidate; its trainable parameters are changed in place.
-            settings: the recipe.
-            data: the alignment set.
-            seed: of dropout.
-            accelerator: knows the processes, and logs.
-            device: where the candidate lives.
-            processes: tell one another of failures; None for a single one.
-            cache: features on disk; None computes them every time.
-            threads: that decode images.
+            settings: alignment recipe.
+            data: alignment set.
+            seed: random seed of dropout.
+            accelerator: Accelerate, with the ranks and trackers.
+            device: torch device of the candidate.
+            processes: ranks of the launch, which exchange failures; None for a single process.
+            cache: cache of features; None computes them every time.
+            threads: number of threads that decode images.
 
         Raises:
-            TrainingError: if the processes cannot share a global batch evenly.
+            TrainingError: if the number of ranks does not divide a global batch.
         """
         self.samples = 0
         self.losses: list[float] = []
@@ -147,17 +153,18 @@ class Trainer:
     ) -> None:
         """Train up to a number of samples.
 
-        Every sample of the way is encoded and checked before the first is trained on.
+        All samples up to there are tokenised and checked before the first is trained on.
 
         Args:
-            until: a whole number of batches, at most the size of the alignment set.
-            advance: is told of samples done.
-            branch: the cool-down that leads there; None trains on the trunk.
-            guard: the leading process's claim, under which all train; None where there is none.
+            until: number of samples to reach: whole batches, at most D.
+            advance: function that receives the number of samples done since its last call.
+            branch: cool-down that ends there; None trains on the trunk.
+            guard: claim of rank 0, under which all ranks train; None without a claim, and on other
+                ranks.
 
         Raises:
-            LeaseLostError: once the claim is known to be lost, on all processes.
-            TrainingError: if the loss is not finite, memory runs out at one sample a process, or
+            LeaseLostError: if the claim is known to be lost, on all ranks.
+            TrainingError: if the loss is not finite, memory runs out at one sample per rank, or
                 `until` cannot be reached exactly.
             DataError: if a sample cannot be trained on.
         """
@@ -168,7 +175,7 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        self._processes.run_on_all(lambda: self._check(until))
+        self._processes.run_on_all(lambda: self._check_samples(until))
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
         shares = self._batches.shares(self.samples, until)
@@ -177,18 +184,18 @@ class Trainer:
             self.samples += batch_size
             if branch is None and self._average:
                 self._average.update(self._parameters, self.samples // batch_size)
-            if len(self._pending) >= _LOOK_EVERY:
-                self._look_at_losses()
-                self._look_at_claim(guard)
+            if len(self._pending) >= _CHECK_EVERY:
+                self._check_losses()
+                self._check_claim(guard)
             advance(batch_size)
-        self._look_at_losses()
+        self._check_losses()
 
-    def _check(self, until: int) -> None:
+    def _check_samples(self, until: int) -> None:
         with raised_as(self._failed):
             self._batches.check(self.samples, until)
 
     def state(self) -> TrunkState:
-        """A copy of all that training goes on from, on the CPU."""
+        """Copy the state that training continues from to the CPU."""
         optimizer = {
             f"{name}/{key}": value.detach().cpu().clone()
             for name, parameter in self._parameters.items()
@@ -202,8 +209,11 @@ class Trainer:
     def restore(self, state: TrunkState) -> None:
         """Go to the position of a state.
 
+        Args:
+            state: state of the same candidate.
+
         Raises:
-            TrainingError: if it holds other parameters than this candidate.
+            TrainingError: if the state's parameters are not those of this candidate.
         """
         self.load_weights(state.weights, state.samples)
         self._optimizer.state.clear()
@@ -219,10 +229,14 @@ class Trainer:
         self.samples = state.samples
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], samples: int) -> None:
-        """Put weights in place, and leave everything else as it is.
+        """Load weights; position, optimiser and average stay as they are.
+
+        Args:
+            weights: weights of all trained parameters, by name.
+            samples: number of samples they were trained on, for the error.
 
         Raises:
-            TrainingError: if they belong to other parameters than this candidate's.
+            TrainingError: if their names are not those of this candidate's parameters.
         """
         if weights.keys() != self._parameters.keys():
             odd = sorted(weights.keys() ^ self._parameters.keys())
@@ -255,9 +269,12 @@ class Trainer:
         self._pending.append(loss / targets)
 
     def _global_gradients(self, shares: Iterator[Share]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradients of the next global batch's summed loss, in place; that loss and T.
+        """Compute the gradients of the next global batch's summed loss, in place.
 
-        A share that does not fit memory is done anew in smaller parts, by all processes.
+        If a share does not fit in memory, all ranks repeat theirs with smaller micro-batches.
+
+        Returns:
+            The summed loss and T.
         """
         ready, failure = self._caught(partial(self._next_share, shares))
         share = ready[0] if ready else None
@@ -266,27 +283,27 @@ class Trainer:
             if ready:
                 done, failure = self._caught(partial(self._gradients, *ready))
             loss, fitted = done or (torch.zeros((), device=self._device), True)
-            told = [
+            counts = [
                 share.targets if share else 0,
                 not fitted,
                 failure is not None,
-                sum(one.images for one in share.encoded) if share else 0,
+                sum(sample.images for sample in share.encoded) if share else 0,
             ]
-            numbers = torch.cat([loss[None], torch.tensor(told, device=self._device)])
-            loss, targets, unfitted, failed, images = sum_over_processes(
+            numbers = torch.cat([loss[None], torch.tensor(counts, device=self._device)])
+            loss, targets, unfitted, failed, images = sum_over_ranks(
                 self._accelerator, list(self._parameters.values()), numbers
             )
-            # Alone, all is known without asking the device, which would wait for it.
+            # A single process needs no sums, and reading them would wait for the device.
             if self._world > 1:
                 if float(failed):
-                    self._processes.raise_any(failure)
+                    self._processes.raise_on_all(failure)
                 fitted = not float(unfitted)
             if fitted:
                 break
             self._halve_micro_batch()
         if self._world > 1 and not float(images):
-            # Nobody showed a picture: as on one process, the projector has no gradient, and
-            # AdamW leaves it alone instead of following its momentum.
+            # No sample of the batch has an image. As on a single process, the projector then has
+            # no gradient, and AdamW skips it instead of applying its momentum.
             for name, parameter in self._parameters.items():
                 if "multi_modal_projector" in name:
                     parameter.grad = None
@@ -297,21 +314,21 @@ class Trainer:
         return share, self._vision.compute(share.prepared)
 
     def _caught(self, work: Callable[[], T]) -> tuple[T | None, Exception | None]:
-        """What a piece of work gives; or why it failed, to be told to the other processes.
+        """Do work and return its result, or the error, which is then sent to the other ranks.
 
-        They would wait for this one's gradients. Where the LLM is cut up they wait inside the
-        work already, and only the launcher can end them.
+        They would otherwise wait for this rank's gradients. If the LLM is sharded, they wait
+        inside the work already, so the error is raised here and the launcher ends them.
         """
         try:
             with raised_as(self._failed):
                 return work(), None
-        except Exception as error:  # noqa: BLE001 - raised by all, once all have been told
+        except Exception as error:  # noqa: BLE001 - raised on all ranks by `raise_on_all`
             if self._world == 1 or is_sharded(self._accelerator):
                 raise
             return None, error
 
     def _gradients(self, share: Share, features: list[torch.Tensor]) -> tuple[torch.Tensor, bool]:
-        """Summed loss of this process's share, its gradients in place; whether memory sufficed."""
+        """Summed loss of this rank's share, gradients in place; whether memory sufficed."""
         self._optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self._device)
         devices = [] if self._device.type == "cpu" else [self._device]
@@ -330,7 +347,7 @@ class Trainer:
                     self._accelerator.backward(summed)
                     total += summed.detach()
             except torch.OutOfMemoryError as error:
-                if is_sharded(self._accelerator):  # others wait for this process's layers
+                if is_sharded(self._accelerator):  # others wait for this rank's layers
                     raise self._out_of_memory("use a smaller micro_batch_size") from error
                 return torch.zeros((), device=self._device), False
         return total, True
@@ -358,8 +375,8 @@ class Trainer:
         entropy = [self._seed, self.samples, self._accelerator.process_index]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
-    def _look_at_losses(self) -> None:
-        """Read the losses of past steps, tell trackers, stop where one is no number."""
+    def _check_losses(self) -> None:
+        """Read the losses of past steps, log them, and raise if one is not finite."""
         if not self._pending:
             return
         losses = torch.stack(self._pending).tolist()
@@ -376,8 +393,8 @@ class Trainer:
             self._accelerator.log({"loss": loss}, step=position)
         self.losses += losses
 
-    def _look_at_claim(self, guard: Guard | None) -> None:
-        """Stop on all processes, between two steps, if the claim is known to be lost."""
+    def _check_claim(self, guard: Guard | None) -> None:
+        """Raise on all ranks, between two steps, if the claim is known to be lost."""
         failure = self._processes.broadcast(guard.failure if guard else None)
         if failure:
             raise failure
@@ -391,53 +408,6 @@ class Trainer:
                 "processes evenly; batch_size must be a multiple of their number",
             )
         return self._accelerator.process_index, world
-
-
-class TargetLoss(torch.nn.Module):
-    """Cross entropy summed over the target tokens of a micro-batch.
-
-    The head runs on target positions alone: with a vocabulary of 150,000, logits of prompts and
-    images would take most of the memory.
-    """
-
-    def __init__(self, vlm: Vlm, *, precision: str, device: torch.device) -> None:
-        """Take a candidate apart.
-
-        Args:
-            vlm: the candidate.
-            precision: `bf16` computes LoRA and projector in bf16 as well.
-            device: where it lives.
-        """
-        super().__init__()
-        self.model = vlm.model
-        self._image_id = vlm.model.config.image_token_index
-        self._autocast = precision == "bf16"
-        self._device_type = device.type
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """The sum for one micro-batch.
-
-        Args:
-            batch: on the model's device, with features of its images.
-        """
-        with torch.autocast(self._device_type, torch.bfloat16, enabled=self._autocast):
-            hidden = self.model.model.language_model(
-                inputs_embeds=self._embeddings(batch),
-                attention_mask=batch.get("attention_mask"),
-                position_ids=batch.get("position_ids"),
-                use_cache=False,
-            ).last_hidden_state
-            logits = self.model.lm_head(hidden.flatten(0, 1)[batch["places"]])
-            return cross_entropy(logits.float(), batch["targets"], reduction="sum")
-
-    def _embeddings(self, batch: Batch) -> torch.Tensor:
-        """Token embeddings with image features in the images' places, as LLaVA's own class."""
-        embedded = self.model.get_input_embeddings()(batch["input_ids"])
-        if "features" not in batch:
-            return embedded
-        projected = self.model.model.multi_modal_projector(batch["features"]).to(embedded.dtype)
-        places = (batch["input_ids"] == self._image_id).unsqueeze(-1)
-        return embedded.masked_scatter(places, projected)
 
 
 def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

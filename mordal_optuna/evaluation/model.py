@@ -16,8 +16,9 @@ from lmms_eval.protocol import ChatMessages
 from torch.distributed.fsdp import FSDPModule
 
 from mordal_optuna.alignment.revive import checkpoint_at, revive
-from mordal_optuna.errors import EvaluationError, ModelError, MordalError
+from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answerer
+from mordal_optuna.processes.channel import Channel
 from mordal_optuna.processes.group import Processes
 
 if TYPE_CHECKING:
@@ -144,57 +145,64 @@ class MordalVLM(lmms):
         """Do nothing: lmms-eval's implementation deletes the model, which is still needed."""
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Answer all requests, in their order; several processes answer a share each.
+        """Rank 0: answer all requests, of which every rank answers a share.
+
+        Args:
+            requests: requests of lmms-eval.
+
+        Returns:
+            The answers, in the order of the requests.
 
         Raises:
             EvaluationError: naming the task and the document that could not be answered.
         """
         asked = [_Question.of(request) for request in requests]
-        self._processes.broadcast(asked)
+        self._channel.send(_Ask(tuple(asked)))
         return self._answer_share(asked, [request.args[1] for request in requests])
 
     def follow(self) -> None:
-        """Answer this process's share of what the leading one is asked, until it dismisses.
+        """Other ranks: answer a share of each list of questions, until rank 0 stops.
 
         Raises:
-            EvaluationError: if a document could not be answered, here or elsewhere.
+            EvaluationError: if a document could not be answered, on any rank; raised after rank 0
+                has stopped.
         """
-        failure: MordalError | None = None
-        while True:
-            asked: list[_Question] | None = self._processes.broadcast(None)
-            if asked is None:
-                break
-            try:
-                readers = [self._tasks[q.task].live.doc_to_messages for q in asked]
-                self._answer_share(asked, readers)
-            except MordalError as error:
-                failure = error  # raised once the leading process has let go
+        failure = self._channel.follow(self._answer_questions)
         if failure:
             raise failure
 
-    def dismiss(self) -> None:
-        """Let the processes that follow go on with other work."""
-        self._processes.broadcast(None)
+    def stop_followers(self) -> None:
+        """Rank 0: let the other ranks leave `follow`."""
+        self._channel.stop()
+
+    @property
+    def _channel(self) -> Channel[_Ask]:
+        return Channel(self._processes)
+
+    def _answer_questions(self, message: _Ask) -> None:
+        readers = [self._tasks[q.task].live.doc_to_messages for q in message.questions]
+        self._answer_share(message.questions, readers)
 
     def _answer_share(
-        self, asked: list[_Question], readers: Sequence[Reader]
+        self, asked: Sequence[_Question], readers: Sequence[Reader]
     ) -> list[GenerationResult]:
-        own = range(self._processes.rank, len(asked), self._processes.world_size)
+        share = range(self._processes.rank, len(asked), self._processes.world_size)
         if any(isinstance(module, FSDPModule) for module in self.model.modules()):
-            own = range(len(asked))  # its layers are gathered from all, so all go in step
+            # Every forward pass gathers the layers from all ranks, so all must run the same ones.
+            share = range(len(asked))
         replies: dict[int, _Reply] = {}
 
         def answer() -> None:
             with _evaluating(self.model):
-                for task, settings, indices in _by_settings(asked, own):
+                for task, settings, indices in _by_settings(asked, share):
                     start = perf_counter()
                     replies.update(self._replies(task, settings, indices, asked, readers))
                     spent = perf_counter() - start
                     self.seconds[task] = self.seconds.get(task, 0.0) + spent
 
         self._processes.run_on_all(answer)
-        for share in self._processes.gather(replies):
-            replies.update(share)
+        for gathered in self._processes.gather(replies):
+            replies.update(gathered)
         for index, question in enumerate(asked):
             reply, key = replies[index], (question.task, question.document)
             self.cut[key] = reply.cut
@@ -341,6 +349,13 @@ class _Question:
     def of(cls, request: Instance) -> _Question:
         _, _, settings, document, task, split = request.args
         return cls(str(task), str(split), int(document), json.dumps(settings, sort_keys=True))
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """Message of rank 0: answer this rank's share of the questions."""
+
+    questions: tuple[_Question, ...]
 
 
 @dataclass(frozen=True)

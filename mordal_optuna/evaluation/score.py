@@ -132,7 +132,7 @@ def score(
             results = _evaluate(wrapped, tasks)
             scores = [_score(results, task, wrapped.likelihoods, wrapped.cut) for task in tasks]
     finally:
-        wrapped.dismiss()
+        wrapped.stop_followers()
     # Time that belongs to no single task (building requests, lmms-eval's bookkeeping) is divided
     # in proportion to documents.
     shared = perf_counter() - start - sum(wrapped.seconds.values())

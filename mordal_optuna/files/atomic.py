@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def atomic_write(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Write a file or a folder under a temporary name, then rename it.
 
     Several processes may write the same target; the last one wins. On an error the temporary file
@@ -23,6 +23,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     Args:
         target: path of the file, which is replaced if it exists, or of a folder, which must not
             exist or must be empty. Missing parent folders are made.
+        durable: whether a file is fsynced before it is renamed. A cache whose readers treat a
+            broken file as absent does without, which is faster.
 
     Yields:
         The temporary path, beside the target. Nothing exists there yet.
@@ -34,8 +36,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     try:
         yield temporary
-        if temporary.is_dir():
-            temporary.rename(target)
+        if temporary.is_dir() or not durable:
+            temporary.replace(target)
         else:
             rename_durably(temporary, target)
     finally:

@@ -1,9 +1,8 @@
 """Join a vision encoder and an LLM to one LLaVA-style model.
 
-The parts are loaded once, in the target dtype, and transplanted into a skeleton built on the
-meta device, so no second copy of the LLM is ever in memory. Everything that could silently be
-wrong (missing weights, image placeholders that do not match the features) is checked here, before
-any training.
+Both are loaded once, in the target dtype, and put into a LLaVA model that is built on the meta
+device, so that the LLM is never in memory twice. Mistakes that would otherwise go unnoticed
+(missing weights, a wrong number of image placeholders) are checked here, before any training.
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ class Vlm:
     """A live candidate.
 
     Attributes:
-        model: LLaVA with LoRA injected (or without), encoder frozen.
+        model: LLaVA model with a frozen encoder, with or without LoRA.
         processor: tokenizer, image processor and chat template.
-        image_tokens: placeholders that one image takes in the token sequence.
+        image_tokens: number of placeholders of one image in the token sequence.
         encoder: the vision encoder inside the model.
-        llm_family: what the LLM's architecture needs.
+        llm_family: description of the LLM's architecture.
     """
 
     model: LlavaForConditionalGeneration
@@ -78,22 +77,22 @@ def assemble(
     device: torch.device,
     attention: Attention = "auto",
 ) -> Vlm:
-    """Load both parts and join them.
+    """Load encoder and LLM and join them.
 
     Args:
         vision_encoder: the encoder; stays frozen.
-        llm: the LLM; gets LoRA, or stays frozen too.
-        lora: the adapter; None leaves the projector as the only trainable part.
-        precision: dtype of the frozen weights; trainable ones are always float32.
-        seed: of projector and LoRA; equal shapes get equal initial weights.
-        device: where the model lives.
-        attention: how the LLM computes attention.
+        llm: the LLM; trained by LoRA, or frozen.
+        lora: settings of LoRA; None trains the projector only.
+        precision: `fp32` or `bf16`, the dtype of frozen weights; trained ones are float32.
+        seed: random seed of projector and LoRA; the same shapes get the same initial weights.
+        device: torch device for the model.
+        attention: implementation of the LLM's attention, see `Attention`.
 
     Raises:
-        ModelError: if a part cannot be loaded or the two cannot be joined.
+        ModelError: if a model cannot be loaded, or the two cannot be joined.
     """
     encoder = load_encoder(vision_encoder, precision, device)
-    llm_family(llm.name, load_config(llm))  # refused before its weights are read
+    llm_family(llm.name, load_config(llm))  # raises before the weights are read
     language_model = load_weights(
         llm, AutoModelForCausalLM, precision, device, attention=attention
     )
@@ -118,16 +117,16 @@ def join(
     seed: int,
     device: torch.device,
 ) -> Vlm:
-    """Join two parts that are in memory; neither can be used alone afterwards.
+    """Join an encoder and an LLM in memory; neither can be used separately afterwards.
 
     Args:
-        encoder: stays frozen.
-        language_model: the LLM with its head; gets LoRA, or stays frozen too.
-        tokenizer: the LLM's; gets the image token.
-        names: of both, for errors.
-        lora: the adapter; None leaves the projector as the only trainable part.
-        seed: of projector and LoRA; equal shapes get equal initial weights.
-        device: where both live.
+        encoder: the encoder; stays frozen.
+        language_model: the LLM with its head; trained by LoRA, or frozen.
+        tokenizer: tokenizer of the LLM; the image token is added to it.
+        names: names of encoder and LLM, for errors.
+        lora: settings of LoRA; None trains the projector only.
+        seed: random seed of projector and LoRA; the same shapes get the same initial weights.
+        device: torch device of both.
 
     Raises:
         ModelError: if the two cannot be joined.
@@ -152,22 +151,28 @@ def join_models(
     seed: int,
     device: torch.device,
 ) -> LlavaForConditionalGeneration:
-    """The model of two parts, without its processor; projector and LoRA alone are trained.
+    """Join an encoder and an LLM to a model without a processor.
 
     Args:
-        encoder: stays frozen.
+        encoder: the encoder; stays frozen.
         language_model: the LLM with its head.
-        image_id: the token that stands for a feature of an image.
-        name: of the LLM, for errors.
-        lora: the adapter; None leaves the projector as the only trainable part.
-        seed: of projector and LoRA.
-        device: where both live.
+        image_id: id of the placeholder token of image features.
+        name: name of the LLM, for errors.
+        lora: settings of LoRA; None trains the projector only.
+        seed: random seed of projector and LoRA.
+        device: torch device of both.
+
+    Returns:
+        The model, in which projector and LoRA alone are trainable.
+
+    Raises:
+        ModelError: if the two cannot be joined.
     """
     family = llm_family(name, language_model.config)
-    # Building and initialising draw from the global generator: fork it.
+    # Building and initialising use the global random generator, whose state must not change.
     with torch.random.fork_rng(devices=[device] if device.type != "cpu" else []):
         model = _transplant(encoder, family, language_model, image_id, device)
-        torch.manual_seed(seed)  # the same start whatever was drawn above
+        torch.manual_seed(seed)  # what was drawn above depends on the models
         projector = model.model.multi_modal_projector
         projector.linear_1.reset_parameters()
         projector.linear_2.reset_parameters()
@@ -183,10 +188,10 @@ def join_models(
 def _add_image_token(
     name: str, tokenizer: PreTrainedTokenizerBase, language_model: PreTrainedModel
 ) -> int:
-    """Make `<image>` one token of the LLM; its embedding row is never looked at.
+    """Add `<image>` as one token of the LLM; its embedding is never used.
 
-    The new rows hold the mean of the others instead of random numbers: logits of text stay as
-    they were, and the same LLM gives the same model every time.
+    New rows of the embeddings are set to the mean of the others instead of random numbers, so that
+    the same LLM always gives the same model. Logits of text tokens do not change.
     """
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     ids = tokenizer.encode(IMAGE_TOKEN, add_special_tokens=False)
@@ -197,9 +202,9 @@ def _add_image_token(
     embeddings = language_model.get_input_embeddings()
     old = embeddings.weight.shape[0]
     if ids[0] >= old:
-        place = language_model.device
-        # Rows are drawn from the global generator, then overwritten: fork it.
-        with torch.random.fork_rng(devices=[place] if place.type != "cpu" else []):
+        device = language_model.device
+        # Resizing uses the global random generator, whose state must not change.
+        with torch.random.fork_rng(devices=[device] if device.type != "cpu" else []):
             language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         with torch.no_grad():
             for layer in (
@@ -218,8 +223,8 @@ def _transplant(
     device: torch.device,
 ) -> LlavaForConditionalGeneration:
     needs = beyond_llava(encoder, family, language_model.config)
-    # Deep copies: LlavaConfig changes the configurations it is given in place, and the LLM would
-    # then compute other logits.
+    # Deep copies: LlavaConfig changes the given configurations in place, and the LLM would then
+    # compute other logits.
     config = (PatchLlavaConfig if needs else LlavaConfig)(
         vision_config=copy.deepcopy(encoder.tower.config),
         text_config=copy.deepcopy(language_model.config),
@@ -228,8 +233,8 @@ def _transplant(
         vision_feature_layer=encoder.family.feature_layer,
         **needs,
     )
-    # LLaVA ties its head to `embed_tokens` by that name, which not every LLM has. The head is put
-    # in below as it is, tied or not.
+    # LLaVA ties its head to a module named `embed_tokens`, which not every LLM has. The LLM's own
+    # head, tied or not, is put in below.
     config.text_config.tie_word_embeddings = config.tie_word_embeddings = False
     with torch.device("meta"):
         model = (PatchLlavaForConditionalGeneration if needs else LlavaForConditionalGeneration)(
@@ -243,16 +248,16 @@ def _transplant(
     model.model.multi_modal_projector.to_empty(device=device)
     model.tie_weights()
     model.generation_config = copy.deepcopy(language_model.generation_config)
-    # An answer holds no picture: a placeholder in it would ask for features there are none of.
+    # An answer must not contain image placeholders, for which there are no features.
     model.generation_config.suppress_tokens = [
         *(model.generation_config.suppress_tokens or ()),
         image_id,
     ]
-    left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
-    if left:
+    missing = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
+    if missing:
         raise ModelError(
             language_model.config.name_or_path,
-            f"{len(left)} weights have no values after joining, such as {left[0]!r}",
+            f"{len(missing)} weights have no values after joining, such as {missing[0]!r}",
         )
     return model
 
@@ -260,7 +265,13 @@ def _transplant(
 def beyond_llava(
     encoder: Encoder, family: LlmFamily, config: PretrainedConfig
 ) -> dict[str, float | bool]:
-    """What a pair needs beyond LLaVA's own class: fields of `PatchLlavaConfig`; may be empty."""
+    """Fields of `PatchLlavaConfig` that a pair needs; empty if LLaVA's own class suffices.
+
+    Args:
+        encoder: the encoder.
+        family: description of the LLM's architecture.
+        config: configuration of the LLM.
+    """
     softcap = (getattr(config, family.softcap) if family.softcap else None) or 0.0
     divisor = getattr(config, family.divide_logits) if family.divide_logits else 1.0
     wanted = {
@@ -281,7 +292,7 @@ def _with_lora(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        # Only inside the LLM: CLIP's layers have the same names.
+        # Restricted to the LLM, since CLIP's layers have the same names.
         target_modules=rf".*language_model\..*\.({'|'.join(targets)})",
     )
     model = inject_adapter_in_model(config, model)
@@ -292,7 +303,7 @@ def _with_lora(
 
 
 def _keep_projector_in_fp32(model: LlavaForConditionalGeneration) -> None:
-    """Train the projector in float32 between parts that may be bf16, as PEFT does with LoRA."""
+    """Keep the projector in float32 between models that may be bf16, as PEFT does with LoRA."""
     projector = model.model.multi_modal_projector.float()
     outside = model.get_input_embeddings().weight.dtype
 
@@ -325,7 +336,7 @@ def _processor(encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> LlavaPro
 def _checked_image_tokens(
     names: tuple[str, str], encoder: Encoder, vlm: Vlm, device: torch.device
 ) -> int:
-    """Features one image really gives, after checking that the processor announces as many."""
+    """Number of features of one image, checked against the processor's number of placeholders."""
     from PIL import Image
 
     blank = Image.new("RGB", (64, 48))
@@ -336,7 +347,7 @@ def _checked_image_tokens(
     if placeholders != features:
         raise ModelError(
             names[0],
-            f"gives {features} features for an image where {names[1]!r} is handed {placeholders} "
+            f"gives {features} features for an image, and {names[1]!r} gets {placeholders} "
             "placeholders; the two must be equal",
         )
     return int(features)

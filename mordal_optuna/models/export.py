@@ -1,4 +1,4 @@
-"""The winner as a plain Hugging Face folder: LoRA merged, processor, template, model card."""
+"""Export of a candidate as a Hugging Face folder: merged weights, processor, model card."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft.tuners.lora import LoraLayer
 
 from mordal_optuna.errors import ModelError
+from mordal_optuna.files.atomic import atomic_write
 from mordal_optuna.models import llava
 from mordal_optuna.models.llava import PatchLlavaConfig, PatchLlavaForConditionalGeneration
 
@@ -26,19 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model card says of a candidate.
+    """Content of a candidate's model card.
 
     Attributes:
         vision_encoder: the encoder.
         llm: the LLM.
-        samples: alignment samples it was trained on.
-        data: the alignment set, in words.
-        data_digest: of its content and order.
-        seed: of the run.
-        recipe: settings of the alignment by name.
+        samples: number of alignment samples that the candidate was trained on.
+        data: name of the alignment set.
+        data_digest: digest of the alignment set's content and order.
+        seed: random seed of the run.
+        recipe: settings of the alignment, by name.
         scores: lines such as "57.5 ± 2.1 % on ai2d (3,088 documents), measured with exactly these
-            weights (1,536 samples)"; first what was measured with them, then projections.
-        versions: of the libraries that trained it.
+            weights (1,536 samples)"; measured scores first, then projections.
+        versions: versions of the libraries that trained the candidate, by name.
     """
 
     vision_encoder: ModelSource
@@ -55,24 +56,22 @@ class ModelCard:
 def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
     """Write a candidate as a folder that transformers loads without this package.
 
-    LoRA is merged into the live model, which cannot be trained on afterwards.
+    LoRA is merged into the live model, which cannot be trained any more afterwards. The folder is
+    written whole or not at all.
 
     Args:
         vlm: the candidate.
-        folder: new, or empty.
-        card: what its README says.
+        folder: new or empty folder.
+        card: content of the folder's README.
 
     Returns:
-        What the folder needs beyond `LlavaForConditionalGeneration`, a sentence each; empty where
-        it needs nothing.
+        What the folder needs beyond `LlavaForConditionalGeneration`, a sentence each; empty if it
+        needs nothing.
 
     Raises:
-        ModelError: if the folder holds something already, or is a file.
+        ModelError: if the folder is not empty, or is a file.
     """
     check_folder(folder)
-    scratch = folder.with_name(f".{folder.name}-partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     merge(vlm)
     needs = _needs(vlm)
     if needs:
@@ -80,21 +79,24 @@ def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
             "AutoConfig": f"llava.{PatchLlavaConfig.__name__}",
             "AutoModelForImageTextToText": f"llava.{PatchLlavaForConditionalGeneration.__name__}",
         }
-        shutil.copy(llava.__file__, scratch / "llava.py")
-    vlm.model.save_pretrained(scratch)
-    vlm.processor.save_pretrained(scratch)
-    (scratch / "README.md").write_text(_render(card, needs), encoding="utf-8")
-    if folder.exists():
-        folder.rmdir()
-    scratch.rename(folder)
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        if needs:
+            shutil.copy(llava.__file__, temporary / "llava.py")
+        vlm.model.save_pretrained(temporary)
+        vlm.processor.save_pretrained(temporary)
+        (temporary / "README.md").write_text(_render(card, needs), encoding="utf-8")
     return needs
 
 
 def check_folder(folder: Path) -> None:
-    """Make sure that an export can be written to a folder.
+    """Check that an export can be written to a folder.
+
+    Args:
+        folder: folder to export to.
 
     Raises:
-        ModelError: if it holds something already, or is none.
+        ModelError: if the folder is not empty, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ModelError(str(folder), "is a file; an export needs a new or an empty folder")
@@ -103,13 +105,13 @@ def check_folder(folder: Path) -> None:
 
 
 def merge(vlm: Vlm) -> None:
-    """Fold LoRA and what can be folded of the head into the weights; drop what trained them.
+    """Merge LoRA into the LLM's weights, and store projector and head as LLaVA's class has them.
 
-    The weights keep their dtype, so in bf16 what was folded in is rounded. A second call changes
+    The weights keep their dtype, so in bf16 the merged weights are rounded. A second call changes
     nothing.
 
     Args:
-        vlm: the candidate; it cannot be trained on afterwards.
+        vlm: the candidate; it cannot be trained any more afterwards.
     """
     model = vlm.model
     for name, layer in list(model.named_modules()):
@@ -123,11 +125,11 @@ def merge(vlm: Vlm) -> None:
     projector.to(model.get_input_embeddings().weight.dtype)
     if "peft_config" in vars(model):
         del model.peft_config
-    _own_head(model)
+    _tie_or_copy_head(model)
 
 
-def _own_head(model: LlavaForConditionalGeneration) -> None:
-    """Tie the head as LLaVA does, or give it weights of its own."""
+def _tie_or_copy_head(model: LlavaForConditionalGeneration) -> None:
+    """Tie the head as LLaVA does; if LLaVA cannot, give it a copy of the tied weights."""
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     if tied and hasattr(model.model.language_model, "embed_tokens"):
         model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
@@ -153,7 +155,7 @@ def _needs(vlm: Vlm) -> list[str]:
 
 
 def _render(card: ModelCard, needs: list[str]) -> str:
-    # Markdown: nothing is to be escaped as in HTML.
+    # No escaping: the card is Markdown, not HTML.
     environment = Environment(
         loader=PackageLoader("mordal_optuna.models"),
         autoescape=False,

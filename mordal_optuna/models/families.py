@@ -1,6 +1,6 @@
-"""What each supported architecture needs to know to become part of a LLaVA-style model.
+"""Descriptions of the supported architectures, for use in a LLaVA-style model.
 
-A family is found by the model's own `config.model_type`, never by its name.
+A model's family follows from its `config.model_type`, never from its name.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ class VisionFamily:
     """A family of vision encoders.
 
     Attributes:
-        model_types: values of `config.model_type`, of the full checkpoint and of the tower alone.
-        tower: transformers class that loads the tower out of either.
-        class_token: whether the first token is no patch (CLS); it is dropped.
+        model_types: values of `config.model_type`, for the full checkpoint and for the tower.
+        tower: name of the transformers class that loads the tower from either.
+        class_token: whether the first token is a CLS token, which is dropped.
         registers: name of the configuration's number of register tokens, which follow the first
-            token and are dropped as well; None where a family has none.
-        feature_map: hidden states are maps, images x channels x height x width, and not tokens.
-        feature_layer: hidden state that is fed to the projector; LLaVA takes the last but one.
-        key_mapping: renames weights of a full checkpoint to those of the tower.
-        architectures: beginnings of `config.architecture`, for timm's models, which all have the
-            same model type; empty for all others.
+            token and are dropped too; None if a family has no register tokens.
+        feature_map: whether hidden states are maps, images x channels x height x width.
+        feature_layer: index of the hidden state that is fed to the projector; LLaVA uses the last
+            but one.
+        key_mapping: regular expressions that rename weights of a full checkpoint, and what they
+            are replaced by.
+        architectures: prefixes of `config.architecture`, for timm's models, which all have one
+            model type; empty for other families.
     """
 
     model_types: tuple[str, ...]
@@ -43,7 +45,11 @@ class VisionFamily:
     architectures: tuple[str, ...] = ()
 
     def describes(self, config: PretrainedConfig) -> bool:
-        """Whether a model of this configuration belongs to the family."""
+        """Whether a model belongs to the family.
+
+        Args:
+            config: configuration of the model.
+        """
         if config.model_type not in self.model_types:
             return False
         architecture = getattr(config, "architecture", "")
@@ -51,29 +57,41 @@ class VisionFamily:
 
     @property
     def select_strategy(self) -> Literal["default", "full"]:
-        """LLaVA's name for what is kept of the tokens: `default` drops the first one."""
+        """LLaVA's name of the tokens that are kept: `default` drops the first one, `full` none."""
         return "default" if self.class_token else "full"
 
     def tower_class(self) -> type[PreTrainedModel]:
         """The transformers class that loads the tower."""
-        found: type[PreTrainedModel] = getattr(transformers, self.tower)
-        return found
+        tower: type[PreTrainedModel] = getattr(transformers, self.tower)
+        return tower
 
     def register_tokens(self, config: PretrainedConfig) -> int:
-        """How many register tokens this model has."""
+        """Number of register tokens of a model.
+
+        Args:
+            config: configuration of the model.
+        """
         return int(getattr(config, self.registers)) if self.registers else 0
 
     def patch_size(self, tower: PreTrainedModel) -> int:
-        """Pixels on a side of what one feature stands for."""
+        """Side of the square of pixels that one feature covers.
+
+        Args:
+            tower: loaded tower of this family.
+        """
         if self.architectures:
             return int(tower.timm_model.feature_info[self.feature_layer]["reduction"])
-        if self.feature_map:  # a stem of stride 4, and stages that halve the map but the first
+        if self.feature_map:  # a stem of stride 4; each stage but the first halves the map
             return 4 * 2 ** (len(tower.config.hidden_sizes) - 1)
         size = tower.config.patch_size
         return int(size[0] if isinstance(size, list | tuple) else size)
 
     def width(self, tower: PreTrainedModel) -> int:
-        """Channels of the layer that is fed on."""
+        """Number of channels of the layer that is fed to the projector.
+
+        Args:
+            tower: loaded tower of this family.
+        """
         if self.architectures:
             return int(tower.timm_model.feature_info[self.feature_layer]["num_chs"])
         if self.feature_map:
@@ -88,11 +106,12 @@ class LlmFamily:
     Attributes:
         model_types: values of `config.model_type`.
         lora_targets: names of the linear layers that get LoRA: attention and MLP, not the head.
-        softcap: name of the configuration's c where logits l are c tanh(l / c); LLaVA's own head
-            drops it.
-        divide_logits: name of the configuration's divisor of logits; LLaVA's own head drops it.
-        packs: whether it keeps samples apart that are joined to one row, by their positions.
-        layers: where its layers are, from the model without its head.
+        softcap: name of the configuration's c, where logits l become c tanh(l / c); None without.
+            LLaVA's own head ignores it.
+        divide_logits: name of the configuration's divisor of logits; None without. LLaVA's own
+            head ignores it.
+        packs: whether samples joined to one row are kept apart by their positions.
+        layers: path of the list of layers in the model without its head.
     """
 
     model_types: tuple[str, ...]
@@ -105,7 +124,7 @@ class LlmFamily:
 
 VISION_FAMILIES = (
     VisionFamily(("clip", "clip_vision_model"), "CLIPVisionModel", class_token=True),
-    # SigLIP 2 of fixed resolution is a SigLIP model to transformers.
+    # transformers loads SigLIP 2 of fixed resolution as SigLIP.
     VisionFamily(("siglip", "siglip_vision_model"), "SiglipVisionModel", class_token=False),
     VisionFamily(("vit",), "ViTModel", class_token=True),
     VisionFamily(("dinov2",), "Dinov2Model", class_token=True),
@@ -125,11 +144,11 @@ VISION_FAMILIES = (
         class_token=True,
         key_mapping=((r"^(model\.)?vision_tower\.", ""),),
     ),
-    # CLIP-trained or not: the last map, since the one before has another width.
+    # The last map, since the one before it has another width; CLIP-trained or not.
     VisionFamily(
         ("convnext",), "ConvNextModel", class_token=False, feature_map=True, feature_layer=-1
     ),
-    # timm gives maps without CLS for its ViTs as well; EVA-CLIP is EVA-02 trained as CLIP.
+    # timm returns maps without CLS for ViTs as well. EVA-CLIP is EVA-02 with CLIP training.
     VisionFamily(
         ("timm_wrapper",),
         "TimmWrapperModel",
@@ -170,6 +189,10 @@ LLM_FAMILIES = (
 def vision_family(name: str, config: PretrainedConfig) -> VisionFamily:
     """The family of a vision encoder.
 
+    Args:
+        name: name of the model, for errors.
+        config: configuration of the model.
+
     Raises:
         ModelError: if its architecture is not supported.
     """
@@ -183,8 +206,13 @@ def vision_family(name: str, config: PretrainedConfig) -> VisionFamily:
 def llm_family(name: str, config: PretrainedConfig) -> LlmFamily:
     """The family of an LLM.
 
+    Args:
+        name: name of the model, for errors.
+        config: configuration of the model.
+
     Raises:
-        ModelError: if its architecture is not supported.
+        ModelError: if its architecture is not supported, or its embeddings have another width than
+            its hidden states.
     """
     for family in LLM_FAMILIES:
         if config.model_type in family.model_types:
@@ -214,7 +242,7 @@ def _unsupported(
 
 
 def _names(family: VisionFamily | LlmFamily) -> tuple[str, ...]:
-    """Model types, or for timm's models what their architectures begin with."""
+    """Model types; for timm's models the prefixes of their architectures."""
     if isinstance(family, VisionFamily) and family.architectures:
         return tuple(f"timm {start}*" for start in family.architectures)
     return family.model_types

@@ -1,4 +1,4 @@
-"""Images of samples, as files or as they are stored in a dataset."""
+"""Images of samples: files, or encoded images in a dataset."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ Picture = Path | bytes
 
 def open_image(picture: Picture) -> Image.Image:
     """Decode an image to RGB.
+
+    Args:
+        picture: path of an image file, or content of one.
 
     Raises:
         DataError: if it cannot be decoded.

@@ -1,7 +1,7 @@
-"""LLaVA with what its own class drops: register tokens, feature maps, caps and scales of logits.
+"""LLaVA with support for register tokens, feature maps, and caps and divisors of logits.
 
-This file imports torch and transformers alone: an export that needs it carries a copy, and loads
-with `trust_remote_code=True` where this package is not installed.
+This file imports only torch and transformers. An export that needs it contains a copy of it, and
+loads with `trust_remote_code=True` where this package is not installed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 
 class PatchLlavaConfig(LlavaConfig):
-    """LLaVA's configuration, and what an encoder and an LLM need beyond it.
+    """LLaVA's configuration, with further fields for encoders and LLMs.
 
     Attributes:
-        register_tokens: tokens after the first one that are no patches; dropped.
+        register_tokens: number of tokens after the first one that are dropped.
         feature_map: whether hidden states are images x channels x height x width.
-        logit_softcap: c where logits l become c tanh(l / c); 0 leaves them.
-        logit_divisor: what logits are divided by.
+        logit_softcap: c, where logits l become c tanh(l / c); 0 leaves them unchanged.
+        logit_divisor: number that logits are divided by.
     """
 
     model_type = "patch_llava"
@@ -31,7 +31,7 @@ class PatchLlavaConfig(LlavaConfig):
 
 
 class PatchLlavaForConditionalGeneration(LlavaForConditionalGeneration):
-    """LLaVA for the encoders and LLMs that need more than LLaVA's own class."""
+    """LLaVA for encoders and LLMs that LLaVA's own class does not support."""
 
     config_class = PatchLlavaConfig
 
@@ -47,14 +47,14 @@ class PatchLlavaForConditionalGeneration(LlavaForConditionalGeneration):
 
 
 def give_patches(tower: torch.nn.Module, *, layer: int, registers: int, feature_map: bool) -> None:
-    """Make the layer that is fed on hold patches, with at most one token (CLS) before them.
+    """Reduce the layer that is fed to the projector to patches, after at most one CLS token.
 
-    LLaVA can drop one leading token and no registers, and knows no feature maps.
+    LLaVA can drop one leading token, but no registers, and does not support feature maps.
 
     Args:
-        tower: gives hidden states on request.
-        layer: the one that is fed on.
-        registers: tokens after the first one that are no patches.
+        tower: vision tower that returns hidden states on request.
+        layer: index of the hidden state that is fed to the projector.
+        registers: number of register tokens after the first token.
         feature_map: whether hidden states are images x channels x height x width.
     """
 
@@ -75,12 +75,12 @@ def give_patches(tower: torch.nn.Module, *, layer: int, registers: int, feature_
 
 
 def keep_head(head: torch.nn.Module, *, softcap: float, divisor: float) -> None:
-    """What an LLM does to its logits after the head, which LLaVA's own class drops silently.
+    """Apply an LLM's cap and divisor to its logits, which LLaVA's own class silently ignores.
 
     Args:
-        head: the linear layer that gives logits.
-        softcap: c where logits l become c tanh(l / c); 0 leaves them.
-        divisor: what logits are divided by.
+        head: linear layer that gives logits.
+        softcap: c, where logits l become c tanh(l / c); 0 leaves them unchanged.
+        divisor: number that logits are divided by.
     """
 
     def changed(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:  # noqa: ARG001

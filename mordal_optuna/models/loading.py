@@ -1,4 +1,4 @@
-"""Configurations, tokenizers, image processors and weights, from a hub id or a local folder."""
+"""Loading of configurations, tokenizers, image processors and weights, local or from the hub."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import ModelSource
 
 Precision = Literal["fp32", "bf16"]
-# `auto` is what transformers takes for an architecture: SDPA wherever it can.
+# `auto` leaves the choice to transformers, which uses SDPA for most architectures.
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# Raised by transformers for a missing folder, hub id, file, weight, package or a broken
+# Errors of transformers for a missing folder, hub id, file, weight or package, and for a broken
 # configuration.
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError)
 
 
 def check_model(source: ModelSource, kind: Literal["vision_encoder", "llm"]) -> None:
-    """Whether a model is there and supported, without loading its weights.
+    """Check that a model exists and is supported, without loading its weights.
+
+    Args:
+        source: name and location of the model.
+        kind: role of the model in the pool.
 
     Raises:
-        ModelError: if it is missing, broken, or of an architecture that is not supported.
+        ModelError: if it is missing or broken, or its architecture is not supported.
     """
     config = load_config(source)
     if kind == "llm":
@@ -41,10 +45,13 @@ def check_model(source: ModelSource, kind: Literal["vision_encoder", "llm"]) -> 
 
 
 def load_config(source: ModelSource) -> PretrainedConfig:
-    """The model's configuration.
+    """Load a model's configuration.
+
+    Args:
+        source: name and location of the model.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if it cannot be loaded.
     """
     try:
         return AutoConfig.from_pretrained(
@@ -57,10 +64,15 @@ def load_config(source: ModelSource) -> PretrainedConfig:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The LLM's tokenizer; one without a pad token pads with eos (never attended, never trained).
+    """Load an LLM's tokenizer.
+
+    A tokenizer without a pad token pads with eos; padding is neither attended to nor trained.
+
+    Args:
+        source: name and location of the LLM.
 
     Raises:
-        ModelError: if there is none, or it has no eos token.
+        ModelError: if it cannot be loaded, or has no eos token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -78,10 +90,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def load_image_processor(source: ModelSource) -> BaseImageProcessor:
-    """The encoder's image processor; timm's becomes one that can be saved beside a model.
+    """Load an encoder's image processor; timm's is converted to one that can be exported.
+
+    Args:
+        source: name and location of the encoder.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if it cannot be loaded or converted.
     """
     try:
         processor = AutoImageProcessor.from_pretrained(
@@ -105,7 +120,16 @@ def load_weights(
     key_mapping: dict[str, str] | None = None,
     attention: Attention = "auto",
 ) -> PreTrainedModel:
-    """A checkpoint's model in the target dtype, straight on its device.
+    """Load a pretrained model in the target dtype, directly on its device.
+
+    Args:
+        source: name and location of the model.
+        loader: transformers class with `from_pretrained`.
+        precision: `fp32` or `bf16`, the dtype of the weights.
+        device: torch device for the model.
+        key_mapping: regular expressions that rename weights, with their replacements; None renames
+            none.
+        attention: implementation of attention, see `Attention`.
 
     Raises:
         ModelError: if it cannot be loaded or lacks weights.
@@ -136,10 +160,10 @@ def load_weights(
 
 
 def _from_timm(name: str, data: dict) -> BaseImageProcessor:
-    """Timm's transform for evaluation, as the CLIP processor that computes the same.
+    """CLIP image processor that computes the same as timm's transform for evaluation.
 
     Raises:
-        ModelError: for a way to crop that CLIP's has no equal of.
+        ModelError: if CLIP's processor has no equivalent of the crop mode.
     """
     from PIL.Image import Resampling
 

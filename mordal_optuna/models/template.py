@@ -1,7 +1,7 @@
-"""Chat templates: each LLM's own where it has one, a stated default where not.
+"""Chat templates: the LLM's own template, or a default for LLMs without one.
 
-The processor of a candidate carries the template, so that training and evaluation render the
-same text. All texts are tokenised without added special tokens: the template writes them.
+A candidate's processor holds the template, so training and evaluation render the same text. Texts
+are tokenised without adding special tokens, since the template writes them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 IMAGE_TOKEN = "<image>"
 
-# LLaVA-1.5's layout: "USER: <image>\n{question} ASSISTANT: {answer}</s>". Used by LLMs that come
-# without a template of their own.
+# LLaVA-1.5's layout: "USER: <image>\n{question} ASSISTANT: {answer}</s>".
 DEFAULT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -30,8 +29,8 @@ DEFAULT_TEMPLATE = (
     "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
 
-# LLMs' own templates expect the content to be a string. This prefix turns lists of parts into
-# one, an image becoming "<image>\n", and leaves the template itself as its authors wrote it.
+# LLMs' own templates expect the content to be a string. This prefix converts lists of parts to a
+# string, with "<image>\n" for an image, and leaves the template itself unchanged.
 _FLATTEN = (
     "{%- set flat = namespace(messages=[]) -%}"
     "{%- for message in messages -%}"
@@ -52,6 +51,14 @@ _FLATTEN = (
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The template a candidate's processor gets from its LLM's tokenizer."""
-    own = tokenizer.chat_template
-    return _FLATTEN + own if isinstance(own, str) and own else DEFAULT_TEMPLATE
+    """The chat template of a candidate.
+
+    Args:
+        tokenizer: tokenizer of the candidate's LLM.
+
+    Returns:
+        The LLM's template, extended to accept images; the default if the LLM has none.
+    """
+    template = tokenizer.chat_template
+    has_template = isinstance(template, str) and template
+    return _FLATTEN + template if has_template else DEFAULT_TEMPLATE

@@ -1,4 +1,4 @@
-"""Vision encoders that give an image's patches, and nothing else, whatever their family."""
+"""Vision encoders that return patch features, with the same interface for all families."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Encoder:
-    """A vision encoder alone, with what belongs to it.
+    """A vision encoder with its image processor.
 
     Attributes:
-        tower: frozen, in eval mode.
-        image_processor: makes its pixels.
-        family: what its architecture needs.
+        tower: frozen model in eval mode.
+        image_processor: processor that converts images to pixel values.
+        family: description of the architecture.
     """
 
     tower: PreTrainedModel
@@ -42,29 +42,45 @@ class Encoder:
     family: VisionFamily
 
     def pixels(self, images: list[Image]) -> torch.Tensor:
-        """Images as the encoder wants them: images x channels x height x width."""
+        """Convert images to pixel values, images x channels x height x width.
+
+        Args:
+            images: RGB images.
+        """
         values = self.image_processor(images=images, return_tensors="pt")["pixel_values"]
         return values.to(dtype=self.tower.dtype)
 
     def read(self, pictures: Sequence[Picture]) -> torch.Tensor:
-        """Image files, or encoded images, as pixels.
+        """Decode images and convert them to pixel values, images x channels x height x width.
+
+        Args:
+            pictures: paths or contents of image files.
 
         Raises:
-            DataError: if one cannot be decoded.
+            DataError: if an image cannot be decoded.
         """
-        from mordal_optuna.models.images import open_image  # the only need of Pillow here
+        from mordal_optuna.models.images import open_image  # loads Pillow, needed here only
 
         return self.pixels([open_image(picture) for picture in pictures])
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Patch features of the layer that alignment feeds on: images x patches x width."""
+        """Compute the patch features that are fed to the projector, images x patches x width.
+
+        Args:
+            pixels: pixel values, images x channels x height x width, on the tower's device.
+        """
         hidden = self.tower(pixels, output_hidden_states=True).hidden_states
         layer = hidden[self.family.feature_layer]
         return layer[:, 1:] if self.family.class_token else layer
 
 
 def load_encoder(source: ModelSource, precision: Precision, device: torch.device) -> Encoder:
-    """The vision tower of a checkpoint, frozen, in eval mode.
+    """Load the vision tower of a model, frozen and in eval mode.
+
+    Args:
+        source: name and location of the encoder, or of a model that contains one.
+        precision: `fp32` or `bf16`, the dtype of the weights.
+        device: torch device for the tower.
 
     Raises:
         ModelError: if it cannot be loaded, is not supported, or lacks weights.

@@ -1,1 +1,1 @@
-"""Processes that share work: launched together or not, alive or not, and outages."""
+"""Processes: the ranks of a launch, liveness of other processes, claims, outages and retries."""

@@ -1,7 +1,7 @@
-"""The processes of one launch (`accelerate launch`, `torchrun`) as one worker.
+"""The processes of one launch (`accelerate launch`, `torchrun`), numbered by rank.
 
-Process 0 leads: it alone talks to the study's storage, and tells the others what to do next. What
-they do together ends the same way on all of them: where one fails, all raise its error.
+Rank 0 is the main process: it alone uses the study's storage and decides what is done next. Work
+that all ranks share ends the same way on all of them: if one rank fails, all raise its error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import distributed
 
 from mordal_optuna.errors import ConfigError, MordalError, ProcessError
-from mordal_optuna.processes.launch import launched
+from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.processes.outages import is_outage, outage
 
 if TYPE_CHECKING:
@@ -20,29 +20,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The leader may be busy, or wait for other workers, for as long as it likes.
-_PATIENCE = datetime.timedelta(days=30)
+# Rank 0 may compute alone, or wait for other workers of the study, for days.
+_TIMEOUT = datetime.timedelta(days=30)
 
 
 class Processes:
-    """All processes of this launch; one where nothing was launched."""
+    """All ranks of this launch; a single one without a launcher."""
 
     def __init__(self, group: Any = None) -> None:
-        """Speak over a process group.
+        """Use a process group.
 
         Args:
-            group: None where there is one process.
+            group: `torch.distributed` group of all ranks; None for a single process.
         """
         self._group = group
 
     @classmethod
     def join(cls) -> Processes:
-        """Join the launch's other processes, whose default group must be there.
+        """Open a group of all ranks; call it once per process and hand the result on.
+
+        The default process group must exist.
 
         Raises:
-            ConfigError: if a launcher started several that do not know of one another.
+            ConfigError: if a launcher started several processes without torch.distributed.
         """
-        world = launched()
+        world = launched_world_size()
         if world == 1:
             return cls()
         if not distributed.is_initialized() or distributed.get_world_size() != world:
@@ -52,88 +54,136 @@ class Processes:
                     "none or of others; start them by `accelerate launch` or `torchrun`"
                 ]
             )
-        # Objects travel between CPUs, and are waited for longer than gradients are.
-        return cls(distributed.new_group(backend="gloo", timeout=_PATIENCE))
+        # gloo: objects are exchanged between CPUs. Gradients have a group of their own, with a
+        # shorter timeout.
+        return cls(distributed.new_group(backend="gloo", timeout=_TIMEOUT))
 
     @property
     def rank(self) -> int:
-        """This process's number; 0 leads."""
+        """This process's rank, from 0."""
         return int(distributed.get_rank(self._group)) if self._group else 0
 
     @property
     def world_size(self) -> int:
-        """How many there are."""
+        """Number of ranks."""
         return int(distributed.get_world_size(self._group)) if self._group else 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process talks to the storage."""
+        """Whether this process is rank 0."""
         return self.rank == 0
 
     def broadcast(self, value: T) -> T:
-        """The leader's value, on every process."""
-        if self.world_size == 1:
-            return value
-        held = [value]
-        distributed.broadcast_object_list(held, src=0, group=self._group)
-        return held[0]
-
-    def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank, on every process."""
-        if self.world_size == 1:
-            return [value]
-        held: list[Any] = [None] * self.world_size
-        distributed.all_gather_object(held, value, group=self._group)
-        return held
-
-    def run_on_all(self, work: Callable[[], T]) -> T:
-        """Do a piece of work that every process does.
+        """Give every rank the value of rank 0; all ranks call it at the same point.
 
         Args:
-            work: must not wait for another process that may have failed.
+            value: picklable object; only the one on rank 0 counts.
+
+        Returns:
+            Rank 0's value.
+        """
+        if self.world_size > 1:
+            buffer = [value]
+            distributed.broadcast_object_list(buffer, src=0, group=self._group)
+            value = buffer[0]
+        return value
+
+    def send(self, message: object) -> None:
+        """Rank 0: send a message, which every other rank takes by `receive`.
+
+        Args:
+            message: picklable object.
+        """
+        self.broadcast(message)
+
+    def receive(self) -> Any:
+        """Other ranks: wait for the next message of rank 0."""
+        nothing: object = None
+        return self.broadcast(nothing)
+
+    def gather(self, value: T) -> list[T]:
+        """Give every rank the values of all ranks.
+
+        Args:
+            value: picklable object of this rank.
+
+        Returns:
+            The values, in the order of ranks.
+        """
+        if self.world_size == 1:
+            return [value]
+        buffer: list[Any] = [None] * self.world_size
+        distributed.all_gather_object(buffer, value, group=self._group)
+        return buffer
+
+    def run_on_all(self, work: Callable[[], T]) -> T:
+        """Run this rank's part of work that all ranks do, and fail on all if one rank fails.
+
+        Args:
+            work: function that waits for other ranks by methods of this class only, since
+                another rank may have failed.
+
+        Returns:
+            What this rank's work returned.
 
         Raises:
-            MordalError: the error of the first process that failed, on all of them.
-            InfrastructureError: for an outage, which would not be known without its cause.
-            ProcessError: for an error of another kind on another process.
+            MordalError: the error of the lowest rank that failed, on all ranks.
+            InfrastructureError: if that error is an outage.
+            ProcessError: if another rank failed with an error that is no `MordalError`.
         """
         if self.world_size == 1:
             return work()
-        found: T | None = None
+        result: T | None = None
         failure: Exception | None = None
         try:
-            found = work()
-        except Exception as error:  # noqa: BLE001 - raised below, once all others know of it
+            result = work()
+        except Exception as error:  # noqa: BLE001 - raised below, on all ranks
             failure = error
-        self.raise_any(failure)
-        return found  # type: ignore[return-value]
+        self.raise_on_all(failure)
+        return result  # type: ignore[return-value]
 
-    def raise_any(self, failure: Exception | None) -> None:
-        """Raise on all processes where one has failed.
+    def run_on_main(self, work: Callable[[], T]) -> T:
+        """Run work on rank 0 alone, and give its result to all ranks.
 
         Args:
-            failure: this process's own.
+            work: returns a picklable object; it is not called on other ranks.
+
+        Returns:
+            What the work returned on rank 0.
+
+        Raises:
+            MordalError: the error of rank 0, on all ranks; see `run_on_all`.
+        """
+        result = self.run_on_all(lambda: work() if self.is_main else None)
+        return self.broadcast(result)  # type: ignore[return-value]
+
+    def raise_on_all(self, failure: Exception | None) -> None:
+        """Raise an error on all ranks if any rank has failed.
+
+        Args:
+            failure: this rank's error; None if it did not fail.
         """
         if self.world_size == 1:
             if failure:
                 raise failure
             return
-        own = _local(failure)
-        found = [_named(rank, e) for rank, e in enumerate(self.gather(own))]
-        if failure is not None and isinstance(own, str):
-            raise failure  # a fault of the program: its own trace tells most
-        first = next((error for error in found if error), None)
+        report = _report(failure)
+        errors = [_to_error(rank, r) for rank, r in enumerate(self.gather(report))]
+        if failure is not None and isinstance(report, str):
+            raise failure  # a programming error: its own traceback says most
+        first = next((error for error in errors if error), None)
         if first is not None:
             raise first from failure
 
 
-def _local(failure: Exception | None) -> MordalError | str | None:
+def _report(failure: Exception | None) -> MordalError | str | None:
+    """A rank's failure as it is sent to the others."""
     if failure is None:
         return None
     if is_outage(failure):
-        return outage(failure)  # now: its cause does not travel
+        return outage(failure)  # converted here: the cause of an error is not pickled with it
     return failure if isinstance(failure, MordalError) else f"{type(failure).__name__}: {failure}"
 
 
-def _named(rank: int, failure: MordalError | str | None) -> MordalError | None:
-    return ProcessError(rank, failure) if isinstance(failure, str) else failure
+def _to_error(rank: int, report: MordalError | str | None) -> MordalError | None:
+    return ProcessError(rank, report) if isinstance(report, str) else report

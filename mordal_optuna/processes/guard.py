@@ -1,4 +1,4 @@
-"""What training asks of a claim: is it still held, and in what name does it write."""
+"""The claim under which a candidate is trained: whether it is held, and its fencing token."""
 
 from __future__ import annotations
 
@@ -11,39 +11,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Token:
-    """In whose name a checkpoint is written.
+    """Fencing token: identifies the claim under which a checkpoint was written.
 
     Attributes:
-        study: tells a study from all others, also from one of the same name that was deleted.
-        trial: number of the trial; of two claims on one candidate, the later has the higher one.
+        study: unique identifier of the study; a deleted study of the same name had another one.
+        trial: number of the trial; of two claims on a candidate, the later one has the higher.
     """
 
     study: str
     trial: int
 
-    def yields_to(self, other: Token | None) -> bool:
-        """Whether what `other` has written must stay: a later claim of the same study."""
+    def is_superseded_by(self, other: Token | None) -> bool:
+        """Whether the other token belongs to a later claim of the same study.
+
+        What was written under the later claim must not be overwritten under this one.
+
+        Args:
+            other: token of an existing checkpoint; None if it has none.
+        """
         return other is not None and self.study == other.study and self.trial < other.trial
 
 
 class Guard(Protocol):
-    """A claim, as those see it who train under it."""
+    """A claim on a candidate, as training uses it."""
 
     @property
     def token(self) -> Token:
-        """In whose name checkpoints are written."""
+        """Token that is stored with every checkpoint written under the claim."""
         ...
 
     @property
     def failure(self) -> MordalError | None:
-        """Why the claim is known to be lost; None while it is not. Asks nobody."""
+        """Why the claim is known to be lost; None while it is held. Never queries the database."""
         ...
 
     def check(self) -> None:
-        """Make sure now that the claim is still held.
+        """Ask the database whether the claim is still held.
 
         Raises:
-            LeaseLostError: if another worker was given the candidate.
-            StoreError: if nobody can say so.
+            LeaseLostError: if another worker has claimed the candidate since.
+            StoreError: if the database cannot be reached.
         """
         ...

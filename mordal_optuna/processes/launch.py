@@ -1,15 +1,15 @@
-"""What a launcher (`accelerate launch`, `torchrun`) tells its processes; loads no torch."""
+"""What a launcher (`accelerate launch`, `torchrun`) says in the environment; loads no torch."""
 
 from __future__ import annotations
 
 import os
 
 
-def launched() -> int:
-    """How many processes the launcher started; 1 where there was none."""
+def launched_world_size() -> int:
+    """Number of processes that the launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launched_rank() -> int:
-    """This process's number among them; 0 leads."""
+    """This process's rank among them, from 0; 0 without a launcher."""
     return int(os.environ.get("RANK", "0"))

@@ -1,4 +1,4 @@
-"""Who works where: a name for this process, and whether the process of a name has ended."""
+"""Names for processes that own something, and whether the process of a name has ended."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from pathlib import Path
 
 
 def owner_name() -> str:
-    """A new name for a part of this process that owns something: MACHINE/PROCESS/UNIQUE."""
+    """A new unique name for an object of this process that owns something.
+
+    Returns:
+        MACHINE/PROCESS/UNIQUE: machine identifier, process number, 12 hexadecimal digits.
+    """
     return f"{_machine()}/{os.getpid()}/{uuid.uuid4().hex[:12]}"
 
 
 def has_ended(owner: str) -> bool:
-    """Whether an owner is known to have ended: a process of this machine that is no more.
+    """Whether the owning process is known to have ended.
 
     Args:
-        owner: as `owner_name` gave it, on any machine. Of other machines nothing is known.
+        owner: name from `owner_name`, of any machine. For another machine the answer is False,
+            since its processes cannot be seen from here.
     """
     machine, process, _ = owner.split("/")
     if machine != _machine() or int(process) == os.getpid():
@@ -33,20 +38,21 @@ def has_ended(owner: str) -> bool:
 
 
 def _is_zombie(process: int) -> bool:
-    """Whether a process has ended and its parent has not asked how; False where none can tell."""
+    """Whether a process has ended and was not waited for; False if /proc does not show it."""
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    # The state follows the name, which is in brackets and may hold anything.
+    # The state follows the process's name, which is in brackets and may hold any character.
     return status.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
 @cache
 def _machine() -> str:
-    """Names the set of processes in which a process number means the same.
+    """Identifier of the set of processes in which a process number is unique.
 
-    On Linux that is a boot and a namespace of process numbers, since containers have their own.
+    On Linux that is a boot and a namespace of process numbers, since each container has its own
+    namespace.
     """
     boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     if boot.is_file() and space.is_symlink():

@@ -1,8 +1,8 @@
-"""Whose fault an error is: an outage, of storage, disk, network or device, is nobody's.
+"""Tells outages (of storage, disk, network or device) from errors that a candidate causes.
 
-An outage passes, or is mended outside the program; then the same work succeeds. What a candidate
-does wrong, and what is not there or refused, fails again. Libraries are known by the names of
-their classes, so that none of them is loaded for it.
+After an outage the same work succeeds, once it has passed or was mended outside the program.
+Errors that a candidate causes, and missing or refused files, occur again. Errors of libraries are
+recognised by the names of their classes, so that no library is loaded for it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mordal_optuna.errors import InfrastructureError, MordalError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# What libraries raise where a model, its data or its numbers do not suit them.
+# What libraries raise if a model, its data or its numbers are unsuitable.
 _LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, ImportError)
-# What the operating system says of disks, network drives and connections.
-_NUMBERS = {
+# errno values of failing disks, network drives and connections.
+_ERRNO = {
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EIO,
@@ -41,7 +41,7 @@ _NUMBERS = {
     errno.ECONNREFUSED,
     errno.ETIMEDOUT,
 }
-# Errors of libraries, by the package and the name of a class or of one it derives from.
+# Errors of libraries: package, and name of the error's class or of one of its base classes.
 _CLASSES = {
     ("sqlalchemy", "OperationalError"),
     ("sqlalchemy", "InterfaceError"),
@@ -60,28 +60,35 @@ _CLASSES = {
     ("torch", "DistStoreError"),
 }
 _DATABASES = {"sqlalchemy", "optuna"}
-# A server's answers that ask to come again: too many requests, and its own faults.
+# HTTP status codes after which a request may be repeated: too many requests, server errors.
 _TOO_MANY, _SERVER_FAULTS = 429, range(500, 600)
 _GRPC = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
-# A device that is lost says so in words, whatever the class of the error. Running out of memory,
-# asserts of kernels and illegal accesses are the doing of what ran there.
+# A lost device is recognised by the text of the error, whatever its class. Running out of memory,
+# failed asserts in kernels and illegal accesses are caused by the program that ran there.
 _LOST_DEVICE = re.compile(
     r"NCCL error|NCCL communicator|uncorrectable (ECC|NVLink) error|unspecified launch failure"
     r"|hardware stack error|fallen off the bus|busy or unavailable|device[_ ](was )?lost"
     r"|no (CUDA-capable|HIP-capable|ROCm-capable) device",
     re.IGNORECASE,
 )
-# Errors of files behind a library written in Rust carry the system's number in their text alone.
-_SYSTEM_NUMBER = re.compile(r"\(os error (\d+)\)")
+# Libraries written in Rust report the errno of a file error in its text only.
+_RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error, or one that it was raised from, is an outage."""
-    return any(_is_one(link) for link in _chain(error))
+    """Whether an error, or one of its causes, is an outage."""
+    return any(_is_outage_itself(link) for link in _chain(error))
 
 
 def outage(error: BaseException) -> InfrastructureError:
-    """An outage's error as this package tells it: without a text that can hold a password."""
+    """Convert an outage to this package's error.
+
+    Args:
+        error: an error for which `is_outage` holds.
+
+    Returns:
+        An error whose text cannot hold the database's password.
+    """
     if isinstance(error, InfrastructureError):
         return error
     if isinstance(error, MordalError):
@@ -100,22 +107,22 @@ def described(error: BaseException) -> str:
 
 
 @contextmanager
-def raised_as(own: Callable[[str], MordalError]) -> Iterator[None]:
-    """Raise what libraries raise as a candidate's own error, with its cause.
+def raised_as(make_error: Callable[[str], MordalError]) -> Iterator[None]:
+    """Convert errors that libraries raise inside the block; the original becomes the cause.
 
     Args:
-        own: makes that error from a reason.
+        make_error: function that makes this package's error from a reason.
     """
     try:
         yield
     except MordalError:
-        raise  # says already whose error it is; some are ValueErrors as well
+        raise  # already converted; some are ValueErrors as well
     except _LIBRARY_ERRORS as error:
-        raise own(described(error)) from error
+        raise make_error(described(error)) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it was raised from, as a traceback shows them."""
+    """An error and its causes, in the order in which a traceback shows them."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -124,27 +131,27 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if hidden else error.__context__)
 
 
-def _is_one(error: BaseException) -> bool:
+def _is_outage_itself(error: BaseException) -> bool:
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     if ("huggingface_hub", "OfflineModeIsEnabled") in kinds:
-        return False  # the user's own choice: what is not here is missing
+        return False  # the user switched the hub off: the file is missing
     if isinstance(error, (InfrastructureError, StoreError, ConnectionError, TimeoutError)):
         return True
     if kinds & _CLASSES or isinstance(error, socket.gaierror):
         return True
     return (
-        _system_number(error) in _NUMBERS
+        _errno(error) in _ERRNO
         or _http_status(error) in (_TOO_MANY, *_SERVER_FAULTS)
         or _grpc_status(error) in _GRPC
         or (isinstance(error, RuntimeError) and bool(_LOST_DEVICE.search(str(error))))
     )
 
 
-def _system_number(error: BaseException) -> int | None:
+def _errno(error: BaseException) -> int | None:
     if isinstance(error, OSError):
         return error.errno
-    found = _SYSTEM_NUMBER.search(str(error)) if _is_of("safetensors", error) else None
-    return int(found[1]) if found else None
+    match = _RUST_ERRNO.search(str(error)) if _is_of("safetensors", error) else None
+    return int(match[1]) if match else None
 
 
 def _http_status(error: BaseException) -> int | None:

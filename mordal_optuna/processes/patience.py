@@ -1,4 +1,4 @@
-"""Waiting out outages: pauses that grow, for a bounded number of tries."""
+"""Retries after outages: exponential backoff, for a bounded number of tries."""
 
 from __future__ import annotations
 
@@ -15,35 +15,39 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Seconds.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
-# In a row: with the pauses between them about half an hour.
+# In a row. With the pauses between them they take about half an hour.
 TRIES = 14
 
 
 class Patience:
-    """Counts outages in a row and waits after each."""
+    """Counts outages in a row and pauses after each one, twice as long every time."""
 
     def __init__(self, sleep: Callable[[float], None], progress: Progress) -> None:
-        """Start without any.
+        """Start with no outage.
 
         Args:
-            sleep: waits, for a number of seconds.
-            progress: is told what is waited for, and how long.
+            sleep: function that waits for a number of seconds.
+            progress: receives a note about each outage and the pause after it.
         """
         self._sleep = sleep
         self._progress = progress
         self._outages = 0
 
     def reset(self) -> None:
-        """Forget the outages so far: it works again."""
+        """Set the count to 0, after a success."""
         self._outages = 0
 
     def wait(self, error: InfrastructureError) -> None:
-        """Wait before the next try.
+        """Count an outage, and pause before the next try.
+
+        Args:
+            error: the outage.
 
         Raises:
-            LastingOutageError: if there is to be none.
+            LastingOutageError: if this was the last of the allowed tries.
         """
         self._outages += 1
         if self._outages == TRIES:
@@ -53,13 +57,16 @@ class Patience:
         self._sleep(pause)
 
     def through(self, work: Callable[[], T]) -> T:
-        """Do a piece of work; do it again after each outage.
+        """Do work, and repeat it after each outage.
 
         Args:
-            work: can be done again, whatever it has done before it failed.
+            work: function that may be repeated, whatever it did before it failed.
+
+        Returns:
+            What the work returned.
 
         Raises:
-            LastingOutageError: if it fails so as long as it is tried.
+            LastingOutageError: if the outage outlasts all tries.
         """
         while True:
             try:
@@ -67,5 +74,5 @@ class Patience:
             except Exception as error:
                 if not is_outage(error):
                     raise
-                found = outage(error)
-            self.wait(found)
+                reported = outage(error)
+            self.wait(reported)

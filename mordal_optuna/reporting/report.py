@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import yaml
@@ -10,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from mordal_optuna.files.atomic import atomic_write
 from mordal_optuna.reporting import figures, words
 
 if TYPE_CHECKING:
@@ -61,9 +61,8 @@ def write_report(
         dashboard_command=dashboard_command,
         versions=versions,
     )
-    scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -1,36 +1,39 @@
-"""What the comparison of models computes, kept on disk with its cost.
+"""Store of what the comparison of models computes, with its cost.
 
-That is features of models on a task's images, and warmed-up projectors, which serve all tasks. A
-study that was interrupted, or another one, finds them. Their cost is the device-seconds it took to
-compute them, whoever did, so a study's cost does not depend on how often it was interrupted.
+It holds features of models on a task's images, and warmed-up projectors, which all tasks share. An
+interrupted study, or another study, finds them there. The cost is the device-seconds that the
+computation took when it was done, so a study's cost does not depend on what was stored before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+import numpy as np
+import torch
+
+from mordal_optuna.files.tensors import Stored, TensorStore, address, identity_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from PIL.Image import Image
+
+# Hexadecimal digits of an address: a file's name.
+_DIGITS = 32
 
 
 @dataclass(frozen=True)
 class Computed:
-    """Arrays and what they cost.
+    """Arrays and their cost.
 
     Attributes:
-        arrays: by name; `features` are images x width.
-        seconds: device-seconds by part, such as warmup and features.
+        arrays: arrays by name; `features` are images x width.
+        seconds: device-seconds by part, such as `warmup` and `features`.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -38,45 +41,58 @@ class Computed:
 
 
 class ComputedStore:
-    """Arrays by all that shapes them."""
+    """Arrays and their cost on disk, by an identity of everything that shapes them."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep arrays under a folder; made when the first are saved."""
-        self._folder = folder
+        """Open a store.
+
+        Args:
+            folder: folder of the files; made when the first one is written.
+        """
+        self._files = TensorStore(folder)
 
     def get(self, identity: Mapping[str, object]) -> Computed | None:
-        """What is kept of an identity; None where it is not there or cannot be read."""
-        path = self._path(identity)
-        if not path.is_file():
+        """Read stored arrays.
+
+        Args:
+            identity: JSON values that shape the arrays.
+
+        Returns:
+            The arrays and their cost; None if they are not stored or cannot be read.
+        """
+        stored = self._files.get(address(identity, _DIGITS))
+        if stored is None:
             return None
-        try:
-            with safe_open(path, "numpy") as file:
-                seconds = json.loads(file.metadata()["seconds"])
-                # not `.items()`: a safetensors file has `keys` alone
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return Computed(arrays, seconds)
-        except SafetensorError:
-            return None  # cut off by a full disk or a crash: computed again
+        arrays = {name: tensor.numpy() for name, tensor in stored.tensors.items()}
+        return Computed(arrays, json.loads(stored.metadata["seconds"]))
 
     def put(self, identity: Mapping[str, object], computed: Computed) -> None:
-        """Keep arrays; written whole or not at all."""
-        path = self._path(identity)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-        facts = {
-            "seconds": json.dumps(dict(computed.seconds)),
-            "identity": json.dumps(identity, sort_keys=True),
-        }
-        save_file(dict(computed.arrays), scratch, metadata=facts)
-        scratch.replace(path)
+        """Store arrays and their cost.
 
-    def _path(self, identity: Mapping[str, object]) -> Path:
-        text = json.dumps(identity, sort_keys=True)
-        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+        Args:
+            identity: JSON values that shape the arrays.
+            computed: arrays and cost.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in computed.arrays.items()
+        }
+        metadata = {
+            "seconds": json.dumps(dict(computed.seconds)),
+            "identity": identity_text(identity),
+        }
+        self._files.put(address(identity, _DIGITS), Stored(tensors, metadata))
 
 
 def images_digest(images: Sequence[Image]) -> str:
-    """SHA-256 of images' sizes and pixels."""
+    """SHA-256 of images' modes, sizes and pixels, 64 hexadecimal digits.
+
+    Args:
+        images: decoded images.
+    """
     content = hashlib.sha256()
     for image in images:
         content.update(f"{image.mode}:{image.size}".encode())

@@ -1,4 +1,8 @@
-"""Measure a candidate for real: align it to a rung, then score it with lmms-eval."""
+"""Measurement of a candidate: align it to a rung, then score it with lmms-eval.
+
+Each measurement is a method for rank 0, which returns the result, and one for the other ranks,
+which takes part in the same work and returns nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.alignment.session import Kept, Machine
+    from mordal_optuna.alignment.machine import Machine
+    from mordal_optuna.alignment.session import CheckpointInfo
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.task import Task
@@ -33,19 +38,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredCheckpoint:
-    """Where a candidate stands whose weights are to be taken away.
+    """A candidate's checkpoint with its scores, as it is exported.
 
     Attributes:
-        samples: alignment samples of its weights.
-        train_seconds: device-seconds of training from the start up to there.
-        scores: of these weights, on the target task, then on the further ones.
-        documents: how many each of these tasks has, scored or not.
+        samples: number of alignment samples that the weights were trained on.
+        train_seconds: device-seconds of training from the start to this checkpoint.
+        scores: scores of these weights on the target task, then on the further tasks.
+        documents: number of documents of each of these tasks, scored or not.
     """
 
     samples: int
     train_seconds: float
     scores: tuple[Score, ...]
     documents: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _ScoredRung:
+    """A rung of a candidate with its scores.
+
+    Attributes:
+        train_seconds: device-seconds of training from the start to this rung; 0 on other ranks.
+        scores: one score per task, in the order asked for; empty on other ranks.
+    """
+
+    train_seconds: float = 0.0
+    scores: tuple[Score, ...] = ()
 
 
 class AlignAndScore:
@@ -68,16 +86,16 @@ class AlignAndScore:
 
         Args:
             settings: the study.
-            data: the alignment set.
-            checkpoints: where trained parts are kept and found again.
-            scores: where scores are kept and found again; None on a process that does not lead.
-            tasks: the target task, then the further ones in the study file's order.
-            machine: where to train.
-            progress: is told of bars and scores.
-            watch: the study's inputs, looked at again before and after a rung; None where nobody
-                looks, or on a process that does not lead.
-            claims: those that this process holds guard its checkpoints; None where nobody else
-                can train, or on a process that does not lead.
+            data: alignment set.
+            checkpoints: store of trained weights.
+            scores: store of scores; None on other ranks.
+            tasks: target task, then the further tasks in the study file's order.
+            machine: device, ranks and caches.
+            progress: receives progress updates and scores.
+            watch: the study's inputs, checked before and after each rung; None to check nothing,
+                and on other ranks.
+            claims: claims of this worker, which guard its checkpoints; None if no other worker
+                can train, and on other ranks.
         """
         self._settings = settings
         self._pool = settings.models()
@@ -90,96 +108,119 @@ class AlignAndScore:
         self._watch = watch
         self._claims = claims
         self._current: tuple[Candidate, AlignmentSession] | None = None
-        self._told_of_chance = False
+        self._warned_of_chance = False
 
-    def __call__(self, candidate: Candidate, samples: int) -> Measurement | None:
-        """Align a candidate to `samples` and score it on the target task.
+    def measure(self, candidate: Candidate, samples: int) -> Measurement:
+        """Rank 0: align a candidate to a rung and score it on the target task.
 
-        Where the study file asks for it, the further tasks are scored in the same pass.
+        The further tasks are scored in the same pass if the study file says
+        `also_score_at: rungs`.
 
-        Returns:
-            What was measured; None on a process that does not lead.
+        Args:
+            candidate: the pair.
+            samples: number of alignment samples at the rung.
 
         Raises:
-            MordalError: if it cannot be assembled, trained or scored.
+            MordalError: if the candidate cannot be assembled, trained or scored.
         """
-        every = self._settings.also_score_at == "rungs"
-        tasks = self._tasks if every else self._tasks[:1]
         session = self._session(candidate)
-        before = session.spent_seconds
-        asked = self._at(tasks, samples)
-        found = self.score_on(asked, candidate, samples)
-        if found is None:
-            return None
-        kept = session.kept(samples)
-        assert kept
-        self._progress.note(f"{candidate} at {samples} samples: " + "; ".join(map(_told, found)))
-        target = found[0]
-        measurement = replace(
-            measurement_of(target, samples),
-            train_seconds=kept.train_seconds,
-            eval_seconds=sum(s.seconds for s in found),
-            train_spent=session.spent_seconds - before,
-            eval_spent=sum(s.seconds for s in found if not s.found),
-            answers=Answers.of(target.per_document, target.clusters, asked[0].identity).packed(),
+        spent_before = session.spent_seconds
+        tasks = self._rung_tasks(samples)
+        rung = self._score_rung(tasks, candidate, samples)
+        self._progress.note(
+            f"{candidate} at {samples} samples: " + "; ".join(map(_as_text, rung.scores))
         )
+        spent = session.spent_seconds - spent_before
+        measurement = _measurement(samples, rung, tasks[0].identity, spent)
         self._warn_of_chance(candidate, measurement)
         return measurement
 
-    def _warn_of_chance(self, candidate: Candidate, measurement: Measurement) -> None:
-        """Say that a score is a guesser's, of the first candidate of which that is true."""
-        text = at_chance(candidate, measurement, self._tasks[0].chance)
-        if text and not self._told_of_chance:
-            self._told_of_chance = True
-            self._progress.warn(text)
+    def follow_measure(self, candidate: Candidate, samples: int) -> None:
+        """Other ranks: take part in `measure`."""
+        self._score_rung(self._rung_tasks(samples), candidate, samples)
 
-    def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...] | None:
-        """Scores of a candidate's rung on all further tasks, in one pass.
-
-        Returns:
-            The scores; None on a process that does not lead.
-
-        Raises:
-            MordalError: if it cannot be assembled, trained or scored.
-        """
-        return self.score_on(self._at(self._tasks[1:], samples), candidate, samples)
-
-    def score_on(
-        self,
-        tasks: Sequence[Task],
-        candidate: Candidate,
-        samples: int,
-        *,
-        merged: bool = False,
-    ) -> tuple[Score, ...] | None:
-        """Align a candidate to `samples` and score it on tasks; what is known is looked up.
+    def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...]:
+        """Rank 0: score a candidate's rung on all further tasks, in one pass.
 
         Args:
-            tasks: each of another name.
             candidate: the pair.
-            samples: the rung.
-            merged: score it with LoRA merged, which ends its training.
+            samples: number of alignment samples at the rung.
 
         Returns:
-            The scores, in the tasks' order; None on a process that does not lead.
+            One score per further task, in the study file's order.
 
         Raises:
-            InputsChangedError: if data, a task or a model is another now than when the study was
-                opened.
-            MordalError: if it cannot be assembled, trained or scored.
+            MordalError: if the candidate cannot be assembled, trained or scored.
         """
-        processes = self._machine.processes
-        processes.run_on_all(lambda: self._check(candidate, tasks, samples))
-        session = self._session(candidate)
-        known = processes.run_on_all(lambda: self._known(session, tasks, samples, merged=merged))
-        missing: list[str] = processes.broadcast([t.name for t in tasks if t.name not in known])
-        if missing:
-            asked = [task for task in tasks if task.name in missing]
-            guard = self._claims.guard(candidate) if self._claims else None
-            known |= self._score(candidate, asked, samples, guard, merged=merged)
-        return tuple(known[task.name] for task in tasks) if processes.is_main else None
+        tasks = self._with_documents(self._tasks[1:], samples)
+        return self._score_rung(tasks, candidate, samples).scores
 
-    def _at(self, tasks: Sequence[Task], samples: int) -> list[Task]:
+    def follow_further(self, candidate: Candidate, samples: int) -> None:
+        """Other ranks: take part in `score_further`."""
+        self._score_rung(self._with_documents(self._tasks[1:], samples), candidate, samples)
+
+    def score_checkpoint(self, candidate: Candidate, *, train: bool) -> ScoredCheckpoint:
+        """Rank 0: load a candidate's highest checkpoint and score it on all tasks for export.
+
+        In fp32, merging LoRA does not change the scores, so the export has the scores of the
+        checkpoint. In bf16, merging rounds the weights, and answers that were nearly tied can
+        change: the merged weights are scored separately. Scores of the same weights are looked
+        up, whichever study stored them.
+
+        Args:
+            candidate: the pair.
+            train: whether to train it on all alignment samples first.
+
+        Raises:
+            CheckpointError: if `train` is False and the candidate has no checkpoint.
+            MordalError: if the candidate cannot be assembled, trained or scored.
+        """
+        session, rung = self._restore_and_score(candidate, train=train)
+        documents = tuple(len(task.order) for task in self._tasks)
+        return ScoredCheckpoint(session.samples, rung.train_seconds, rung.scores, documents)
+
+    def follow_checkpoint(self, candidate: Candidate, *, train: bool) -> None:
+        """Other ranks: take part in `score_checkpoint`."""
+        self._restore_and_score(candidate, train=train)
+
+    def export(self, candidate: Candidate, folder: Path, scores: Sequence[str]) -> list[str]:
+        """Rank 0: write a candidate as a Hugging Face folder, see `models.export.export`.
+
+        Args:
+            candidate: the pair that `score_checkpoint` was last called for.
+            folder: new or empty folder.
+            scores: lines about the scores for the model card.
+
+        Returns:
+            What the folder needs beyond transformers' own class, a sentence each.
+        """
+        session = self._session(candidate)
+        self._current = None  # merged weights cannot be trained any further
+        return export(session.vlm, folder, session.card(scores))
+
+    def rungs(self, candidate: Candidate) -> list[int]:
+        """Rungs of a candidate that have a checkpoint made from the present inputs."""
+        return self._new_session(candidate).rungs()
+
+    def _restore_and_score(
+        self, candidate: Candidate, *, train: bool
+    ) -> tuple[AlignmentSession, _ScoredRung]:
+        self._drop()  # the present session may be merged already
+        session = self._session(candidate)
+        if train:
+            session.advance(len(self._data), self._progress)
+        else:
+            session.restore(self._progress)
+        merged = self._settings.alignment.precision != "fp32"
+        tasks = self._with_documents(self._tasks, session.samples)
+        return session, self._score_rung(tasks, candidate, session.samples, merged=merged)
+
+    def _rung_tasks(self, samples: int) -> list[Task]:
+        """The tasks that are scored at every rung, the target task first."""
+        all_tasks = self._settings.also_score_at == "rungs"
+        return self._with_documents(self._tasks if all_tasks else self._tasks[:1], samples)
+
+    def _with_documents(self, tasks: Sequence[Task], samples: int) -> list[Task]:
         """Tasks on the documents that a rung is scored on."""
         wanted = {t.name: t for t in (self._settings.task, *self._settings.also_score)}
         sized = []
@@ -188,103 +229,98 @@ class AlignAndScore:
             sized.append(task.subset(count or len(task.documents)))
         return sized
 
-    def _score(
+    def _score_rung(
         self,
-        candidate: Candidate,
         tasks: Sequence[Task],
+        candidate: Candidate,
         samples: int,
-        guard: Guard | None,
         *,
-        merged: bool,
-    ) -> dict[str, Score]:
-        """Scores by task; nothing on a process that does not lead."""
-        processes, session = self._machine.processes, self._session(candidate)
+        merged: bool = False,
+    ) -> _ScoredRung:
+        """Look up a rung's scores; align the candidate and score it for those that are missing.
+
+        Args:
+            tasks: tasks with different names.
+            candidate: the pair.
+            samples: number of alignment samples at the rung.
+            merged: whether to score it with LoRA merged, which ends its training.
+
+        Raises:
+            InputsChangedError: if data, a task or a model has changed since the study was opened.
+            MordalError: if the candidate cannot be assembled, trained or scored.
+        """
+        processes = self._machine.processes
+        processes.run_on_all(lambda: self._check(candidate, tasks, samples))
+        session = self._session(candidate)
+        checkpoint, scores = processes.run_on_all(
+            lambda: self._stored_scores(session, tasks, samples, merged=merged)
+        )
+        missing = processes.broadcast([t.name for t in tasks if t.name not in scores])
+        if missing:
+            self._align(session, candidate, samples, merged=merged)
+            checkpoint = session.checkpoint
+            asked = [task for task in tasks if task.name in missing]
+            scores |= self._score(session, candidate, asked, samples)
+            self._store_scores(checkpoint, asked, scores, merged=merged)
+        if not processes.is_main or checkpoint is None:
+            return _ScoredRung()
+        return _ScoredRung(checkpoint.train_seconds, tuple(scores[task.name] for task in tasks))
+
+    def _align(
+        self, session: AlignmentSession, candidate: Candidate, samples: int, *, merged: bool
+    ) -> None:
+        guard: Guard | None = self._claims.guard(candidate) if self._claims else None
         try:
             session.advance(samples, self._progress, guard)
         except BaseException:
-            self._current = None  # what it holds is between two rungs; a checkpoint is not
+            self._current = None  # its weights are between two rungs; checkpoints are not
             raise
         if merged:
             session.merge()
-        found = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
+
+    def _score(
+        self, session: AlignmentSession, candidate: Candidate, tasks: Sequence[Task], samples: int
+    ) -> dict[str, Score]:
+        """Scores of the live weights by task; empty on other ranks."""
+        processes = self._machine.processes
+        scores = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
         processes.run_on_all(lambda: self._check(candidate, tasks, samples))
-        if found is None:
-            return {}
-        scores = {s.task: replace(s, seconds=s.seconds * processes.world_size) for s in found}
-        kept = session.kept(samples)
-        if kept and self._scores:
+        return {s.task: replace(s, seconds=s.seconds * processes.world_size) for s in scores or ()}
+
+    def _stored_scores(
+        self, session: AlignmentSession, tasks: Sequence[Task], samples: int, *, merged: bool
+    ) -> tuple[CheckpointInfo | None, dict[str, Score]]:
+        """A rung's checkpoint and its stored scores by task; None and empty on other ranks."""
+        checkpoint = session.find_checkpoint(samples) if self._scores else None
+        if checkpoint is None or self._scores is None:
+            return None, {}
+        address = _score_address(checkpoint, merged=merged)
+        stored = {task.name: self._scores.get(address, task.identity) for task in tasks}
+        return checkpoint, {name: replace(s, found=True) for name, s in stored.items() if s}
+
+    def _store_scores(
+        self,
+        checkpoint: CheckpointInfo | None,
+        tasks: Sequence[Task],
+        scores: dict[str, Score],
+        *,
+        merged: bool,
+    ) -> None:
+        if checkpoint and self._scores:
+            address = _score_address(checkpoint, merged=merged)
             for task in tasks:
-                self._scores.put(_address(kept, merged), task.identity, scores[task.name])
-        return scores
+                self._scores.put(address, task.identity, scores[task.name])
 
     def _check(self, candidate: Candidate, tasks: Sequence[Task], samples: int) -> None:
         if self._watch:
             self._watch.check_candidate(candidate, [task.name for task in tasks], samples)
 
-    def kept(self, candidate: Candidate) -> list[int]:
-        """Rungs of a candidate that have a checkpoint made of the present inputs."""
-        return self._new_session(candidate).rungs()
-
-    def _known(
-        self, session: AlignmentSession, tasks: Sequence[Task], samples: int, *, merged: bool
-    ) -> dict[str, Score]:
-        """Scores that are stored, by task; the leading process alone has them."""
-        kept = session.kept(samples)
-        if kept is None or self._scores is None:
-            return {}
-        address = _address(kept, merged)
-        found = {task.name: self._scores.get(address, task.identity) for task in tasks}
-        return {name: replace(known, found=True) for name, known in found.items() if known}
-
-    def stand(self, candidate: Candidate, *, train: bool) -> ScoredCheckpoint | None:
-        """Go to a candidate's highest checkpoint and score it on all tasks, as it is exported.
-
-        In fp32 merging LoRA changes nothing that is scored, so the scores of the checkpoint are
-        those of the export. In bf16 it rounds, and answers that were nearly tied can change: the
-        merged weights get scores of their own. What is known of exactly these weights is looked
-        up, whichever study has scored them.
-
-        Args:
-            candidate: the pair.
-            train: first train it on all alignment samples.
-
-        Returns:
-            Where it stands; None on a process that does not lead.
-
-        Raises:
-            CheckpointError: if it is not to be trained and no checkpoint of it is there.
-            MordalError: if it cannot be assembled, trained or scored.
-        """
-        self._drop()  # it may be merged
-        session = self._session(candidate)
-        if train:
-            session.advance(len(self._data), self._progress)
-        else:
-            session.restore(self._progress)
-        samples, merged = session.samples, self._settings.alignment.precision != "fp32"
-        tasks = self._at(self._tasks, samples)
-        scores = self.score_on(tasks, candidate, samples, merged=merged)
-        if scores is None:
-            return None
-        kept = session.kept(samples)
-        assert kept
-        documents = tuple(len(task.order) for task in self._tasks)
-        return ScoredCheckpoint(samples, kept.train_seconds, scores, documents)
-
-    def export(self, candidate: Candidate, folder: Path, scores: Sequence[str]) -> list[str]:
-        """Write a candidate as it stands as a Hugging Face folder, see `alignment.export`.
-
-        Args:
-            candidate: `stand` was called for it last.
-            folder: new, or empty.
-            scores: lines about it for the model card.
-
-        Returns:
-            What the folder needs beyond transformers' own class, a sentence each.
-        """
-        session = self._session(candidate)
-        self._current = None  # merging ends its training
-        return export(session.vlm, folder, session.card(scores))
+    def _warn_of_chance(self, candidate: Candidate, measurement: Measurement) -> None:
+        """Warn if a score is no better than guessing, for the first such candidate only."""
+        text = at_chance(candidate, measurement, self._tasks[0].chance)
+        if text and not self._warned_of_chance:
+            self._warned_of_chance = True
+            self._progress.warn(text)
 
     def _session(self, candidate: Candidate) -> AlignmentSession:
         if self._current is None or self._current[0] != candidate:
@@ -311,12 +347,32 @@ class AlignAndScore:
         )
 
 
-def _address(kept: Kept, merged: bool) -> str:  # noqa: FBT001
-    """Where scores of a checkpoint are kept; those of its merged weights apart."""
-    return f"{kept.address}:merged" if merged else kept.address
+def _measurement(samples: int, rung: _ScoredRung, task: str, train_spent: float) -> Measurement:
+    """What the search stores of a rung.
+
+    Args:
+        samples: number of alignment samples at the rung.
+        rung: the rung's scores, the target task's first.
+        task: identity of the target task.
+        train_spent: device-seconds of training for this measurement.
+    """
+    target = rung.scores[0]
+    return replace(
+        measurement_of(target, samples),
+        train_seconds=rung.train_seconds,
+        eval_seconds=sum(s.seconds for s in rung.scores),
+        train_spent=train_spent,
+        eval_spent=sum(s.seconds for s in rung.scores if not s.found),
+        answers=Answers.of(target.per_document, target.clusters, task).packed(),
+    )
 
 
-def _told(score: Score) -> str:
+def _score_address(checkpoint: CheckpointInfo, *, merged: bool) -> str:
+    """Key of a checkpoint's scores in the store; merged weights have a key of their own."""
+    return f"{checkpoint.address}:merged" if merged else checkpoint.address
+
+
+def _as_text(score: Score) -> str:
     text = f"{100 * score.value:.1f} ± {100 * score.stderr:.1f} % on {score.task}"
     if score.nll is not None:
         text += f", -ln p {score.nll:.2f}"

@@ -1,4 +1,4 @@
-"""Before the first trial: compare the models of a pool on the target task's images."""
+"""Comparison of the models of a pool on the target task's images, before the first trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.checkpoint import model_identity
-from mordal_optuna.alignment.session import LIBRARIES, warm_up, with_projector
+from mordal_optuna.alignment.session import LIBRARIES
+from mordal_optuna.alignment.warmup import warm_up, with_projector
+from mordal_optuna.errors import ConfigError
 from mordal_optuna.models.loading import load_config
 from mordal_optuna.representation.cache import Computed, ComputedStore, images_digest
 from mordal_optuna.representation.features import llm_features, vision_features
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.alignment.session import Machine
+    from mordal_optuna.alignment.machine import Machine
     from mordal_optuna.config import RepresentationSettings, StudySettings
     from mordal_optuna.models.assemble import Vlm
     from mordal_optuna.pool import ModelSource
@@ -33,10 +35,15 @@ if TYPE_CHECKING:
     from mordal_optuna.representation.similarity import SimilarityMeasure
 
 
-class Comparison:
-    """Two-step comparison: encoders by their features, LLMs by what they make of a medoid's.
+# Debiased CKA divides by n - 3.
+_LEAST_IMAGES = 4
 
-    Device-seconds are counted by part as they are spent.
+
+class Comparison:
+    """Compares encoders by their features, then LLMs by the hidden states they give these.
+
+    All LLMs are fed with the features of the same encoder, the medoid of a cluster of encoders.
+    All ranks run it together.
     """
 
     def __init__(
@@ -53,12 +60,22 @@ class Comparison:
 
         Args:
             settings: the study.
-            data: warms up the projectors.
+            data: alignment set, on which the projectors are warmed up.
             images: images of the target task, at least 4.
-            machine: where to compute.
-            folder: keeps features and warmed-up projectors.
-            progress: is told of bars and clusters.
+            machine: device, ranks and caches.
+            folder: folder of stored features and warmed-up projectors.
+            progress: receives progress updates.
+
+        Raises:
+            ConfigError: if there are fewer than 4 images.
         """
+        if len(images) < _LEAST_IMAGES:
+            raise ConfigError(
+                [
+                    f"representation.images: got {len(images)} images of the target task; at "
+                    f"least {_LEAST_IMAGES} are needed"
+                ]
+            )
         self._settings = settings
         self._pool = settings.models()
         self._data = data
@@ -71,7 +88,10 @@ class Comparison:
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
 
     def run(self) -> Representation:
-        """Features, CKA and clusters of the whole pool.
+        """Compute features, similarities and clusters of the whole pool.
+
+        Returns:
+            Similarity matrices, cluster tree, and device-seconds by part.
 
         Raises:
             ModelError: if a model cannot be loaded or joined to its partner.
@@ -93,7 +113,7 @@ class Comparison:
             vision_threshold=search.vision_threshold,
             llm_threshold=search.llm_threshold,
             linkage=search.linkage,
-            least=least_alike(self._settings.representation),
+            least=least_similarity(self._settings.representation),
         )
         rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
         return Representation(_rows(vision), rows, tree, dict(self._seconds))
@@ -120,14 +140,14 @@ class Comparison:
         return Computed({"features": values}, {"features": self._since(start)})
 
     def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
-        """Last hidden states of every LLM, fed with the medoid's embeddings."""
+        """Mean last hidden states of every LLM, fed with the medoid's projected features."""
         encoder = next(s for s in self._pool.vision_encoders if s.name == medoid)
         recipe = self._settings.alignment.model_dump(
             mode="json", exclude={"conversations", "images", "dataset", "lora"}
         )
-        found = {}
+        features = {}
         for llm in self._pool.llms:
-            warmed: dict[str, object] = {
+            projector: dict[str, object] = {
                 "encoder": self._identity(encoder),
                 "llm": self._identity(llm),
                 "recipe": recipe,
@@ -135,11 +155,15 @@ class Comparison:
                 "data": self._data.digest,
                 "seed": self._settings.seed,
             }
-            found[llm.name] = self._features(warmed, partial(self._feed, encoder, llm, warmed))
-        return found
+            features[llm.name] = self._features(
+                projector, partial(self._feed, encoder, llm, projector)
+            )
+        return features
 
-    def _feed(self, encoder: ModelSource, llm: ModelSource, warmed: dict[str, object]) -> Computed:
-        vlm, warm_seconds = self._warmed_up(encoder, llm, warmed)
+    def _feed(
+        self, encoder: ModelSource, llm: ModelSource, projector: dict[str, object]
+    ) -> Computed:
+        vlm, warm_seconds = self._warmed_up(encoder, llm, projector)
         start = perf_counter()
         values = llm_features(
             vlm,
@@ -153,9 +177,12 @@ class Comparison:
         return Computed({"features": values}, seconds)
 
     def _warmed_up(
-        self, encoder: ModelSource, llm: ModelSource, warmed: dict[str, object]
+        self, encoder: ModelSource, llm: ModelSource, identity: dict[str, object]
     ) -> tuple[Vlm, float]:
-        """A candidate with a warmed-up projector, which a study on another task may have left."""
+        """A candidate with a warmed-up projector, and the device-seconds of the warm-up.
+
+        The projector may have been stored by a study on another task.
+        """
         live: list[Vlm] = []
 
         def compute() -> Computed:
@@ -171,32 +198,32 @@ class Comparison:
                 progress=self._progress,
             )
             live.append(vlm)
-            projector = {name: p.detach().cpu().numpy() for name, p in vlm.trainable().items()}
-            return Computed(projector, {"warmup": self._since(start)})
+            weights = {name: p.detach().cpu().numpy() for name, p in vlm.trainable().items()}
+            return Computed(weights, {"warmup": self._since(start)})
 
-        found = self._kept({**warmed, "kept": "projector"}, compute)
+        projector = self._stored_or({**identity, "kept": "projector"}, compute)
         vlm = next(iter(live), None) or with_projector(
             encoder,
             llm,
-            found.arrays,
+            projector.arrays,
             settings=self._settings.alignment,
             device=self._machine.device,
         )
-        return vlm, found.seconds["warmup"]
+        return vlm, projector.seconds["warmup"]
 
     def _features(
         self, identity: dict[str, object], compute: Callable[[], Computed]
     ) -> np.ndarray:
-        """Features of the task's images; their cost counts as this study's."""
+        """Features of the task's images; their cost counts even if they were stored before."""
         batch_size = self._settings.representation.batch_size
         shaped = {**identity, "images": self._digest, "batch_size": batch_size}
-        found = self._kept(shaped, compute)
-        for part, seconds in found.seconds.items():
+        computed = self._stored_or(shaped, compute)
+        for part, seconds in computed.seconds.items():
             self._seconds[part] += seconds
-        return found.arrays["features"]
+        return computed.arrays["features"]
 
-    def _kept(self, identity: dict[str, object], compute: Callable[[], Computed]) -> Computed:
-        """Arrays as they are found on disk, or computed and put there."""
+    def _stored_or(self, identity: dict[str, object], compute: Callable[[], Computed]) -> Computed:
+        """Read arrays from the disk; if they are missing, compute and store them."""
         shaped = {
             **identity,
             "precision": self._settings.alignment.precision,
@@ -204,20 +231,16 @@ class Comparison:
             "libraries": {name: version(name) for name in LIBRARIES},
         }
         processes = self._machine.processes
-        # One process looks, so that all do the same; if it cannot, none goes on.
-        looked = processes.run_on_all(
-            lambda: self._store.get(shaped) if processes.is_main else None
-        )
-        found = processes.broadcast(looked)
-        if found is None:
-            found = made = compute()
-            processes.run_on_all(
-                lambda: self._store.put(shaped, made) if processes.is_main else None
-            )
-        return found
+        # Rank 0 alone looks: all ranks must agree on whether to compute.
+        stored = processes.run_on_main(lambda: self._store.get(shaped))
+        if stored is not None:
+            return stored
+        computed = compute()
+        processes.run_on_main(lambda: self._store.put(shaped, computed))
+        return computed
 
     def _since(self, start: float) -> float:
-        """Device-seconds: all processes wait for one another."""
+        """Device-seconds since a time: all ranks are busy or wait for one another."""
         return (perf_counter() - start) * self._machine.processes.world_size
 
     def _identity(self, source: ModelSource) -> dict[str, str | None]:
@@ -233,7 +256,12 @@ class Comparison:
 def similarity_measure(
     settings: RepresentationSettings, device: torch.device
 ) -> SimilarityMeasure:
-    """The measure a study file names."""
+    """The similarity measure that a study file names.
+
+    Args:
+        settings: `representation` section of the study file.
+        device: torch device to compute on.
+    """
     match settings.similarity:
         case "mutual-knn":
             return MutualKnn(device=device)
@@ -245,8 +273,12 @@ def similarity_measure(
             return Cka("debiased", device=device)
 
 
-def least_alike(settings: RepresentationSettings) -> float:
-    """How alike models must be by the measure to share a cluster where no threshold is set."""
+def least_similarity(settings: RepresentationSettings) -> float:
+    """Least similarity within a cluster if the study file sets no threshold.
+
+    Args:
+        settings: `representation` section of the study file.
+    """
     return -1.0 if settings.similarity == "mutual-knn" else LEAST_CKA
 
 

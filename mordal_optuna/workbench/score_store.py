@@ -1,4 +1,4 @@
-"""Scores that workers and studies share, by checkpoint and task: nothing is scored twice."""
+"""Store of scores by checkpoint and task, shared by workers and studies of a database."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _scores = sa.Table(
 
 
 class ScoreStore:
-    """Scores with their documents' values, in the study's database.
+    """Scores with the values of their documents, in the study's database.
 
-    They are addressed by the numbers that were scored and by all that shapes the scoring, so a
-    checkpoint or a task that changed is never taken for the old one.
+    Keys are digests of the scored weights and of everything that shapes the scoring, so the score
+    of a checkpoint or task that has changed is never returned for the new one.
     """
 
     def __init__(self, address: str) -> None:
-        """Open the scores of a database; the table is created on first use.
+        """Open the table of scores; it is created on first use.
 
         Args:
-            address: SQLAlchemy address.
+            address: SQLAlchemy address of the database.
 
         Raises:
             StoreError: if the database cannot be used.
@@ -43,11 +43,14 @@ class ScoreStore:
         self._engine = open_table(address, _scores)
 
     def get(self, checkpoint: str, task: str) -> Score | None:
-        """A score; None where it is not known.
+        """Look up a score.
 
         Args:
             checkpoint: address of the run and digest of the scored weights.
             task: identity of the task.
+
+        Returns:
+            The score; None if it is not stored.
 
         Raises:
             StoreError: if the database cannot be used.
@@ -56,21 +59,26 @@ class ScoreStore:
             _scores.c.checkpoint == checkpoint, _scores.c.task == task
         )
         with store_errors(self._engine), self._engine.connect() as connection:
-            found = connection.execute(query).scalar()
-        return _read(json.loads(found)) if found is not None else None
+            stored = connection.execute(query).scalar()
+        return _from_json(json.loads(stored)) if stored is not None else None
 
     def put(self, checkpoint: str, task: str, score: Score) -> None:
-        """Keep a score; one that is there already stays.
+        """Store a score, unless one is stored under the same key already.
+
+        Args:
+            checkpoint: address of the run and digest of the scored weights.
+            task: identity of the task.
+            score: the score.
 
         Raises:
             StoreError: if the database cannot be used.
         """
         row = {"checkpoint": checkpoint, "task": task, "score": json.dumps(asdict(score))}
-        # Where another worker was first, it had the same numbers.
+        # A worker that stored it earlier scored the same weights on the same documents.
         add(self._engine, sa.insert(_scores).values(**row))
 
 
-def _read(stored: Mapping[str, Any]) -> Score:
+def _from_json(stored: Mapping[str, Any]) -> Score:
     lists = ("per_document", "clusters", "likelihoods")
-    tuples = {name: tuple(found) for name in lists if (found := stored.get(name)) is not None}
+    tuples = {name: tuple(values) for name in lists if (values := stored.get(name)) is not None}
     return Score(**{**stored, **tuples})

@@ -1,33 +1,40 @@
-"""Everything heavy a study works with: models, data, tasks, device. Importing it loads torch."""
+"""Models, data, tasks and device of a study, opened once; importing this module loads torch."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore, model_part
 from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
-from mordal_optuna.alignment.session import Machine
 from mordal_optuna.config import adapted
 from mordal_optuna.config.shipped import shipped
-from mordal_optuna.errors import ConfigError, MordalError
+from mordal_optuna.errors import ConfigError
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import plugin_problem
 from mordal_optuna.evaluation.tasks import build_task, task_images
 from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
 from mordal_optuna.models.loading import check_model, load_config
-from mordal_optuna.processes.group import Processes
-from mordal_optuna.processes.launch import launched
+from mordal_optuna.processes.channel import Channel
 from mordal_optuna.progress import Silent
 from mordal_optuna.study.result import FurtherScore
 from mordal_optuna.study.warnings import StudyFacts
 from mordal_optuna.workbench.align_and_score import AlignAndScore
+from mordal_optuna.workbench.commands import (
+    Command,
+    Compare,
+    Measure,
+    OpenWorkbench,
+    ScoreCheckpoint,
+    ScoreFurther,
+)
 from mordal_optuna.workbench.comparison import Comparison
+from mordal_optuna.workbench.devices import join_launch
 from mordal_optuna.workbench.measurements import measurement_of
 from mordal_optuna.workbench.score_store import ScoreStore
 
@@ -44,10 +51,17 @@ if TYPE_CHECKING:
     from mordal_optuna.study.claims import ClaimStore
     from mordal_optuna.study.result import Representation
     from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
+    from mordal_optuna.workbench.devices import Launch
+
+T = TypeVar("T")
 
 
 class Workbench:
-    """What is opened once and used by every trial."""
+    """Everything that trials use, on every rank of the launch.
+
+    Rank 0 calls the methods that return results. The other ranks call `follow`, and take part in
+    each of them until rank 0 calls `stop_followers`.
+    """
 
     def __init__(
         self,
@@ -60,16 +74,16 @@ class Workbench:
         watch: Watch | None,
         claims: ClaimStore | None = None,
     ) -> None:
-        """Hold the opened parts; see `open_workbench`.
+        """Hold parts that are open already; see `open_workbench`.
 
         Args:
-            settings: the study, its defaults adapted to the alignment set.
-            data: the alignment set.
-            tasks: the target task, then the further ones in the study file's order.
-            machine: where to compute.
-            progress: is told of everything.
-            watch: the inputs as they were opened; None on a process that does not lead.
-            claims: guard the checkpoints of what is trained under them.
+            settings: the study, with defaults adapted to the alignment set.
+            data: alignment set.
+            tasks: target task, then the further tasks in the study file's order.
+            machine: device, ranks and caches.
+            progress: receives progress updates.
+            watch: the inputs as they were when opened; None on other ranks.
+            claims: claims that guard the checkpoints of candidates trained under them.
         """
         self.settings = settings
         self._data = data
@@ -77,6 +91,7 @@ class Workbench:
         self._machine = machine
         self._progress = progress
         self._watch = watch
+        self._commands: Channel[Command] = Channel(machine.processes)
         self._aligner = AlignAndScore(
             settings,
             data=data,
@@ -94,96 +109,150 @@ class Workbench:
 
     @property
     def full_samples(self) -> int:
-        """D, the size of one full alignment."""
+        """D, the number of samples of one full alignment."""
         return len(self._data)
 
     @property
     def inputs(self) -> Inputs:
-        """Digests of data, tasks and models as they were opened; on the leading process."""
+        """Rank 0: digests of data, tasks and models as they were when opened."""
         assert self._watch
         return self._watch.inputs
 
-    def kept(self, candidate: Candidate) -> list[int]:
-        """Rungs of a candidate that have a checkpoint made of the present inputs."""
-        return self._aligner.kept(candidate)
-
     @property
     def facts(self) -> StudyFacts:
-        """What warnings about the result need to know."""
+        """Facts about the study that the warnings about its result are based on."""
         recipe = self.settings.alignment
         return StudyFacts(
             self._tasks[0].chance, recipe.warmup_samples, recipe.batch_size, self._data.left_out
         )
 
+    def rungs(self, candidate: Candidate) -> list[int]:
+        """Rungs of a candidate that have a checkpoint made from the present inputs."""
+        return self._aligner.rungs(candidate)
+
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
-        """Align a candidate to a rung and score it on the target task."""
-        found: Measurement = self._lead("measure", candidate, samples)
-        return found
+        """Rank 0: align a candidate to a rung and score it on the target task.
 
-    def compare(self) -> Representation:
-        """Compare the models on the target task's images."""
-        found: Representation = self._lead("compare")
-        return found
-
-    def score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
-        """Score a candidate's checkpoint on the further tasks of the study file."""
-        found: list[dict[str, Any]] = self._lead("score_further", candidate, samples)
-        return found
-
-    def stand(self, candidate: Candidate, *, train: bool) -> ScoredCheckpoint:
-        """Go to a candidate's highest checkpoint, or to all samples, and score it on all tasks."""
-        found: ScoredCheckpoint = self._lead("stand", candidate, train)
-        return found
-
-    def check_export(self, folder: Path) -> None:
-        """Refuse what cannot be exported here, before any device time is spent.
+        Args:
+            candidate: the pair.
+            samples: number of alignment samples at the rung.
 
         Raises:
-            ModelError: if the folder holds something already.
-            ConfigError: if the LLM is cut up over the processes of the launch.
+            MordalError: if the candidate cannot be assembled, trained or scored.
+        """
+        return self._run(
+            Measure(candidate, samples), lambda: self._aligner.measure(candidate, samples)
+        )
+
+    def compare(self) -> Representation:
+        """Rank 0: compare the models of the pool on the target task's images.
+
+        Raises:
+            MordalError: if a model cannot be loaded, or features cannot be compared.
+        """
+        return self._run(Compare(), self._compare)
+
+    def score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
+        """Rank 0: score a candidate's rung on the further tasks of the study file.
+
+        Args:
+            candidate: the pair.
+            samples: number of alignment samples at the rung.
+
+        Returns:
+            Fields of a `FurtherScore` per task, as they are stored with the study.
+
+        Raises:
+            MordalError: if the candidate cannot be assembled, trained or scored.
+        """
+        scores = self._run(
+            ScoreFurther(candidate, samples),
+            lambda: self._aligner.score_further(candidate, samples),
+        )
+        for score in scores:
+            self._progress.note(f"{candidate}: {100 * score.value:.1f} % on {score.task}")
+        further = [FurtherScore(s.task, measurement_of(s, samples)) for s in scores]
+        return [score.to_json() for score in further]
+
+    def score_checkpoint(self, candidate: Candidate, *, train: bool) -> ScoredCheckpoint:
+        """Rank 0: load a candidate's highest checkpoint and score it on all tasks.
+
+        Args:
+            candidate: the pair.
+            train: whether to train it on all alignment samples first.
+
+        Raises:
+            CheckpointError: if `train` is False and the candidate has no checkpoint.
+            MordalError: if the candidate cannot be assembled, trained or scored.
+        """
+        return self._run(
+            ScoreCheckpoint(candidate, train),
+            lambda: self._aligner.score_checkpoint(candidate, train=train),
+        )
+
+    def check_export(self, folder: Path) -> None:
+        """Refuse an export that cannot succeed, before any device time is spent.
+
+        Args:
+            folder: folder to export to.
+
+        Raises:
+            ModelError: if the folder is not empty, or is a file.
+            ConfigError: if the LLM is sharded across the ranks of the launch.
         """
         check_folder(folder)
         if is_sharded(open_accelerator(self._machine.device)):
             raise ConfigError(
                 [
-                    "accelerate: distributed_type is FSDP, which cuts the LLM up, and an export "
+                    "accelerate: distributed_type is FSDP, which shards the LLM, but an export "
                     "writes it whole; start `mordal export` without FSDP"
                 ]
             )
 
     def export(self, candidate: Candidate, folder: Path, scores: Sequence[str]) -> list[str]:
-        """Write a candidate as it stands as a Hugging Face folder; one process does that."""
+        """Rank 0, without the others: write a candidate as a Hugging Face folder.
+
+        Args:
+            candidate: the pair that `score_checkpoint` was last called for.
+            folder: new or empty folder.
+            scores: lines about the scores for the model card.
+
+        Returns:
+            What the folder needs beyond transformers' own class, a sentence each.
+        """
         return self._aligner.export(candidate, folder, scores)
 
     def follow(self) -> None:
-        """Do what the leading process does, until it dismisses.
+        """Other ranks: take part in rank 0's work until it calls `stop_followers`.
 
-        An error is on all processes, and the leading one decides what follows from it.
+        Errors are raised on all ranks; rank 0 handles them, the others wait for its next command.
         """
-        processes = self._machine.processes
-        while True:
-            command: tuple[str, tuple[Any, ...]] | None = processes.broadcast(None)
-            if command is None:
-                return
-            with suppress(MordalError):
-                self._do(*command)
+        self._commands.follow(
+            lambda command: self._machine.processes.run_on_all(lambda: self._perform(command))
+        )
 
-    def dismiss(self) -> None:
-        """Let the following processes end."""
-        self._machine.processes.broadcast(None)
+    def stop_followers(self) -> None:
+        """Rank 0: let the other ranks leave `follow`."""
+        self._commands.stop()
 
-    def _lead(self, command: str, *given: Any) -> Any:
-        self._machine.processes.broadcast((command, given))
-        return self._do(command, given)
+    def _run(self, command: Command, work: Callable[[], T]) -> T:
+        """Send a command to the other ranks and do rank 0's part of it."""
+        self._commands.send(command)
+        return self._machine.processes.run_on_all(work)
 
-    def _do(self, command: str, given: tuple[Any, ...]) -> Any:
-        works: dict[str, Callable[..., Any]] = {
-            "measure": self._aligner,
-            "compare": self._compare,
-            "score_further": self._score_further,
-            "stand": lambda candidate, train: self._aligner.stand(candidate, train=train),
-        }
-        return self._machine.processes.run_on_all(lambda: works[command](*given))
+    def _perform(self, command: Command) -> None:
+        """Do another rank's part of a command."""
+        match command:
+            case Measure(candidate, samples):
+                self._aligner.follow_measure(candidate, samples)
+            case Compare():
+                self._compare()
+            case ScoreFurther(candidate, samples):
+                self._aligner.follow_further(candidate, samples)
+            case ScoreCheckpoint(candidate, train):
+                self._aligner.follow_checkpoint(candidate, train=train)
+            case _:
+                assert_never(command)
 
     def _compare(self) -> Representation:
         images = task_images(self._tasks[0], self.settings.representation.images)
@@ -196,60 +265,46 @@ class Workbench:
             progress=self._progress,
         ).run()
 
-    def _score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
-        scores = []
-        for found in self._aligner.score_further(candidate, samples) or ():
-            self._progress.note(f"{candidate}: {100 * found.value:.1f} % on {found.task}")
-            score = FurtherScore(found.task, measurement_of(found, samples))
-            scores.append(score.to_json())
-        return scores
-
 
 def open_workbench(
-    settings: StudySettings, progress: Progress, claims: ClaimStore | None = None
+    settings: StudySettings,
+    progress: Progress,
+    claims: ClaimStore | None = None,
+    launch: Launch | None = None,
 ) -> Workbench:
-    """Open and check everything a study needs before device time is spent.
+    """Open and check everything a study needs, before device time is spent.
 
-    Defaults are adapted to the alignment set that was read; `Workbench.settings` has them. On
-    several processes the leading one goes first: what it has checked, the others find checked.
+    Rank 0 opens it first, and the other ranks find its results (such as checked images) on disk;
+    they follow by `follow_launch`.
 
     Args:
-        settings: the study.
-        progress: is told of everything.
-        claims: under which this process trains; None where it trains under none.
+        settings: the study; the workbench has its defaults adapted to the alignment set.
+        progress: receives progress updates.
+        claims: claims under which this worker trains; None to train without claims.
+        launch: on other ranks device and ranks, as `join_launch` opened them; None on rank 0,
+            which opens them here and makes the other ranks open the same study.
 
     Raises:
-        ConfigError: if the device cannot be used.
+        ConfigError: if torch cannot use the device.
         ModelError: if a model is missing or not supported.
         DataError: if the alignment set cannot be trained on.
         TaskError: if a task cannot be built.
     """
     torch.set_num_threads(settings.runtime.threads)
-    device, processes = join_processes(settings)
-    first = processes.run_on_all(
-        lambda: _open(settings, progress, device, processes, claims) if processes.is_main else None
+    joined = launch or join_launch(settings.runtime.device)
+    processes = joined.processes
+    if processes.is_main:
+        Channel[OpenWorkbench](processes).send(OpenWorkbench(settings))
+    opened = processes.run_on_all(
+        lambda: _open(settings, progress, joined, claims) if processes.is_main else None
     )
-    return processes.run_on_all(
-        lambda: first or _open(settings, progress, device, processes, claims)
-    )
-
-
-def join_processes(settings: StudySettings) -> tuple[torch.device, Processes]:
-    """This process's device, and the others of its launch."""
-    device = find_device(settings.runtime.device)
-    if launched() == 1:
-        return device, Processes()
-    return open_accelerator(device).device, Processes.join()
+    return processes.run_on_all(lambda: opened or _open(settings, progress, joined, claims))
 
 
 def _open(
-    settings: StudySettings,
-    progress: Progress,
-    device: torch.device,
-    processes: Processes,
-    claims: ClaimStore | None,
+    settings: StudySettings, progress: Progress, launch: Launch, claims: ClaimStore | None
 ) -> Workbench:
-    pool = settings.models()
+    pool, is_main = settings.models(), launch.processes.is_main
     for source in pool.vision_encoders:
         check_model(source, "vision_encoder")
     for source in pool.llms:
@@ -259,36 +314,39 @@ def _open(
     if chosen:
         progress.note(chosen)
     tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
-    hidden = plugin_problem() if processes.is_main else None
+    hidden = plugin_problem() if is_main else None
     if hidden:
         progress.note(f"{hidden}; this study does without it")
-    machine = Machine(
-        device,
-        features=settings.workdir / "features",
-        feature_bytes=int(
-            settings.runtime.feature_cache_gb * 1e9 / len(settings.pool.vision_encoders)
-        ),
-        threads=settings.runtime.data_threads,
-        trackers=settings.runtime.trackers,
-        project=settings.study,
-        logs=str(settings.workdir / "logs"),
-        processes=processes,
-    )
+    machine = _machine(settings, launch)
     return Workbench(
         settings,
         data=data,
         tasks=tasks,
         machine=machine,
         progress=progress,
-        watch=_watch(settings, data, tasks, machine) if processes.is_main else None,
+        watch=_watch(settings, data, tasks, machine) if is_main else None,
         claims=claims,
+    )
+
+
+def _machine(settings: StudySettings, launch: Launch) -> Machine:
+    cache_bytes = settings.runtime.feature_cache_gb * 1e9
+    return Machine(
+        launch.device,
+        features=settings.workdir / "features",
+        feature_bytes=int(cache_bytes / len(settings.pool.vision_encoders)),
+        threads=settings.runtime.data_threads,
+        trackers=settings.runtime.trackers,
+        project=settings.study,
+        logs=str(settings.workdir / "logs"),
+        processes=launch.processes,
     )
 
 
 def _watch(
     settings: StudySettings, data: AlignmentSet, tasks: list[Task], machine: Machine
 ) -> Watch:
-    """Data, tasks and models as they were opened, and how each is read anew."""
+    """Data, tasks and models as they were opened, each with a function that reads it again."""
     pool = settings.models()
     readers: dict[str, Callable[[], Part]] = {
         f"{kind}:{source.name}": partial(_read_model, source, machine)
@@ -320,26 +378,6 @@ def _read_data(settings: StudySettings, progress: Progress) -> AlignmentSet:
 
 def _read_task(settings: StudySettings, task: TaskSettings) -> Part:
     return TaskPart(_task(settings, task))
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device a study file names; `auto` takes the accelerator where there is one.
-
-    Raises:
-        ConfigError: if torch has no such device here.
-    """
-    if name == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return found or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            [f"runtime.device: got {name!r}; torch cannot use it here ({reason}); try 'cpu'"]
-        ) from error
-    return device
 
 
 def _task(settings: StudySettings, task: TaskSettings) -> Task:

@@ -24,7 +24,8 @@ import torch
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.files import CheckpointFiles
-from mordal_optuna.alignment.session import AlignmentSession, Machine
+from mordal_optuna.alignment.machine import Machine
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.config import AlignmentSettings, LoraSettings
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent

@@ -1,4 +1,4 @@
-"""Batches: the loss is LLaVA's own, whatever way samples are put together."""
+"""Batches: the loss equals LLaVA's for all ways of batching samples."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mordal_optuna.alignment.batches import Batches, Share, micro_batches
 from mordal_optuna.alignment.conversation import Conversations, Encoded
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.features import VisionFeatures
-from mordal_optuna.alignment.train import TargetLoss
+from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.config import AlignmentSettings
-from mordal_optuna.errors import DataError
+from mordal_optuna.errors import ConfigError, DataError
 from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.progress import Silent
 from tests.families import LLMS, random_encoder, random_llm
@@ -92,7 +92,7 @@ def llavas_own(vlm: Vlm, data: AlignmentSet) -> float:
 
 @pytest.mark.parametrize("llm", LLMS)
 def test_padded_and_packed_samples_have_the_loss_of_each_alone(tmp_path: Path, llm: str) -> None:
-    """Neighbours in a row are not seen, but by the LLM that is known to see them."""
+    """Samples joined to a row do not see each other, except with an LLM marked as unable."""
     vlm, data = joined(tmp_path, llm), alignment_set(tmp_path)
     batches, vision = prepared(vlm, data)
     batches.check(0, 4)
@@ -121,8 +121,8 @@ def test_processes_share_a_batch_without_overlap(tmp_path: Path) -> None:
     assert lengths == [one.length for one in whole.encoded]
 
 
-def test_the_first_token_of_a_sample_is_nobodys_target(tmp_path: Path) -> None:
-    """In a row, what stands before it is another sample's end."""
+def test_the_first_token_of_a_sample_is_no_target(tmp_path: Path) -> None:
+    """In a joined row the token before it belongs to another sample."""
     vlm = joined(tmp_path, "llama")
     ids, trained = np.array([3, 4, 5], dtype=np.int32), np.ones(3, dtype=bool)
     share = Share([Encoded(ids, trained, 0, 3)] * 2, [], 4)
@@ -145,3 +145,10 @@ def test_a_defect_is_found_before_the_first_batch(tmp_path: Path) -> None:
     vlm.processor.chat_template = "{{ messages | length }}"
     with pytest.raises(DataError, match="rewrites earlier turns"):
         batches.check(0, 4)
+
+
+@pytest.mark.parametrize(("rank", "world"), [(0, 3), (2, 2), (-1, 2), (0, 0)])
+def test_ranks_that_cannot_share_a_batch_equally_are_refused(rank: int, world: int) -> None:
+    nothing: Any = None
+    with pytest.raises(ConfigError, match=f"rank {rank} of {world} ranks .* of 4 samples"):
+        Batches(nothing, nothing, nothing, batch_size=4, rank=rank, world=world, threads=1)

@@ -1,4 +1,4 @@
-"""Conversations: exactly the answers are trained, and what cannot be trained on is shown."""
+"""Conversations: exactly the answers are trained; refused samples are shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
-from mordal_optuna.alignment.sources import Message, Sample
+from mordal_optuna.alignment.samples import Message, Sample
 from mordal_optuna.errors import DataError
 from mordal_optuna.models.assemble import Vlm, assemble
 from tests import tiny
@@ -48,7 +48,7 @@ def test_exactly_answers_and_their_ends_are_trained(vlm: Vlm) -> None:
 
 
 def test_ids_are_those_of_the_processor(vlm: Vlm) -> None:
-    """What training reads is what evaluation's processor makes of the same conversation."""
+    """Training has the same token ids as evaluation's processor gives."""
     text = vlm.processor.apply_chat_template(list(TWO.messages), tokenize=False)
     picture = Image.new("RGB", (40, 40))
     expected = vlm.processor(text=text, images=picture, add_special_tokens=False)["input_ids"][0]

@@ -1,4 +1,4 @@
-"""Features: the same bits computed or found, within their budget, and never another's."""
+"""Features: cached ones equal computed ones, within a budget, by identity."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def features(vision: VisionFeatures, start: int) -> list[torch.Tensor]:
     return vision.compute(vision.prepare(range(start, start + 8), ONES))
 
 
-def test_what_is_found_on_disk_is_what_would_be_computed(
+def test_cached_features_equal_computed_ones(
     encoder: Encoder, data: AlignmentSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit, and without opening an image."""

@@ -1,4 +1,4 @@
-"""A candidate from its checkpoint's folder alone."""
+"""A candidate assembled from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore
+from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.revive import checkpoint_at, revive
-from mordal_optuna.alignment.session import AlignmentSession, Machine
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
@@ -57,7 +58,7 @@ def test_it_is_the_candidate_that_was_scored(
         }
 
 
-def test_what_is_no_checkpoint_is_told(tmp_path: Path, cpu: torch.device) -> None:
+def test_an_address_without_a_checkpoint_is_refused(tmp_path: Path, cpu: torch.device) -> None:
     for address in ("owner/model", str(tmp_path), str(tmp_path / "run" / "16")):
         assert checkpoint_at(address) is None
     with pytest.raises(CheckpointError, match="holds no checkpoint; name <folder>/<run>"):

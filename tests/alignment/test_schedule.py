@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mordal_optuna.alignment.schedule import Average, Branch, branch_to, exponent_of, rate
+from mordal_optuna.errors import ConfigError
 
 if TYPE_CHECKING:
     from mordal_optuna.config import AlignmentSettings
@@ -60,3 +61,9 @@ def test_the_average_is_as_wide_as_asked_for(width: float) -> None:
 def test_the_papers_width_of_a_tenth_is_the_papers_exponent() -> None:
     assert exponent_of(0.1) == pytest.approx(6.94, abs=0.005)
     assert exponent_of(0.05) == pytest.approx(16.97, abs=0.005)
+
+
+@pytest.mark.parametrize("width", [-0.1, 0.0, 0.28, 1.0])
+def test_a_width_out_of_range_is_refused(width: float) -> None:
+    with pytest.raises(ConfigError, match=f"got {width}; it must be above 0 and below 0.28"):
+        exponent_of(width)

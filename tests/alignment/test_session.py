@@ -16,13 +16,12 @@ from mordal_optuna.alignment import files as files_module
 from mordal_optuna.alignment import session as session_module
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.files import CheckpointFiles
-from mordal_optuna.alignment.parallel import open_accelerator
-from mordal_optuna.alignment.session import AlignmentSession, Machine, warm_up
-from mordal_optuna.alignment.train import TargetLoss
+from mordal_optuna.alignment.loss import TargetLoss
+from mordal_optuna.alignment.machine import Machine
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import (
     CheckpointError,
-    ConfigError,
     LeaseLostError,
     ModelError,
     TrainingError,
@@ -98,7 +97,7 @@ def test_resuming_equals_never_having_stopped(
 
 
 def kept(folder: Path, samples: int) -> Manifest:
-    """What the one run in a folder has written at a rung."""
+    """Manifest of a rung of the only run in a folder."""
     files = CheckpointFiles(folder / "checkpoints")
     (run,) = files.runs()
     return files.manifest(run, samples)
@@ -194,11 +193,6 @@ def test_losses_reach_the_trackers(
     logged = events.Scalars("loss")
     assert [event.step for event in logged] == [8, 16, 24, 32]
     assert [event.value for event in logged] == pytest.approx(run.losses)
-
-
-def test_an_unknown_tracker_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"runtime.trackers: got \['nosuch'\]"):
-        open_accelerator(torch.device("cpu"), ["nosuch"])
 
 
 def test_a_finished_rung_costs_only_its_loading(session: Any, tmp_path: Path) -> None:  # noqa: ANN401
@@ -320,7 +314,7 @@ def test_what_libraries_raise_is_the_candidates_own_error(
     expected: type[Exception],
     sentence: str,
 ) -> None:
-    """And it has its cause, which tells whether a device was lost."""
+    """The cause is kept, since it shows whether a device was lost."""
     session(tmp_path).advance(16, Silent())
     monkeypatch.setattr(*where, fails(error))
     with pytest.raises(expected, match=sentence) as caught:
@@ -373,7 +367,26 @@ def test_a_checkpoint_that_cannot_be_reached_is_not_taken_for_damaged(
             session(tmp_path).advance(32, Silent())
     monkeypatch.setattr(CheckpointFiles, "_read_json", fails(unreachable(away)))
     with pytest.raises(CheckpointError, match="unreachable"):
-        session(tmp_path).kept(16)
+        session(tmp_path).find_checkpoint(16)
+
+
+def test_the_checkpoint_of_the_live_weights_is_known_without_reading_it(
+    session: Any,  # noqa: ANN401
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trained, restored, or already there: it is the one that the rung's manifest names."""
+    first, again = session(tmp_path), session(tmp_path)
+    assert first.checkpoint is None
+    assert first.find_checkpoint(16) is None
+    first.advance(16, Silent())
+    again.advance(16, Silent())
+    monkeypatch.setattr(CheckpointFiles, "manifest", fails(AssertionError("read")))
+    first.advance(16, Silent())
+    assert first.checkpoint == again.checkpoint
+    monkeypatch.undo()
+    assert session(tmp_path).find_checkpoint(16) == first.checkpoint
+    assert first.checkpoint.address.endswith(kept(tmp_path, 16).parts["trained"])
 
 
 def unreachable(cause: Exception) -> CheckpointError:
@@ -404,7 +417,7 @@ def test_a_lost_claim_stops_training_between_two_steps(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(train, "_LOOK_EVERY", 2)
+    monkeypatch.setattr(train, "_CHECK_EVERY", 2)
     run, held = session(tmp_path), Held()
     run.advance(8, Silent(), held)
     assert held.checks == 1
@@ -453,19 +466,3 @@ def test_another_recipe_is_another_run(
     assert (
         len(list((tmp_path / "checkpoints").iterdir())) == 2
     )  # the micro-batch does not shape the result
-
-
-def test_warm_up_trains_the_projector_alone(
-    parts: tuple[ModelSource, ModelSource], settings: AlignmentSettings, data: AlignmentSet
-) -> None:
-    vlm = warm_up(
-        *parts,
-        settings=settings,
-        seed=0,
-        data=data,
-        samples=16,
-        machine=Machine(torch.device("cpu")),
-        progress=Silent(),
-    )
-    assert all("multi_modal_projector" in name for name in vlm.trainable())
-    assert all(p.grad is None for n, p in vlm.model.named_parameters() if "projector" not in n)

@@ -63,7 +63,7 @@ def colors(source: Source, order: Sequence[int]) -> list[Any]:
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_dataset_gives_turns_and_pictures_in_any_order(parquet: Path, streaming: bool) -> None:  # noqa: FBT001
-    """A stream is one row after the other; going back starts it anew."""
+    """A stream is read row by row; an earlier row starts it again."""
     source = opened(parquet, streaming=streaming)
     assert len(source) == 6
     expected = [[Image.new("RGB", (1, 1), c).getpixel((0, 0))] for c in COLORS[:5]] + [[]]
@@ -177,7 +177,7 @@ def test_a_local_dataset_changed_in_place_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_a_local_stream_counts_by_its_files_content(parquet: Path, tmp_path: Path) -> None:
-    """Wherever they are; its images and what is read of it count as well."""
+    """Not their paths; its images and the columns that are read count as well."""
 
     def digest(path: Path, **options: Any) -> str:  # noqa: ANN401
         given = DatasetSettings(path=str(path), streaming=True, **options)

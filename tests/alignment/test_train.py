@@ -1,4 +1,4 @@
-"""The loop on two real processes: they learn what one learns, cut up or not."""
+"""The training loop on two real ranks: same result as on one, with and without FSDP."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mostly_text(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def launch(zoo: Path, data: Path, out: Path, world: int, *options: str) -> None:
-    """Four steps on so many gloo processes."""
+    """Four steps on a number of gloo ranks."""
     script = Path(__file__).with_name("trainer.py")
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port"]
     port = 29600 + world + 2 * ["", "sharded", "lost"].index("".join(options))
@@ -65,7 +65,7 @@ def trained(
 def test_two_processes_learn_what_one_learns(
     zoo: Path, mostly_text: Path, settings: AlignmentSettings, tmp_path: Path
 ) -> None:
-    """The same global batches, losses and weights within rounding; whole or cut up by FSDP.
+    """The same global batches, losses and weights within rounding; with and without FSDP.
 
     In some steps one process has a picture and the other has none, in some neither has.
     """

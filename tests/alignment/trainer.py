@@ -2,7 +2,7 @@
 
 torchrun --nproc_per_node 2 trainer.py ZOO CONVERSATIONS OUT WORLD [sharded|lost]
 
-`sharded` cuts the frozen LLM up over them. With `lost` process 0 learns after two steps that its
+`sharded` shards the frozen LLM across ranks. With `lost` process 0 learns after two steps that its
 claim is lost; each process writes down what stopped it.
 """
 
@@ -50,7 +50,7 @@ class Held:
 
 def lose_claim(trainer: Trainer, out: Path) -> None:
     """Train on and on; only process 0 has a claim."""
-    train._LOOK_EVERY = 1
+    train._CHECK_EVERY = 1
     processes = Processes.join()
     try:
         trainer.run(64, lambda _: None, guard=Held(trainer) if processes.is_main else None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
-from mordal_optuna.alignment.sources import Sample
+from mordal_optuna.alignment.samples import Sample
 from mordal_optuna.errors import EvaluationError
 from mordal_optuna.evaluation.score import score
 from tests.evaluation.seven import built

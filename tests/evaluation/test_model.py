@@ -16,7 +16,8 @@ from PIL import Image
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.files import CheckpointFiles
-from mordal_optuna.alignment.session import AlignmentSession, Machine
+from mordal_optuna.alignment.machine import Machine
+from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answer

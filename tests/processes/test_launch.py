@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from mordal_optuna.config import parse_study
 from mordal_optuna.driver import run_study
+from mordal_optuna.processes.launch import launched_rank, launched_world_size
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import FAILURE
 from mordal_optuna.search.history import read_history
@@ -27,6 +28,17 @@ PORTS = iter(range(29711, 29800))
 def content(study_content: dict[str, Any]) -> dict[str, Any]:
     """The tiny study, on all documents; `grid` trains every pair, so that failures are met."""
     return study_content | {"also_score": []}
+
+
+def test_rank_and_world_size_are_read_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert (launched_rank(), launched_world_size()) == (0, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (launched_rank(), launched_world_size()) == (2, 4)
 
 
 def launch(study: dict[str, Any], folder: Path, *kinds: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +86,9 @@ def test_two_processes_search_as_one(content: dict[str, Any], tmp_path: Path) ->
     for key, score in scores(content).items():
         assert scores(both)[key] == pytest.approx(score, abs=1 / 16 + 1e-9), key  # one document
     assert done.stdout.count("\nwinner ") == 1
+    again = launch(both, tmp_path)  # finished: nothing is opened, and rank 1 ends as well
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.stdout.count("\nwinner ") == 1
 
 
 @pytest.mark.slow
@@ -81,7 +96,7 @@ def test_two_processes_search_as_one(content: dict[str, Any], tmp_path: Path) ->
 def test_a_process_that_fails_ends_the_trial_for_both(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    """In training as in answering: the trial fails with that process's reason, nobody hangs."""
+    """In training and in answering: the trial fails with that rank's reason, and no rank hangs."""
     grid = content | {"search": {**content["search"], "method": "grid"}}
     done = launch(grid, tmp_path, "fail")
     assert done.returncode == 0, done.stderr[-3000:]

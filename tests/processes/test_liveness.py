@@ -1,4 +1,4 @@
-"""Owners: this process lives, a dead one is told, of other machines nothing is known."""
+"""Liveness: of this process, of ended processes, and of other machines (unknown)."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def test_a_process_that_proc_hides_lives(monkeypatch) -> None:  # noqa: ANN001
     assert has_ended(name)
 
 
-def test_of_another_machine_nothing_is_known() -> None:
+def test_a_process_of_another_machine_counts_as_alive() -> None:
     assert not has_ended("elsewhere/1/abc")

@@ -1,4 +1,4 @@
-"""Outages: known by their causes, apart from what is a candidate's own or missing."""
+"""Outages: told by their causes from a candidate's errors and from missing files."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ NOT = [
 
 
 @pytest.mark.parametrize("error", OUTAGES, ids=repr)
-def test_an_outage_is_known_directly_and_as_the_cause_of_another_error(error: Exception) -> None:
+def test_an_outage_is_recognised_also_as_the_cause_of_another_error(
+    error: Exception,
+) -> None:
     assert is_outage(error)
     chained, during = ModelError("clip", "cannot be loaded"), ValueError("while handling it")
     chained.__cause__ = error
@@ -107,13 +109,13 @@ def test_a_cause_that_was_cut_off_does_not_count() -> None:
     assert not is_outage(error)
 
 
-def test_a_full_disk_is_told_by_safetensors_in_its_text(tmp_path: Path) -> None:
+def test_a_full_disk_is_recognised_in_the_text_of_safetensors(tmp_path: Path) -> None:
     """The form that is looked for is the one that the library writes."""
     with pytest.raises(SafetensorError, match=r"\(os error 2\)"):
         save_file({"a": np.zeros(1)}, tmp_path / "missing" / "file")
 
 
-def test_an_outage_is_told_in_one_sentence_without_the_text_of_a_database() -> None:
+def test_an_outage_is_described_in_one_sentence_without_the_text_of_a_database() -> None:
     driver = sqlite3.OperationalError("secret")
     database = sa.exc.OperationalError("select", None, driver)
     wrapped = optuna.exceptions.StorageInternalError("typically happens due to invalid data")

@@ -13,7 +13,7 @@ from mordal_optuna.progress import Silent
 
 
 class Notes(Silent):
-    """Keeps what it is told."""
+    """Keeps notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -51,7 +51,7 @@ def test_a_lasting_outage_ends_in_one_sentence_after_about_half_an_hour() -> Non
     assert 25 * 60 < sum(slept) < 35 * 60
 
 
-def test_what_works_again_is_waited_for_anew() -> None:
+def test_pauses_start_again_after_a_success() -> None:
     slept: list[float] = []
     patience = Patience(slept.append, Silent())
     for _ in range(3):

@@ -45,7 +45,7 @@ def measured(content: dict[str, Any], *rungs: int) -> list[Measurement]:
 
 
 def test_early_rungs_are_scored_on_fewer_documents(content: dict[str, Any]) -> None:
-    """And the search is told of their number and of the larger noise that comes with it."""
+    """The measurement holds their number and the larger noise."""
     early, late = measured(content, 8, 16)
     assert (early.documents, late.documents) == (6, 16)
     assert early.log_noise >= (0.5 / 6) / 1.0
@@ -77,7 +77,16 @@ def test_all_tasks_are_scored_in_one_pass_for_other_studies_to_find(
     assert len(passes) == 1
     assert found.documents == 8
     assert found.nll is not None
+    read: list[int] = []
+    manifest = CheckpointFiles.manifest
+
+    def reading(self: CheckpointFiles, run: str, samples: int) -> Any:
+        read.append(samples)
+        return manifest(self, run, samples)
+
+    monkeypatch.setattr(CheckpointFiles, "manifest", reading)
     again = measured(content, 8)[0]
+    assert read == [8]  # once, to look up the scores
     assert (again.train_spent, again.eval_spent) == (0.0, 0.0)
     assert replace(again, train_spent=first.train_spent, eval_spent=first.eval_spent) == first
 
@@ -97,7 +106,7 @@ def test_only_the_winner_is_scored_on_further_tasks_by_default(
     assert passes == [6]
 
 
-def test_what_is_trained_under_a_claim_is_written_in_its_name(content: dict[str, Any]) -> None:
+def test_a_checkpoint_trained_under_a_claim_has_its_token(content: dict[str, Any]) -> None:
     """And not at all once another worker has the candidate."""
     settings = parse_study(content)
     settings.workdir.mkdir(parents=True, exist_ok=True)
@@ -120,7 +129,7 @@ def test_more_early_documents_than_there_are_is_refused_at_start(content: dict[s
         measured(content)
 
 
-def test_answers_that_had_to_be_drawn_are_told_to_the_study(
+def test_the_share_of_drawn_answers_is_stored_with_the_study(
     study_content: dict[str, Any], tmp_path: Path
 ) -> None:
     """MMMU's; a model that was hardly trained writes no letters."""
@@ -133,10 +142,10 @@ def test_answers_that_had_to_be_drawn_are_told_to_the_study(
     assert "guessed" not in scenes.to_json()
 
 
-def test_training_that_an_outage_broke_off_begins_anew_from_its_checkpoint(
+def test_training_that_an_outage_interrupted_starts_again_from_its_checkpoint(
     study_content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inside a cool-down: its weights are not what the trunk goes on from."""
+    """Inside a cool-down, whose weights are not those that training continues from."""
     recipe = study_content["alignment"] | {"schedule": "cooldown", "cooldown": 0.5}
     digests = []
     for name, fails_at in (("undisturbed", None), ("broken off", 24)):

@@ -1,4 +1,4 @@
-"""The comparison of a pool: what one task's has computed, another's uses."""
+"""The comparison of a pool: projectors that one task has warmed up serve other tasks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from mordal_optuna.alignment.session import Machine
+from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.config import RepresentationSettings, parse_study
+from mordal_optuna.errors import ConfigError
 from mordal_optuna.progress import Silent
 from mordal_optuna.workbench import comparison as preparation
-from mordal_optuna.workbench.comparison import Comparison, least_alike
+from mordal_optuna.workbench.comparison import Comparison, least_similarity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,21 @@ if TYPE_CHECKING:
 
 def test_the_least_likeness_is_one_of_cka() -> None:
     for measure, least in (("cka-debiased", 0.7), ("cka-biased", 0.7), ("mutual-knn", -1.0)):
-        assert least_alike(RepresentationSettings(similarity=measure)) == least  # type: ignore[arg-type]
+        assert least_similarity(RepresentationSettings(similarity=measure)) == least  # type: ignore[arg-type]
+
+
+def test_fewer_than_4_images_are_refused(
+    study_content: dict[str, Any], data: AlignmentSet, cpu: torch.device, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="got 3 images of the target task; at least 4"):
+        Comparison(
+            parse_study(study_content),
+            data=data,
+            images=[Image.new("RGB", (32, 32))] * 3,
+            machine=Machine(cpu),
+            folder=tmp_path,
+            progress=Silent(),
+        )
 
 
 @pytest.mark.slow
@@ -35,7 +50,7 @@ def test_projectors_are_warmed_up_once_for_all_tasks(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A second task's images give what they would alone, at the same cost on the bill."""
+    """A second task gets the same similarities and costs as without stored projectors."""
     study_content["search"]["vision_threshold"] = 1.0  # both encoders are medoids
     settings = parse_study(study_content)
     warm_up, warmed = preparation.warm_up, []

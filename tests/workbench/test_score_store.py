@@ -1,4 +1,4 @@
-"""Scores in a database: found by what was scored on what, on SQLite and PostgreSQL."""
+"""Scores in a database, by checkpoint and task, on SQLite, PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOUND = Score(
 )
 
 
-def test_a_score_is_found_again_whole(database: str) -> None:
+def test_a_score_is_read_back_completely(database: str) -> None:
     store = ScoreStore(database)
     assert store.get("run:a", "t") is None
     store.put("run:a", "t", FOUND)
@@ -34,7 +34,7 @@ def test_a_score_is_found_again_whole(database: str) -> None:
     assert store.get("run:a", "other") is None
 
 
-def test_who_is_second_changes_nothing(database: str) -> None:
+def test_a_second_score_under_the_same_key_is_ignored(database: str) -> None:
     store = ScoreStore(database)
     store.put("run:a", "t", FOUND)
     store.put("run:a", "t", replace(FOUND, seconds=9.0))
@@ -55,7 +55,7 @@ def test_an_unusable_database_is_named() -> None:
 
 
 def test_a_task_that_changed_is_another_one(tmp_path: Path) -> None:
-    """Its documents, its subset, what counts: each gives another identity."""
+    """Other documents or another subset give another identity."""
     data = SEVEN["ai2d"][0](tmp_path / "a")
 
     def identity(**options: object) -> str:

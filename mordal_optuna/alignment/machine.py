@@ -1,0 +1,77 @@
+"""Where candidates are trained: device, ranks and caches of this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mordal_optuna.alignment.checkpoint import model_identity
+from mordal_optuna.alignment.features import FeatureCache, feature_identity
+from mordal_optuna.files.digests import FileDigests
+from mordal_optuna.models.loading import load_config
+from mordal_optuna.processes.group import Processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.pool import ModelSource
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Device, ranks and caches for training; they change no result except for rounding.
+
+    Attributes:
+        device: torch device of this process.
+        features: folder of cached encoder features; None computes features every time.
+        feature_bytes: largest size in bytes of one encoder's cached features.
+        threads: number of threads that decode images.
+        trackers: names of Accelerate's trackers.
+        project: prefix of the names of runs in trackers.
+        logs: folder for trackers that write files.
+        processes: ranks of this launch, which train each candidate together.
+        files: digests of models' files, each read once.
+    """
+
+    device: torch.device
+    features: Path | None = None
+    feature_bytes: int = 0
+    threads: int = 2
+    trackers: tuple[str, ...] = ()
+    project: str = "mordal"
+    logs: str = "."
+    processes: Processes = field(default_factory=Processes)
+    files: FileDigests = field(default_factory=FileDigests)
+
+    def cache(
+        self,
+        encoder: ModelSource,
+        data: AlignmentSet,
+        settings: AlignmentSettings,
+        processes: int,
+    ) -> FeatureCache | None:
+        """Open the cache of an encoder's features of the alignment set.
+
+        Args:
+            encoder: the vision encoder.
+            data: alignment set.
+            settings: alignment recipe.
+            processes: number of ranks that share a batch.
+
+        Returns:
+            The cache; None if features are not cached.
+        """
+        if self.features is None or not self.feature_bytes:
+            return None
+        identity = feature_identity(
+            model_identity(encoder, load_config(encoder), self.files),
+            data,
+            precision=settings.precision,
+            share=settings.batch_size // processes,
+            device=self.device,
+        )
+        return FeatureCache(self.features, identity, budget_bytes=self.feature_bytes)

@@ -1,0 +1,120 @@
+"""A candidate with a briefly trained projector, as the comparison of LLMs needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mordal_optuna.alignment.parallel import open_accelerator
+from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.models.assemble import assemble
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.alignment.machine import Machine
+    from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.models.assemble import Vlm
+    from mordal_optuna.pool import ModelSource
+    from mordal_optuna.progress import Progress
+
+
+def warm_up(
+    vision_encoder: ModelSource,
+    llm: ModelSource,
+    *,
+    settings: AlignmentSettings,
+    seed: int,
+    data: AlignmentSet,
+    samples: int,
+    machine: Machine,
+    progress: Progress,
+) -> Vlm:
+    """Assemble a candidate and train its projector on the first samples of the alignment set.
+
+    Args:
+        vision_encoder: the encoder; stays frozen.
+        llm: the LLM; stays frozen.
+        settings: alignment recipe, used without LoRA, with a constant learning rate that warms up
+            over at most one batch.
+        seed: random seed of the projector's initial weights.
+        data: alignment set.
+        samples: number of samples to train on, rounded down to whole batches, at least one batch.
+        machine: device, ranks and caches.
+        progress: receives progress updates.
+
+    Raises:
+        ModelError: if the candidate cannot be assembled.
+        TrainingError: if training fails.
+    """
+    vlm = assemble(
+        vision_encoder,
+        llm,
+        lora=None,
+        precision=settings.precision,
+        seed=seed,
+        device=machine.device,
+        attention=settings.attention,
+    )
+    batches = max(1, min(samples, len(data)) // settings.batch_size)
+    short = settings.model_copy(
+        update={
+            "warmup_samples": min(settings.warmup_samples, settings.batch_size),
+            "schedule": "constant",
+        }
+    )
+    accelerator = open_accelerator(machine.device)
+    trainer = Trainer(
+        vlm,
+        settings=short,
+        data=data,
+        seed=seed,
+        accelerator=accelerator,
+        device=machine.device,
+        processes=machine.processes,
+        cache=machine.cache(vision_encoder, data, settings, accelerator.num_processes),
+        threads=machine.threads,
+    )
+    until = batches * settings.batch_size
+    with progress.track(f"warm up {vision_encoder.name} + {llm.name}", until) as advance:
+        trainer.run(until, advance)
+    return vlm
+
+
+def with_projector(
+    vision_encoder: ModelSource,
+    llm: ModelSource,
+    projector: Mapping[str, np.ndarray],
+    *,
+    settings: AlignmentSettings,
+    device: torch.device,
+) -> Vlm:
+    """Assemble the candidate that `warm_up` returned, from its stored projector.
+
+    Args:
+        vision_encoder: the encoder given to `warm_up`.
+        llm: the LLM given to `warm_up`.
+        projector: all trainable parameters of the warmed-up candidate, by name.
+        settings: alignment recipe given to `warm_up`.
+        device: torch device for the model.
+
+    Raises:
+        ModelError: if the candidate cannot be assembled.
+    """
+    vlm = assemble(
+        vision_encoder,
+        llm,
+        lora=None,
+        precision=settings.precision,
+        seed=0,  # the initial weights are replaced below
+        device=device,
+        attention=settings.attention,
+    )
+    with torch.no_grad():
+        for name, parameter in vlm.trainable().items():
+            parameter.copy_(torch.from_numpy(projector[name]))
+    return vlm
