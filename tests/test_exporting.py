@@ -248,10 +248,11 @@ def test_training_it_on_ends_at_all_samples_and_leaves_the_search_as_it_was(
     assert after.ranking == before.ranking
     assert len(study.trials) == 1
     target = after.further_scores[0]
-    assert (target.task, target.samples) == ("mordal_scenes", FULL)
-    assert done.scores[0].startswith(f"{100 * target.value:.1f} ± ")
+    scored = target.measurement
+    assert (target.task, scored.samples) == ("mordal_scenes", FULL)
+    assert done.scores[0].startswith(f"{100 * scored.score:.1f} ± ")
     (found, _) = loaded_scores(settings, tmp_path / "vlm", FULL)
-    assert found.value == target.value
+    assert found.value == scored.score
     assert run_study(settings, Silent()).further_scores == after.further_scores
     straight = content | {"workdir": str(tmp_path / "straight"), "also_score": []}
     alone = parse_study(straight)
