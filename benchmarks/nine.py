@@ -16,7 +16,8 @@ import yaml
 from mordal_optuna.config import parse_study
 from mordal_optuna.reporting.console import ConsoleProgress
 from mordal_optuna.zoo.build import build
-from mordal_optuna.zoo.recipe import EncoderRecipe, LlmRecipe, ZooRecipe
+from mordal_optuna.zoo.quickstart import ZooRecipe
+from mordal_optuna.zoo.recipe import EncoderRecipe, LlmRecipe
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings

@@ -185,8 +185,9 @@ def write_documents(folder: Path, documents: int, questions: int) -> None:
     """Diagrams with so many questions each, in AI2D's schema."""
     from datasets import Dataset, Features, Image, List, Value
 
-    from mordal_optuna.zoo.world.diagrams import random_diagram
-    from mordal_optuna.zoo.world.questions import ask_diagram, offer
+    from mordal_optuna.zoo.drawing.diagrams import random_diagram
+    from mordal_optuna.zoo.drawing.multiple_choice import offer
+    from mordal_optuna.zoo.drawing.questions import ask_diagram
 
     rng, rows = np.random.default_rng(0), []
     while len(rows) < documents:

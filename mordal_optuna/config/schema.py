@@ -120,7 +120,7 @@ class ZooSettings(Section):
         workers: processes that pretrain at the same time; 0 works in this process.
     """
 
-    recipe: Literal["quickstart", "minigrid", "tiny"]
+    recipe: Literal["quickstart", "tiny"]
     folder: Path
     workers: NonNegative = 2
 

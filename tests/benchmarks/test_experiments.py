@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.minigrid.bootstrap import (
+from benchmarks.minigrid.tables.bootstrap import (
     Resampler,
     centred_interval,
     weighted_scores,
     with_scores,
 )
-from benchmarks.minigrid.data import TaskData
-from benchmarks.minigrid.methods import light_replay, lost
+from benchmarks.minigrid.tables.data import TaskData
+from benchmarks.minigrid.tables.methods import light_replay, lost
 from mordal_optuna.replay.synthetic import synthetic_grid
 
 SIDE, DOCUMENTS, CLUSTER = 5, 320, 2

@@ -1,0 +1,143 @@
+"""What all tasks together cost: searches that share one checkpoint store, one grid, or nothing.
+
+    one store       a pair is trained once, as far as the task that went furthest with it asks
+                    for, and a projector is warmed up once, as the product does it (`preparation`);
+                    features and evaluations are paid for each task, since they depend on its
+                    pictures and documents
+    separate        every search trains for itself
+    shared grid     every pair trained fully once, and scored once on every task
+    separate grids  every pair trained fully for every task
+
+No search looks at the others' scores; with a store each could have their rungs for the price of an
+evaluation, which is not counted on here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mordal_optuna.replay.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
+from mordal_optuna.replay.run import method_settings, pool_tree, warmed_up
+from mordal_optuna.search.methods import COMPARING
+
+if TYPE_CHECKING:
+    from benchmarks.minigrid.tables.data import TaskData
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.replay.grid import Grid
+    from mordal_optuna.replay.run import Replay
+
+# Highest rung of each candidate that was trained, by candidate.
+Tops = Mapping["Candidate", int]
+
+
+@dataclass(frozen=True)
+class Bill:
+    """Device-seconds for all tasks.
+
+    Attributes:
+        store: searches that share one store.
+        separate: the same searches without.
+        grid: one grid for all tasks.
+        grids: a grid for each.
+    """
+
+    store: float
+    separate: float
+    grid: float
+    grids: float
+
+    @property
+    def gain_over_grid(self) -> float:
+        """How many times cheaper the store is than the shared grid."""
+        return self.grid / self.store
+
+    @property
+    def gain_over_separate(self) -> float:
+        """How many times cheaper the store is than separate searches."""
+        return self.separate / self.store
+
+    @property
+    def separate_over_grid(self) -> float:
+        """How many times cheaper separate searches are than the shared grid."""
+        return self.grid / self.separate
+
+
+def tops(found: Replay) -> Tops:
+    """How far each candidate was trained; those never trained are left out."""
+    return {e.candidate: e.samples for e in found.ranking if e.samples}
+
+
+def warmed(data: TaskData, method: str) -> dict[Candidate, float]:
+    """Device-seconds of the projectors' warm-ups that a method asks for on a task, by pair."""
+    settings = method_settings(method)
+    if settings.method not in COMPARING:
+        return {}
+    return {c: data.warmups[c] for c in warmed_up(pool_tree(data.grid, settings))}
+
+
+def measured(
+    grids: Sequence[Grid], runs: Sequence[Replay], warmed: Sequence[Mapping[Candidate, float]]
+) -> Bill:
+    """The bill in device-seconds as measured.
+
+    Args:
+        grids: one a task, of the same pool.
+        runs: one search a task.
+        warmed: device-seconds of the projectors' warm-ups that each search asked for.
+    """
+    furthest: dict[Candidate, float] = {}
+    for grid, run in zip(grids, runs, strict=True):
+        for candidate, samples in tops(run).items():
+            seconds = grid.measurement(candidate, samples).train_seconds
+            furthest[candidate] = max(furthest.get(candidate, 0.0), seconds)
+    separate = sum(run.cost.total for run in runs)
+    training = sum(run.cost.training for run in runs)
+    evaluated = sum(curve.eval_seconds[-1] for grid in grids for curve in grid.curves)
+    full = dict.fromkeys(grids[0].candidates, 0.0)
+    for grid in grids:
+        for curve in grid.curves:
+            full[curve.candidate] = max(full[curve.candidate], curve.train_seconds[-1])
+    return Bill(
+        store=separate - training + sum(furthest.values()) - _again(warmed),
+        separate=separate,
+        grid=sum(full.values()) + evaluated,
+        grids=sum(grid.grid_seconds for grid in grids),
+    )
+
+
+def projected(
+    grids: Sequence[Grid], runs: Sequence[Replay], warmed: Sequence[Mapping[Candidate, float]]
+) -> Bill:
+    """The bill with every unit at its cost at 7B (`mordal_optuna.replay.costs`)."""
+    equal_samples = [
+        {c: seconds / grid.seconds_per_sample(c) for c, seconds in own.items()}
+        for grid, own in zip(grids, warmed, strict=True)
+    ]
+    furthest: dict[Candidate, int] = {}
+    for run in runs:
+        for candidate, samples in tops(run).items():
+            furthest[candidate] = max(furthest.get(candidate, 0), samples)
+    separate = sum(run.cost_projected.total for run in runs)
+    training = sum(run.cost_projected.training for run in runs)
+    pairs, samples = len(grids[0].candidates), grids[0].full_samples
+    evaluated = pairs * sum(grid.test_documents for grid in grids) * SCORED_DOCUMENT
+    trained = pairs * samples * TRAIN_SAMPLE
+    return Bill(
+        store=separate
+        - training
+        + (sum(furthest.values()) - _again(equal_samples)) * TRAIN_SAMPLE,
+        separate=separate,
+        grid=trained + evaluated,
+        grids=len(grids) * trained + evaluated,
+    )
+
+
+def _again(warmed: Sequence[Mapping[Candidate, float]]) -> float:
+    """What is saved where a projector that one search has warmed up serves the others."""
+    once: dict[Candidate, float] = {}
+    for own in warmed:
+        for candidate, cost in own.items():
+            once[candidate] = max(once.get(candidate, 0.0), cost)
+    return sum(sum(own.values()) for own in warmed) - sum(once.values())

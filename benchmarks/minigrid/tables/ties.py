@@ -1,0 +1,145 @@
+"""The groups that people are shown: do the first two hold the best pair, and how large are they?
+
+A search on a replicate is told what the replicate's documents say, as a real one is told by its
+evaluations, so that pairs are compared document by document. Its winner is held against the same
+run trained fully, and against the full data's scores, which take the place of the population.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.minigrid.tables.bootstrap import Resampler
+from mordal_optuna.replay.light import run_light
+from mordal_optuna.replay.run import method_settings, set_up
+from mordal_optuna.search.history import History
+from mordal_optuna.search.standings import GROUPS, standings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.minigrid.tables.data import TaskData
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.replay.grid import Grid
+    from mordal_optuna.search.plan import Plan
+    from mordal_optuna.search.ranking import Estimate
+    from mordal_optuna.search.standings import Standing
+
+
+@dataclass(frozen=True)
+class Ties:
+    """One task's searches.
+
+    Attributes:
+        held: share whose first two groups hold the best pair at r = 1.
+        tied: median number of pairs in the first group.
+        open: the same of the second.
+        untested: of the third.
+        worse: of the rest.
+        said: mean probability of being best that is said of the winner.
+        found: share whose winner is the best pair.
+        paired: mean standard error of the winner's lead over those measured beside it, 0..1.
+        unpaired: the same of two scores' errors in squares.
+        error: mean of the winner's estimate less its score at r = 1 on the replicate, signed.
+        full_error: the same against the full data's score at r = 1.
+        luck: mean of its measured score less the full data's at the same rung.
+        challenged: share in which a pair that was trained on fewer samples is estimated above it.
+    """
+
+    held: float
+    tied: float
+    open: float
+    untested: float
+    worse: float
+    said: float
+    found: float
+    paired: float
+    unpaired: float
+    error: float
+    full_error: float
+    luck: float
+    challenged: float
+
+
+def ties(data: TaskData, *, replicates: int, method: str = "mordal") -> Ties:
+    """Search all replicates of a task.
+
+    Args:
+        data: the task.
+        replicates: bootstraps.
+        method: of the search; a plan.
+    """
+    plan = set_up(data.grid, method, method_settings(method), 0, None).plan
+    resampler = Resampler(data)
+    rows = [
+        _judged(data.grid, plan, resampler.grid(number), resampler, number)
+        for number in range(replicates)
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    middle = {name: float(np.median(columns.pop(name))) for name in GROUPS}
+    means = {name: float(np.nanmean(column)) for name, column in columns.items()}
+    return Ties(**middle, **means)
+
+
+def _judged(
+    full: Grid, plan: Plan, grid: Grid, resampler: Resampler, number: int
+) -> dict[str, float]:
+    history = with_answers(run_light(plan, grid).history, resampler, number)
+    posterior = plan.ranker.posterior(history)
+    ranking = plan.ranker.rank_with_chances(history, posterior)
+    winner = plan.winner(history)
+    assert winner is not None
+    stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
+    best = max(grid.candidates, key=grid.truth)
+    own = next(e for e in ranking if e.candidate == winner)
+    top = history.of(winner).measurements[-1]
+    sizes = {group: float(_count(stand, group)) for group in GROUPS}
+    return {
+        **sizes,
+        "held": float(stand[best].group in ("tied", "open")),
+        "said": own.best or 0.0,
+        "found": float(best == winner),
+        **_errors(stand, history),
+        "error": own.value - grid.truth(winner),
+        "full_error": own.value - full.truth(winner),
+        "luck": top.score - full.measurement(winner, top.samples).score,
+        "challenged": float(_is_challenged(ranking, own)),
+    }
+
+
+def with_answers(history: History, resampler: Resampler, number: int) -> History:
+    """A history whose scores come with what the replicate's documents say."""
+    found = {}
+    for candidate, known in history.candidates.items():
+        told = tuple(
+            replace(m, answers=resampler.answers(number, candidate, m.samples).packed())
+            for m in known.measurements
+        )
+        found[candidate] = replace(known, measurements=told)
+    return History(found)
+
+
+def _count(stand: dict[Candidate, Standing], group: str) -> int:
+    return sum(standing.group == group for standing in stand.values())
+
+
+def _errors(stand: dict[Candidate, Standing], history: History) -> dict[str, float]:
+    """Standard errors of the winner's lead over those of the first group; NaN without any."""
+    paired, unpaired = [], []
+    winner = next(iter(stand))
+    for candidate, standing in stand.items():
+        if standing.contrast and standing.group == "tied":
+            paired.append(standing.contrast.stderr)
+            at = [history.of(c).at(standing.contrast.samples) for c in (winner, candidate)]
+            unpaired.append(float(np.hypot(*(m.noise for m in at if m))))
+    return {
+        "paired": float(np.mean(paired)) if paired else np.nan,
+        "unpaired": float(np.mean(unpaired)) if unpaired else np.nan,
+    }
+
+
+def _is_challenged(ranking: Sequence[Estimate], own: Estimate) -> bool:
+    return any(e.value > own.value and e.samples < own.samples for e in ranking)
