@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmarks.minigrid.tables.bootstrap import Resampler
 from benchmarks.minigrid.tables.methods import MethodResult, figures, light_judged
-from mordal_optuna.config import FAITHFUL, SearchSettings
+from mordal_optuna.config import SearchSettings
 from mordal_optuna.replay.costs import PartCosts
-from mordal_optuna.replay.run import comparison_costs, pool_tree, set_up
+from mordal_optuna.replay.run import comparison_costs, method_settings, pool_tree, set_up
 from mordal_optuna.search.clusters import ClusterTree, cluster_pool
 from mordal_optuna.search.curves import (
     fit_log_linear,
@@ -56,7 +56,6 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _WINDOWS: dict[Window, str] = {"stable": "stable window", "all": "all", "last": "last 3"}
 _WIDE = {"max_ratio": 0.5, "fit_points": 3}
 _BEFORE = {"max_ratio": 0.125, "fit_points": 3, "top_clusters": 3, "finalists": 1}
-_PAPERS = {key: FAITHFUL[key] for key in ("vision_threshold", "llm_threshold")}
 
 
 class WindowRanker(Ranker):
@@ -171,6 +170,8 @@ class Variant:
 
 def variants() -> tuple[Variant, ...]:
     """All of them, the default first."""
+    faithful = method_settings("mordal-faithful")
+    cuts = {"vision_threshold": faithful.vision_threshold, "llm_threshold": faithful.llm_threshold}
     sweeps = [
         *(_option(f"t of encoders {t:g}", vision_threshold=t) for t in THRESHOLDS),
         *(_option(f"t of LLMs {t:g}", llm_threshold=t) for t in THRESHOLDS),
@@ -185,8 +186,8 @@ def variants() -> tuple[Variant, ...]:
         Variant("parts", "before", _before),
         *(replace(v, group="thresholds") for v in sweeps),
         Variant("similarity", "plain CKA", lambda d: _set_up(d.biased)),
-        Variant("similarity", "debiased CKA, t .7 and .8", lambda d: _set_up(d.grid, **_PAPERS)),
-        Variant("similarity", "plain CKA, t .7 and .8", lambda d: _set_up(d.biased, **_PAPERS)),
+        Variant("similarity", "debiased CKA, t .7 and .8", lambda d: _set_up(d.grid, **cuts)),
+        Variant("similarity", "plain CKA, t .7 and .8", lambda d: _set_up(d.biased, **cuts)),
         replace(_option("R 1/8", max_ratio=0.125), group="points"),
         replace(_option("p 3, R 1/8", fit_points=3, max_ratio=0.125), group="points"),
         replace(_option("p 4, R 1/4", fit_points=4, max_ratio=0.25), group="points"),
@@ -229,15 +230,15 @@ def run_variant(data: TaskData, variant: Variant, replicates: Sequence[Grid]) ->
     return MethodResult(found[0], tuple(found[1:]), rows[0].picked)
 
 
-def _option(name: str, **options: float | str) -> Variant:
+def _option(name: str, **options: float | str | None) -> Variant:
     return Variant("default", name, lambda data: _set_up(data.grid, **options))
 
 
-def _set_up(grid: Grid, **options: float | str) -> SetUp:
+def _set_up(grid: Grid, **options: float | str | None) -> SetUp:
     return set_up(grid, "mordal", _settings(**options), 0, None)
 
 
-def _settings(**options: float | str) -> SearchSettings:
+def _settings(**options: float | str | None) -> SearchSettings:
     return SearchSettings.model_validate({"method": "mordal", **options})
 
 

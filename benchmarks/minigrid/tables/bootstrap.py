@@ -220,9 +220,10 @@ def with_scores(
     by_pair = {curve.candidate: curve for curve in grid.curves}
     curves = []
     for row, candidate in enumerate(grid.candidates):
-        update = {"score": tuple(scores[row].tolist()), "stderr": tuple(stderr[row].tolist())}
-        for key, values in zip(("nll", "nll_stderr"), nlls or (None, None), strict=True):
-            update[key] = None if values is None else tuple(values[row].tolist())
+        values: dict[str, np.ndarray | None] = {"score": scores[row], "stderr": stderr[row]}
+        values |= {"nll": nlls[0][row] if nlls else None}
+        values |= {"nll_stderr": nlls[1][row] if nlls else None}
+        update = {key: None if v is None else tuple(v.tolist()) for key, v in values.items()}
         curves.append(by_pair[candidate].model_copy(update=update))
     return _rebuilt(grid, tuple(curves))
 

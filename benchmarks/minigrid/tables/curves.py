@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.minigrid.tables.ablations import LastScoreRanker, WindowRanker
-from mordal_optuna.config import FAITHFUL
+from benchmarks.minigrid.tables.paper import DELTA
 from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
@@ -50,10 +50,9 @@ class CurveFigures:
 
 def rules(tree: ClusterTree, full_samples: int) -> dict[str, Ranker]:
     """Ways to predict, by name."""
-    delta = FAITHFUL["max_fit_loss"]
     return {
         "last score": LastScoreRanker(tree, full_samples),
-        "the paper's line": PaperRanker(tree, full_samples, delta=delta),
+        "the paper's line": PaperRanker(tree, full_samples, delta=DELTA),
         "last 3, no shrinkage": WindowRanker(tree, full_samples, window="last", shrink=False),
         "last 3": WindowRanker(tree, full_samples, window="last"),
         "all points": WindowRanker(tree, full_samples, window="all"),

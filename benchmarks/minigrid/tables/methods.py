@@ -157,7 +157,7 @@ def run_method(
     data: TaskData,
     method: str,
     replicates: Sequence[Grid],
-    budgets: Sequence[float],
+    budgets: Sequence[float | None],
     *,
     seeds: int,
 ) -> MethodResult:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mordal_optuna.errors import GridError
 from mordal_optuna.replay.costs import SCORED_DOCUMENT, TRAIN_SAMPLE
 from mordal_optuna.replay.run import method_settings, pool_tree, warmed_up
 from mordal_optuna.search.methods import COMPARING
@@ -25,6 +26,7 @@ from mordal_optuna.search.methods import COMPARING
 if TYPE_CHECKING:
     from benchmarks.minigrid.tables.data import TaskData
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.replay.costs import PartCosts
     from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.run import Replay
 
@@ -119,8 +121,9 @@ def projected(
     for run in runs:
         for candidate, samples in tops(run).items():
             furthest[candidate] = max(furthest.get(candidate, 0), samples)
-    separate = sum(run.cost_projected.total for run in runs)
-    training = sum(run.cost_projected.training for run in runs)
+    costs = [_projected_cost(run) for run in runs]
+    separate = sum(cost.total for cost in costs)
+    training = sum(cost.training for cost in costs)
     pairs, samples = len(grids[0].candidates), grids[0].full_samples
     evaluated = pairs * sum(grid.test_documents for grid in grids) * SCORED_DOCUMENT
     trained = pairs * samples * TRAIN_SAMPLE
@@ -132,6 +135,12 @@ def projected(
         grid=trained + evaluated,
         grids=len(grids) * trained + evaluated,
     )
+
+
+def _projected_cost(run: Replay) -> PartCosts:
+    if run.cost_projected is None:
+        raise GridError(f"{run.method}: its cost cannot be projected; the grid file lacks a cost")
+    return run.cost_projected
 
 
 def _again(warmed: Sequence[Mapping[Candidate, float]]) -> float:

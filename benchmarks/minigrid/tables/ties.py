@@ -134,7 +134,8 @@ def _errors(stand: dict[Candidate, Standing], history: History) -> dict[str, flo
         if standing.contrast and standing.group == "tied":
             paired.append(standing.contrast.stderr)
             at = [history.of(c).at(standing.contrast.samples) for c in (winner, candidate)]
-            unpaired.append(float(np.hypot(*(m.noise for m in at if m))))
+            first, second = (m.noise for m in at if m)
+            unpaired.append(float(np.hypot(first, second)))
     return {
         "paired": float(np.mean(paired)) if paired else np.nan,
         "unpaired": float(np.mean(unpaired)) if unpaired else np.nan,

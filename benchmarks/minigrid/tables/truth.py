@@ -25,7 +25,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.minigrid.tables.bootstrap import Resampler
-from mordal_optuna.config import FAITHFUL
+from benchmarks.minigrid.tables.paper import DELTA
 from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.search.curves import (
     STABLE_LEVEL,
@@ -237,8 +237,7 @@ def _curves(data: TaskData, max_ratio: float) -> dict:
         low = [point for point in points if point.samples <= max_ratio * grid.full_samples]
         whole.append(fit_log_linear(points).goodness >= STABLE_LEVEL)
         early.append(fit_log_linear(low).goodness >= STABLE_LEVEL)
-        delta = FAITHFUL["max_fit_loss"]
-        paper.append(fit_as_in_paper(low, points_needed=_POINTS, delta=delta) is not None)
+        paper.append(fit_as_in_paper(low, points_needed=_POINTS, delta=DELTA) is not None)
         begins.append(stable_window(points, least=_POINTS)[0].samples)
     return {
         "accepted": float(np.mean(whole)),

@@ -11,9 +11,10 @@ import pytest
 from benchmarks.minigrid.tables.analysis import against_default, common, over_tasks
 from benchmarks.minigrid.tables.bootstrap import Interval
 from benchmarks.minigrid.tables.methods import FIGURES, PARTS, MethodResult
-from benchmarks.minigrid.tables.paper import PAPER
+from benchmarks.minigrid.tables.paper import DELTA, PAPER
 from benchmarks.minigrid.tables.render import cell, number, table
 from benchmarks.minigrid.tables.write import BEGIN, END, main, with_section
+from mordal_optuna.config import FAITHFUL
 from mordal_optuna.errors import GridError
 from mordal_optuna.replay.run import METHODS, replay
 from mordal_optuna.zoo.tasks.names import TASKS as ALL_TASKS
@@ -140,6 +141,7 @@ def test_cells() -> None:
 
 def test_the_paper_is_quoted_for_all_tasks() -> None:
     assert tuple(PAPER) == ALL_TASKS
+    assert FAITHFUL["max_fit_loss"] == DELTA
     # means that the paper itself states
     assert np.mean([row.tau for row in PAPER.values()]) == pytest.approx(0.870, abs=5e-4)
     assert np.mean([row.rivals[0] for row in PAPER.values()]) == pytest.approx(0.515, abs=1e-3)
