@@ -12,7 +12,7 @@ from benchmarks.minigrid.tables.bootstrap import (
     with_scores,
 )
 from benchmarks.minigrid.tables.data import TaskData
-from benchmarks.minigrid.tables.methods import light_replay, lost
+from benchmarks.minigrid.tables.methods import light_replay, regret
 from mordal_optuna.replay.synthetic import synthetic_grid
 
 SIDE, DOCUMENTS, CLUSTER = 5, 320, 2
@@ -52,8 +52,8 @@ def test_replicates_spread_as_experiments_do(method: str) -> None:
         interval = centred_interval(run.tau, [r.tau for r in again], least=-1, most=1)
         spreads.append(np.std([r.tau for r in again]))
         inside += interval.low <= taus.mean() <= interval.high
-        regrets.append(np.mean([lost(own.grid, r.picked) for r in again]))
+        regrets.append(np.mean([regret(own.grid, r.picked) for r in again]))
     assert 0.75 < np.mean(spreads) / taus.std() < 1.4
     assert inside >= 0.8 * BOOTSTRAPPED
-    true = np.mean([lost(TRUTH, run.picked) for run in found])
+    true = np.mean([regret(TRUTH, run.picked) for run in found])
     assert 0.5 * true < np.mean(regrets) < 3 * true

@@ -1,22 +1,22 @@
-"""What each part of the search is worth: the same search with one thing changed.
+"""Ablations: the same search with one change each.
 
 Every variant runs on the full data and on the same replicates (see `bootstrap`), without Optuna
-(see `light`), and is compared with the default on each replicate, so that what both share cancels.
+(see `mordal_optuna.replay.light`), and is compared with the default on each replicate, so that
+common noise cancels.
 
 Symbols:
     b, R, eta  smallest ratio, largest ratio before the finish, factor between rungs
-    K          clusters that survive the halving
-    p          points of a curve
+    K          number of clusters that survive the halving
+    p          number of points of a curve
     t          similarity threshold of the clusters
-    D          samples of a full alignment
+    D          number of samples of a full alignment
 
-The grid file has rungs at 1/32, 1/16, .. 1. So p = 3, 4 and 5 need R = 1/8, 1/4 and 1/2, eta = 4
-leaves two rungs up to 1/8, and a window can be chosen at all only where there are more than p
-rungs: the windows are compared at R = 1/2 with five rungs and p = 3.
+The grid file has rungs at 1/32, 1/16, .. 1. Therefore p = 3, 4 and 5 need R = 1/8, 1/4 and 1/2,
+and eta = 4 leaves two rungs up to 1/8. A window can be chosen only where there are more than p
+rungs, so windows are compared at R = 1/2 with five rungs and p = 3.
 
-`before` is the search that the grid was first met with: R = 1/8, p = 3, K = 3, thresholds by the
-clearest cut however unlike the models, curves that know no run noise, and the leader alone trained
-fully.
+`before` is the first preset that was run on the grid: R = 1/8, p = 3, K = 3, thresholds by the
+clearest cut without a lower limit, curves without run noise, and only the leader trained fully.
 """
 
 from __future__ import annotations
@@ -155,12 +155,12 @@ class TiedRacePlan(MordalPlan):
 
 @dataclass(frozen=True)
 class Variant:
-    """One changed search.
+    """A search with one change.
 
     Attributes:
-        group: what is varied.
-        name: how.
-        set_up: gives the grid (whose similarities may be others) and the search on it.
+        group: what is changed.
+        name: name of the variant.
+        set_up: prepares the search on a task, possibly with other similarities.
     """
 
     group: str
@@ -169,7 +169,7 @@ class Variant:
 
 
 def variants() -> tuple[Variant, ...]:
-    """All of them, the default first."""
+    """All variants, the default first."""
     faithful = method_settings("mordal-faithful")
     cuts = {"vision_threshold": faithful.vision_threshold, "llm_threshold": faithful.llm_threshold}
     sweeps = [
@@ -213,21 +213,26 @@ def variants() -> tuple[Variant, ...]:
 
 
 def run_ablations(data: TaskData, *, replicates: int) -> dict[str, MethodResult]:
-    """All variants on one task, by name."""
+    """Results of all variants on one task, by name.
+
+    Args:
+        data: the task.
+        replicates: number of bootstraps.
+    """
     resampler = Resampler(data)
     grids = [resampler.grid(number) for number in range(replicates)]
     return {variant.name: run_variant(data, variant, grids) for variant in variants()}
 
 
 def run_variant(data: TaskData, variant: Variant, replicates: Sequence[Grid]) -> MethodResult:
-    """One variant on the full data and on replicates."""
+    """Run one variant on the full data and on replicates."""
     setup = variant.set_up(data)
     rows = []
     for number, grid in enumerate((data.grid, *replicates)):
         draws = 10 if number else 100
         rows.append(light_judged(grid, variant.name, setup, seed=number, draws=draws))
-    found = [figures(row, data.grid) for row in rows]
-    return MethodResult(found[0], tuple(found[1:]), rows[0].picked)
+    values = [figures(row, data.grid) for row in rows]
+    return MethodResult(values[0], tuple(values[1:]), rows[0].picked)
 
 
 def _option(name: str, **options: float | str | None) -> Variant:
@@ -243,14 +248,14 @@ def _settings(**options: float | str | None) -> SearchSettings:
 
 
 def _unclustered(data: TaskData) -> SetUp:
-    """Nothing is compared, so nothing is paid for comparing."""
+    """A search without clusters; comparing models costs nothing."""
     tree = ClusterTree.flat(data.grid.encoders, data.grid.llms)
     free = replace(_set_up(data.grid), before=PartCosts(), before_projected=PartCosts())
     return replace(free, plan=_plan(data.grid, tree))
 
 
 def _everyone(data: TaskData) -> SetUp:
-    """No model is compared and nobody is dropped before R."""
+    """A search that compares no models and eliminates no pair before R."""
     settings = _settings()
     same = {"max_ratio": settings.max_ratio, "finalists": settings.finalists, "finish": "race"}
     chosen = SearchSettings.model_validate({"method": "all-at-ratio", "fit_points": 2, **same})
@@ -300,7 +305,7 @@ def _curved(
             shrink=shrink,
             runs=runs,
         )
-        # every survivor is scored on all five rungs, and the curve takes three of them or more
+        # Every surviving pair is scored on all five rungs; its curve uses at least three of them.
         points = 5 if wide else settings.fit_points
         plan = _plan(data.grid, tree, settings=settings, ranker=ranker, points=points)
         return replace(_set_up(data.grid, **options), plan=plan)
@@ -309,7 +314,7 @@ def _curved(
 
 
 def _clustering_alone(data: TaskData) -> SetUp:
-    """Every medoid fully, then all of the best K clusters fully; two rungs make a plan."""
+    """Train every medoid fully, then all pairs of the best K clusters fully."""
     settings = _settings(first_ratio=0.5, max_ratio=1.0, fit_points=2, finalists=0)
     tree = pool_tree(data.grid, settings)
     plan = _plan(data.grid, tree, settings=settings, kind=NoStoppingPlan)

@@ -1,4 +1,4 @@
-"""Everything that the tables show, computed from the committed files by several processes."""
+"""All figures of the tables, computed from the committed grid files by several processes."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-# Plans whose seven searches are billed together.
+# Methods for which the cost of all tasks together is computed.
 SHARING = ("mordal", "mordal-faithful", "all-at-ratio", "cross")
 MEAN = "mean"
-# What a bill lists, see `one_store.Bill`.
+# Fields of `one_store.Bill`.
 BILLED = ("store", "separate", "grid", "grids")
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How many bootstraps and seeds.
+    """Numbers of bootstraps and seeds.
 
     Attributes:
-        methods: of plans and rivals, and for the noise of the truth.
-        stock: of stock Optuna, which needs a study for each.
-        seeds: of the random methods on the full data.
-        ablations: of each variant, and of how often intervals hold the truth.
-        store: of the shared store.
+        methods: bootstraps of plans and rivals, and of the noise of the truth.
+        stock: bootstraps of stock Optuna, each of which needs a study.
+        seeds: seeds of methods with random choices, on the full data.
+        ablations: bootstraps of each variant, and of the coverage of intervals.
+        store: bootstraps of the shared store.
     """
 
     methods: int = 200
@@ -67,11 +67,11 @@ class Effort:
 
 @dataclass(frozen=True)
 class Shared:
-    """All tasks from one store.
+    """Cost of all tasks together.
 
     Attributes:
         measured: intervals of the bill's figures, by name.
-        projected: the same, projected.
+        projected: intervals of the figures projected to 7B, by name.
     """
 
     measured: Mapping[str, Interval]
@@ -80,19 +80,19 @@ class Shared:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything.
+    """All figures.
 
     Attributes:
-        truths: by task.
-        bullet: whether one pair will do.
-        methods: by task, then method.
-        ablations: by task, then variant.
-        rules: by task, then rule and ratio.
-        schedules: by task, then schedule; empty where none were run.
-        intervals: by task, then variant and kind of estimate.
-        ties: by task.
-        shared: by method.
-        deaths: post-mortems by task.
+        truths: figures of the truth, by task.
+        bullet: whether one pair suits all tasks.
+        methods: results by task and method.
+        ablations: results by task and variant.
+        rules: errors of predictions by task, rule and ratio.
+        schedules: errors of predictions by task and schedule; empty where none were run.
+        intervals: coverage by task, source and kind of estimate.
+        ties: figures of groups and winners, by task.
+        shared: costs of all tasks together, by method.
+        post_mortems: decisions that lost the best pair, by task.
     """
 
     truths: Mapping[str, Truth]
@@ -104,29 +104,29 @@ class Analysis:
     intervals: Mapping[str, Mapping[str, Mapping[str, Coverage]]]
     ties: Mapping[str, Ties]
     shared: Mapping[str, Shared]
-    deaths: Mapping[str, PostMortem]
+    post_mortems: Mapping[str, PostMortem]
 
 
 def analyse(folder: Path, tasks: Sequence[str], effort: Effort, *, processes: int = 2) -> Analysis:
-    """Compute everything.
+    """Compute all figures.
 
     Args:
-        folder: of the grid files.
-        tasks: names.
-        effort: bootstraps.
-        processes: to share the work among.
+        folder: folder of the grid files.
+        tasks: names of the tasks.
+        effort: numbers of bootstraps and seeds.
+        processes: number of processes.
 
     Raises:
-        GridError: if a file is missing or wrong.
+        GridError: if a file is missing or invalid.
     """
-    data = read_tasks(folder, tuple(tasks))  # a wrong file ends it before any work
+    data = read_tasks(folder, tuple(tasks))  # finds invalid files before any computation
     with ProcessPoolExecutor(processes, initializer=_quiet) as pool:
-        # the longest first
+        # The longest computations first.
         methods = pool.map(partial(_methods, folder, effort=effort), tasks)
         ablations = pool.map(partial(_ablations, folder, effort=effort), tasks)
         bills = pool.map(partial(_store, folder, tuple(tasks), effort=effort), SHARING)
         small = pool.map(partial(_small, folder, effort=effort), tasks)
-        truths, rules, schedules, intervals, tied, deaths = zip(*small, strict=True)
+        truths, rules, schedules, intervals, tied, post_mortems = zip(*small, strict=True)
         return Analysis(
             truths=dict(zip(tasks, truths, strict=True)),
             bullet=silver_bullet(data, replicates=effort.methods),
@@ -137,18 +137,26 @@ def analyse(folder: Path, tasks: Sequence[str], effort: Effort, *, processes: in
             intervals=dict(zip(tasks, intervals, strict=True)),
             ties=dict(zip(tasks, tied, strict=True)),
             shared=dict(zip(SHARING, bills, strict=True)),
-            deaths=dict(zip(tasks, deaths, strict=True)),
+            post_mortems=dict(zip(tasks, post_mortems, strict=True)),
         )
 
 
 def over_tasks(
     results: Mapping[str, Mapping[str, MethodResult]], name: str, figure: str
 ) -> Interval | None:
-    """Mean of a figure over tasks, its interval over replicates of all tasks at once.
+    """Mean of a figure over tasks, with an interval over replicates of all tasks together.
 
-    Replicate number b has the same seeds on every task. The tasks are taken as they are.
+    Replicate number b has the same seeds on every task. The set of tasks is not resampled.
+
+    Args:
+        results: results by task and name.
+        name: method or variant.
+        figure: name of the figure.
+
+    Returns:
+        None where the figure does not apply.
     """
-    rows = [own[name] for own in results.values()]
+    rows = [by_name[name] for by_name in results.values()]
     if any(row.figures[figure] is None for row in rows):
         return None
     columns = [_column(row, figure) for row in rows]
@@ -159,19 +167,19 @@ def over_tasks(
 
 
 def _column(row: MethodResult, figure: str) -> list[float]:
-    """A figure that applies: on the full data, then on each replicate."""
-    found = [own[figure] for own in (row.figures, *row.replicates)]
-    return [value for value in found if value is not None]
+    """Values of a figure on the full data and on each replicate, without missing ones."""
+    values = [figures[figure] for figures in (row.figures, *row.replicates)]
+    return [value for value in values if value is not None]
 
 
 def common(results: Mapping[str, Mapping[str, MethodResult]]) -> list[str]:
-    """Names that every task has, in the first one's order."""
+    """Names that all tasks have, in the order of the first task."""
     first, *others = results.values()
-    return [name for name in first if all(name in own for own in others)]
+    return [name for name in first if all(name in by_name for by_name in others)]
 
 
 def share_of_all(shares: Sequence[Interval]) -> Interval:
-    """Mean of the tasks' shares, its interval from the errors of their replicates, in squares."""
+    """Mean of shares, with an interval that combines the half widths in quadrature."""
     mean = sum(s.value for s in shares) / len(shares)
     half = sum(((s.high - s.low) / 2) ** 2 for s in shares) ** 0.5 / len(shares)
     return Interval(mean, mean, max(0.0, mean - half), min(1.0, mean + half))
@@ -180,9 +188,15 @@ def share_of_all(shares: Sequence[Interval]) -> Interval:
 def against_default(
     results: Mapping[str, Mapping[str, MethodResult]], name: str, figure: str
 ) -> Interval:
-    """A variant less the default, mean over tasks, paired on each replicate."""
+    """Difference of a variant and the default, mean over tasks, paired by replicate.
+
+    Args:
+        results: results by task and variant.
+        name: variant.
+        figure: name of the figure.
+    """
     changed, default = (
-        np.array([_column(own[key], figure) for own in results.values()])
+        np.array([_column(by_name[key], figure) for by_name in results.values()])
         for key in (name, "default")
     )
     value, *means = (changed - default).mean(axis=0).tolist()
@@ -190,14 +204,18 @@ def against_default(
 
 
 def to_json(analysis: Analysis) -> dict[str, Any]:
-    """`results.json`: task, then method, then figures with intervals; then the mean over tasks."""
+    """Content of `results.json`: figures with intervals by task and method, and their means."""
     names = common(analysis.methods)
     by_task = {
-        task: {name: _method_json(row.interval) for name, row in own.items()}
-        for task, own in analysis.methods.items()
+        task: {name: _method_json(row.interval) for name, row in methods.items()}
+        for task, methods in analysis.methods.items()
     }
     mean = {name: _method_json(partial(over_tasks, analysis.methods, name)) for name in names}
-    return {**by_task, MEAN: mean, "ties": {t: asdict(own) for t, own in analysis.ties.items()}}
+    return {
+        **by_task,
+        MEAN: mean,
+        "ties": {task: asdict(ties) for task, ties in analysis.ties.items()},
+    }
 
 
 def _method_json(interval: Any) -> dict[str, Any]:
@@ -244,13 +262,13 @@ def _small(folder: Path, task: str, *, effort: Effort) -> tuple[Any, ...]:
 
 def _store(folder: Path, tasks: tuple[str, ...], method: str, *, effort: Effort) -> Shared:
     data: tuple[TaskData, ...] = read_tasks(folder, tasks)
-    resamplers = [Resampler(own) for own in data]
-    warmed = [one_store.warmed(own, method) for own in data]
+    resamplers = [Resampler(task) for task in data]
+    warmed = [one_store.warmed(task, method) for task in data]
     bills: dict[str, list[one_store.Bill]] = {"measured": [], "projected": []}
     for number in range(-1, effort.store):
         grids = [
-            own.grid if number < 0 else resampler.grid(number)
-            for own, resampler in zip(data, resamplers, strict=True)
+            task.grid if number < 0 else resampler.grid(number)
+            for task, resampler in zip(data, resamplers, strict=True)
         ]
         runs = [light_replay(grid, method, draws=1) for grid in grids]
         bills["measured"].append(one_store.measured(grids, runs, warmed))

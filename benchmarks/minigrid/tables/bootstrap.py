@@ -1,35 +1,35 @@
-"""Bootstrap replicates of a grid: other documents, other seeds.
+"""Bootstrap replicates of a grid: redrawn documents and redrawn seeds.
 
 Symbols:
-    G          clusters of documents; w_g how often cluster g was drawn, n_g its documents
+    G          number of clusters of documents; w_g is how often cluster g was drawn, n_g its size
     S_g        sum of a pair's values over cluster g at a rung
     m          score of a replicate, sum w_g S_g / sum w_g n_g
     z          asin(sqrt(score)): on this scale a share's noise does not depend on its level
     d_psr      z of pair p with seed s at rung r, less its mean over the seeds
 
-A replicate is the experiment done again. Its documents are G clusters drawn with replacement, the
-same draw for all pairs and rungs, since compared candidates answer the same documents. Then every
-pair gets the noise of another seed: one of the centred residual curves d_ps of this task, drawn
-with replacement from all pairs and seeds, times sqrt(S / (S - 1)) for the degree of freedom that
-the mean of S seeds takes; the whole curve at once, since the rungs of one run go up and down
-together; the draw is the same on all tasks, since the run is. The residuals come from the full
-documents, so the documents' own noise is not added a second time. Likelihoods are redrawn along
-with the scores: the same documents, the same run's residuals, of ln(-ln p) in place of z.
+A replicate repeats the experiment. Its documents are G clusters drawn with replacement, the same
+draw for all pairs and rungs, since compared candidates answer the same documents. Every pair also
+gets the noise of another seed: one of the task's centred residual curves d_ps, drawn with
+replacement from all pairs and seeds and multiplied by sqrt(S / (S - 1)) for the degree of freedom
+that the mean over S seeds uses. The whole curve is drawn at once, since the rungs of one run are
+correlated, and the draw is the same on all tasks, since one run serves all tasks. The residuals
+come from the full documents, so that the documents' noise is not added twice. Likelihoods are
+redrawn together with the scores: the same documents and the same runs' residuals, of ln(-ln p)
+instead of z.
 
-A replicate's truth is its own scores at r = 1: a search that is run again is judged, as in the
-tables, against a grid that was run with the same documents and seeds. Its best pair differs from
-replicate to replicate where the best are close, and that is what "true best rejected" counts.
-Points lost by the pick, however, are counted in the scores of the full data: the maximum of 49
-noisy scores lies above the score that its pair has on average, so that against the replicate's own
-truth even the best pair would seem to lose points.
+The truth of a replicate is its scores at r = 1: a search on it is judged against a grid with the
+same documents and seeds. Where the best pairs are close, the best pair differs between replicates,
+and `true best rejected` counts by the replicate's. Regret, however, is measured in the scores of
+the full data: the maximum of 49 noisy scores is larger than the mean score of its pair, so that
+against the replicate's truth even the best pair would seem to lose points.
 
-The replicates' noise comes on top of the noise that the data have already. So the spread of a rank
-correlation or a cost over replicates is right, but its centre is off (tau too low):
-`centred_interval` moves it to the value on the full data. Regret is judged against a fixed truth,
-which takes the place of the population, so its mean and percentiles over replicates are an
-estimate of their own of what a search loses on other documents and seeds, beside what this one
-lost. It tends to err upwards: the best of noisy scores owes some of its lead to noise. Even the
-full grid loses points there: that is the noise that no method can get below.
+The noise of the replicates is added to the noise of the data. Therefore the spread of a rank
+correlation or a cost over replicates is right, but its centre is biased (tau too low):
+`centred_interval` moves it to the value on the full data. Regret is measured against a fixed
+truth, which replaces the population. Its mean and percentiles over replicates therefore estimate
+what a search loses on other documents and seeds, in addition to the value on the full data. The
+estimate tends to be too high, since the best of noisy scores owes part of its lead to noise: even
+the full grid loses points, which no method can avoid.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ _TAILS = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and what it may be.
+    """A figure with its 95 % interval.
 
     Attributes:
-        value: on the full data.
-        mean: over replicates.
-        low: lower end of the 95 % interval.
-        high: upper end.
+        value: figure on the full data.
+        mean: mean over replicates.
+        low: lower end of the interval.
+        high: upper end of the interval.
     """
 
     value: float
@@ -72,22 +72,22 @@ class Interval:
 
 
 def percentile_interval(value: float, replicates: ArrayLike) -> Interval:
-    """The middle 95 % of the replicates."""
-    found = np.asarray(replicates, dtype=float)
-    low, high = np.percentile(found, _TAILS)
-    return Interval(float(value), float(found.mean()), float(low), float(high))
+    """Interval of the middle 95 % of the replicates."""
+    values = np.asarray(replicates, dtype=float)
+    low, high = np.percentile(values, _TAILS)
+    return Interval(float(value), float(values.mean()), float(low), float(high))
 
 
 def centred_interval(
     value: float, replicates: ArrayLike, *, least: float, most: float
 ) -> Interval:
-    """The middle 95 % of the replicates, moved so that their median is the value.
+    """Interval of the middle 95 % of the replicates, shifted so that their median is the value.
 
     Args:
-        value: on the full data.
-        replicates: the figure on each replicate.
-        least: the interval ends there at the latest.
-        most: the same, above.
+        value: figure on the full data.
+        replicates: figure on each replicate.
+        least: smallest possible value of the figure.
+        most: largest possible value of the figure.
     """
     plain = percentile_interval(value, replicates)
     move = plain.value - float(np.median(np.asarray(replicates, dtype=float)))
@@ -100,35 +100,42 @@ def centred_interval(
 
 
 def seed_residuals(scores: np.ndarray) -> np.ndarray:
-    """Centred residual curves of runs that differ in the seed alone.
+    """Centred residual curves of runs that differ only in the random seed.
 
     Args:
-        scores: pairs x seeds x rungs, 0..1; at least two seeds.
+        scores: scores in 0..1, pairs x seeds x rungs; at least two seeds.
 
     Returns:
-        (pairs * seeds) x rungs, on the scale of z, widened by sqrt(S / (S - 1)).
+        Residuals of z, (pairs * seeds) x rungs, multiplied by sqrt(S / (S - 1)).
     """
     return widened_residuals(np.arcsin(np.sqrt(scores)))
 
 
 def widened_residuals(values: np.ndarray) -> np.ndarray:
-    """(pairs * seeds) x rungs of values' distances from their mean over the S seeds, widened."""
+    """Residuals of values from their mean over the S seeds, multiplied by sqrt(S / (S - 1)).
+
+    Args:
+        values: pairs x seeds x rungs.
+
+    Returns:
+        (pairs * seeds) x rungs.
+    """
     seeds = values.shape[1]
     residuals = (values - values.mean(axis=1, keepdims=True)) * np.sqrt(seeds / (seeds - 1))
     return residuals.reshape(-1, values.shape[2])
 
 
 def add_on_z(scores: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """Scores moved by residuals on the scale of z; they stay in 0..1."""
+    """Add residuals to scores on the scale of z; the results stay in 0..1."""
     moved = np.arcsin(np.sqrt(np.clip(scores, 0, 1))) + residuals
     return np.sin(np.clip(moved, 0, np.pi / 2)) ** 2
 
 
 class Resampler:
-    """Draws replicates of one task; the same number gives the same replicate."""
+    """Draws replicates of one task; the same number always gives the same replicate."""
 
     def __init__(self, data: TaskData) -> None:
-        """Prepare a task."""
+        """Prepare the resampling of a task."""
         self._grid = data.grid
         self._task = zlib.crc32(data.task.encode())
         shown = np.eye(int(data.clusters.max()) + 1)[data.clusters]  # documents x G
@@ -141,20 +148,20 @@ class Resampler:
             self._nll_residuals = widened_residuals(np.log(data.seed_nlls))
 
     def documents_redrawn(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and standard errors with other documents and the same seeds, pairs x rungs."""
+        """Scores and standard errors with redrawn documents and the same seeds, pairs x rungs."""
         return weighted_scores(self._sums, self._sizes, self._documents(number))
 
     def seeds_redrawn(self, number: int) -> np.ndarray:
-        """Residuals of another seed on the scale of z, pairs x rungs."""
+        """Residuals of redrawn seeds on the scale of z, pairs x rungs."""
         return self._residuals[self._runs(number)]
 
     def scores(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and standard errors with other documents and other seeds, pairs x rungs."""
+        """Scores and standard errors with redrawn documents and seeds, pairs x rungs."""
         scores, stderr = self.documents_redrawn(number)
         return add_on_z(scores, self.seeds_redrawn(number)), stderr
 
     def nlls(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Mean -ln p and standard errors, redrawn as the scores are; None where there are none."""
+        """Mean -ln p and standard errors, redrawn like the scores; None without likelihoods."""
         if self._nll_sums is None or self._nll_residuals is None:
             return None
         nll, stderr = weighted_scores(self._nll_sums, self._sizes, self._documents(number))
@@ -162,12 +169,12 @@ class Resampler:
         return nll * factor, stderr * factor
 
     def grid(self, number: int) -> Grid:
-        """A replicate as a grid; similarities and costs are those of the file."""
+        """A replicate as a grid, with the similarities and costs of the file."""
         scores, stderr = self.scores(number)
         return with_scores(self._grid, scores, stderr, self.nlls(number))
 
     def answers(self, number: int, candidate: Candidate, samples: int) -> Answers:
-        """What a replicate's documents say of a pair at a rung: clusters as they were drawn."""
+        """Values of a pair at a rung on a replicate's documents, by drawn cluster."""
         row = self._grid.candidates.index(candidate)
         rung = self._grid.curves[0].samples.index(samples)
         drawn = np.repeat(np.arange(len(self._sizes)), self._documents(number))
@@ -178,13 +185,13 @@ class Resampler:
         )
 
     def _documents(self, number: int) -> np.ndarray:
-        """How often each cluster of documents is drawn."""
+        """Number of times each cluster of documents is drawn."""
         count = len(self._sizes)
         rng = np.random.default_rng([number, 1, self._task])
         return np.bincount(rng.integers(0, count, count), minlength=count)
 
     def _runs(self, number: int) -> np.ndarray:
-        """Which run's residuals each pair gets."""
+        """Index of the residual curve that each pair gets."""
         rng = np.random.default_rng([number, 0])
         return rng.integers(0, len(self._residuals), len(self._sums))
 
@@ -192,16 +199,16 @@ class Resampler:
 def weighted_scores(
     sums: np.ndarray, sizes: np.ndarray, drawn: Sequence[int] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and their clustered standard errors where cluster g was drawn w_g times.
+    """Scores and clustered standard errors where cluster g is drawn w_g times.
 
     Args:
         sums: S_g, pairs x rungs x G.
-        sizes: n_g, at least two clusters.
-        drawn: w_g.
+        sizes: n_g, one per cluster; at least two clusters.
+        drawn: w_g, one per cluster.
 
     Returns:
-        m, and sqrt(G / (G - 1) sum w_g (S_g - m n_g)^2) / sum w_g n_g with G = sum w_g, which is
-        what scoring itself computes; pairs x rungs.
+        Scores m, and standard errors sqrt(G / (G - 1) sum w_g (S_g - m n_g)^2) / sum w_g n_g with
+        G = sum w_g, the formula of scoring itself; each pairs x rungs.
     """
     weights = np.asarray(drawn, dtype=float)
     documents, count = float(weights @ sizes), float(weights.sum())
@@ -216,7 +223,14 @@ def with_scores(
     stderr: np.ndarray,
     nlls: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Grid:
-    """A grid with other scores and likelihoods; pairs x rungs in the order of its candidates."""
+    """A grid with other scores and likelihoods.
+
+    Args:
+        grid: the grid.
+        scores: pairs x rungs, in the order of the grid's candidates.
+        stderr: standard errors of the scores, pairs x rungs.
+        nlls: mean -ln p and standard errors, each pairs x rungs; None removes the likelihoods.
+    """
     by_pair = {curve.candidate: curve for curve in grid.curves}
     curves = []
     for row, candidate in enumerate(grid.candidates):
@@ -229,6 +243,6 @@ def with_scores(
 
 
 def _rebuilt(grid: Grid, curves: tuple[GridCurve, ...]) -> Grid:
-    # A copy would keep what the old grid has cached of its curves.
+    # A model copy would keep values that the old grid has cached from its curves.
     fields = {name: getattr(grid, name) for name in Grid.model_fields}
     return Grid.model_validate({**fields, "curves": curves})

@@ -1,7 +1,7 @@
-"""How often the truth lies in an interval that says 95 %, by how an estimate is known.
+"""How often 95 % intervals contain the truth, by kind of estimate.
 
-An estimate of a search on a replicate is held against that replicate's own score at r = 1: the
-same run, the same documents, trained on.
+An estimate of a search on a replicate is compared with the replicate's score at r = 1: the same
+run, continued on the same documents.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from mordal_optuna.replay.run import SetUp
     from mordal_optuna.search.ranking import Estimate
 
-# What estimates are taken from: all scores together, as people are shown them; or each pair's own
-# curve, by which the search decides.
+# Sources of estimates: all scores together, as users see them; or each pair's own curve, by which
+# the search decides.
 TOGETHER, ALONE = "all scores together", "each pair's own curve"
 COMPARED = (TOGETHER, ALONE)
 IN_RACE, AT_R = "extrapolated, in the race", "extrapolated from R"
@@ -39,8 +39,8 @@ class Coverage:
     """Estimates of one kind.
 
     Attributes:
-        share: of all estimates of the searches, 0..1.
-        covered: share whose interval holds the truth, 0..1.
+        share: share of all estimates of the searches, 0..1.
+        covered: share whose interval contains the truth, 0..1.
         half_width: mean half width of the intervals, 0..1.
         error: mean absolute difference of estimate and truth, 0..1.
         bias: mean of estimate less truth, signed.
@@ -54,14 +54,19 @@ class Coverage:
 
 
 def coverage(data: TaskData, *, replicates: int) -> dict[str, dict[str, Coverage]]:
-    """By what estimates are taken from, then kind, over the full data and replicates of a task."""
+    """Coverage by source and kind of estimate, over the full data and replicates of a task.
+
+    Args:
+        data: the task.
+        replicates: number of bootstraps.
+    """
     resampler = Resampler(data)
     grids = [data.grid, *(resampler.grid(number) for number in range(replicates))]
     return covered(set_up(data.grid, "mordal", method_settings("mordal"), 0, None), grids)
 
 
 def covered(setup: SetUp, grids: Sequence[Grid]) -> dict[str, dict[str, Coverage]]:
-    """The same for one search on several grids of the same pool."""
+    """Coverage by source and kind of estimate, for one search on several grids of a pool."""
     plan = setup.plan
     assert isinstance(plan, PooledPlan)
     rows: dict[str, dict[str, list[tuple[float, ...]]]] = {
@@ -69,22 +74,22 @@ def covered(setup: SetUp, grids: Sequence[Grid]) -> dict[str, dict[str, Coverage
     }
     for grid in grids:
         history = run_light(plan, grid).history
-        found = {TOGETHER: plan.ranking(history), ALONE: plan.ranker.rank_trained(history)}
-        for source, estimates in found.items():
+        by_source = {TOGETHER: plan.ranking(history), ALONE: plan.ranker.rank_trained(history)}
+        for source, estimates in by_source.items():
             for estimate in estimates:
                 kind = _kind(estimate, plan.finish_rungs[0])
-                rows[source][kind].append(_held(estimate, grid.truth(estimate.candidate)))
+                rows[source][kind].append(_figures(estimate, grid.truth(estimate.candidate)))
     pairs = len(grids) * len(grids[0].candidates)
     return {
         source: {
-            kind: Coverage(len(own) / pairs, *np.mean(own, axis=0).tolist())
-            for kind, own in by_kind.items()
+            kind: Coverage(len(figures) / pairs, *np.mean(figures, axis=0).tolist())
+            for kind, figures in by_kind.items()
         }
         for source, by_kind in rows.items()
     }
 
 
-def _held(estimate: Estimate, truth: float) -> tuple[float, ...]:
+def _figures(estimate: Estimate, truth: float) -> tuple[float, ...]:
     apart = estimate.value - truth
     return (
         float(estimate.low <= truth <= estimate.high),

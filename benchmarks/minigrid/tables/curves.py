@@ -1,7 +1,7 @@
-"""What curves predict of r = 1 where every pair has one: rules and schedules, without a search.
+"""Predictions of the score at r = 1 by curves of all pairs: rules and schedules, without a search.
 
-A search trains few pairs far enough for a curve. Here all are given their scores up to R, so that
-rules are compared on the same pairs; what they predict is held against the pairs' scores at r = 1.
+A search trains few pairs far enough for a curve. Here every pair has its scores up to R, so that
+rules are compared on the same pairs. Predictions are compared with the pairs' scores at r = 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Largest ratios R up to which curves are fitted.
 MAX_RATIOS = (0.125, 0.25, 0.5)
-# The schedule of the grid itself.
+# Learning-rate schedule of the grid.
 MAIN_SCHEDULE = "constant"
 
 
@@ -38,8 +38,8 @@ class CurveFigures:
     Attributes:
         tau: weighted tau of predictions and truth.
         error: mean absolute error, 0..1.
-        bias: mean of prediction less truth.
-        final: mean true score.
+        bias: mean of prediction less truth, signed.
+        final: mean score at r = 1.
     """
 
     tau: float
@@ -49,7 +49,7 @@ class CurveFigures:
 
 
 def rules(tree: ClusterTree, full_samples: int) -> dict[str, Ranker]:
-    """Ways to predict, by name."""
+    """Rules of prediction, by name."""
     return {
         "last score": LastScoreRanker(tree, full_samples),
         "the paper's line": PaperRanker(tree, full_samples, delta=DELTA),
@@ -69,19 +69,19 @@ def judge_curves(
 
     Args:
         ranker: the rule.
-        points: of each candidate, by ascending samples, the last at r = 1.
-        ratio: R.
+        points: measurements of each candidate by ascending samples, the last at r = 1.
+        ratio: largest ratio R of the points used.
     """
     full = next(iter(points.values()))[-1].samples
     history = History(
         {
-            candidate: CandidateHistory(tuple(m for m in own if m.samples <= ratio * full))
-            for candidate, own in points.items()
+            candidate: CandidateHistory(tuple(m for m in curve if m.samples <= ratio * full))
+            for candidate, curve in points.items()
         }
     )
-    found = {e.candidate: e.value for e in ranker.rank_trained(history)}
-    predicted = np.array([found[candidate] for candidate in points])
-    truth = np.array([own[-1].score for own in points.values()])
+    predictions = {e.candidate: e.value for e in ranker.rank_trained(history)}
+    predicted = np.array([predictions[candidate] for candidate in points])
+    truth = np.array([curve[-1].score for curve in points.values()])
     return CurveFigures(
         weighted_tau(predicted.tolist(), truth.tolist()),
         float(np.abs(predicted - truth).mean()),
@@ -91,7 +91,7 @@ def judge_curves(
 
 
 def compare_rules(data: TaskData) -> dict[str, dict[str, CurveFigures]]:
-    """All rules at all ratios on one task, by rule and "R"."""
+    """Figures of all rules at all ratios on one task, by rule and ratio."""
     grid = data.grid
     tree = ClusterTree.flat(grid.encoders, grid.llms)
     points = {
@@ -104,9 +104,10 @@ def compare_rules(data: TaskData) -> dict[str, dict[str, CurveFigures]]:
 
 
 def compare_schedules(data: TaskData) -> dict[str, CurveFigures]:
-    """The product's rule under every schedule on the same pairs; empty where none were run.
+    """Figures of the product's rule by schedule, on the same pairs; empty where none were run.
 
-    A schedule's truth is its own score at r = 1. Its noise is taken from the grid's own runs.
+    The truth of a schedule is the score at r = 1 under this schedule. Standard errors are those of
+    the grid's runs.
     """
     if data.schedules is None:
         return {}
@@ -114,7 +115,7 @@ def compare_schedules(data: TaskData) -> dict[str, CurveFigures]:
     pairs = [grid.candidates[row] for row in other.pairs]
     ranker = Ranker(ClusterTree.flat(grid.encoders, grid.llms), grid.full_samples)
     main = {c: tuple(grid.measurement(c, samples) for samples in other.samples) for c in pairs}
-    found = {MAIN_SCHEDULE: judge_curves(ranker, main, MAX_RATIOS[0])}
+    by_schedule = {MAIN_SCHEDULE: judge_curves(ranker, main, MAX_RATIOS[0])}
     for number, name in enumerate(other.names):
         points = {
             c: tuple(
@@ -123,5 +124,5 @@ def compare_schedules(data: TaskData) -> dict[str, CurveFigures]:
             )
             for row, c in enumerate(pairs)
         }
-        found[name] = judge_curves(ranker, points, MAX_RATIOS[0])
-    return found
+        by_schedule[name] = judge_curves(ranker, points, MAX_RATIOS[0])
+    return by_schedule

@@ -1,18 +1,18 @@
-"""The committed files of the minigrid, read and checked.
+"""Read and check the committed grid files.
 
-Below one folder lie, for every task:
+One folder contains, for every task:
     TASK.json           the grid file (`mordal_optuna.replay.grid`), similarities by debiased CKA
     TASK.biased.json    {"vision_similarity", "llm_similarity"} by plain CKA
     TASK.npz            `values`, pairs x rungs x documents, in the order of the grid's candidates
-                        and rungs; `nlls`, -ln p of the reference answers, the same; `clusters`,
-                        of each document
+                        and rungs; `nlls`, -ln p of the reference answers, in the same order;
+                        `clusters`, the cluster of each document
 and for all tasks:
     seeds.json          {"pairs", "seeds", "samples"}: pairs that were trained with further seeds
-    seeds.npz           by task: pairs x seeds x rungs x documents, the same documents; as
+    seeds.npz           by task: pairs x seeds x rungs x documents, on the same documents; as
                         TASK/nll the mean -ln p, pairs x seeds x rungs
-    rivals.json         {"seconds": {rival: all tasks together}, TASK: {rival: one score a pair}}
+    rivals.json         {"seconds": {rival: all tasks together}, TASK: {rival: one score per pair}}
     warmups.json        {"encoder|llm": device-seconds of the projector's warm-up alone, which
-                        serves all tasks; in the grid files it is joined with the LLM's features}
+                        serves all tasks; grid files add the seconds of the LLM's features}
     schedules.json      optional: {"pairs", "schedules", "samples",
                         TASK: pairs x schedules x rungs}
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import Candidate
 
-# Values are stored in half precision, and the score is their mean.
+# Largest difference between a score and the mean of its values, which are in half precision.
 _TOLERANCE = 1e-3
 
 
@@ -45,8 +45,8 @@ class Rivals:
     """Training-free rankings of one task.
 
     Attributes:
-        scores: one a pair in the grid's order, by rival; NaN where a rival has none.
-        seconds: device-seconds that a rival's scores of this task took.
+        scores: one score per pair in the order of the grid, by rival; NaN where there is none.
+        seconds: device-seconds of the scores, by rival.
     """
 
     scores: Mapping[str, np.ndarray]
@@ -58,8 +58,8 @@ class Schedules:
     """One task's curves under other learning-rate schedules.
 
     Attributes:
-        pairs: rows of the grid's candidates.
-        names: schedules.
+        pairs: indices into the grid's candidates.
+        names: names of the schedules.
         samples: rungs, ascending.
         scores: pairs x schedules x rungs.
     """
@@ -72,20 +72,20 @@ class Schedules:
 
 @dataclass(frozen=True)
 class TaskData:
-    """Everything that is known of one task.
+    """All measurements of one task.
 
     Attributes:
-        grid: its grid file.
-        biased: the same with similarities by plain CKA.
-        values: pairs x rungs x documents.
-        clusters: number of each document's cluster.
-        seed_pairs: rows of the grid's candidates that have further seeds.
-        seed_scores: their scores, pairs x seeds x rungs, the grid's own seed first.
+        grid: the grid file.
+        biased: the grid with similarities by plain CKA.
+        values: scores of documents, pairs x rungs x documents.
+        clusters: index of each document's cluster.
+        seed_pairs: indices of the candidates that were trained with further seeds.
+        seed_scores: scores of these candidates, pairs x seeds x rungs, the grid's seed first.
         rivals: training-free rankings; None where none were computed.
-        schedules: other schedules; None where none were run.
-        nlls: -ln p of the reference answers, pairs x rungs x documents; None leaves it out.
-        seed_nlls: their means, pairs x seeds x rungs, the grid's own seed first.
-        warmups: device-seconds of projectors' warm-ups alone, by pair.
+        schedules: curves under other schedules; None where none were run.
+        nlls: -ln p of the reference answers, pairs x rungs x documents; None without likelihoods.
+        seed_nlls: mean -ln p of the candidates with further seeds, as `seed_scores`.
+        warmups: device-seconds of the projectors' warm-ups alone, by pair.
     """
 
     grid: Grid
@@ -102,26 +102,30 @@ class TaskData:
 
     @property
     def task(self) -> str:
-        """Its name."""
+        """Name of the task."""
         return self.grid.task
 
     @property
     def samples(self) -> tuple[int, ...]:
-        """The rungs."""
+        """Samples of all rungs."""
         return self.grid.curves[0].samples
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """Pairs x rungs, as in the grid file."""
+        """Scores of the grid file, pairs x rungs."""
         by_pair = {curve.candidate: curve.score for curve in self.grid.curves}
         return np.array([by_pair[candidate] for candidate in self.grid.candidates])
 
 
 def read_tasks(folder: Path, tasks: tuple[str, ...] = TASKS) -> tuple[TaskData, ...]:
-    """Read and check all files of a folder.
+    """Read and check the files of several tasks.
+
+    Args:
+        folder: folder of the grid files.
+        tasks: names of the tasks.
 
     Raises:
-        GridError: if a file is missing, or disagrees with the grid file.
+        GridError: if a file is missing or disagrees with the grid file.
     """
     return tuple(read_task(folder, task) for task in tasks)
 
@@ -129,17 +133,21 @@ def read_tasks(folder: Path, tasks: tuple[str, ...] = TASKS) -> tuple[TaskData, 
 def read_task(folder: Path, task: str) -> TaskData:
     """Read and check the files of one task.
 
+    Args:
+        folder: folder of the grid files.
+        task: name of the task.
+
     Raises:
-        GridError: if a file is missing, or disagrees with the grid file.
+        GridError: if a file is missing or disagrees with the grid file.
     """
-    grid = read_grid(_there(folder / f"{task}.json"))
-    biased = json.loads(_there(folder / f"{task}.biased.json").read_text(encoding="utf-8"))
+    grid = read_grid(_existing(folder / f"{task}.json"))
+    biased = json.loads(_existing(folder / f"{task}.biased.json").read_text(encoding="utf-8"))
     similarities = {key: biased[key] for key in ("vision_similarity", "llm_similarity")}
-    with np.load(_there(folder / f"{task}.npz")) as stored:
+    with np.load(_existing(folder / f"{task}.npz")) as stored:
         values, clusters = stored["values"].astype(np.float64), stored["clusters"]
         nlls = stored["nlls"].astype(np.float64)
     _check(grid, values, nlls, clusters)
-    # Clusters may be any whole numbers; from here on they count from 0 without gaps.
+    # Clusters may be any integers in the file; here they are 0, 1, 2, ...
     clusters = np.unique(clusters, return_inverse=True)[1]
     seed_pairs, seed_scores, seed_nlls = _seeds(
         folder, grid, values.mean(axis=2), nlls.mean(axis=2)
@@ -159,7 +167,7 @@ def read_task(folder: Path, task: str) -> TaskData:
     )
 
 
-def _there(path: Path) -> Path:
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise GridError(f"{str(path)!r} does not exist; the tables need it")
     return path
@@ -193,21 +201,22 @@ def _check(grid: Grid, values: np.ndarray, nlls: np.ndarray, clusters: np.ndarra
 def _seeds(
     folder: Path, grid: Grid, scores: np.ndarray, nlls: np.ndarray
 ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-    """Rows of the pairs that have further seeds; their scores and their mean -ln p."""
-    listed = json.loads(_there(folder / "seeds.json").read_text(encoding="utf-8"))
+    """Indices of the pairs with further seeds, their scores and their mean -ln p."""
+    listed = json.loads(_existing(folder / "seeds.json").read_text(encoding="utf-8"))
     rows = _rows(grid, listed["pairs"], "seeds.json")
-    with np.load(_there(folder / "seeds.npz")) as stored:
+    with np.load(_existing(folder / "seeds.npz")) as stored:
         further = stored[grid.task].astype(np.float64).mean(axis=3)
         further_nlls = stored[f"{grid.task}/nll"].astype(np.float64)
     wanted = (len(rows), len(listed["seeds"]), scores.shape[1])
-    for found in (further, further_nlls):
-        if found.shape != wanted:
+    for array in (further, further_nlls):
+        if array.shape != wanted:
             raise GridError(
-                f"seeds.npz has {found.shape} for {grid.task}; pairs, seeds and rungs are {wanted}"
+                f"seeds.npz has {array.shape} for {grid.task}; pairs, seeds and rungs are {wanted}"
             )
-    own = [means[list(rows), None] for means in (scores, nlls)]
-    both = zip(own, (further, further_nlls), strict=True)
-    all_scores, all_nlls = (np.concatenate(found, axis=1) for found in both)
+    all_scores, all_nlls = (
+        np.concatenate((means[list(rows), None], array), axis=1)
+        for means, array in ((scores, further), (nlls, further_nlls))
+    )
     return rows, all_scores, all_nlls
 
 
@@ -228,8 +237,8 @@ def _rivals(folder: Path, grid: Grid) -> Rivals | None:
 
 
 def _warmups(folder: Path, grid: Grid) -> dict[Candidate, float]:
-    stored = json.loads(_there(folder / "warmups.json").read_text(encoding="utf-8"))
-    found = {}
+    stored = json.loads(_existing(folder / "warmups.json").read_text(encoding="utf-8"))
+    warmups = {}
     for candidate in grid.candidates:
         key, most = f"{candidate.vision_encoder}|{candidate.llm}", grid.warmup(candidate)
         if not 0 <= stored.get(key, -1.0) <= most:
@@ -237,8 +246,8 @@ def _warmups(folder: Path, grid: Grid) -> dict[Candidate, float]:
                 f"warmups.json has {stored.get(key)} for {key!r} on {grid.task}; it must be "
                 f"between 0 and the {most} seconds of the grid file, which include it"
             )
-        found[candidate] = stored[key]
-    return found
+        warmups[candidate] = stored[key]
+    return warmups
 
 
 def _schedules(folder: Path, grid: Grid) -> Schedules | None:
@@ -255,8 +264,8 @@ def _schedules(folder: Path, grid: Grid) -> Schedules | None:
 
 
 def _rows(grid: Grid, pairs: list[list[str]], where: str) -> tuple[int, ...]:
-    known = {(c.vision_encoder, c.llm): n for n, c in enumerate(grid.candidates)}
-    unknown = [pair for pair in pairs if tuple(pair) not in known]
+    index = {(c.vision_encoder, c.llm): n for n, c in enumerate(grid.candidates)}
+    unknown = [pair for pair in pairs if tuple(pair) not in index]
     if unknown:
         raise GridError(f"{where} names the pair {unknown[0]}; the grid of {grid.task} has none")
-    return tuple(known[pair[0], pair[1]] for pair in pairs)
+    return tuple(index[pair[0], pair[1]] for pair in pairs)

@@ -1,14 +1,15 @@
-"""Every method on every task: what it ranks, picks, loses and costs, with intervals.
+"""Every method on every task: ranking, regret and cost, with intervals.
 
-The figures on the full data come from `mordal_optuna.replay.run.replay`, the real sampler and
-pruner on a study. Methods in which something is random (`random`, stock Optuna) are the mean of
-several seeds. Bootstraps (see `bootstrap`) run the same plans without Optuna (see `light`), but
-for stock Optuna, which is replayed on fewer of them; replicate number b takes b as its seed.
-Budgets of random and stock Optuna are what `mordal` spends on the same grid.
+The figures on the full data come from `mordal_optuna.replay.run.replay`, which runs the real
+sampler and pruner on a study. Figures of methods with random choices (`random`, stock Optuna) are
+means over several seeds. Bootstraps (see `bootstrap`) run the same plans without Optuna (see
+`mordal_optuna.replay.light`); stock Optuna is replayed, on fewer bootstraps. Replicate number b
+uses b as its seed. The budget of random and stock Optuna is the cost of `mordal` on the same grid.
 
-Training-free rivals rank by their score; a pair without one is ranked last. Their cost is that of
-their scores alone. They drop nobody, so "true best rejected" does not apply to them; neither does
-a projected gain, since what their features cost at 7B depends on the rival.
+Training-free rivals rank pairs by their score; a pair without a score is ranked last. Their cost
+is that of their scores alone. They reject no pair, so "true best rejected" does not apply to them.
+A projected gain does not apply either, since the cost of their features at 7B depends on the
+rival.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ if TYPE_CHECKING:
     from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.run import Replay, SetUp
 
-# Random orders of the tied in each replicate.
+# Number of random orders of tied pairs per replicate.
 _DRAWS = 10
 PARTS = tuple(part.name for part in fields(PartCosts))
 CORRELATIONS = ("tau", "tau_random_ties", "tau_top10")
 FIGURES = (*CORRELATIONS, "regret", "rejected", "gain", "gain_projected")
-# Of a method's figures on one grid: None where one does not apply.
+# Figures of a method on one grid; None where a figure does not apply.
 Values = Mapping[str, float | None]
 
 
@@ -61,9 +62,10 @@ class MethodResult:
     """A method on a task.
 
     Attributes:
-        figures: by `FIGURES`, and `cost_PART` and `cost` in full runs, `projected_PART`.
-        replicates: the same on every replicate.
-        picked: encoder and LLM that it names on the full data.
+        figures: values on the full data: `FIGURES`, `cost_PART` and `cost` in full runs,
+            `projected_PART`.
+        replicates: the same values on every replicate.
+        picked: encoder and LLM of the pair picked on the full data.
     """
 
     figures: Values
@@ -73,30 +75,40 @@ class MethodResult:
     def interval(self, figure: str) -> Interval | None:
         """A figure with its interval; None where it does not apply.
 
-        The value of `rejected` is its share over the replicates; on the full data alone it could
+        The value of `rejected` is its share over the replicates, since on the full data it can
         only be 0 or 1.
         """
         value = self.figures[figure]
-        found = [own for row in self.replicates if (own := row[figure]) is not None]
-        if value is None or not found:
+        values = [v for row in self.replicates if (v := row[figure]) is not None]
+        if value is None or not values:
             return None
         if figure == "rejected":
-            return share_interval(found)
-        return as_interval(figure, value, found)
+            return share_interval(values)
+        return as_interval(figure, value, values)
 
 
-def as_interval(figure: str, value: float, found: Sequence[float]) -> Interval:
-    """A figure's interval by the rule for its kind."""
+def as_interval(figure: str, value: float, replicates: Sequence[float]) -> Interval:
+    """Interval of a figure, by the rule for its kind.
+
+    Args:
+        figure: name of the figure.
+        value: figure on the full data.
+        replicates: figure on each replicate.
+    """
     if figure == "regret":
-        return percentile_interval(value, found)
+        return percentile_interval(value, replicates)
     if figure in CORRELATIONS:
-        return centred_interval(value, found, least=-1.0, most=1.0)
-    return centred_interval(value, found, least=0.0, most=np.inf)
+        return centred_interval(value, replicates, least=-1.0, most=1.0)
+    return centred_interval(value, replicates, least=0.0, most=np.inf)
 
 
-def share_interval(found: Sequence[float]) -> Interval:
-    """A share over replicates with Wilson's 95 % interval for so many of them."""
-    count, share, z = len(found), float(np.mean(found)), 1.959964
+def share_interval(values: Sequence[float]) -> Interval:
+    """A share with Wilson's 95 % interval.
+
+    Args:
+        values: 0 or 1 per replicate.
+    """
+    count, share, z = len(values), float(np.mean(values)), 1.959964
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))
@@ -106,7 +118,15 @@ def share_interval(found: Sequence[float]) -> Interval:
 def light_replay(
     grid: Grid, method: str, *, seed: int = 0, budget: float | None = None, draws: int = 100
 ) -> Replay:
-    """What `replay` gives for a method that is a plan, without a study."""
+    """Replay a method that is a plan, without a study; the result equals that of `replay`.
+
+    Args:
+        grid: the truth.
+        method: name of the method.
+        seed: random seed.
+        budget: full runs, for methods that need a budget.
+        draws: number of random orders of tied pairs.
+    """
     return light_judged(grid, method, _set_up(grid, method, seed, budget), seed=seed, draws=draws)
 
 
@@ -117,38 +137,46 @@ def _set_up(grid: Grid, method: str, seed: int = 0, budget: float | None = None)
 def light_judged(
     grid: Grid, method: str, setup: SetUp, *, seed: int = 0, draws: int = 100
 ) -> Replay:
-    """Run a search that is set up, and judge it."""
-    found = run_light(setup.plan, grid)
-    history, simulated = found.history, found.simulated
+    """Run a prepared search and judge it.
+
+    Args:
+        grid: the truth.
+        method: name of the method.
+        setup: the prepared search.
+        seed: random seed of the orders of tied pairs.
+        draws: number of random orders of tied pairs.
+    """
+    search = run_light(setup.plan, grid)
+    history, simulated = search.history, search.simulated
     return judge(grid, method, seed, 1, setup, history, simulated, draws=draws, groups=False)
 
 
-def figures(found: Replay, full: Grid) -> dict[str, float | None]:
-    """A replay's figures; its regret in the scores of the full data.
+def figures(run: Replay, full: Grid) -> dict[str, float | None]:
+    """Figures of a replay; regret is measured in the scores of the full data.
 
     Args:
-        found: on the full data or on a replicate.
-        full: the full data.
+        run: replay on the full data or on a replicate.
+        full: grid of the full data.
     """
-    runs = full.full_run_seconds
-    named = {f"cost_{part}": getattr(found.cost, part) / runs for part in PARTS}
-    projected = {f"projected_{part}": getattr(found.cost_projected, part) for part in PARTS}
+    seconds = full.full_run_seconds
+    named = {f"cost_{part}": getattr(run.cost, part) / seconds for part in PARTS}
+    projected = {f"projected_{part}": getattr(run.cost_projected, part) for part in PARTS}
     return {
-        "tau": found.tau,
-        "tau_random_ties": found.tau_random_ties,
-        "tau_top10": found.tau_top10,
-        "regret": lost(full, found.picked),
-        "rejected": float(found.best_rejected),
-        "gain": found.gain,
-        "gain_projected": found.gain_projected,
-        "cost": found.cost.total / runs,
+        "tau": run.tau,
+        "tau_random_ties": run.tau_random_ties,
+        "tau_top10": run.tau_top10,
+        "regret": regret(full, run.picked),
+        "rejected": float(run.best_rejected),
+        "gain": run.gain,
+        "gain_projected": run.gain_projected,
+        "cost": run.cost.total / seconds,
         **named,
         **projected,
     }
 
 
-def lost(full: Grid, picked: tuple[str, str]) -> float:
-    """Score points on 0..1 that a pick loses against the best of the full data."""
+def regret(full: Grid, picked: tuple[str, str]) -> float:
+    """Difference of the best score at r = 1 and the picked pair's, on 0..1."""
     best = max(full.truth(candidate) for candidate in full.candidates)
     return best - full.truth(Candidate(*picked))
 
@@ -166,29 +194,29 @@ def run_method(
     Args:
         data: the task.
         method: one of `METHODS`.
-        replicates: of its grid.
-        budgets: full runs for those who need a budget, on the full data and on each replicate.
-        seeds: of the random methods on the full data.
+        replicates: bootstraps of the task's grid.
+        budgets: full runs on the full data and on each replicate, for methods that need a budget.
+        seeds: number of seeds of methods with random choices, on the full data.
     """
     limits = budgets if method in BUDGETED else [None] * len(budgets)
     seeds = seeds if method in BUDGETED else 1
-    # Trees and costs do not depend on scores: where nothing is random one plan serves all.
+    # Trees and costs do not depend on scores, so a plan without random choices serves all grids.
     shared = None if method in BUDGETED else _set_up(data.grid, method)
     full = [replay(data.grid, method, seed=s, budget=limits[0]) for s in range(seeds)]
-    means = mean_values([figures(found, data.grid) for found in full])
+    means = mean_values([figures(run, data.grid) for run in full])
     rows = []
     for number, (grid, budget) in enumerate(zip(replicates, limits[1:], strict=True)):
         if method in STOCK:
-            found = replay(grid, method, seed=number, budget=budget)
+            run = replay(grid, method, seed=number, budget=budget)
         else:
             setup = shared or _set_up(grid, method, number, budget)
-            found = light_judged(grid, method, setup, seed=number, draws=_DRAWS)
-        rows.append(figures(found, data.grid))
+            run = light_judged(grid, method, setup, seed=number, draws=_DRAWS)
+        rows.append(figures(run, data.grid))
     return MethodResult(means, tuple(rows), full[0].picked)
 
 
 def mean_values(rows: Sequence[Values]) -> dict[str, float | None]:
-    """Means of figures over rows; None where they do not apply."""
+    """Means of figures over rows; None where a figure does not apply."""
     return {
         key: None if rows[0][key] is None else float(np.mean([row[key] for row in rows]))
         for key in rows[0]
@@ -196,36 +224,36 @@ def mean_values(rows: Sequence[Values]) -> dict[str, float | None]:
 
 
 def run_rival(data: TaskData, rival: str, replicates: Sequence[Grid]) -> MethodResult:
-    """A training-free ranking; it is the same on all replicates, the truth is not."""
+    """A training-free ranking, judged against the truth of each replicate."""
     assert data.rivals is not None
     scores = ranked_last(data.rivals.scores[rival])
     best = data.grid.candidates[int(np.argmax(scores))]
     picked = (best.vision_encoder, best.llm)
     seconds = data.rivals.seconds[rival]
     parts = {f"cost_{part}": 0.0 for part in PARTS} | {f"projected_{p}": None for p in PARTS}
-    runs = seconds / data.grid.full_run_seconds
+    full_runs = seconds / data.grid.full_run_seconds
     fixed = {
         **parts,
-        "regret": lost(data.grid, picked),
+        "regret": regret(data.grid, picked),
         "rejected": None,
         "gain": data.grid.grid_seconds / seconds if seconds else None,
         "gain_projected": None,
-        "cost": runs,
-        "cost_features": runs,
+        "cost": full_runs,
+        "cost_features": full_runs,
     }
     rows = [{**fixed, **correlations(scores, grid)} for grid in (data.grid, *replicates)]
     return MethodResult(rows[0], tuple(rows[1:]), picked)
 
 
 def ranked_last(scores: np.ndarray) -> list[float]:
-    """Scores with those that are no number below all others."""
-    known = scores[np.isfinite(scores)]
-    least = float(known.min()) - 1.0 if len(known) else 0.0
+    """Scores in which missing values are replaced by a value below all others."""
+    finite = scores[np.isfinite(scores)]
+    least = float(finite.min()) - 1.0 if len(finite) else 0.0
     return np.where(np.isfinite(scores), scores, least).tolist()
 
 
 def correlations(scores: Sequence[float], grid: Grid) -> dict[str, float | None]:
-    """The rank correlations of scores, one a pair, with a grid's truth."""
+    """Rank correlations of scores, one per pair, with a grid's scores at r = 1."""
     truths = [grid.truth(candidate) for candidate in grid.candidates]
     return {
         "tau": weighted_tau(scores, truths),
@@ -241,17 +269,19 @@ def run_methods(
 
     Args:
         data: the task.
-        replicates: bootstraps.
-        stock_replicates: bootstraps of stock Optuna, at most as many.
-        seeds: of the random methods on the full data.
+        replicates: number of bootstraps.
+        stock_replicates: number of bootstraps of stock Optuna, at most `replicates`.
+        seeds: number of seeds of methods with random choices, on the full data.
     """
     resampler = Resampler(data)
     grids = [resampler.grid(number) for number in range(replicates)]
     budgets = [light_replay(grid, "mordal").full_runs for grid in (data.grid, *grids)]
-    found = {}
+    results = {}
     for method in METHODS:
         count = stock_replicates if method in STOCK else replicates
-        found[method] = run_method(data, method, grids[:count], budgets[: count + 1], seeds=seeds)
+        results[method] = run_method(
+            data, method, grids[:count], budgets[: count + 1], seeds=seeds
+        )
     for rival in data.rivals.scores if data.rivals else ():
-        found[rival] = run_rival(data, rival, grids)
-    return found
+        results[rival] = run_rival(data, rival, grids)
+    return results

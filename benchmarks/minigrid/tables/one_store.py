@@ -1,15 +1,15 @@
-"""What all tasks together cost: searches that share one checkpoint store, one grid, or nothing.
+"""Cost of all tasks together: searches with one shared checkpoint store, one grid, or none shared.
 
-    one store       a pair is trained once, as far as the task that went furthest with it asks
-                    for, and a projector is warmed up once, as the product does it (`preparation`);
-                    features and evaluations are paid for each task, since they depend on its
-                    pictures and documents
-    separate        every search trains for itself
+    one store       a pair is trained once, up to the highest rung that any task needs, and a
+                    projector is warmed up once, as in the product (`preparation`); features and
+                    evaluations are paid for each task, since they depend on its pictures and
+                    documents
+    separate        every search trains its own pairs
     shared grid     every pair trained fully once, and scored once on every task
     separate grids  every pair trained fully for every task
 
-No search looks at the others' scores; with a store each could have their rungs for the price of an
-evaluation, which is not counted on here.
+No search uses the others' scores. With a store a search could score the others' rungs for the
+price of an evaluation, which is not assumed here.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Bill:
 
     Attributes:
         store: searches that share one store.
-        separate: the same searches without.
+        separate: the same searches without a shared store.
         grid: one grid for all tasks.
-        grids: a grid for each.
+        grids: one grid per task.
     """
 
     store: float
@@ -66,13 +66,13 @@ class Bill:
         return self.grid / self.separate
 
 
-def tops(found: Replay) -> Tops:
-    """How far each candidate was trained; those never trained are left out."""
-    return {e.candidate: e.samples for e in found.ranking if e.samples}
+def tops(run: Replay) -> Tops:
+    """Highest rung of each trained candidate."""
+    return {e.candidate: e.samples for e in run.ranking if e.samples}
 
 
 def warmed(data: TaskData, method: str) -> dict[Candidate, float]:
-    """Device-seconds of the projectors' warm-ups that a method asks for on a task, by pair."""
+    """Device-seconds of the warm-ups of projectors that a method needs on a task, by pair."""
     settings = method_settings(method)
     if settings.method not in COMPARING:
         return {}
@@ -82,12 +82,12 @@ def warmed(data: TaskData, method: str) -> dict[Candidate, float]:
 def measured(
     grids: Sequence[Grid], runs: Sequence[Replay], warmed: Sequence[Mapping[Candidate, float]]
 ) -> Bill:
-    """The bill in device-seconds as measured.
+    """The bill in measured device-seconds.
 
     Args:
-        grids: one a task, of the same pool.
-        runs: one search a task.
-        warmed: device-seconds of the projectors' warm-ups that each search asked for.
+        grids: one grid per task, of the same pool.
+        runs: one search per task.
+        warmed: device-seconds of the warm-ups of each search, by pair.
     """
     furthest: dict[Candidate, float] = {}
     for grid, run in zip(grids, runs, strict=True):
@@ -102,7 +102,7 @@ def measured(
         for curve in grid.curves:
             full[curve.candidate] = max(full[curve.candidate], curve.train_seconds[-1])
     return Bill(
-        store=separate - training + sum(furthest.values()) - _again(warmed),
+        store=separate - training + sum(furthest.values()) - _saved(warmed),
         separate=separate,
         grid=sum(full.values()) + evaluated,
         grids=sum(grid.grid_seconds for grid in grids),
@@ -112,10 +112,13 @@ def measured(
 def projected(
     grids: Sequence[Grid], runs: Sequence[Replay], warmed: Sequence[Mapping[Candidate, float]]
 ) -> Bill:
-    """The bill with every unit at its cost at 7B (`mordal_optuna.replay.costs`)."""
+    """The bill with every unit weighted by its cost at 7B (`mordal_optuna.replay.costs`).
+
+    The arguments are those of `measured`.
+    """
     equal_samples = [
-        {c: seconds / grid.seconds_per_sample(c) for c, seconds in own.items()}
-        for grid, own in zip(grids, warmed, strict=True)
+        {c: seconds / grid.seconds_per_sample(c) for c, seconds in by_pair.items()}
+        for grid, by_pair in zip(grids, warmed, strict=True)
     ]
     furthest: dict[Candidate, int] = {}
     for run in runs:
@@ -130,7 +133,7 @@ def projected(
     return Bill(
         store=separate
         - training
-        + (sum(furthest.values()) - _again(equal_samples)) * TRAIN_SAMPLE,
+        + (sum(furthest.values()) - _saved(equal_samples)) * TRAIN_SAMPLE,
         separate=separate,
         grid=trained + evaluated,
         grids=len(grids) * trained + evaluated,
@@ -143,10 +146,10 @@ def _projected_cost(run: Replay) -> PartCosts:
     return run.cost_projected
 
 
-def _again(warmed: Sequence[Mapping[Candidate, float]]) -> float:
-    """What is saved where a projector that one search has warmed up serves the others."""
+def _saved(warmed: Sequence[Mapping[Candidate, float]]) -> float:
+    """Cost saved because a projector warmed up by one search serves the others."""
     once: dict[Candidate, float] = {}
-    for own in warmed:
-        for candidate, cost in own.items():
+    for by_pair in warmed:
+        for candidate, cost in by_pair.items():
             once[candidate] = max(once.get(candidate, 0.0), cost)
-    return sum(sum(own.values()) for own in warmed) - sum(once.values())
+    return sum(sum(by_pair.values()) for by_pair in warmed) - sum(once.values())

@@ -1,7 +1,7 @@
-"""The paper's own figures, quoted: He, Jang and Chowdhury, ICLR 2026, arXiv 2502.00241.
+"""The paper's figures, quoted: He, Jang and Chowdhury, ICLR 2026, arXiv 2502.00241.
 
-49 pairs of 7B models on 16 A40; a grid of 5,439 GPU-hours. They stand beside ours for orientation:
-other models, data and hardware.
+49 pairs of 7B models on 16 A40; the grid took 5,439 GPU-hours. They are shown beside ours for
+orientation, since models, data and hardware differ.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ class Quoted:
     """A row of the paper's tables.
 
     Attributes:
-        gain: GPU-hours of the grid over those of the search.
+        gain: GPU-hours of the grid divided by those of the search.
         tau: weighted tau of Mordal's ranking.
-        rivals: weighted tau of EMMS, LogME, LEEP and NLEEP, in this order.
+        rivals: weighted tau of each of `RIVALS`.
     """
 
     gain: float
@@ -36,5 +36,5 @@ PAPER = {
     "ai2d": Quoted(10.9, 0.894, (0.557, 0.193, 0.316, 0.614)),
     "mmmu_val": Quoted(10.8, 0.875, (0.526, 0.101, 0.245, 0.220)),
 }
-# True best pair found, in tasks out of all.
+# Number of tasks in which the best pair was found, and number of tasks.
 FOUND = (6, 7)

@@ -1,21 +1,23 @@
-"""Where the best pair was lost: which decision of a search did it, and what it cost.
+"""Which decision of a search lost the best pair, and how many points it cost.
 
-The points that a pick loses are split along the search's own stages, each a smaller set of pairs:
+Regret is split along the stages of the search, each of which leaves a smaller set of pairs:
 
     pool        all pairs
-    in sight    scored on the last rungs before the finish, after the halving over clusters
-    rivals      of these, the ones that the curves leave to the finish: those with a place in the
-                race, or else all that they cannot tell from the leader
+    settled     pairs scored on the last rungs before the finish, after the halving over clusters
+    finalists   settled pairs that the curves leave to the finish: those with a place in the race,
+                or all pairs within noise of the leader
     picked      the answer
 
-Lost in halving = best of the pool less best in sight, and so on; the three add up to the regret.
-The last is below 0 where the answer was none of the rivals and turned out better than all of them.
+Lost in halving = best of the pool less best of the settled pairs, and so on; the three differences
+add up to the regret. The last one is negative if the answer was not a finalist but better than all
+finalists.
 
-Whose fault it is where the best pair was not in sight is found by running the search again with
-the curve of another pair in the place of its cluster's medoid (the two exchange their curves): if
-even the best pair itself would have fallen there, the halving is to blame at the rung where it
-fell; if not, the medoid was not typical, because of the encoders' cluster if the medoid encoder
-with the best LLM falls, of the LLMs' if the best encoder with the medoid LLM falls.
+If the best pair was not settled, the search is run again with another pair's curve in the place of
+its cluster's medoid (the two pairs exchange their curves). If the best pair would also have been
+eliminated as the medoid, the halving lost it, at the rung where it was eliminated. Otherwise the
+medoid was not typical of its cluster: because of the encoders' cluster if the medoid encoder with
+the best LLM is eliminated, because of the LLMs' cluster if the best encoder with the medoid LLM
+is.
 """
 
 from __future__ import annotations
@@ -44,13 +46,13 @@ class PostMortem:
     """One task's search.
 
     Attributes:
-        best: the truly best pair.
-        picked: the answer.
-        regret: points on 0..1 that the pick loses.
-        halving: of these, lost before the curves.
-        curves: lost among those with a curve, by not being one of the rivals.
-        finish: lost by the choice among the rivals.
-        decision: in words, which decision lost the best pair; empty where it was picked.
+        best: name of the pair with the highest score at r = 1.
+        picked: name of the picked pair.
+        regret: score, 0..1, that the picked pair loses.
+        halving: part of the regret that is lost before the curves.
+        curves: part of the regret that is lost by the choice of finalists.
+        finish: part of the regret that is lost by the choice among the finalists.
+        decision: the decision that lost the best pair, in words; empty if it was picked.
         noise: standard deviation of the best pair's lead over the pick, over documents and seeds.
         within_noise: whether the pick is within noise of the best.
     """
@@ -71,8 +73,8 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
 
     Args:
         data: the task.
-        method: one that clusters: `mordal` or `mordal-faithful`.
-        replicates: bootstraps for the noise of the lead.
+        method: a method with clusters: `mordal` or `mordal-faithful`.
+        replicates: number of bootstraps for the noise of the lead.
     """
     grid = data.grid
     settings = method_settings(method)
@@ -82,77 +84,82 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
     winner = plan.winner(search.history)
     assert winner is not None
     best = max(grid.candidates, key=grid.truth)
-    groups = in_sight(plan, search), plan.rivals(search.history)
-    ladder = [grid.truth(best), *(_best(grid, group) for group in groups)]
-    ladder.append(grid.truth(winner))
-    found = grid.truth(winner) == grid.truth(best)
+    stages = settled(plan, search), plan.rivals(search.history)
+    scores = [grid.truth(best), *(_best(grid, group) for group in stages), grid.truth(winner)]
     final, redrawn = data.scores[:, -1], final_scores(data, replicates)
     row = grid.candidates.index(winner)
     return PostMortem(
         best=str(best),
         picked=str(winner),
-        regret=ladder[0] - ladder[3],
-        halving=ladder[0] - ladder[1],
-        curves=ladder[1] - ladder[2],
-        finish=ladder[2] - ladder[3],
-        decision="" if found else decision(grid, plan, tree, search, best),
+        regret=scores[0] - scores[3],
+        halving=scores[0] - scores[1],
+        curves=scores[1] - scores[2],
+        finish=scores[2] - scores[3],
+        decision="" if scores[0] == scores[3] else decision(grid, plan, tree, search, best),
         noise=float(lead_noise(final, redrawn)[row]),
         within_noise=bool(near_best(final, redrawn)[row]),
     )
 
 
-def in_sight(plan: PooledPlan, search: Search) -> list[Candidate]:
-    """Those scored as finely as the plan asks for."""
+def settled(plan: PooledPlan, search: Search) -> list[Candidate]:
+    """Candidates with scores on all rungs that the plan needs before the finish."""
     return [c for c in search.history.candidates if plan.is_settled(search.history, c)]
 
 
 def decision(
     grid: Grid, plan: PooledPlan, tree: ClusterTree, search: Search, best: Candidate
 ) -> str:
-    """Which decision lost the best pair."""
+    """The decision that lost the best pair, in words."""
     if not plan.is_settled(search.history, best):
         return _inter_cluster(grid, plan, tree, search, best)
     raced = len(plan.finish_rungs) > 1
     if best not in plan.rivals(search.history):
         if raced:
-            return "the curves: they promised too little for a place in the race"
-        return "the curves: it was told from the leader, wrongly"
+            return "curves: its estimate was too low for a place in the race"
+        return "curves: wrongly judged worse than the leader"
     top = search.history.of(best).top
     if top == plan.rungs[-1]:
-        return "the answer: fully trained, and another's curve promised more"
+        return "answer: fully trained, but another pair was estimated higher"
     if raced:
-        return f"the race: it was left behind at {_ratio(top, plan)}"
-    return "the finish: it was tied with the leader and not trained fully"
+        return f"race: eliminated at {_ratio(top, plan)}"
+    return "finish: within noise of the leader, but not trained fully"
 
 
 def _inter_cluster(
     grid: Grid, plan: PooledPlan, tree: ClusterTree, search: Search, best: Candidate
 ) -> str:
     medoid = tree.cluster_of(best).medoid
-    fell = search.history.of(medoid).top
+    last = search.history.of(medoid).top
     if not survives(grid, plan, medoid, best):
-        at = _fell_at(grid, plan, medoid, best)
-        own = "fell" if medoid == best else "would have fallen even as its cluster's medoid"
-        return f"the halving: it {own} at {_ratio(at, plan)}"
+        at = _eliminated_at(grid, plan, medoid, best)
+        as_medoid = "" if medoid == best else "even as its cluster's medoid, "
+        return f"halving: {as_medoid}eliminated at {_ratio(at, plan)}"
     vision = Candidate(medoid.vision_encoder, best.llm)
     llm = Candidate(best.vision_encoder, medoid.llm)
-    guilty = [
+    untypical = [
         name
         for name, pair in (("encoders", vision), ("LLMs", llm))
         if not survives(grid, plan, medoid, pair)
     ]
-    # Where each half alone would have passed, it took both to lose it.
-    sides = " and the ".join(guilty or ["encoders", "LLMs"])
-    return f"the clusters of the {sides}: {medoid} stood for it and fell at {_ratio(fell, plan)}"
+    # If neither half alone would have been eliminated, both clusters together lost the pair.
+    sides = " and the ".join(untypical or ["encoders", "LLMs"])
+    return f"clusters of the {sides}: the medoid {medoid} was eliminated at {_ratio(last, plan)}"
 
 
 def survives(grid: Grid, plan: PooledPlan, medoid: Candidate, other: Candidate) -> bool:
-    """Whether a cluster comes in sight if another pair's curve is its medoid's."""
+    """Whether a cluster is settled if its medoid has the curve of another pair.
+
+    Args:
+        grid: the truth.
+        plan: the search.
+        medoid: the cluster's medoid.
+        other: the pair whose curve the medoid gets.
+    """
     history = _rerun(grid, plan, medoid, other)
     return plan.is_settled(history, medoid)
 
 
-def _fell_at(grid: Grid, plan: PooledPlan, medoid: Candidate, other: Candidate) -> int:
+def _eliminated_at(grid: Grid, plan: PooledPlan, medoid: Candidate, other: Candidate) -> int:
     return _rerun(grid, plan, medoid, other).of(medoid).top
 
 
@@ -161,11 +168,11 @@ def _rerun(grid: Grid, plan: PooledPlan, medoid: Candidate, other: Candidate) ->
 
 
 def exchanged(grid: Grid, first: Candidate, second: Candidate) -> Grid:
-    """A grid in which two pairs have each other's curve."""
-    other = {first: second, second: first}
+    """A grid in which two pairs have exchanged their curves."""
+    partner = {first: second, second: first}
     by_pair = {curve.candidate: curve for curve in grid.curves}
     curves = tuple(
-        by_pair[other.get(c, c)].model_copy(update={"encoder": c.vision_encoder, "llm": c.llm})
+        by_pair[partner.get(c, c)].model_copy(update={"encoder": c.vision_encoder, "llm": c.llm})
         for c in by_pair
     )
     return Grid.model_validate({**_fields(grid), "curves": curves})

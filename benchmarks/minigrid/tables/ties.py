@@ -1,8 +1,8 @@
-"""The groups that people are shown: do the first two hold the best pair, and how large are they?
+"""Groups of the ranking: how often the first two contain the best pair, and how large they are.
 
-A search on a replicate is told what the replicate's documents say, as a real one is told by its
-evaluations, so that pairs are compared document by document. Its winner is held against the same
-run trained fully, and against the full data's scores, which take the place of the population.
+A search on a replicate receives the values of the replicate's documents, as a real search receives
+them from evaluations, so that pairs are compared document by document. Its winner is compared with
+the same run trained fully, and with the full data's scores, which replace the population.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ties:
-    """One task's searches.
+    """Figures of the searches on one task, all on 0..1 unless they count pairs.
 
     Attributes:
-        held: share whose first two groups hold the best pair at r = 1.
+        held: share of searches whose first two groups contain the best pair at r = 1.
         tied: median number of pairs in the first group.
-        open: the same of the second.
-        untested: of the third.
-        worse: of the rest.
-        said: mean probability of being best that is said of the winner.
-        found: share whose winner is the best pair.
-        paired: mean standard error of the winner's lead over those measured beside it, 0..1.
-        unpaired: the same of two scores' errors in squares.
+        open: median number of pairs in the second group.
+        untested: median number of pairs in the third group.
+        worse: median number of pairs in the fourth group.
+        said: mean probability of being the best that the search gives the winner.
+        found: share of searches whose winner is the best pair.
+        paired: mean standard error of the winner's lead over pairs measured at the same rung.
+        unpaired: mean standard error of the same leads from two scores' separate errors.
         error: mean of the winner's estimate less its score at r = 1 on the replicate, signed.
-        full_error: the same against the full data's score at r = 1.
-        luck: mean of its measured score less the full data's at the same rung.
-        challenged: share in which a pair that was trained on fewer samples is estimated above it.
+        full_error: mean of the winner's estimate less its score at r = 1 on the full data.
+        luck: mean of the winner's measured score less the full data's at the same rung.
+        challenged: share of searches in which a pair trained on fewer samples has a higher
+            estimate than the winner.
     """
 
     held: float
@@ -69,8 +70,8 @@ def ties(data: TaskData, *, replicates: int, method: str = "mordal") -> Ties:
 
     Args:
         data: the task.
-        replicates: bootstraps.
-        method: of the search; a plan.
+        replicates: number of bootstraps.
+        method: name of the method, which must be a plan.
     """
     plan = set_up(data.grid, method, method_settings(method), 0, None).plan
     resampler = Resampler(data)
@@ -94,32 +95,38 @@ def _judged(
     assert winner is not None
     stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
     best = max(grid.candidates, key=grid.truth)
-    own = next(e for e in ranking if e.candidate == winner)
+    estimate = next(e for e in ranking if e.candidate == winner)
     top = history.of(winner).measurements[-1]
     sizes = {group: float(_count(stand, group)) for group in GROUPS}
     return {
         **sizes,
         "held": float(stand[best].group in ("tied", "open")),
-        "said": own.best or 0.0,
+        "said": estimate.best or 0.0,
         "found": float(best == winner),
         **_errors(stand, history),
-        "error": own.value - grid.truth(winner),
-        "full_error": own.value - full.truth(winner),
+        "error": estimate.value - grid.truth(winner),
+        "full_error": estimate.value - full.truth(winner),
         "luck": top.score - full.measurement(winner, top.samples).score,
-        "challenged": float(_is_challenged(ranking, own)),
+        "challenged": float(_is_challenged(ranking, estimate)),
     }
 
 
 def with_answers(history: History, resampler: Resampler, number: int) -> History:
-    """A history whose scores come with what the replicate's documents say."""
-    found = {}
-    for candidate, known in history.candidates.items():
-        told = tuple(
+    """A history whose scores have the values of the replicate's documents.
+
+    Args:
+        history: the history.
+        resampler: resampler of the task.
+        number: number of the replicate.
+    """
+    candidates = {}
+    for candidate, before in history.candidates.items():
+        measurements = tuple(
             replace(m, answers=resampler.answers(number, candidate, m.samples).packed())
-            for m in known.measurements
+            for m in before.measurements
         )
-        found[candidate] = replace(known, measurements=told)
-    return History(found)
+        candidates[candidate] = replace(before, measurements=measurements)
+    return History(candidates)
 
 
 def _count(stand: dict[Candidate, Standing], group: str) -> int:
@@ -127,7 +134,7 @@ def _count(stand: dict[Candidate, Standing], group: str) -> int:
 
 
 def _errors(stand: dict[Candidate, Standing], history: History) -> dict[str, float]:
-    """Standard errors of the winner's lead over those of the first group; NaN without any."""
+    """Mean standard errors of the winner's lead over its ties; NaN without ties."""
     paired, unpaired = [], []
     winner = next(iter(stand))
     for candidate, standing in stand.items():
@@ -142,5 +149,5 @@ def _errors(stand: dict[Candidate, Standing], history: History) -> dict[str, flo
     }
 
 
-def _is_challenged(ranking: Sequence[Estimate], own: Estimate) -> bool:
-    return any(e.value > own.value and e.samples < own.samples for e in ranking)
+def _is_challenged(ranking: Sequence[Estimate], winner: Estimate) -> bool:
+    return any(e.value > winner.value and e.samples < winner.samples for e in ranking)

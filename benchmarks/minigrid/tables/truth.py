@@ -1,18 +1,17 @@
-"""What the truth looks like: spread, noise, interaction, log-linearity, silver bullets.
+"""Figures of the truth: spread, noise, interaction, log-linearity, silver bullets.
 
 Symbols:
     M, L        encoders, LLMs
     y_ij        ln error of encoder i with LLM j at r = 1, floored at half a document
-    SS_E, SS_L  squares that main effects explain: L sum (y_i. - y..)^2, M sum (y_.j - y..)^2
-    SS_I        the rest: sum (y_ij - y_i. - y_.j + y..)^2
-    y*_ij       y_ij of a bootstrap replicate (other documents, other seeds)
-    N_k         what noise alone adds to SS_k: the mean over replicates of SS_k of y* - y
-    p           points that a curve needs
+    SS_E, SS_L  sums of squares of main effects: L sum (y_i. - y..)^2, M sum (y_.j - y..)^2
+    SS_I        residual sum of squares: sum (y_ij - y_i. - y_.j + y..)^2
+    y*_ij       y_ij of a bootstrap replicate (redrawn documents, redrawn seeds)
+    N_k         contribution of noise to SS_k: the mean over replicates of SS_k of y* - y
+    p           smallest number of points of a curve
 
-There is one score a pair, so an interaction cannot be told from noise inside the table. The noise
-is known from outside instead, and N_k is subtracted from every SS_k; what all pairs share of it
-(the same documents, harder or easier) falls out of N_k by itself, as it does out of SS_k. A share
-that would be negative is 0.
+With one score per pair, the table alone cannot separate interaction from noise. The noise is known
+from bootstraps instead, and N_k is subtracted from every SS_k. Noise that all pairs share (the
+same documents, harder or easier) cancels in N_k, as it does in SS_k. Negative shares become 0.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _Z = 1.959964
 
 @dataclass(frozen=True)
 class Squares:
-    """A two-way table's sums of squares."""
+    """Sums of squares of a two-way table."""
 
     encoder: float
     llm: float
@@ -54,37 +53,37 @@ class Squares:
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """Total sum of squares."""
         return self.encoder + self.llm + self.interaction
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What one task's grid looks like.
+    """Figures of one task's grid.
 
     Attributes:
-        best: the best pair's name.
-        best_score: its score at r = 1.
-        median_score: of all pairs.
-        worst_score: the lowest.
+        best: name of the best pair.
+        best_score: highest score at r = 1.
+        median_score: median score at r = 1.
+        worst_score: lowest score at r = 1.
         document_noise: standard deviation of a score over other documents, mean over pairs.
         seed_noise: standard deviation of a score over seeds, root mean square over pairs.
-        seed_tau: weighted tau of these pairs' scores at r = 1 with one seed and with another, mean
-            over ordered pairs of seeds: what no search can beat but by luck.
+        seed_tau: weighted tau of scores at r = 1 between seeds, mean over ordered pairs of seeds;
+            no search can be expected to exceed it.
         difference_noise: standard deviation of the best pair's lead over documents and seeds, mean
             over the other pairs.
-        within_noise: pairs whose distance from the best is below 1.96 times its own standard
-            deviation; the best counts.
-        raw: shares of encoder, LLM and interaction in the squares of ln error.
-        corrected: the same without noise.
+        within_noise: number of pairs whose distance from the best is below 1.96 times the standard
+            deviation of that distance, including the best.
+        raw: shares of encoder, LLM and interaction in the sum of squares of ln error.
+        corrected: the same shares with the noise removed.
         accepted: share of pairs whose points on all rungs agree with one log-linear curve by the
             chi-square at the 5 % level.
-        accepted_to_ratio: the same of the rungs up to R alone.
+        accepted_to_ratio: the same share for the rungs up to R alone.
         accepted_paper: share of pairs whose last p rungs up to R have a loss below the paper's
             delta.
         regime: share of pairs whose stable window begins at each rung.
         tau: weighted tau of each rung's scores with those at r = 1.
-        spearman: Spearman's correlation of the same.
+        spearman: Spearman's correlation of each rung's scores with those at r = 1.
     """
 
     best: str
@@ -108,13 +107,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class SilverBullet:
-    """Whether one pair will do for all tasks.
+    """Whether one pair suits all tasks.
 
     Attributes:
         bullets: pairs within noise of the best on every task.
-        average: the pair with the best mean score.
-        regrets: points on 0..1 that it loses, by task.
-        most_tasks: the largest number of tasks on which one pair is within noise of the best.
+        average: the pair with the highest mean score.
+        regrets: score, 0..1, that this pair loses to the best, by task.
+        most_tasks: largest number of tasks on which one pair is within noise of the best.
     """
 
     bullets: tuple[str, ...]
@@ -124,7 +123,7 @@ class SilverBullet:
 
 
 def two_way(table: np.ndarray) -> Squares:
-    """Sums of squares of a table with one value in each cell, M x L."""
+    """Sums of squares of a table with one value per cell, M x L."""
     encoders, llms = table.shape
     mean = table.mean()
     row, column = table.mean(axis=1) - mean, table.mean(axis=0) - mean
@@ -135,7 +134,7 @@ def two_way(table: np.ndarray) -> Squares:
 
 
 def shares(squares: Squares) -> tuple[float, float, float]:
-    """Encoder, LLM and interaction as shares of their sum; all 0 where nothing varies."""
+    """Encoder, LLM and interaction as shares of their sum; all 0 if the sum is 0."""
     parts = np.array([squares.encoder, squares.llm, squares.interaction])
     total = parts.sum()
     encoder, llm, interaction = (parts / total if total > 0 else parts * 0).tolist()
@@ -143,11 +142,11 @@ def shares(squares: Squares) -> tuple[float, float, float]:
 
 
 def without_noise(squares: Squares, noise: Sequence[Squares]) -> Squares:
-    """Squares less what noise adds to each on average, at least 0.
+    """Sums of squares less the mean contribution of noise, at least 0.
 
     Args:
-        squares: of the table.
-        noise: of y* - y, one a replicate.
+        squares: sums of squares of the table.
+        noise: sums of squares of y* - y, one per replicate.
     """
     return Squares(
         max(0.0, squares.encoder - float(np.mean([n.encoder for n in noise]))),
@@ -157,18 +156,23 @@ def without_noise(squares: Squares, noise: Sequence[Squares]) -> Squares:
 
 
 def log_errors(data: TaskData, scores: np.ndarray) -> np.ndarray:
-    """Table of y, M x L, from the scores of the pairs at r = 1."""
+    """Table of y, M x L.
+
+    Args:
+        data: the task.
+        scores: scores of the pairs at r = 1.
+    """
     errors = np.log(np.maximum(1 - scores, 0.5 / data.grid.test_documents))
     return errors.reshape(len(data.grid.encoders), len(data.grid.llms))
 
 
 def seed_noise(scores: np.ndarray) -> float:
-    """Root mean square over pairs of the deviation between seeds; pairs x seeds."""
+    """Standard deviation over seeds, root mean square over pairs; scores are pairs x seeds."""
     return float(np.sqrt(scores.var(axis=1, ddof=1).mean()))
 
 
 def seed_tau(scores: np.ndarray) -> float:
-    """Mean weighted tau between seeds; pairs x seeds."""
+    """Mean weighted tau between seeds; scores are pairs x seeds."""
     columns = scores.T.tolist()
     return float(np.mean([weighted_tau(a, b) for a, b in permutations(columns, 2)]))
 
@@ -177,38 +181,46 @@ def lead_noise(final: np.ndarray, replicates: np.ndarray) -> np.ndarray:
     """Standard deviation of the best pair's lead over every pair; 0 over itself.
 
     Args:
-        final: scores at r = 1, one a pair.
-        replicates: the same redrawn, replicates x pairs.
+        final: scores at r = 1, one per pair.
+        replicates: redrawn scores at r = 1, replicates x pairs.
     """
     best = int(final.argmax())
     return (replicates[:, [best]] - replicates).std(axis=0, ddof=1)
 
 
 def near_best(final: np.ndarray, replicates: np.ndarray) -> np.ndarray:
-    """Which pairs are within noise of the best, itself included."""
+    """Mask of the pairs within noise of the best, including the best.
+
+    The arguments are those of `lead_noise`.
+    """
     return np.less_equal(final.max() - final, _Z * lead_noise(final, replicates))
 
 
 def final_scores(data: TaskData, count: int) -> np.ndarray:
-    """Scores at r = 1 with other documents and other seeds, replicates x pairs."""
+    """Scores at r = 1 with redrawn documents and seeds, replicates x pairs.
+
+    Args:
+        data: the task.
+        count: number of replicates.
+    """
     resampler = Resampler(data)
     return np.array([resampler.scores(number)[0][:, -1] for number in range(count)])
 
 
 def describe(data: TaskData, *, replicates: int, max_ratio: float = 0.125) -> Truth:
-    """Look at one task's grid.
+    """Compute the figures of one task's grid.
 
     Args:
         data: the task.
-        replicates: bootstraps for the noise.
-        max_ratio: R.
+        replicates: number of bootstraps for the noise.
+        max_ratio: largest ratio R of a search.
     """
     final, redrawn = data.scores[:, -1], final_scores(data, replicates)
     resampler = Resampler(data)
     documents = [resampler.documents_redrawn(n)[0][:, -1] for n in range(replicates)]
     y = log_errors(data, final)
     squares = two_way(y)
-    noise = [two_way(log_errors(data, own) - y) for own in redrawn]
+    noise = [two_way(log_errors(data, scores) - y) for scores in redrawn]
     best = int(final.argmax())
     lead = np.delete(lead_noise(final, redrawn), best)
     return Truth(
@@ -224,8 +236,10 @@ def describe(data: TaskData, *, replicates: int, max_ratio: float = 0.125) -> Tr
         raw=shares(squares),
         corrected=shares(without_noise(squares, noise)),
         **_curves(data, max_ratio),
-        tau=tuple(weighted_tau(own, final.tolist()) for own in data.scores.T.tolist()),
-        spearman=tuple(float(stats.spearmanr(own, final).statistic) for own in data.scores.T),
+        tau=tuple(weighted_tau(scores, final.tolist()) for scores in data.scores.T.tolist()),
+        spearman=tuple(
+            float(stats.spearmanr(scores, final).statistic) for scores in data.scores.T
+        ),
     )
 
 
@@ -248,17 +262,17 @@ def _curves(data: TaskData, max_ratio: float) -> dict:
 
 
 def silver_bullet(tasks: Sequence[TaskData], *, replicates: int) -> SilverBullet:
-    """Is one pair within noise of the best on all tasks, and what does the best on average lose.
+    """Find pairs within noise of the best on all tasks, and the regrets of the best on average.
 
     Args:
-        tasks: of the same pool.
-        replicates: bootstraps for the noise.
+        tasks: tasks of the same pool.
+        replicates: number of bootstraps for the noise.
     """
     final = np.array([data.scores[:, -1] for data in tasks])
     near = np.array(
         [
-            near_best(own, final_scores(data, replicates))
-            for own, data in zip(final, tasks, strict=True)
+            near_best(scores, final_scores(data, replicates))
+            for scores, data in zip(final, tasks, strict=True)
         ]
     )
     names = [str(candidate) for candidate in tasks[0].grid.candidates]
@@ -267,8 +281,8 @@ def silver_bullet(tasks: Sequence[TaskData], *, replicates: int) -> SilverBullet
         bullets=tuple(name for name, ok in zip(names, near.T.tolist(), strict=True) if all(ok)),
         average=names[average],
         regrets={
-            data.task: float(own.max() - own[average])
-            for own, data in zip(final, tasks, strict=True)
+            data.task: float(scores.max() - scores[average])
+            for scores, data in zip(final, tasks, strict=True)
         },
         most_tasks=int(near.sum(axis=0).max()),
     )

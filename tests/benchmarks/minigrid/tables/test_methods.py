@@ -13,8 +13,8 @@ from benchmarks.minigrid.tables.methods import (
     FIGURES,
     figures,
     light_replay,
-    lost,
     ranked_last,
+    regret,
     run_method,
     run_rival,
     share_interval,
@@ -91,7 +91,7 @@ def test_a_rival_is_its_scores(tasks: tuple[TaskData, ...]) -> None:
     scores, truth = data.rivals.scores["logme"], data.scores[:, -1]
     assert result.figures["tau"] == pytest.approx(stats.weightedtau(scores, truth).statistic)
     assert result.figures["regret"] == pytest.approx(truth.max() - truth[scores.argmax()])
-    assert result.figures["regret"] == pytest.approx(lost(data.grid, result.picked))
+    assert result.figures["regret"] == pytest.approx(regret(data.grid, result.picked))
     assert result.figures["gain"] == pytest.approx(data.grid.grid_seconds / 1.5)
     assert result.interval("rejected") is None  # it drops nobody
     assert result.interval("gain_projected") is None

@@ -11,8 +11,8 @@ from benchmarks.minigrid.tables.methods import light_replay
 from benchmarks.minigrid.tables.postmortem import (
     decision,
     exchanged,
-    in_sight,
     post_mortem,
+    settled,
     survives,
 )
 from mordal_optuna.config import SearchSettings
@@ -86,48 +86,48 @@ def verdict(grid: Grid, **options: object) -> str:
 
 def test_a_medoid_that_blooms_late_is_lost_by_the_halving() -> None:
     late = [0.1, 0.2, 0.3, 0.5, 0.7, 0.9]
-    assert verdict(made({("e0", "m0"): late})) == "the halving: it fell at r = 1/32"
+    assert verdict(made({("e0", "m0"): late})) == "halving: eliminated at r = 1/32"
 
 
 def test_a_late_bloomer_would_not_have_helped_as_medoid() -> None:
     late = [0.1, 0.2, 0.3, 0.5, 0.7, 0.9]
     found = verdict(made({("e1", "m1"): late}))
-    assert found == "the halving: it would have fallen even as its cluster's medoid at r = 1/32"
+    assert found == "halving: even as its cluster's medoid, eliminated at r = 1/32"
 
 
 def test_an_encoder_unlike_its_medoid_is_the_encoders_clusters_fault() -> None:
-    """All of e1 is good; e0 stood for it."""
+    """All pairs of e1 are good; e0 is the medoid of their cluster."""
     found = verdict(made({("e1", m): scores(0.2) for m in ("m0", "m1")}))
-    assert found == "the clusters of the encoders: e0 + m0 stood for it and fell at r = 1/32"
+    assert found == "clusters of the encoders: the medoid e0 + m0 was eliminated at r = 1/32"
 
 
 def test_an_llm_unlike_its_medoid_is_the_llms_clusters_fault() -> None:
     found = verdict(made({(e, "m1"): scores(0.2 + 0.01 * (e == "e0")) for e in ("e0", "e1")}))
-    assert found == "the clusters of the LLMs: e0 + m0 stood for it and fell at r = 1/32"
+    assert found == "clusters of the LLMs: the medoid e0 + m0 was eliminated at r = 1/32"
 
 
 def test_a_pair_that_is_good_only_together_is_lost_by_both() -> None:
     found = verdict(made({("e1", "m1"): scores(0.2)}))
-    assert found.startswith("the clusters of the encoders and the LLMs: e0 + m0 stood for it")
+    assert found.startswith("clusters of the encoders and the LLMs: the medoid e0 + m0")
 
 
 def test_a_curve_that_bends_after_the_last_rung_is_the_curves_fault() -> None:
     bent = [*scores(0.9)[:-1], 0.97]  # a leader so far ahead that no interval reaches it
     grid = made({("e2", "m2"): scores(0.05), ("e3", "m3"): bent}, stderr=0.0005)
     found = verdict(grid)
-    assert found == "the curves: it was told from the leader, wrongly"
+    assert found == "curves: wrongly judged worse than the leader"
 
 
-def test_a_tie_that_was_not_trained_is_the_finishs_fault() -> None:
+def test_a_tie_that_was_not_trained_is_lost_by_the_finish() -> None:
     grid = made({("e2", "m2"): scores(0.40), ("e3", "m3"): [*scores(0.405)[:-1], 0.62]})
-    assert verdict(grid) == "the finish: it was tied with the leader and not trained fully"
+    assert verdict(grid) == "finish: within noise of the leader, but not trained fully"
 
 
-def test_who_is_left_behind_in_a_race_or_finds_no_place_there_is_told_of() -> None:
+def test_elimination_in_the_race_and_a_missing_place_are_named() -> None:
     grid = made({("e2", "m2"): scores(0.40), ("e3", "m3"): [*scores(0.405)[:-1], 0.62]})
-    assert verdict(grid, finish="race", finalists=2) == "the race: it was left behind at r = 1/4"
+    assert verdict(grid, finish="race", finalists=2) == "race: eliminated at r = 1/4"
     found = verdict(grid, finish="race", finalists=1)
-    assert found == "the curves: they promised too little for a place in the race"
+    assert found == "curves: its estimate was too low for a place in the race"
 
 
 def test_exchanged_pairs_have_each_others_curves_and_their_own_names() -> None:
@@ -159,4 +159,4 @@ def test_stages_are_smaller_and_smaller(tasks: tuple[TaskData, ...]) -> None:
     assert isinstance(plan, PooledPlan)
     search = run_light(plan, grid)
     rivals = plan.rivals(search.history)
-    assert set(rivals) <= set(in_sight(plan, search)) <= set(grid.candidates)
+    assert set(rivals) <= set(settled(plan, search)) <= set(grid.candidates)

@@ -10,12 +10,11 @@ import pytest
 
 from benchmarks.minigrid.tables.analysis import against_default, common, over_tasks
 from benchmarks.minigrid.tables.bootstrap import Interval
+from benchmarks.minigrid.tables.markdown import cell, number, prose, table
 from benchmarks.minigrid.tables.methods import FIGURES, PARTS, MethodResult
 from benchmarks.minigrid.tables.paper import DELTA, PAPER
-from benchmarks.minigrid.tables.render import cell, number, table
-from benchmarks.minigrid.tables.write import BEGIN, END, main, with_section
+from benchmarks.minigrid.tables.write import HERE, main
 from mordal_optuna.config import FAITHFUL
-from mordal_optuna.errors import GridError
 from mordal_optuna.replay.run import METHODS, replay
 from mordal_optuna.zoo.tasks.names import TASKS as ALL_TASKS
 from tests.benchmarks.minigrid.files import TASKS
@@ -27,18 +26,31 @@ if TYPE_CHECKING:
 
 EFFORT = ["--bootstraps", "4", "--stock-bootstraps", "1", "--ablation-bootstraps", "1"]
 EFFORT += ["--store-bootstraps", "2", "--seeds", "1"]
+SECTIONS = [
+    "# Results on the minigrid",
+    "## The truth",
+    "## Every method",
+    "## Beside the paper",
+    "## Aims",
+    "## Task by task",
+    "## Ablations",
+    "## Curves",
+    "## Ties and the winner",
+    "## Intervals",
+    "## All tasks from one store",
+    "## Post-mortems",
+]
 
 
 @pytest.fixture(scope="module")
 def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("written")
-    readme, results = place / "README.md", place / "results.json"
-    readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
+    markdown, results = place / "RESULTS.md", place / "results.json"
     main(
-        ["--grids", str(folder), "--readme", str(readme), "--results", str(results)]
+        ["--grids", str(folder), "--markdown", str(markdown), "--results", str(results)]
         + ["--tasks", *TASKS, *EFFORT]
     )
-    return readme, results
+    return markdown, results
 
 
 @pytest.mark.slow
@@ -65,52 +77,40 @@ def test_results_have_every_method_and_figure(
 
 
 @pytest.mark.slow
-def test_the_readme_has_every_section_and_what_was_around(written: tuple[Path, Path]) -> None:
+def test_the_markdown_has_every_section(written: tuple[Path, Path]) -> None:
+    """The first line names the command; prose fits in 100 columns; rows match their header."""
     text = written[0].read_text(encoding="utf-8")
-    assert text.startswith(f"before\n\n{BEGIN}\n")
-    assert text.endswith(f"{END}\n\nafter\n")
-    assert "old" not in text.split("\n")
-    sections = [line for line in text.split("\n") if line.startswith("### ")]
-    assert sections == [
-        "### What the truth looks like",
-        "### Every method",
-        "### Beside the paper",
-        "### Aims",
-        "### Task by task",
-        "### Ablations",
-        "### Curves",
-        "### Ties and the winner",
-        "### Intervals",
-        "### All tasks from one store",
-        "### Post-mortems",
-    ]
+    assert "python -m benchmarks.minigrid.tables" in text.split("\n")[0]
+    assert all(len(line) <= 100 for line in text.split("\n") if not line.startswith("| "))
+    assert [line for line in text.split("\n") if line.startswith("#")] == SECTIONS
     for block in text.split("\n\n"):
         widths = {line.count(" | ") for line in block.split("\n") if line.startswith("| ")}
-        assert len(widths) <= 1  # every row has its header's columns
+        assert len(widths) <= 1
+
+
+def test_the_committed_markdown_has_the_same_sections() -> None:
+    text = (HERE / "RESULTS.md").read_text(encoding="utf-8")
+    assert [line for line in text.split("\n") if line.startswith("#")] == SECTIONS
 
 
 @pytest.mark.slow
-def test_the_same_files_give_the_same_section(
+def test_the_same_files_give_the_same_markdown(
     written: tuple[Path, Path], folder: Path, tmp_path: Path
 ) -> None:
     """With one process as with two."""
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n\n{BEGIN}\n{END}\n\nafter\n", encoding="utf-8")
+    markdown = tmp_path / "RESULTS.md"
     main(
-        ["--grids", str(folder), "--readme", str(readme), "--results", str(tmp_path / "r.json")]
+        [
+            "--grids",
+            str(folder),
+            "--markdown",
+            str(markdown),
+            "--results",
+            str(tmp_path / "r.json"),
+        ]
         + ["--tasks", *TASKS, *EFFORT, "--processes", "1"]
     )
-    assert readme.read_text(encoding="utf-8") == written[0].read_text(encoding="utf-8")
-
-
-def test_markers_must_be_there_once() -> None:
-    text = f"a{BEGIN}b{END}c"
-    once = with_section(text, "new")
-    assert once == f"a{BEGIN}\n\nnew\n{END}c"
-    assert with_section(once, "new") == once
-    for wrong in ("none", f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"):
-        with pytest.raises(GridError, match="each once"):
-            with_section(wrong, "new")
+    assert markdown.read_text(encoding="utf-8") == written[0].read_text(encoding="utf-8")
 
 
 def test_means_over_tasks_pair_the_replicates() -> None:
@@ -136,6 +136,7 @@ def test_cells() -> None:
     assert cell(Interval(0.5, 0.4, 0.3, 0.7), "tau") == "0.500 (0.300 to 0.700)"
     assert cell(Interval(0.0, 0.004, 0.0, 0.02), "regret") == "0.40 (0.00 to 2.00)"
     assert cell(Interval(1.0, 1.0, 1.0, 1.0), "gain") == "1.0"
+    assert prose("word " * 30) == "\n".join([" ".join(["word"] * 20), " ".join(["word"] * 10)])
     assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | --: |\n| x | 1 |"
 
 
