@@ -1,8 +1,8 @@
-"""A search without Optuna: the same plan asked on a plain history, a few times quicker.
+"""Replay a search without an Optuna study, several times faster than on a study.
 
-Bootstraps run thousands of searches. A plan is a pure function of the history, so the order in
-which one worker would run its trials is followed here on a dictionary. Stock samplers and pruners
-need a study; they are replayed.
+Bootstraps run thousands of searches. A plan is a pure function of the history, so the trials of
+one worker can be simulated on a dictionary, in the same order. Stock samplers and pruners need a
+study and cannot be replayed this way.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Search:
-    """A search that has ended.
+    """A finished search.
 
     Attributes:
-        history: what it has measured.
-        simulated: how it went.
+        history: all measurements.
+        simulated: reason of the end, seconds, and measured rungs in their order.
     """
 
     history: History
@@ -39,45 +39,52 @@ class Search:
 def run_light(plan: Plan, grid: Grid) -> Search:
     """Run a plan against a grid with one worker.
 
-    A proposed candidate goes on for as long as the plan wants it further up, as in a trial.
+    As in a trial, a candidate continues to higher rungs as long as the plan has jobs for it.
+
+    Args:
+        plan: plan of the search.
+        grid: grid file with the measurements.
 
     Raises:
-        GridError: if the search asks for what the file lacks.
-        SearchError: if the plan waits, or wants a rung below what its candidate has.
+        GridError: if the search needs a measurement that the grid file lacks.
+        SearchError: if the plan has no job that can run, or asks for a rung its candidate has.
     """
-    known: dict[Candidate, CandidateHistory] = {}
+    measured: dict[Candidate, CandidateHistory] = {}
     run: list[tuple[Candidate, int]] = []
     seconds, current = 0.0, None
-    while not isinstance(jobs := plan.jobs(_ordered(known)), Finished):
-        job = _next(jobs, current, known)
+    while not isinstance(jobs := plan.jobs(_ordered(measured)), Finished):
+        job = _next(jobs, current, measured)
         if job is None:
-            raise SearchError("the search waits for jobs that nobody runs")
+            raise SearchError("the search waits for jobs that no worker runs")
         current, rung = job
-        before = known.get(current, CandidateHistory())
-        # In the order of trials: of equal scores the first to be measured is the answer.
+        before = measured.get(current, CandidateHistory())
+        # Trials are numbered in their order: of equal scores, the first measured is the answer.
         after = CandidateHistory(
             (*before.measurements, grid.measurement(current, rung)), last_trial=len(run)
         )
-        known[current] = after
+        measured[current] = after
         seconds += after.seconds - before.seconds
         run.append((current, rung))
-    return Search(_ordered(known), Simulated(jobs.reason, seconds, tuple(run)))
+    return Search(_ordered(measured), Simulated(jobs.reason, seconds, tuple(run)))
 
 
 def _next(
-    jobs: Sequence[Job], current: Candidate | None, known: Mapping[Candidate, CandidateHistory]
+    jobs: Sequence[Job], current: Candidate | None, measured: Mapping[Candidate, CandidateHistory]
 ) -> tuple[Candidate, int] | None:
-    """Further up with the current candidate if that is wanted, else up with the first job's."""
+    """The current candidate's next rung if the plan has one, else that of the first job.
+
+    None if neither candidate has a rung above its highest one.
+    """
     for candidate in (current, *(job.candidate for job in jobs[:1])):
         if candidate is None:
             continue
-        top = known[candidate].top if candidate in known else 0
+        top = measured[candidate].top if candidate in measured else 0
         wanted = [j.samples for j in jobs if j.candidate == candidate and j.samples > top]
         if wanted:
             return candidate, min(wanted)
     return None
 
 
-def _ordered(known: dict[Candidate, CandidateHistory]) -> History:
-    # In the order in which a study's history lists them, so that sums agree to the last bit.
-    return History({candidate: known[candidate] for candidate in sorted(known)})
+def _ordered(measured: dict[Candidate, CandidateHistory]) -> History:
+    # The order of a study's history, so that floating-point sums are bit-identical.
+    return History({candidate: measured[candidate] for candidate in sorted(measured)})

@@ -36,7 +36,7 @@ def light_replay(grid: Grid, method: str, setup: SetUp, seed: int) -> Replay:
 @pytest.mark.parametrize("method", PLANS)
 @pytest.mark.parametrize("seed", [0, 3])
 def test_everything_is_equal(method: str, seed: int) -> None:
-    """Ranking to the last bit, costs, rungs, reason; only sums of seconds may round otherwise."""
+    """Ranking (bit-identical), costs, rungs and reason; sums of seconds may differ in rounding."""
     grid = synthetic_grid(seed, encoders=5, llms=5)
     budget = 2.5 if method in BUDGETED else None
     real = replay(grid, method, seed=seed, budget=budget)
@@ -70,5 +70,5 @@ def test_settings_change_both_alike(options: dict) -> None:
 def test_a_plan_that_waits_for_nobody_is_an_error() -> None:
     grid = synthetic_grid(1, encoders=3, llms=3)
     plan = set_up(grid, "optuna-tpe-none", SearchSettings(), 0, None).plan
-    with pytest.raises(SearchError, match="waits for jobs that nobody runs"):
+    with pytest.raises(SearchError, match="waits for jobs that no worker runs"):
         run_light(plan, grid)

@@ -106,8 +106,3 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps(recipe_named("quickstart").to_json()))
     with pytest.raises(ZooError, match="another recipe than 'tiny'"):
         missing(TINY, tmp_path)
-
-
-def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(ZooError, match="'huge' is not known; known are 'quickstart', 'tiny'"):
-        recipe_named("huge")

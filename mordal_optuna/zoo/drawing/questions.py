@@ -165,10 +165,10 @@ def ask_science(scene: Scene, rng: np.random.Generator) -> tuple[str, Question]:
     if kind < 4:
         others = rng.choice([c for c in COLORS if c != thing.color], _CONTEXT_COLORS - 1, False)
         colors = rng.permutation([thing.color, *others]).tolist()
-        told = rng.choice(PROPERTIES, _CONTEXT_COLORS, replace=False).tolist()
-        context = ", ".join(f"{c} is {p}" for c, p in zip(colors, told, strict=True))
-        answer = told[colors.index(thing.color)]
-        return context, question(f"What is true of the {thing.shape}?", answer, told)
+        properties = rng.choice(PROPERTIES, _CONTEXT_COLORS, replace=False).tolist()
+        context = ", ".join(f"{c} is {p}" for c, p in zip(colors, properties, strict=True))
+        answer = properties[colors.index(thing.color)]
+        return context, question(f"What is true of the {thing.shape}?", answer, properties)
     if kind < 7:
         text = f"What does the thing {PLACES[thing.place]} do?"
         return "", question(text, USES[thing.shape], tuple(USES.values()))

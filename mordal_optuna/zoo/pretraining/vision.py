@@ -45,8 +45,8 @@ def caption_ids(
         length: number of words per caption, with start and end; longer captions are cut.
     """
     ids = torch.zeros(len(marks), length, dtype=torch.long)
-    for row, own in enumerate(marks):
-        words = [word for mark in own for word in mark.words][: length - 2]
+    for row, picture in enumerate(marks):
+        words = [word for mark in picture for word in mark.words][: length - 2]
         caption = [index[word] for word in ("<s>", *words, "</s>")]
         ids[row, : len(caption)] = torch.tensor(caption)
     return ids
@@ -67,8 +67,8 @@ def located_words(
     """
     words = torch.zeros(len(marks), side, side, MOST_WORDS, dtype=torch.long)
     centres = (np.arange(side) + 0.5) / side
-    for row, own in enumerate(marks):
-        for mark in own:
+    for row, picture in enumerate(marks):
+        for mark in picture:
             left, top, right, bottom = mark.box
             across = np.flatnonzero((centres >= left) & (centres < right))
             down = np.flatnonzero((centres >= top) & (centres < bottom))
