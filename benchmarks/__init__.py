@@ -1,1 +1,1 @@
-"""What is claimed about speed, cost and ranking quality, as scripts with their results."""
+"""Benchmarks of speed, cost and ranking quality, as scripts with their results."""

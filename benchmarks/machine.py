@@ -1,4 +1,4 @@
-"""What machine a benchmark ran on."""
+"""Description of the machine that a benchmark runs on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def machine(*packages: str) -> dict[str, str | int]:
-    """The processor, its cores, and the versions of packages that matter."""
+    """Processor, number of cores, and versions of Python and of the given packages."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,8 +1,8 @@
-"""The pool of nine pairs that `schedules` and `resume` were measured on: the first quick start's.
+"""The pool of nine pairs on which `schedules` and `resume` were measured: the first quick start's.
 
     uv run python -m benchmarks.nine runs/nine
 
-builds it; nine.yaml is its study.
+builds the pool; nine.yaml is its study.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import yaml
 from mordal_optuna.config import parse_study
 from mordal_optuna.reporting.console import ConsoleProgress
 from mordal_optuna.zoo.build import build
-from mordal_optuna.zoo.recipe import EncoderRecipe, LlmRecipe, ZooRecipe
+from mordal_optuna.zoo.quickstart import ZooRecipe
+from mordal_optuna.zoo.recipe import EncoderRecipe, LlmRecipe
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
@@ -42,11 +43,15 @@ NINE = ZooRecipe(
 
 
 def study(zoo: Path) -> StudySettings:
-    """Its study on a pool that was built in a folder."""
+    """The study of the nine pairs.
+
+    Args:
+        zoo: folder of the built pool.
+    """
     text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
     return parse_study(yaml.safe_load(text.replace("runs/nine", zoo.as_posix())))
 
 
 if __name__ == "__main__":
-    with ConsoleProgress() as shown:
-        build(NINE, Path(sys.argv[1]), shown)
+    with ConsoleProgress() as progress:
+        build(NINE, Path(sys.argv[1]), progress)

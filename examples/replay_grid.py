@@ -14,7 +14,7 @@ from pathlib import Path
 import optuna
 
 from mordal_optuna.replay.grid import read_grid
-from mordal_optuna.replay.run import Replay, replay
+from mordal_optuna.replay.judging import Replay, replay
 
 GRID = Path(__file__).parents[1] / "benchmarks" / "minigrid" / "grids" / "ai2d.json"
 METHODS = ("mordal", "all-at-ratio", "random", "grid")

@@ -370,10 +370,10 @@ def has_stopped(study: Study) -> bool:
 
 def _build_zoo(settings: StudySettings, progress: Progress) -> None:
     from mordal_optuna.zoo.build import build, missing
-    from mordal_optuna.zoo.recipe import recipe
+    from mordal_optuna.zoo.quickstart import recipe_named
 
     assert settings.zoo is not None
-    chosen = recipe(settings.zoo.recipe)
+    chosen = recipe_named(settings.zoo.recipe)
     made = [Path(part.path) for part in chosen.parts()]
     _check_zoo_models(
         settings,

@@ -63,7 +63,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from mordal_optuna.progress import Silent
     from mordal_optuna.zoo.build import build
-    from mordal_optuna.zoo.recipe import TINY
+    from mordal_optuna.zoo.quickstart import TINY
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("zoo")

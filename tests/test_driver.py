@@ -37,7 +37,7 @@ from mordal_optuna.search.attributes import CONFIG, FAILURE, FULL_SAMPLES, PAIR,
 from mordal_optuna.search.history import read_history
 from mordal_optuna.study.ownership import alone_on
 from mordal_optuna.study.resuming import begin, resumed_settings
-from mordal_optuna.zoo.datasets import write_alignment
+from mordal_optuna.zoo.tasks.quickstart import write_alignment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mordal_optuna.zoo.recipe import QUICKSTART
+from mordal_optuna.zoo.quickstart import QUICKSTART
 from tests.search.synthetic import table
 
 README = Path(__file__).parents[1] / "README.md"

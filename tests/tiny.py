@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from mordal_optuna.pool import ModelSource
-from mordal_optuna.zoo.encoders import pretrain_encoder
-from mordal_optuna.zoo.llms import pretrain_llm
+from mordal_optuna.zoo.pretraining.encoders import pretrain_encoder
+from mordal_optuna.zoo.pretraining.llms import pretrain_llm
 from mordal_optuna.zoo.recipe import EncoderRecipe, LlmRecipe
 
 if TYPE_CHECKING:

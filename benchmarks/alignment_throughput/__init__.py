@@ -1,1 +1,1 @@
-"""Alignment: our loop against TRL and a plain Trainer, and on a GPU."""
+"""Throughput of alignment: our loop against TRL and a plain Trainer, and on a GPU."""

@@ -1,17 +1,18 @@
-"""Tokens per second, share of the device's own matrix-product peak, and peak memory.
+"""Tokens per second, share of the device's matrix-product peak, and peak memory of our loop.
 
     python -m benchmarks.alignment_throughput.gpu [--micro 8] [--batching packed] [--out FILE]
 
-On a GPU: CLIP-L/14-336 and a 7B Llama with random weights, LoRA 128, bf16. Elsewhere the same with
-tiny shapes, to show that it runs. Needs torch, transformers, peft and accelerate, no network.
+On a GPU: CLIP-L/14-336 and a 7B Llama with random weights, LoRA of rank 128, bf16. On a CPU the
+same with tiny shapes, to show that it runs. Needs torch, transformers, peft and accelerate; no
+network.
 
-Operations counted (multiplications and additions apart; recomputed ones not):
-    frozen linear layers   2 N forward, 2 N backward to their inputs, a token
-    LoRA                   2 n forward, 4 n backward, a token
-    attention              4 t d L forward, twice that backward, a token at position-mean t
-    head                   2 V d forward and backward, a target token
-    encoder                2 N forward, a patch (frozen, nothing backward)
-    projector              2 n forward, 4 n backward, a patch
+Operations counted (multiplications and additions separately; without recomputation):
+    frozen linear layers   2 N forward, 2 N backward to their inputs, per token
+    LoRA                   2 n forward, 4 n backward, per token
+    attention              4 t d L forward, twice that backward, per token at mean position t
+    head                   2 V d forward and backward, per target token
+    encoder                2 N forward, per patch (frozen, no backward)
+    projector              2 n forward, 4 n backward, per patch
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ UNCOUNTED = 2
 
 
 class NoiseEncoder(Encoder):
-    """Draws pixels instead of decoding images, which a bare machine has no library for."""
+    """Encoder that reads random pixels instead of images, so that no image library is needed."""
 
     def read(self, pictures: Sequence[Any]) -> torch.Tensor:
-        """Noise, one picture each."""
+        """Random pixels, pictures x 3 x side x side."""
         side = self.tower.config.image_size
         return torch.randn(len(pictures), 3, side, side, dtype=self.tower.dtype)
 
@@ -69,10 +70,10 @@ class PlainProcessor:
     def apply_chat_template(
         self,
         messages: Sequence[dict[str, Any]],
-        add_generation_prompt: bool = False,  # noqa: FBT001, FBT002 - the library's signature
+        add_generation_prompt: bool = False,  # noqa: FBT001, FBT002 - signature of transformers
         tokenize: bool = False,  # noqa: ARG002, FBT001, FBT002
     ) -> str:
-        """One question about a picture, and its answer where it is there."""
+        """Render one question about a picture, with its answer unless a prompt is asked for."""
         text = f"<s> USER : <image> {messages[0]['content'][1]['text']} ASSISTANT :"
         if add_generation_prompt:
             return text
@@ -80,7 +81,7 @@ class PlainProcessor:
 
 
 def joined(shape: Shape, device: torch.device, attention: str | None) -> Vlm:
-    """The pair with random weights, in bf16."""
+    """A pair with random weights, in bf16."""
     tower, llm = models_of(shape, device, torch.bfloat16, attention)
     encoder = NoiseEncoder(tower, None, vision_family("clip", tower.config))
     processor = PlainProcessor(shape)
@@ -101,7 +102,7 @@ def joined(shape: Shape, device: torch.device, attention: str | None) -> Vlm:
 
 
 def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of the best of a few large matrix products."""
+    """Operations per second of the fastest of several large matrix products."""
     size = 8192 if device.type == "cuda" else 1024
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = 0.0
@@ -115,27 +116,40 @@ def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def counts(vlm: Vlm, data: Drawn, start: int) -> tuple[int, int, float]:
-    """Tokens, target tokens, and the sum over tokens of how many each looks at."""
-    read = Conversations(vlm, max_length=4096)
+    """Numbers of tokens and of target tokens, and the sum over tokens of attended positions.
+
+    Args:
+        vlm: the pair.
+        data: the conversations.
+        start: index of the first counted conversation.
+    """
+    reader = Conversations(vlm, max_length=4096)
     tokens = targets = 0
-    looked_at = 0.0
+    attended = 0.0
     for index in range(start, len(data)):
-        ids, labels = read.expand(read.encode(data.sample(index)))
+        ids, labels = reader.expand(reader.encode(data.sample(index)))  # type: ignore[arg-type]
         tokens += len(ids)
         targets += int((labels[1:] != IGNORED).sum())
-        looked_at += len(ids) ** 2 / 2
-    return tokens, targets, looked_at
+        attended += len(ids) ** 2 / 2
+    return tokens, targets, attended
 
 
 def operations(vlm: Vlm, shape: Shape, samples: int, counted: tuple[int, int, float]) -> float:
-    """Operations of so many samples, as counted above."""
-    tokens, targets, looked_at = counted
+    """Number of operations, counted as the module says.
+
+    Args:
+        vlm: the pair.
+        shape: its sizes.
+        samples: number of samples.
+        counted: result of `counts`.
+    """
+    tokens, targets, attended = counted
     sizes: dict[str, int] = dict.fromkeys(("llm", "lora", "encoder", "projector"), 0)
     for name, parameter in vlm.model.named_parameters():
         if "lora_" in name:
@@ -151,7 +165,7 @@ def operations(vlm: Vlm, shape: Shape, samples: int, counted: tuple[int, int, fl
     return (
         4 * sizes["llm"] * tokens
         + 6 * sizes["lora"] * tokens
-        + 12 * width * layers * looked_at
+        + 12 * width * layers * attended
         + 4 * shape.llm["vocab_size"] * width * targets
         + 2 * sizes["encoder"] * patches
         + 6 * sizes["projector"] * patches
@@ -159,7 +173,7 @@ def operations(vlm: Vlm, shape: Shape, samples: int, counted: tuple[int, int, fl
 
 
 def main() -> None:
-    """Train some steps, print one JSON object."""
+    """Train some steps and print one JSON object."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--micro", type=int, default=8)
@@ -202,7 +216,7 @@ def main() -> None:
     seconds = times[-1] - times[UNCOUNTED - 1]
     samples = options.batch * options.steps
     done = operations(vlm, shape, samples, counted)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if gpu else platform.processor() or "CPU",
         "torch": torch.__version__,
         "shape": "CLIP-L/14-336 + 7B" if gpu else "tiny",
@@ -214,9 +228,9 @@ def main() -> None:
         "peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9 if gpu else None,
         "losses": trainer.losses,
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(result, indent=1))
     if options.out:
-        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models with random weights and drawn conversations; needs torch, transformers, peft alone."""
+"""Models with random weights, and random conversations; needs torch, transformers and peft."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Shape:
     Attributes:
         vision: arguments of CLIPVisionConfig.
         llm: arguments of LlamaConfig.
-        lora_rank: of the adapter.
-        words: mean words of an answer; lengths are log-normal, as LLaVA's are.
+        lora_rank: rank of the adapter.
+        words: median number of words per answer; lengths are log-normal, like LLaVA's.
     """
 
     vision: dict[str, int]
@@ -67,7 +67,7 @@ TINY = Shape(
     lora_rank=8,
     words=12,
 )
-# CLIP-L/14-336 and a 7B Llama, LLaVA-1.5's parts.
+# CLIP-L/14-336 and a 7B Llama, the parts of LLaVA-1.5.
 LARGE = Shape(
     vision={
         "hidden_size": 1024,
@@ -93,7 +93,7 @@ LARGE = Shape(
 
 @dataclass(frozen=True)
 class Lora:
-    """As `LoraSettings`, which needs pydantic."""
+    """Stand-in for `LoraSettings`, which needs pydantic."""
 
     rank: int
     alpha: int
@@ -102,7 +102,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class Recipe:
-    """As `AlignmentSettings`, which needs pydantic."""
+    """Stand-in for `AlignmentSettings`, which needs pydantic."""
 
     batch_size: int
     micro_batch_size: int
@@ -121,7 +121,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Sample:
-    """As `sources.Sample`, which needs pydantic."""
+    """Stand-in for `sources.Sample`, which needs pydantic."""
 
     id: str
     messages: tuple[dict[str, Any], ...]
@@ -130,7 +130,7 @@ class Sample:
 
 @dataclass
 class Drawn:
-    """Conversations about one picture each, in memory; stands for an `AlignmentSet`."""
+    """Conversations about one picture each, in memory; a stand-in for `AlignmentSet`."""
 
     samples: list[Sample]
     images: list[bytes]
@@ -142,22 +142,22 @@ class Drawn:
         return len(self.samples)
 
     def sample(self, index: int) -> Sample:
-        """A conversation."""
+        """The conversation of an index."""
         return self.samples[index]
 
     def pictures(self, index: int) -> tuple[bytes, ...]:
-        """Its one picture."""
+        """The encoded picture of a conversation."""
         return (self.images[index],)
 
 
 def drawn(shape: Shape, count: int, seed: int = 0) -> Drawn:
-    """Conversations of one question and one answer each; pictures are left empty."""
-    chance = np.random.default_rng(seed)
+    """Random conversations with one question and one answer each, and empty pictures."""
+    rng = np.random.default_rng(seed)
     samples = []
     for number in range(count):
-        length = max(1, int(chance.lognormal(np.log(shape.words), 0.7)))
+        length = max(1, int(rng.lognormal(np.log(shape.words), 0.7)))
         question, answer = (
-            " ".join(f"w{n}" for n in chance.integers(0, shape.llm["vocab_size"] - 8, size))
+            " ".join(f"w{n}" for n in rng.integers(0, shape.llm["vocab_size"] - 8, size))
             for size in (12, length)
         )
         parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": question}]
@@ -170,7 +170,7 @@ def drawn(shape: Shape, count: int, seed: int = 0) -> Drawn:
 
 
 def tokenizer_of(shape: Shape) -> PreTrainedTokenizerFast:
-    """One token a word, and a few for the template."""
+    """A tokenizer with one token per word and a few for the template."""
     fixed = ["<pad>", "</s>", "<s>", "<unk>", "USER", "ASSISTANT", ":"]
     words = [*fixed, *(f"w{n}" for n in range(shape.llm["vocab_size"] - len(fixed) - 1))]
     tokenizer = Tokenizer(models.WordLevel({w: n for n, w in enumerate(words)}, "<unk>"))
@@ -187,7 +187,7 @@ def tokenizer_of(shape: Shape) -> PreTrainedTokenizerFast:
 def models_of(
     shape: Shape, device: torch.device, dtype: torch.dtype, attention: str | None = None
 ) -> tuple[CLIPVisionModel, LlamaForCausalLM]:
-    """Encoder and LLM with random weights, built on their device in their dtype."""
+    """Encoder and LLM with random weights, built on the device in the dtype."""
     torch.manual_seed(0)
     chosen: dict[str, Any] = {"attn_implementation": attention} if attention else {}
     torch.set_default_dtype(dtype)

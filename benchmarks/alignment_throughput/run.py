@@ -2,8 +2,8 @@
 
     uv run --with trl python -m benchmarks.alignment_throughput.run
 
-The same model, LoRA, data, order, batch and precision for all; each loop in a process of its own,
-in turns, after two steps that do not count. Losses of every step are compared.
+All loops use the same model, LoRA, data, order, batch size and precision. Each runs in a separate
+process, in turns, after two uncounted steps. The losses of all steps are compared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ LOOPS = ("ours", "ours, packed", "ours, features on disk", "trl", "transformers"
 
 
 def ours(vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path | None) -> Any:
-    """Our trainer; `cache` holds features that another LLM's training has left."""
+    """Losses of our trainer.
+
+    Args:
+        vlm: the pair.
+        data: the conversations.
+        times: receives the time after each step.
+        batching: `grouped` or `packed`.
+        cache: folder with the encoder's features from an earlier training; None uses no cache.
+    """
     import torch
 
     from benchmarks.alignment_throughput.parts import Recipe
@@ -38,7 +46,7 @@ def ours(vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path 
 
     cpu = torch.device("cpu")
     recipe = Recipe(BATCH, MICRO, "fp32", batching=batching)
-    kept = FeatureCache(cache, {}, budget_bytes=1 << 30) if cache else None
+    features = FeatureCache(cache, {}, budget_bytes=1 << 30) if cache else None
     trainer = Trainer(
         vlm,
         settings=recipe,  # type: ignore[arg-type]
@@ -46,7 +54,7 @@ def ours(vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path 
         seed=0,
         accelerator=open_accelerator(cpu),
         device=cpu,
-        cache=kept,
+        cache=features,
         threads=1,
     )
     trainer.run(len(data), lambda _: times.append(time.perf_counter()))
@@ -54,7 +62,7 @@ def ours(vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path 
 
 
 def texts(vlm: Any, sample: Any) -> tuple[str, str]:
-    """Prompt and completion, as our template writes them."""
+    """Prompt and completion, rendered with our template."""
     prompt = vlm.processor.apply_chat_template(
         list(sample.messages[:1]), add_generation_prompt=True, tokenize=False
     )
@@ -63,7 +71,7 @@ def texts(vlm: Any, sample: Any) -> tuple[str, str]:
 
 
 def arguments() -> dict[str, Any]:
-    """What both of Hugging Face's trainers are given."""
+    """Arguments of both Hugging Face trainers."""
     return {
         "output_dir": tempfile.mkdtemp(),
         "per_device_train_batch_size": MICRO,
@@ -84,10 +92,10 @@ def arguments() -> dict[str, Any]:
 
 
 def in_order(base: type) -> type:
-    """A trainer that keeps the data's order, as ours does."""
+    """A trainer class that keeps the order of the data, as ours does."""
     from torch.utils.data import SequentialSampler
 
-    class Ordered(base):  # type: ignore[misc]
+    class Ordered(base):
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return SequentialSampler(dataset or self.train_dataset)
 
@@ -95,7 +103,7 @@ def in_order(base: type) -> type:
 
 
 def clock(times: list[float]) -> Any:
-    """Notes the time after every step."""
+    """A callback that appends the time after every step."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
@@ -106,7 +114,7 @@ def clock(times: list[float]) -> Any:
 
 
 def trl(vlm: Any, data: Any, times: list[float]) -> Any:
-    """TRL's SFTTrainer on prompts, completions and images."""
+    """Losses of TRL's SFTTrainer on prompts, completions and images."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -129,7 +137,7 @@ def trl(vlm: Any, data: Any, times: list[float]) -> Any:
 
 
 def transformers(vlm: Any, data: Any, times: list[float]) -> Any:
-    """A plain Trainer with the collator that its users write."""
+    """Losses of a plain Trainer with a collator as its users write it."""
     from transformers import Trainer, TrainingArguments
 
     from mordal_optuna.models.images import open_image
@@ -168,7 +176,7 @@ def transformers(vlm: Any, data: Any, times: list[float]) -> Any:
 
 
 def prepared() -> tuple[Any, Any]:
-    """Conversations about pictures of noise, and the pair that learns them."""
+    """Conversations about pictures of noise, and the pair to train."""
     import io
 
     import numpy as np
@@ -206,7 +214,7 @@ def prepared() -> tuple[Any, Any]:
 
 
 def one(name: str, cache: str) -> None:
-    """One loop in this process; prints its figures."""
+    """Run one loop in this process and print its figures."""
     import torch
 
     torch.set_num_threads(1)
@@ -225,46 +233,46 @@ def one(name: str, cache: str) -> None:
     losses = loops[name](times)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = times[-1] - times[UNCOUNTED - 1]
-    found = {
+    figures = {
         "samples_per_second": BATCH * STEPS / seconds,
         "peak_mb": peak / 1024,
         "grown_mb": (peak - before) / 1024,
         "losses": [float(loss) for loss in losses],
     }
-    print("RESULT", json.dumps(found))
+    print("RESULT", json.dumps(figures))
 
 
 def called(name: str, cache: str) -> dict[str, Any]:
-    """One loop in a process of its own."""
+    """Run one loop in a separate process and return its figures."""
     command = [sys.executable, "-m", "benchmarks.alignment_throughput.run", name, cache]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     (line,) = [text for text in done.stdout.splitlines() if text.startswith("RESULT ")]
-    found: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
-    return found
+    figures: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
+    return figures
 
 
 def main() -> None:
-    """All loops in turns; the table."""
+    """Run all loops in turns; print the table and write results.json."""
     if len(sys.argv) > 1:
         one(*sys.argv[1:])
         return
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in LOOPS}
     with tempfile.TemporaryDirectory() as cache:
-        called("ours, features on disk", cache)  # another LLM's training, that fills it
+        called("ours, features on disk", cache)  # fills the feature cache
         for _ in range(ROUNDS):
             for name in LOOPS:
                 runs[name].append(called(name, cache))
     rows = {}
-    for name, found in runs.items():
-        speeds = sorted(run["samples_per_second"] for run in found)
+    for name, measured in runs.items():
+        speeds = sorted(run["samples_per_second"] for run in measured)
         rows[name] = {
             "samples_per_second": speeds[len(speeds) // 2],
             "all": speeds,
-            "peak_mb": max(run["peak_mb"] for run in found),
-            "grown_mb": max(run["grown_mb"] for run in found),
-            "losses": found[0]["losses"],
+            "peak_mb": max(run["peak_mb"] for run in measured),
+            "grown_mb": max(run["grown_mb"] for run in measured),
+            "losses": measured[0]["losses"],
         }
     reference = rows["trl"]
     print(

@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=2 uv run --with pytorch-cka==1.1.3 python -m benchmarks.cka.run --threads 2
 
-Against the textbook (numpy, n x n matrices for every pair), against the public package
-pytorch-cka (all Grams of both sides, batched), and against the machine's own peak: one large
-matrix product of the same precision, timed in the same run. Everything in double precision, the
-best of three runs; the textbook is timed on a few pairs and scaled to all, as said in the result.
+Compared with the textbook formula (numpy, n x n matrices for every pair), with the public package
+pytorch-cka (all Gram matrices of both sides, batched), and with the machine's peak: one large
+matrix product of the same precision, timed in the same run. Double precision, best of three runs;
+the textbook formula is timed on a few pairs and scaled to all pairs, as the result says.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def make_features() -> dict[str, np.ndarray]:
-    """Random features that share a common part, so that no similarity is trivial."""
+    """Random features of all models, with a common component so that CKA is not trivial."""
     rng = np.random.default_rng(0)
     common = rng.normal(size=(IMAGES, 64))
     widths = np.linspace(768, 4096, MODELS).astype(int)
@@ -103,13 +103,13 @@ def make_features() -> dict[str, np.ndarray]:
 
 
 def public_package(features: dict[str, np.ndarray], device: torch.device) -> np.ndarray:
-    """All pairs by pytorch-cka; it takes Grams as they are and is unbiased."""
+    """CKA of all pairs by pytorch-cka, which uses the unbiased estimator."""
     tensors = [torch.as_tensor(x, device=device) for x in features.values()]
     return cka_from_features(tensors, tensors).cpu().numpy()
 
 
 def textbook(features: list[np.ndarray]) -> tuple[float, np.ndarray]:
-    """Song's unbiased HSIC with n x n numpy matrices, pair by pair; seconds a pair."""
+    """CKA of all pairs with n x n numpy matrices; seconds per pair, and the values."""
     start, values = time.perf_counter(), []
     for i in range(len(features)):
         for j in range(i, len(features)):
@@ -119,7 +119,7 @@ def textbook(features: list[np.ndarray]) -> tuple[float, np.ndarray]:
 
 
 def hsic(k: np.ndarray, m: np.ndarray) -> float:
-    """Song et al. 2012, equation 5, as printed."""
+    """Unbiased HSIC of two Gram matrices: Song et al. 2012, equation 5, as printed."""
     n = len(k)
     k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
     ones = np.ones((n, 1))
@@ -133,13 +133,13 @@ def hsic(k: np.ndarray, m: np.ndarray) -> float:
 
 
 def gram_multiplications(widths: list[int]) -> float:
-    """Half of each symmetric Gram, and half of the symmetric matrix of their products."""
+    """Multiplications for half of each Gram matrix and half of the matrix of their products."""
     grams = sum(IMAGES**2 * width / 2 for width in widths)
     return grams + IMAGES**2 / 2 * len(widths) ** 2
 
 
 def peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Operations a second of one large matrix product."""
+    """Operations per second of one large matrix product."""
     size = 3072 if device.type == "cpu" else 8192
     a = torch.randn(size, size, dtype=dtype, device=device)
     seconds, _ = best(lambda: a @ a, device, runs=5)
@@ -147,20 +147,20 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def best(call: Callable[[], Any], device: torch.device, *, runs: int) -> tuple[float, Any]:
-    """Fewest seconds of several runs after one to warm up, and the last result."""
-    found = call()
+    """Fewest seconds of several runs after a warm-up run, and the last result."""
+    result = call()
     times = []
     for _ in range(runs):
         start = time.perf_counter()
-        found = call()
+        result = call()
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return min(times), found
+    return min(times), result
 
 
 def device_name(device: torch.device) -> str:
-    """As the driver calls it."""
+    """Name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 

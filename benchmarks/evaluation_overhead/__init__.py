@@ -1,1 +1,1 @@
-"""Everything of an evaluation but the model."""
+"""Time of an evaluation without the model."""

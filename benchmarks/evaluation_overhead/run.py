@@ -1,10 +1,10 @@
-"""Everything of an evaluation but the model's own time: plain `simple_evaluate` against ours.
+"""Time of an evaluation without the model: `simple_evaluate` against our scoring.
 
     uv run python -m benchmarks.evaluation_overhead.run
 
-AI2D's task code on drawn documents of 640 x 480 pixels in the hub's schema, answered by a table,
-after one evaluation that does not count; then the time GQA takes to load, in upstream's way and
-ours. The two must give equal scores.
+AI2D's task code scores documents of 640 x 480 pixels in the hub's schema, with answers from a
+table, after one uncounted evaluation. Then loading GQA is timed, as lmms-eval does it and as we do
+it. Both ways must give equal scores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LETTERS = "ABCD"
 
 
 def picture(seed: int) -> bytes:
-    """A photograph's worth of JPEG: coarse noise, blown up."""
+    """A JPEG about as large as a photograph: upscaled noise."""
     noise = np.random.default_rng(seed).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).resize((640, 480)).save(file, "jpeg", quality=90)
@@ -38,7 +38,7 @@ def picture(seed: int) -> bytes:
 
 
 def save(folder: Path, name: str, split: str, rows: list[dict[str, Any]]) -> None:
-    """One configuration as Parquet; the card names it."""
+    """Write one configuration as Parquet and add it to the dataset card."""
     from datasets import Dataset, Image
 
     file = f"{name}.parquet"
@@ -54,7 +54,7 @@ def save(folder: Path, name: str, split: str, rows: list[dict[str, Any]]) -> Non
 
 
 def ai2d(folder: Path, documents: int) -> None:
-    """Multiple choice about pictures."""
+    """Write multiple-choice documents in AI2D's schema."""
     rows = [
         {
             "question": f"Which part is {n}?",
@@ -68,7 +68,7 @@ def ai2d(folder: Path, documents: int) -> None:
 
 
 def gqa(folder: Path) -> None:
-    """Questions that name one of 40 pictures."""
+    """Write questions in GQA's schema, about 40 pictures."""
     save(
         folder,
         "testdev_balanced_instructions",
@@ -83,7 +83,7 @@ def gqa(folder: Path) -> None:
 
 
 def oracle() -> Any:
-    """A model that knows every other answer."""
+    """A model that answers from a table; every other answer is right."""
     import torch
     from lmms_eval.api.model import lmms
 
@@ -92,7 +92,7 @@ def oracle() -> Any:
         device = torch.device("cpu")
 
         def clean(self) -> None:
-            """As every model that is used again must."""
+            """Required by lmms-eval of models that are used again."""
 
         def generate_until(self, requests: list[Any]) -> list[str]:
             answers = self.answers
@@ -107,7 +107,7 @@ def oracle() -> Any:
 
 
 def plain(config: dict[str, Any], model: Any) -> tuple[float, float]:
-    """Seconds and score of `simple_evaluate`; task and task manager are there already."""
+    """Seconds and score of `simple_evaluate` with an existing task and task manager."""
     from lmms_eval.api.task import ConfigurableMessagesTask
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
@@ -116,39 +116,39 @@ def plain(config: dict[str, Any], model: Any) -> tuple[float, float]:
 
     with quiet():
         task = ConfigurableMessagesTask(config=config, model_name="x")
-        manager = TaskManager(include_defaults=False)  # its own takes seconds every time
+        manager = TaskManager(include_defaults=False)  # the default one takes seconds every time
         seconds = []
         for _ in range(2):
             start = perf_counter()
-            found = simple_evaluate(
+            evaluated = simple_evaluate(
                 model=model,
                 tasks=[task],
                 task_manager=manager,
                 distributed_executor_backend="torchrun",
             )
             seconds.append(perf_counter() - start)
-    return seconds[-1], float(found["results"]["ai2d"]["exact_match,flexible-extract"])
+    return seconds[-1], float(evaluated["results"]["ai2d"]["exact_match,flexible-extract"])
 
 
 def ours(folder: Path, model: Any) -> tuple[float, float]:
-    """The same by our scoring, with documents' values, clusters and standard error."""
+    """Seconds and score of our scoring, with values of documents, clusters and standard error."""
     from mordal_optuna.config import TaskSettings
     from mordal_optuna.evaluation import score as module
     from mordal_optuna.evaluation.tasks import build_task
 
-    # A table of answers has no likelihoods, and cuts none of them.
+    # A table has no likelihoods, and none of its answers is cut off.
     task = build_task(TaskSettings(name="ai2d", data=folder, likelihood=False), [], seed=0)
     cut = dict.fromkeys(((task.name, row) for row in range(len(task.documents))), False)
     seconds = []
     for _ in range(2):
         start = perf_counter()
-        found = module._score(module._evaluate(model, [task]), task, {}, cut)
+        scored = module._score(module._evaluate(model, [task]), task, {}, cut)
         seconds.append(perf_counter() - start)
-    return seconds[-1], found.value
+    return seconds[-1], scored.value
 
 
 def loading(folder: Path) -> dict[str, float]:
-    """Seconds that GQA's task takes to be there, in both ways."""
+    """Seconds to load GQA's task in both ways."""
     import datasets
     import lmms_eval.tasks
     from lmms_eval import utils
@@ -160,32 +160,32 @@ def loading(folder: Path) -> dict[str, float]:
 
     start = perf_counter()
     build_task(TaskSettings(name="gqa", data=folder), [], seed=0)
-    found = {"ours": perf_counter() - start}
+    ours_seconds = perf_counter() - start
     load = datasets.load_dataset
 
-    def local(path: str, *given: Any, **options: Any) -> Any:  # noqa: ARG001 - the hub's name
+    def local(path: str, *arguments: Any, **options: Any) -> Any:  # noqa: ARG001 - the hub id
         options.pop("token", None)
-        return load(str(folder), *given, **options)
+        return load(str(folder), *arguments, **options)
 
     file = f"{lmms_eval.tasks.__path__[0]}/gqa/gqa.yaml"
     with patch.object(datasets, "load_dataset", local), quiet():
         start = perf_counter()
         config = utils.load_yaml_config(file, mode="full") | {"dataset_kwargs": {}}
         ConfigurableMessagesTask(config=config, model_name="x")
-    return found | {"upstream": perf_counter() - start}
+    return {"ours": ours_seconds, "upstream": perf_counter() - start}
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure with a fresh cache of data sets."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as scratch:
-        # A cache of this run's own: with an older one GQA's documents would be there already.
+        # A fresh cache: an older one could contain GQA's documents already.
         os.environ["HF_DATASETS_CACHE"] = str(Path(scratch) / "cache")
         measure(scratch)
 
 
 def measure(scratch: str) -> None:
-    """All evaluations, then GQA."""
+    """Time all evaluations, then loading GQA; print the times and write results.json."""
     from mordal_optuna.evaluation.guards import import_lmms_eval
 
     import_lmms_eval()

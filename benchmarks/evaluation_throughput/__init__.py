@@ -1,1 +1,1 @@
-"""Documents a second of our chat model and of lmms-eval's own."""
+"""Documents per second of our chat model and of lmms-eval's."""

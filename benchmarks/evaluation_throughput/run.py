@@ -2,13 +2,13 @@
 
     OMP_NUM_THREADS=1 uv run --with decord python -m benchmarks.evaluation_throughput.run
 
-One small LLaVA of random weights in fp32, exported as any winner is; drawn multiple-choice
-documents in AI2D's schema, asked by upstream's own task code; 16 tokens each. One question a
-picture, as in VizWiz, ScienceQA and MMMU; four, as on a page or a diagram; 32, as in GQA (12,578
-questions on 398 pictures). All must give the same answers. Model time alone is counted, in CPU
-seconds of one thread: the machine may do other work. `llava_hf` answers one document at a time and
-refuses more. With a GPU, `--device cuda --dtype bfloat16 --size 7b` uses LLaVA-1.5-7B's shapes and
-wall-clock seconds.
+The model is a small LLaVA with random weights in fp32, exported like any winner. The documents are
+drawn multiple-choice questions in AI2D's schema, prompted by lmms-eval's task code, with 16 tokens
+per answer. There is one question per picture, as in VizWiz, ScienceQA and MMMU; or four, as on a
+page or a diagram; or 32, as in GQA (12,578 questions on 398 pictures). All models must give the
+same answers. Only model time is counted, in CPU seconds of one thread, so the machine may do other
+work. `llava_hf` accepts one document at a time only. With a GPU, `--device cuda --dtype bfloat16
+--size 7b` uses LLaVA-1.5-7B's shapes and wall-clock seconds.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SIZES = {
     "small": ((256, 6, 224, 16), (384, 8, 6, 1024, 4096)),
     "7b": ((1024, 24, 336, 14), (4096, 32, 32, 11008, 32000)),
 }
-# What llava_hf's simple version renders a string with; ours gives the same text.
+# Template for llava_hf's simple version; it renders the same text as our chat template.
 TEMPLATE = "{{ bos_token }}USER: {{ messages[0]['content'] }} ASSISTANT:"
 
 
 def parts(folder: Path, size: str, texts: list[str]) -> tuple[Path, Path]:
-    """An encoder and an LLM of random weights, saved as on the hub; a tokenizer of the texts."""
+    """Save an encoder, an LLM with random weights, and a tokenizer of the texts, as on the hub."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
         CLIPImageProcessor,
@@ -97,7 +97,7 @@ def parts(folder: Path, size: str, texts: list[str]) -> tuple[Path, Path]:
 
 
 def model_folder(folder: Path, size: str, texts: list[str]) -> Path:
-    """The two joined and exported as `mordal export` does."""
+    """Assemble encoder and LLM and export them as `mordal export` does."""
     from mordal_optuna.models.assemble import assemble
     from mordal_optuna.models.export import ModelCard, export
     from mordal_optuna.pool import ModelSource
@@ -111,7 +111,7 @@ def model_folder(folder: Path, size: str, texts: list[str]) -> Path:
 
 
 def prompts(config: dict[str, Any]) -> list[str]:
-    """What the documents ask."""
+    """Prompts of the documents."""
     from lmms_eval.api.task import ConfigurableMessagesTask
 
     task = ConfigurableMessagesTask(config=dict(config), model_name="x")
@@ -119,24 +119,28 @@ def prompts(config: dict[str, Any]) -> list[str]:
 
 
 class Clock:
-    """Seconds of model time: of this process's thread on a CPU, of the wall on a GPU."""
+    """CPU seconds of this process on a CPU, wall-clock seconds on a GPU."""
 
     def __init__(self, device: str) -> None:
-        """Count on a device."""
+        """Choose the clock.
+
+        Args:
+            device: name of the device in torch.
+        """
         self._cuda = device.startswith("cuda")
 
     def __call__(self) -> float:
-        """Now."""
+        """Current time in seconds."""
         if self._cuda:
             torch.cuda.synchronize()
             return time.perf_counter()
         return time.process_time()
 
 
-def asked(
+def evaluate(
     model: Any, config: dict[str, Any], simple: bool, clock: Clock, limit: int | None = None
 ) -> tuple[float, list[str]]:
-    """Seconds in `generate_until`, and the answers, through lmms-eval's evaluation."""
+    """Run lmms-eval's evaluation; seconds in `generate_until`, and the answers."""
     from lmms_eval.api.task import ConfigurableMessagesTask, ConfigurableTask
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
@@ -147,16 +151,16 @@ def asked(
 
     def timed(requests: list[Any]) -> list[Any]:
         start = clock()
-        found = generate(requests)
+        generated = generate(requests)
         seconds.append(clock() - start)
-        return found
+        return generated
 
     model.generate_until = timed
     model.clean = lambda: None
     kind = ConfigurableTask if simple else ConfigurableMessagesTask
     with quiet():
         task = kind(config=dict(config), model_name="x")
-        found = simple_evaluate(
+        evaluated = simple_evaluate(
             model=model,
             tasks=[task],
             task_manager=TaskManager(include_defaults=False),
@@ -165,12 +169,12 @@ def asked(
             limit=limit,
         )
     model.generate_until = generate
-    samples = sorted(found["samples"]["ai2d"], key=lambda sample: sample["doc_id"])
+    samples = sorted(evaluated["samples"]["ai2d"], key=lambda sample: sample["doc_id"])
     return seconds[0], [sample["resps"][0][0] for sample in samples]
 
 
 def rivals(folder: Path, device: str, dtype: str) -> dict[str, tuple[Any, bool]]:
-    """lmms-eval's own models on the exported folder, and whether they are simple."""
+    """lmms-eval's models of the exported folder, and whether they are of its simple kind."""
     from lmms_eval.models.chat.llava_hf import LlavaHf as Chat
     from lmms_eval.models.simple.llava_hf import LlavaHf as Simple
 
@@ -182,13 +186,21 @@ def rivals(folder: Path, device: str, dtype: str) -> dict[str, tuple[Any, bool]]
 
 
 def write_documents(folder: Path, documents: int, questions: int) -> None:
-    """Diagrams with so many questions each, in AI2D's schema."""
+    """Write diagrams with several questions each, in AI2D's schema.
+
+    Args:
+        folder: receives a Parquet file and a dataset card.
+        documents: number of questions in all.
+        questions: number of questions per diagram.
+    """
     from datasets import Dataset, Features, Image, List, Value
 
-    from mordal_optuna.zoo.world.diagrams import random_diagram
-    from mordal_optuna.zoo.world.questions import ask_diagram, offer
+    from mordal_optuna.zoo.drawing.diagrams import random_diagram
+    from mordal_optuna.zoo.drawing.multiple_choice import offer
+    from mordal_optuna.zoo.drawing.questions import ask_diagram
 
-    rng, rows = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
     while len(rows) < documents:
         diagram = random_diagram(rng)
         file = io.BytesIO()
@@ -214,7 +226,7 @@ def write_documents(folder: Path, documents: int, questions: int) -> None:
 
 
 def table(chosen: argparse.Namespace, scratch: Path, questions: int) -> list[dict[str, Any]]:
-    """A row a model; the first is the rival that all are compared with."""
+    """One row per model; all are compared with the first."""
     import lmms_eval.tasks
     from lmms_eval import utils
 
@@ -229,10 +241,12 @@ def table(chosen: argparse.Namespace, scratch: Path, questions: int) -> list[dic
     for size in (1, 8, 32):
         model = MordalVLM(str(folder), size, chosen.device, chosen.dtype)
         measured[f"mordal_vlm, batches of {size}"] = (model, False)
-    clock, rows, expected = Clock(chosen.device), [], None
+    clock = Clock(chosen.device)
+    rows: list[dict[str, Any]] = []
+    expected: list[str] | None = None
     for name, (model, simple) in measured.items():
-        asked(model, config, simple, clock, limit=2)  # warm; does not count
-        seconds, answers = asked(model, config, simple, clock)
+        evaluate(model, config, simple, clock, limit=2)  # warm-up, not counted
+        seconds, answers = evaluate(model, config, simple, clock)
         expected = expected or answers
         equal = sum(a.strip() == e.strip() for a, e in zip(answers, expected, strict=True))
         rate = chosen.documents / seconds
@@ -247,7 +261,7 @@ def table(chosen: argparse.Namespace, scratch: Path, questions: int) -> list[dic
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure all models, print the table and write the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=int, default=96)
     parser.add_argument("--questions", type=int, nargs="+", default=[1, 4, 32])

@@ -1,1 +1,1 @@
-"""Ground truth: every pair of a pool, trained fully and scored on seven tasks."""
+"""A grid of real pairs: every pair of a tiny pool, trained fully and scored on seven tasks."""

@@ -1,1 +1,1 @@
-"""Methods on synthetic grids."""
+"""All methods on synthetic grids."""

@@ -1,9 +1,9 @@
-"""Every method on synthetic grids: cost, regret, weighted tau, and what is said of the answer.
+"""Every method on synthetic grids: cost, regret, weighted tau, and the quality of the answer.
 
     OMP_NUM_THREADS=1 uv run python -m benchmarks.replay.run --seeds 100 --processes 2
 
-Seeds that are done are kept in a file and found again. The grids are described in
-`mordal_optuna.replay.synthetic`; each seed is another grid, and the seed of what is random.
+Results of each seed are stored in a file, so that an interrupted run can be continued. Each seed
+gives another grid (see `mordal_optuna.replay.synthetic`) and seeds the methods' random choices.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ HERE = Path(__file__).parent
 
 
 def figures(seed: int) -> dict[str, dict[str, float]]:
-    """All figures of all methods on one grid; those with a budget get what `mordal` spends."""
+    """All figures of all methods on one grid; the budget, if needed, is the cost of `mordal`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     grid = synthetic_grid(seed)
     budget = replay(grid, "mordal", seed=seed).full_runs
-    found = {}
+    by_method = {}
     for method in METHODS:
-        own = budget if method == "random" or method.startswith("optuna") else None
-        run = replay(grid, method, seed=seed, budget=own)
+        needs_budget = method == "random" or method.startswith("optuna")
+        run = replay(grid, method, seed=seed, budget=budget if needs_budget else None)
         columns = (*COLUMNS, *ANSWER_COLUMNS)
-        found[method] = {column.key: float(column.value(run)) for column in columns}
-        # how often the truth lies in an interval that says 95 %
+        values = {column.key: column.value(run) for column in columns}
+        by_method[method] = {key: float(v) for key, v in values.items() if v is not None}
+        # Share of 95 % intervals that contain the truth, by kind of estimate.
         inside = [e.low <= grid.truth(e.candidate) <= e.high for e in run.ranking]
         by_kind = {
             kind: [i for i, e in zip(inside, run.ranking, strict=True) if e.provenance == kind]
             for kind in ("extrapolated", "inferred")
         }
-        found[method] |= {f"covered_{k}": sum(v) / len(v) for k, v in by_kind.items() if v}
-    return found
+        by_method[method] |= {f"covered_{k}": sum(v) / len(v) for k, v in by_kind.items() if v}
+    return by_method
 
 
 def main() -> None:
-    """Run what is missing, then print and write the table."""
+    """Run missing seeds, then print and write the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
@@ -64,7 +65,12 @@ def main() -> None:
 
 
 def write(done: dict[int, dict[str, dict[str, float]]], seeds: int) -> None:
-    """`results.json` and the table."""
+    """Write `results.json` and the table.
+
+    Args:
+        done: figures by seed and method.
+        seeds: number of seeds to include.
+    """
     rows, results = [], {}
     for method in METHODS:
         keys = sorted({key for seed in range(seeds) for key in done[seed][method]})
@@ -75,7 +81,7 @@ def write(done: dict[int, dict[str, dict[str, float]]], seeds: int) -> None:
             for key in keys
         }
         results[method] = {key: [round(v, 5) for v in pair] for key, pair in means.items()}
-        rows.append(Comparison(method, means, seeds))
+        rows.append(Comparison(method, dict(means), seeds))
     report = {"seeds": seeds, "machine": machine("optuna", "scipy"), "methods": results}
     (HERE / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     with (HERE / "table.txt").open("w", encoding="utf-8") as file:

@@ -1,1 +1,1 @@
-"""What a checkpoint and a resume cost."""
+"""Cost of writing a checkpoint and of resuming from one."""

@@ -1,11 +1,11 @@
-"""What a checkpoint and a resume cost, as shares of a rung.
+"""Cost of writing a checkpoint and of resuming from one, as shares of a rung's training.
 
     uv run python -m benchmarks.nine runs/nine
     uv run python -m benchmarks.resume.run runs/nine
 
-A pair of nine.py is trained to 192, 384, ... 1,536 samples. Writing a rung's checkpoint is
-timed inside; then a new session goes on from it: joining the parts again, which any start needs,
-and reading the checkpoint. Encoders' features are on disk, as for all but the first LLM.
+A pair of nine.py is trained to 192, 384, ... 1,536 samples, and writing each rung's checkpoint is
+timed. Then a new session resumes from it: it assembles the model, as any start does, and reads the
+checkpoint. Encoder features are on disk already, as for all LLMs but the first.
 """
 
 from __future__ import annotations
@@ -16,66 +16,63 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks import nine
 from benchmarks.machine import machine
+from benchmarks.pairs import open_session
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.machine import Machine
-from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 
+if TYPE_CHECKING:
+    from mordal_optuna.alignment.files import Manifest
+    from mordal_optuna.alignment.session import AlignmentSession
+
 RESULTS = Path(__file__).parent / "results.json"
 RUNGS = (192, 384, 768, 1536)
+CANDIDATE = Candidate("clip-s", "qwen2-s")
 
 
 class Timed(CheckpointStore):
-    """Notes how long writing and reading take."""
+    """A checkpoint store that records the seconds of the last write and the last read."""
 
     seconds: dict[str, float]
 
-    def save(self, *given: Any) -> str:
+    def save(self, *arguments: Any) -> Manifest:
         """Write a checkpoint."""
         start = perf_counter()
-        digest = super().save(*given)
+        manifest = super().save(*arguments)
         self.seconds["write"] = perf_counter() - start
-        return digest
+        return manifest
 
-    def load(self, *given: Any) -> Any:
+    def load(self, *arguments: Any) -> Any:
         """Read a checkpoint."""
         start = perf_counter()
-        found = super().load(*given)
+        loaded = super().load(*arguments)
         self.seconds["read"] = perf_counter() - start
-        return found
+        return loaded
 
 
 def main() -> None:
-    """Train, write, read; the table."""
+    """Time training, writing and resuming at every rung; print and write the results."""
     torch.set_num_threads(1)
     settings = nine.study(Path(sys.argv[1]))
     data = AlignmentSet.read(settings.alignment, seed=0, progress=Silent())
-    parts = settings.models().parts(Candidate("clip-s", "qwen2-s"))
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         store = Timed(folder)
-        on = Machine(torch.device("cpu"), features=Path(folder) / "f", feature_bytes=1 << 30)
+        cpu = Machine(torch.device("cpu"), features=Path(folder) / "f", feature_bytes=1 << 30)
 
         def opened() -> AlignmentSession:
-            return AlignmentSession(
-                *parts,
-                settings=settings.alignment,
-                seed=0,
-                data=data,
-                checkpoints=store,
-                machine=on,
-            )
+            return open_session(settings, CANDIDATE, data, checkpoints=store, machine=cpu, seed=0)
 
         store.seconds = {}
-        opened().advance(RUNGS[-1], Silent())  # fills the features
+        opened().advance(RUNGS[-1], Silent())  # fills the feature cache
         for rung in RUNGS:
             for path in Path(folder).glob("*/*/checkpoint.json"):
                 store.files.delete(path.parts[-3], int(path.parts[-2]))

@@ -1,1 +1,1 @@
-"""Which schedule makes f(1) most predictable."""
+"""Predictability of the final score under each learning-rate schedule."""

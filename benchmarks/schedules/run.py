@@ -1,11 +1,11 @@
-"""Which schedule makes f(1) most predictable, on the nine real small candidates of nine.py.
+"""Which learning-rate schedule makes the final score most predictable, on the pairs of nine.py.
 
     uv run python -m benchmarks.nine runs/nine
     uv run python -m benchmarks.schedules.run runs/nine
 
-Every pair is aligned under every schedule and scored at every rung; scores are kept in
-results.json, so an interrupted run goes on. The truth of a schedule is its own score at r = 1.
-From the rungs up to r = 1/4, our curves (`fit_pool`) predict it.
+Every pair is aligned under every schedule and scored at every rung. Scores are stored in
+results.json, so that an interrupted run can be continued. Curves (`fit_pool`) predict the score at
+r = 1 from the rungs up to r = 1/4; the truth is the score at r = 1 under the same schedule.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.search.curves import Measurement, fit_pool
 
 RESULTS = Path(__file__).parent / "results.json"
-SCHEDULES = {
+SCHEDULES: dict[str, dict[str, object]] = {
     "constant": {"schedule": "constant"},
     "ema .05": {"schedule": "ema", "average_width": 0.05},
     "ema .1": {"schedule": "ema", "average_width": 0.1},
@@ -36,22 +37,29 @@ SCHEDULES = {
     "linear": {"schedule": "linear"},
 }
 RUNGS = (192, 384, 768, 1536, 3072)
-# Of the order of the samples, the projector and LoRA.
+# Random seeds of the order of samples, the projector and LoRA.
 SEEDS = (0, 1)
-# Predictions use rungs up to a quarter of the data.
+# Largest rung used for predictions: a quarter of the data.
 LAST = 768
 
 
 def study(zoo: Path, workdir: Path, changes: dict[str, object], seed: int) -> StudySettings:
-    """Their study with another schedule, all documents scored."""
+    """The study of the nine pairs with other alignment settings, scored on the target task alone.
+
+    Args:
+        zoo: folder of the built pool.
+        workdir: work folder.
+        changes: alignment settings to change.
+        seed: random seed.
+    """
     content = json.loads(nine.study(zoo).model_dump_json())
     content["alignment"].update(changes)
     content.update(workdir=str(workdir), also_score=[], seed=seed)
     return StudySettings.model_validate(content)
 
 
-def measure(zoo: Path, results: dict) -> None:
-    """Whatever results.json lacks."""
+def measure(zoo: Path, results: dict[str, Any]) -> None:
+    """Measure all curves that the results lack, and write them after every pair."""
     import torch
 
     from mordal_optuna.workbench.workbench import open_workbench
@@ -69,33 +77,38 @@ def measure(zoo: Path, results: dict) -> None:
                 for candidate in settings.models().candidates:
                     if str(candidate) in done:
                         continue
-                    found = [bench.measure(candidate, samples) for samples in RUNGS]
+                    curve = [bench.measure(candidate, samples) for samples in RUNGS]
                     done[str(candidate)] = [
-                        [m.samples, m.score, m.stderr, m.documents, m.train_seconds] for m in found
+                        [m.samples, m.score, m.stderr, m.documents, m.train_seconds] for m in curve
                     ]
                     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(features)
 
 
 def predicted(curves: dict[str, list[Measurement]]) -> dict[str, float]:
-    """Scores at r = 1 as the rungs up to a quarter tell them."""
-    known = {name: [m for m in points if m.samples <= LAST] for name, points in curves.items()}
+    """Scores at r = 1, predicted from the rungs up to a quarter of the data."""
+    early = {name: [m for m in points if m.samples <= LAST] for name, points in curves.items()}
     return {
         name: 1 - float(np.exp(fit.log_error(RUNGS[-1])[0]))
-        for name, fit in fit_pool(known, least=3).items()
+        for name, fit in fit_pool(early, least=3).items()
     }
 
 
 def summary(rows: dict[str, list[list[float]]]) -> dict[str, float]:
-    """How well the early rungs tell the end, and how good the end is."""
+    """Errors of the predictions, and the final scores.
+
+    Args:
+        rows: rungs of each pair: samples, score, standard error, documents, training seconds.
+    """
     curves = {
         name: [Measurement(int(n), score, stderr, int(docs)) for n, score, stderr, docs, _ in row]
         for name, row in rows.items()
     }
     truth = {name: points[-1].score for name, points in curves.items()}
-    guess = predicted(curves)
+    predictions = predicted(curves)
     names = list(truth)
-    differences = np.array([guess[n] - truth[n] for n in names])
+    true, predictions_in_order = [truth[n] for n in names], [predictions[n] for n in names]
+    differences = np.array(predictions_in_order) - np.array(true)
     last = [next(m.score for m in curves[n] if m.samples == LAST) for n in names]
     return {
         "final_score": float(np.mean(list(truth.values()))),
@@ -103,14 +116,16 @@ def summary(rows: dict[str, list[list[float]]]) -> dict[str, float]:
         "mean_absolute_error": float(np.abs(differences).mean()),
         "bias": float(differences.mean()),
         "error_after_bias": float(np.abs(differences - differences.mean()).mean()),
-        "tau_of_predictions": weighted_tau([guess[n] for n in names], [truth[n] for n in names]),
-        "tau_of_last_rung": weighted_tau(last, [truth[n] for n in names]),
+        "tau_of_predictions": weighted_tau(
+            [predictions[n] for n in names], [truth[n] for n in names]
+        ),
+        "tau_of_last_rung": weighted_tau(last, true),
         "train_seconds": float(np.mean([row[-1][-1] for row in rows.values()])),
     }
 
 
-def table(results: dict) -> str:
-    """Rows for the README."""
+def table(results: dict[str, Any]) -> str:
+    """The table of the README as text."""
     lines = [
         "schedule      final  best  |error|   bias  |error - bias|  tau predicted  tau at 1/4"
         "  seconds"
@@ -128,8 +143,8 @@ def table(results: dict) -> str:
 
 
 def main() -> None:
-    """Measure what is missing (without a zoo nothing), judge it, print the table."""
-    results = {"curves": {}}
+    """Measure missing curves if a pool is given, summarise all curves, and print the table."""
+    results: dict[str, Any] = {"curves": {}}
     if RESULTS.is_file():
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
     if len(sys.argv) > 1:

@@ -1,1 +1,1 @@
-"""Time and memory of suggestions."""
+"""Time and memory of suggestions and pruning decisions."""

@@ -2,15 +2,15 @@
 
     OMP_NUM_THREADS=1 uv run python -m benchmarks.search_overhead.run
 
-Each measurement is a process of its own. A trial asks for a pair, reports scores rung by rung,
-asks the pruner after each, and ends. Curves are made up from the names. `ask` includes the
-suggestion of both parameters and, in a database, their storing. `mordal` and `tpe` ask for
-categorical parameters over all names; `mordal-numbered` as `suggest_pair` does for large pools;
-`mordal-flat` is a pool that is not clustered, where every pair has to be looked at.
+Each measurement runs in a separate process. A trial asks for a pair, reports scores rung by rung,
+asks the pruner after each, and ends. Curves are derived from the names. `ask` includes the
+suggestion of both parameters and, in a database, storing them. `mordal` and `tpe` suggest
+categorical parameters over all names; `mordal-numbered` suggests indices, as `suggest_pair` does
+for large pools; `mordal-flat` is an unclustered pool, in which every pair has to be considered.
 
-Both TPE and our search grow slower with the trials they have to read, and our search may end
-before TPE does. So every case also has the median over its first trials alone, as many as our
-search ran on the same pool and storage: `ask_ms_alike` and `prune_ms_alike`.
+TPE and our search both become slower with the number of trials they have to read, and our search
+may end before TPE does. Therefore every case also has the median over its first trials, as many as
+our search ran on the same pool and storage: `ask_ms_alike` and `prune_ms_alike`.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RUNGS, FULL = (1024, 2048, 4096), 32768
-# side of the pool, trials, cluster size
+# Models per side of the pool, number of trials, models per cluster.
 POOLS = ((7, 200, 2), (100, 2000, 5), (200, 2000, 5), (1000, 5000, 20))
 
 
 def cases() -> Iterator[tuple[str, str, int]]:
-    """Method, storage and side of every case; ours before TPE, which is compared with it."""
+    """Method, storage and pool side of every case; ours before TPE, which is compared with it."""
     for side, storage in product((7, 100, 1000), ("memory", "sqlite")):
         yield "mordal", storage, side
         yield "tpe", storage, side
@@ -58,7 +58,7 @@ def cases() -> Iterator[tuple[str, str, int]]:
 
 
 def main() -> None:
-    """Measure what is missing, one process a case, and write `results.json`."""
+    """Measure missing cases, one process per case, and write `results.json`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", nargs=4, metavar=("METHOD", "STORAGE", "SIDE", "ALIKE"))
     chosen = parser.parse_args()
@@ -67,21 +67,21 @@ def main() -> None:
         print(json.dumps(case(method, storage, int(side), int(alike))))
         return
     path = Path(__file__).parent / "results.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cases": {}}
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cases": {}}
     for method, storage, side in cases():
         key = f"{side}x{side} {storage} {method}"
-        if key in known["cases"]:
+        if key in results["cases"]:
             continue
-        ours = known["cases"].get(f"{side}x{side} {storage} mordal", {"trials": 0})
+        ours = results["cases"].get(f"{side}x{side} {storage} mordal", {"trials": 0})
         alike = ours["trials"] if method == "tpe" else 0
-        known["cases"][key] = measured(method, storage, side, alike)
-        print(key, known["cases"][key], flush=True)
-        known["machine"] = machine("optuna", "sqlalchemy", "numpy")
-        path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        results["cases"][key] = measured(method, storage, side, alike)
+        print(key, results["cases"][key], flush=True)
+        results["machine"] = machine("optuna", "sqlalchemy", "numpy")
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def measured(method: str, storage: str, side: int, alike: int) -> dict[str, float]:
-    """One case in a process of its own."""
+    """Figures of one case, measured in a separate process."""
     command = [sys.executable, "-m", __spec__.name, "--case"]
     done = subprocess.run(
         [*command, method, storage, str(side), str(alike)],
@@ -89,17 +89,18 @@ def measured(method: str, storage: str, side: int, alike: int) -> dict[str, floa
         text=True,
         check=True,
     )
-    return json.loads(done.stdout)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
 
 
 def case(method: str, storage: str, side: int, alike: int) -> dict[str, float]:
-    """One pool, one storage, one method.
+    """Measure one case in this process.
 
     Args:
         method: `mordal`, `tpe`, `mordal-numbered` or `mordal-flat`.
         storage: `memory` or `sqlite`.
-        side: encoders of the pool, and LLMs.
-        alike: trials that our search took where this one is compared with it; 0 for all.
+        side: number of encoders, and number of LLMs.
+        alike: number of first trials in the figures that end in `_alike`; 0 for all.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trials = next(t for n, t, _ in POOLS if n == side)
@@ -109,7 +110,10 @@ def case(method: str, storage: str, side: int, alike: int) -> dict[str, float]:
         database = None
         if storage != "memory":
             database = optuna.storages.RDBStorage(f"sqlite:///{file}")
-        study = optuna.create_study(direction="maximize", storage=database, **parts(method, side))
+        sampler, pruner = parts(method, side)
+        study = optuna.create_study(
+            direction="maximize", storage=database, sampler=sampler, pruner=pruner
+        )
         numbered = method == "mordal-numbered"
         statements = Statements(database)
         asks, prunes = run(study, side, trials, plan_of(method, side) if numbered else None)
@@ -123,10 +127,14 @@ def case(method: str, storage: str, side: int, alike: int) -> dict[str, float]:
 
 
 class Statements:
-    """Counts what is asked of a database."""
+    """Counts the SQL statements of a database."""
 
     def __init__(self, database: optuna.storages.RDBStorage | None) -> None:
-        """Count from now on; nothing in memory."""
+        """Start counting.
+
+        Args:
+            database: storage to observe; None for an in-memory storage, which has no statements.
+        """
         self._database = database
         self._count = 0
         if database:
@@ -136,14 +144,14 @@ class Statements:
         self._count += 1
 
     def per_trial(self, trials: int, reports: int) -> dict[str, float]:
-        """SQL statements a trial, and the reports a trial that they belong to."""
+        """SQL statements per trial and reports per trial."""
         if self._database is None:
             return {}
         return {"statements": self._count / trials, "reports": reports / trials}
 
 
 def speed(asks: list[float], prunes: list[list[float]], alike: int) -> dict[str, float]:
-    """Milliseconds over all trials, and over the first so many."""
+    """Milliseconds over all trials, and over the first `alike` trials."""
     return {
         "ask_ms": 1000 * median(asks),
         "ask_ms_last_tenth": 1000 * median(asks[-len(asks) // 10 :]),
@@ -155,17 +163,17 @@ def speed(asks: list[float], prunes: list[list[float]], alike: int) -> dict[str,
     }
 
 
-def parts(method: str, side: int) -> dict[str, object]:
-    """Sampler and pruner."""
+def parts(method: str, side: int) -> tuple[optuna.samplers.BaseSampler, optuna.pruners.BasePruner]:
+    """Sampler and pruner of a method."""
     if method == "tpe":
         pruner = optuna.pruners.HyperbandPruner(RUNGS[0], FULL, 2)
-        return {"sampler": optuna.samplers.TPESampler(seed=0), "pruner": pruner}
+        return optuna.samplers.TPESampler(seed=0), pruner
     plan = plan_of(method, side)
-    return {"sampler": CkaClusterSampler(plan), "pruner": LogLinearHalvingPruner(plan)}
+    return CkaClusterSampler(plan), LogLinearHalvingPruner(plan)
 
 
 def plan_of(method: str, side: int) -> MordalPlan:
-    """Our search over a pool."""
+    """Our search plan for a pool."""
     size = next(s for n, _, s in POOLS if n == side)
     encoders, llms = names(side)
     flat = method == "mordal-flat"
@@ -174,7 +182,7 @@ def plan_of(method: str, side: int) -> MordalPlan:
 
 
 def tree(encoders: list[str], llms: list[str], size: int) -> ClusterTree:
-    """Clusters of equal size, in the order of the names."""
+    """A tree with clusters of equal size, in the order of the names."""
     cut = [
         [Group(tuple(x[i : i + size])) for i in range(0, len(x), size)] for x in (encoders, llms)
     ]
@@ -183,7 +191,7 @@ def tree(encoders: list[str], llms: list[str], size: int) -> ClusterTree:
 
 
 def names(side: int) -> tuple[list[str], list[str]]:
-    """As long as a hub id."""
+    """Names as long as hub ids."""
     encoders = [f"organisation/vision-encoder-large-{i:04d}" for i in range(side)]
     return encoders, [f"organisation/language-model-7b-{i:04d}" for i in range(side)]
 
@@ -191,7 +199,7 @@ def names(side: int) -> tuple[list[str], list[str]]:
 def run(
     study: optuna.Study, side: int, trials: int, plan: MordalPlan | None
 ) -> tuple[list[float], list[list[float]]]:
-    """Seconds of each trial's ask and of its pruning decisions."""
+    """Run a search; seconds of each trial's ask, and of each trial's pruning decisions."""
     encoders, llms = names(side)
     asks: list[float] = []
     prunes: list[list[float]] = []
@@ -218,7 +226,7 @@ def run(
 
 
 def by_names(trial: optuna.Trial, encoders: list[str], llms: list[str]) -> str:
-    """The pair, as `str(Candidate)` writes it."""
+    """Suggest a pair by names; the result is formatted like `str(Candidate)`."""
     encoder = trial.suggest_categorical("vision_encoder", encoders)
     return f"{encoder} + {trial.suggest_categorical('llm', llms)}"
 

@@ -100,7 +100,7 @@ class ZooSettings(Section):
         workers: number of processes that pretrain in parallel; 0 pretrains in the main process.
     """
 
-    recipe: Literal["quickstart", "minigrid", "tiny"]
+    recipe: Literal["quickstart", "tiny"]
     folder: Path
     workers: NonNegative = 2
 

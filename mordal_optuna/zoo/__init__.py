@@ -1,1 +1,1 @@
-"""A pool of tiny encoders and LLMs, pretrained on this machine from scenes it draws itself."""
+"""Embedded pools: tiny encoders and LLMs, pretrained on this machine from pictures it draws."""

@@ -1,16 +1,16 @@
-"""Build an embedded pool: what is missing, in processes of their own, each part whole or not."""
+"""Build a pool from its recipe, in several processes; an interrupted build can be continued."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import queue
-import shutil
 import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mordal_optuna.errors import ZooError
+from mordal_optuna.files.atomic import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.2
 
 
 def missing(recipe: Recipe, folder: Path) -> tuple[str, ...]:
-    """The parts that are not built yet, as paths below the folder.
+    """Parts that are not built yet, as paths relative to the pool's folder.
 
     Raises:
         ZooError: if the folder holds a pool of another recipe.
@@ -34,24 +34,25 @@ def missing(recipe: Recipe, folder: Path) -> tuple[str, ...]:
 
 
 def build(recipe: Recipe, folder: Path, progress: Progress, *, workers: int = 2) -> None:
-    """Build what is missing.
+    """Build all parts that are missing.
 
-    Every part is written under another name and renamed when it is whole, so an interrupted
-    build goes on with what is left.
+    Each part is written under a temporary name and renamed when it is complete, so a later call
+    continues an interrupted build.
 
     Args:
-        recipe: what to build.
-        folder: where.
-        progress: is told of every part.
-        workers: processes that build at the same time, one thread each; 0 builds in this one.
+        recipe: recipe of the pool; it must be picklable unless `workers` is 0.
+        folder: folder of the pool.
+        progress: receives one progress bar per part.
+        workers: number of processes, each with one thread; 0 builds in the calling process.
 
     Raises:
-        ZooError: if the folder holds another recipe's pool, or a part cannot be built.
+        ZooError: if the folder holds a pool of another recipe, or a part cannot be built.
     """
     left = set(missing(recipe, folder))
     parts = [part for part in recipe.parts() if part.path in left]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=2), encoding="utf-8")
+    with atomic_write(folder / "recipe.json") as temporary:
+        temporary.write_text(json.dumps(recipe.to_json(), indent=2), encoding="utf-8")
     if workers:
         _build_in_processes(recipe, folder, parts, progress, workers)
     else:
@@ -84,22 +85,22 @@ def _build_in_processes(
     workers: int,
 ) -> None:
     # Spawned, not forked: torch's thread pools do not survive a fork. Daemons, so that they end
-    # with this process whatever ends it.
+    # with the calling process however it ends.
     context = multiprocessing.get_context("spawn")
     waiting: Any = context.Queue()
-    news: Any = context.Queue()
+    reports: Any = context.Queue()
     for part in parts:
         waiting.put(part)
     processes = [
-        context.Process(target=_work, args=(recipe, folder, waiting, news), daemon=True)
+        context.Process(target=_work, args=(recipe, folder, waiting, reports), daemon=True)
         for _ in range(min(workers, len(parts)))
     ]
     for process in processes:
         process.start()
     try:
-        _follow(parts, news, progress, processes)
-        # They find nothing left and end by themselves, giving back the semaphores of the
-        # libraries they loaded; terminated at once, they would not.
+        _show_progress(parts, reports, progress, processes)
+        # A process that finds no part left ends by itself and releases the semaphores of the
+        # libraries it has loaded; a terminated process would not release them.
         for process in processes:
             process.join(timeout=10 * _POLL_SECONDS)
     finally:
@@ -108,18 +109,18 @@ def _build_in_processes(
             process.join()
 
 
-def _follow(
-    parts: Sequence[Part], news: Any, progress: Progress, processes: Sequence[SpawnProcess]
+def _show_progress(
+    parts: Sequence[Part], reports: Any, progress: Progress, processes: Sequence[SpawnProcess]
 ) -> None:
-    """Pass on what the processes tell, until all parts are built."""
+    """Show the processes' reports as progress bars until all parts are built."""
     units = {part.path: part.units for part in parts}
     bars: dict[str, tuple[ExitStack, Advance]] = {}
     done = 0
-    with ExitStack() as every:
+    with ExitStack() as all_bars:
         while done < len(parts):
-            path, amount = _next_news(news, processes)
+            path, amount = _next_report(reports, processes)
             if path not in bars:
-                bar = every.enter_context(ExitStack())
+                bar = all_bars.enter_context(ExitStack())
                 bars[path] = (bar, bar.enter_context(progress.track(path, units[path])))
             if amount is None:
                 bars[path][0].close()
@@ -128,11 +129,11 @@ def _follow(
                 bars[path][1](amount)
 
 
-def _next_news(news: Any, processes: Sequence[SpawnProcess]) -> tuple[str, int | None]:
-    """The path of a part and the units done now; None units once it is whole."""
+def _next_report(reports: Any, processes: Sequence[SpawnProcess]) -> tuple[str, int | None]:
+    """Path of a part and the units just done; None instead of units once the part is complete."""
     while True:
         try:
-            path, amount, error = news.get(timeout=_POLL_SECONDS)
+            path, amount, error = reports.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             dead = [p.exitcode for p in processes if p.exitcode not in (None, 0)]
             if dead:
@@ -145,11 +146,12 @@ def _next_news(news: Any, processes: Sequence[SpawnProcess]) -> tuple[str, int |
         return path, amount
 
 
-def _work(recipe: Recipe, folder: Path, waiting: Any, news: Any) -> None:
-    """What a process does: build parts until none is left."""
+def _work(recipe: Recipe, folder: Path, waiting: Any, reports: Any) -> None:
+    """Main function of a building process: build parts until none is waiting."""
     import torch
 
-    # Ctrl-C reaches every process of the terminal; the parent ends this one, without a traceback.
+    # Ctrl-C reaches every process of the terminal. The parent terminates this one, so that it
+    # prints no traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     while True:
@@ -158,22 +160,18 @@ def _work(recipe: Recipe, folder: Path, waiting: Any, news: Any) -> None:
         except queue.Empty:
             return
 
-        def tell(amount: int, path: str = part.path) -> None:
-            news.put((path, amount, None))
+        def report(amount: int, path: str = part.path) -> None:
+            reports.put((path, amount, None))
 
-        tell(0)
+        report(0)
         try:
-            _build_part(recipe, folder, part, tell)
+            _build_part(recipe, folder, part, report)
         except (OSError, RuntimeError, ValueError) as error:
-            news.put((part.path, None, f"{type(error).__name__}: {error}"))
+            reports.put((part.path, None, f"{type(error).__name__}: {error}"))
             return
-        news.put((part.path, None, None))
+        reports.put((part.path, None, None))
 
 
 def _build_part(recipe: Recipe, folder: Path, part: Part, advance: Advance) -> None:
-    target = folder / part.path
-    scratch = target.with_name(f".{target.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    recipe.write(part, scratch, advance)
-    scratch.rename(target)
+    with atomic_write(folder / part.path) as temporary:
+        recipe.write(part, temporary, advance)

@@ -1,4 +1,4 @@
-"""What a recipe of an embedded pool is to who builds it."""
+"""The interface between a recipe of a pool and the builder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """Something to build.
+    """A part of a pool: one model, the alignment set, or one task.
 
     Attributes:
-        path: below the pool's folder.
-        units: what its progress bar counts.
-        seed: of everything in it.
+        path: folder of the part, relative to the pool's folder.
+        units: total of the part's progress bar: optimiser steps, samples or documents.
+        seed: random seed of weights, pictures and texts.
     """
 
     path: str
@@ -27,27 +27,27 @@ class Part:
 
 
 class Recipe(Protocol):
-    """Everything that shapes a pool."""
+    """Everything that determines a pool."""
 
     @property
     def name(self) -> str:
-        """How study files call it."""
+        """Name of the recipe in study files."""
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as stored beside a built pool."""
+        """The recipe as JSON values; the builder stores them in the pool's folder."""
         ...
 
     def parts(self) -> list[Part]:
-        """What is to be built, longest first: the last process to end does not end late."""
+        """All parts, the longest first, so that no process starts a long part last."""
         ...
 
     def write(self, part: Part, folder: Path, advance: Advance) -> None:
-        """Build one of the parts.
+        """Build one part.
 
         Args:
             part: one of `parts()`.
-            folder: gets what is built; does not exist yet.
-            advance: is told of units done.
+            folder: folder to write, which does not exist yet.
+            advance: callback that receives the number of units just done.
         """
         ...

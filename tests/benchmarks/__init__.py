@@ -1,1 +1,1 @@
-"""Tests of the statistics behind the benchmarks."""
+"""Tests of the benchmarks; they mirror the folder `benchmarks`."""

@@ -6,7 +6,7 @@ from mordal_optuna.config import read_study
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.methods.building import build_plan
-from mordal_optuna.zoo.recipe import QUICKSTART
+from mordal_optuna.zoo.quickstart import QUICKSTART
 
 
 def test_tasks_and_studies_are_found() -> None:

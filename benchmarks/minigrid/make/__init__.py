@@ -1,0 +1,1 @@
+"""Making the grid: train and score all pairs, and write the grid files."""

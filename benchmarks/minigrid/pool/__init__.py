@@ -1,0 +1,1 @@
+"""The minigrid's pool: seven encoders, seven LLMs and an alignment set, pretrained locally."""

@@ -1,0 +1,1 @@
+"""Drawn pictures, their descriptions, and questions about them."""

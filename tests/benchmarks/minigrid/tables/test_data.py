@@ -1,0 +1,114 @@
+"""Files that do not fit together are refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from benchmarks.minigrid.tables.data import read_task
+from mordal_optuna.errors import GridError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.minigrid.tables.data import TaskData
+
+
+@pytest.fixture
+def own(folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(folder, tmp_path / "grids")
+
+
+def test_the_grids_own_seed_comes_first(tasks: tuple[TaskData, ...]) -> None:
+    data = tasks[0]
+    assert data.seed_scores.shape == (9, 3, 6)
+    assert data.seed_scores[:, 0] == pytest.approx(data.scores[list(data.seed_pairs)])
+    assert np.abs(data.seed_scores[:, 1] - data.seed_scores[:, 0]).max() > 0
+
+
+def test_similarities_are_exchanged_and_nothing_else(tasks: tuple[TaskData, ...]) -> None:
+    data = tasks[0]
+    assert data.biased.vision_similarity != data.grid.vision_similarity
+    assert data.biased.curves == data.grid.curves
+
+
+def test_rivals_seconds_are_shared_by_the_tasks(tasks: tuple[TaskData, ...]) -> None:
+    rivals = tasks[1].rivals
+    assert rivals is not None
+    assert rivals.seconds == {"logme": 1.5, "logme@budget": 4.5}
+    assert np.isnan(rivals.scores["logme@budget"][0])
+
+
+def test_values_that_do_not_average_to_the_score_are_refused(own: Path) -> None:
+    path = own / "gqa.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays["values"][2, 1] = 1 - arrays["values"][2, 1]
+    np.savez_compressed(path, **arrays)
+    with pytest.raises(GridError, match=r"gqa: the values of encoder-0 \+ llm-2 at 1024 samples"):
+        read_task(own, "gqa")
+
+
+def test_values_of_another_shape_are_refused(own: Path) -> None:
+    path = own / "gqa.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    for name in arrays:
+        np.savez_compressed(path, **arrays | {name: arrays[name][1:]})
+        with pytest.raises(GridError, match="gqa: values of shape"):
+            read_task(own, "gqa")
+
+
+def test_a_grid_that_knows_no_costs_is_refused(own: Path) -> None:
+    grid = json.loads((own / "gqa.json").read_text())
+    for curve in grid["curves"]:
+        nothing = [0.0] * len(curve["samples"])
+        curve.update(train_seconds=nothing, eval_seconds=nothing)
+    (own / "gqa.json").write_text(json.dumps(grid))
+    with pytest.raises(GridError, match="gqa: all seconds are 0"):
+        read_task(own, "gqa")
+
+
+def test_seeds_of_another_shape_are_refused(own: Path) -> None:
+    with np.load(own / "seeds.npz") as stored:
+        arrays = dict(stored)
+    for name in ("gqa", "gqa/nll"):
+        np.savez_compressed(own / "seeds.npz", **arrays | {name: arrays[name][:, :, 1:]})
+        with pytest.raises(GridError, match="pairs, seeds and rungs are"):
+            read_task(own, "gqa")
+
+
+@pytest.mark.parametrize("factor", [-1.0, 3.0])
+def test_a_warm_up_that_costs_more_than_the_grid_file_says_is_refused(
+    own: Path, factor: float
+) -> None:
+    stored = json.loads((own / "warmups.json").read_text())
+    key = min(stored)
+    stored[key] *= factor
+    (own / "warmups.json").write_text(json.dumps(stored))
+    with pytest.raises(GridError, match=f"warmups.json has .* for '{re.escape(key)}' on gqa"):
+        read_task(own, "gqa")
+
+
+def test_an_unknown_pair_is_refused(own: Path) -> None:
+    listed = json.loads((own / "seeds.json").read_text())
+    listed["pairs"][0] = ["clip", "llama"]
+    (own / "seeds.json").write_text(json.dumps(listed))
+    with pytest.raises(GridError, match=r"seeds.json names the pair \['clip', 'llama'\]"):
+        read_task(own, "gqa")
+
+
+def test_a_missing_file_is_named_and_optional_ones_are_not_needed(own: Path) -> None:
+    for name in ("rivals.json", "schedules.json"):
+        (own / name).unlink()
+    data = read_task(own, "gqa")
+    assert data.rivals is None
+    assert data.schedules is None
+    (own / "gqa.biased.json").unlink()
+    with pytest.raises(GridError, match="gqa.biased.json' does not exist"):
+        read_task(own, "gqa")

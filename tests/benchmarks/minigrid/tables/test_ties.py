@@ -1,0 +1,51 @@
+"""Ties: the groups are those of the product, and documents are compared as they were drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from benchmarks.minigrid.tables.bootstrap import Resampler
+from benchmarks.minigrid.tables.ties import ties, with_answers
+from mordal_optuna.replay.light import run_light
+from mordal_optuna.replay.run import method_settings, set_up
+from mordal_optuna.search.answers import Answers, contrast
+
+if TYPE_CHECKING:
+    from benchmarks.minigrid.tables.data import TaskData
+
+
+def test_groups_share_out_the_pool_and_shares_are_shares(tasks: tuple[TaskData, ...]) -> None:
+    found = ties(tasks[0], replicates=3)
+    pairs = len(tasks[0].grid.candidates)
+    assert 1 <= found.tied <= pairs
+    assert 0 <= found.found <= found.held <= 1
+    assert 0 <= found.said <= 1
+    assert found.tied + found.open + found.untested + found.worse <= pairs + 2  # of medians
+
+
+def test_a_replicates_documents_give_its_paired_errors(tasks: tuple[TaskData, ...]) -> None:
+    """As drawn: a cluster that came twice counts twice."""
+    data, number = tasks[0], 4
+    resampler = Resampler(data)
+    grid = resampler.grid(number)
+    plan = set_up(data.grid, "mordal", method_settings("mordal"), 0, None).plan
+    history = with_answers(run_light(plan, grid).history, resampler, number)
+    one, other = (c for c in list(history.candidates)[:2])
+    shared = max(
+        {m.samples for m in history.of(one).measurements}
+        & {m.samples for m in history.of(other).measurements}
+    )
+    seen = contrast(history.of(one).measurements, history.of(other).measurements)
+    assert seen is not None
+    assert seen.paired
+    rows = [data.grid.candidates.index(c) for c in (one, other)]
+    rung = data.samples.index(shared)
+    difference = data.values[rows[0], rung] - data.values[rows[1], rung]
+    drawn = Answers.unpacked(resampler.answers(number, one, shared).packed())
+    assert drawn.sizes.sum() == pytest.approx(len(data.clusters), rel=0.2)
+    # of the same size as on the documents themselves
+    assert seen.stderr == pytest.approx(difference.std() / len(difference) ** 0.5, rel=0.6)
+    assert np.isfinite(seen.stderr)
