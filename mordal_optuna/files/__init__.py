@@ -1,1 +1,1 @@
-"""Files: content digests, atomic writes, and whether a study's inputs have changed."""
+"""Files: content digests, atomic writes, stored tensors, and changes of a study's inputs."""
