@@ -1,1 +1,1 @@
-"""Alignment: training projector and LoRA of a candidate. Knows no Optuna and no lmms-eval."""
+"""Alignment: trains projector and LoRA of a candidate. Imports neither Optuna nor lmms-eval."""

@@ -1,1 +1,1 @@
-"""Files: content digests, atomic writes, and detection of changed study inputs."""
+"""Files: content digests, atomic writes, stored tensors, and changes of a study's inputs."""

@@ -1,1 +1,1 @@
-"""What a candidate is: its encoder, LLM and projector, joined, loaded and exported."""
+"""Candidates: vision encoder, LLM and projector; assembled, loaded and exported."""

@@ -32,7 +32,11 @@ class Channel(Generic[M]):
         self._processes = processes
 
     def send(self, message: M) -> None:
-        """Rank 0: send a message to the other ranks."""
+        """Rank 0: send a message to the other ranks.
+
+        Args:
+            message: frozen dataclass, picklable.
+        """
         self._processes.send(message)
 
     def stop(self) -> None:

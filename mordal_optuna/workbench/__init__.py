@@ -1,1 +1,1 @@
-"""What trains and scores candidates on this machine; loads torch."""
+"""Training and scoring of a study's candidates on this machine; loads torch."""
