@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mordal_optuna.search.methods.catalogue import METHODS
 from mordal_optuna.zoo.quickstart import QUICKSTART
 from tests.search.synthetic import table
 
@@ -17,6 +18,13 @@ def test_the_quick_start_is_as_large_as_is_said() -> None:
     pairs = len(QUICKSTART.encoders) * len(QUICKSTART.llms)
     for words in (f"searches the {pairs} pairs", f"trains all {pairs} pairs", f"On {pairs} pairs"):
         assert words in said
+
+
+def test_every_method_is_listed() -> None:
+    """The README's table has a row for each row of the catalogue, and no other."""
+    text = README.read_text(encoding="utf-8")
+    table = text.split("| method | what it trains |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(METHODS)
 
 
 def test_the_plain_optuna_example_runs_and_stops_by_itself() -> None:
