@@ -33,7 +33,7 @@ def study(**sections: dict[str, Any]) -> Any:  # noqa: ANN401
 
 
 def whole(size: int, settings: Any) -> int:  # noqa: ANN401
-    """D, as the alignment set cuts its samples to whole batches."""
+    """D: the number of samples rounded down to whole batches."""
     batch = settings.alignment.batch_size_for(size)
     return int(size // batch * batch)
 
@@ -61,21 +61,21 @@ def test_the_lowest_rung_trains_beyond_the_warm_up(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_was_chosen_stays(size: int) -> None:
-    """D in whole batches gives the same as the samples there are, and a second time as well."""
+def test_adapted_settings_stay_as_they_are(size: int) -> None:
+    """D gives the same as the available samples; adapting twice changes nothing."""
     settings = study()
     full_samples = whole(size, settings)
     chosen, _ = adapted(settings, full_samples)
     assert chosen.alignment.batch_size == settings.alignment.batch_size_for(size)
-    again, told = adapted(chosen, full_samples)
-    assert told is None
+    again, line = adapted(chosen, full_samples)
+    assert line is None
     assert again == chosen
     assert again.fingerprint() == chosen.fingerprint()
 
 
-def test_what_is_chosen_is_told_in_one_line() -> None:
-    _, told = adapted(study(), 592)
-    assert told == (
+def test_chosen_values_are_listed_in_one_line() -> None:
+    _, line = adapted(study(), 592)
+    assert line == (
         "592 samples: batch_size 8 instead of 128, warmup_samples 16 instead of 2048, "
         "representation.warmup_samples 144 instead of 1280, search.first_ratio 0.24 instead of "
         "0.03, search.max_ratio 0.5 instead of 0.0625; set them to choose otherwise"
@@ -91,19 +91,19 @@ def test_what_the_study_file_sets_is_never_changed() -> None:
     )
     assert adapted(settings, 512) == (settings, None)
     one = study(search={"max_ratio": 0.25}, alignment={"warmup_samples": 640})
-    chosen, told = adapted(one, 592)
+    chosen, line = adapted(one, 592)
     assert (chosen.search.first_ratio, chosen.search.max_ratio) == (0.03, 0.25)
     assert chosen.alignment.warmup_samples == 640
     assert chosen.alignment.batch_size == 8
-    assert "ratio" not in (told or "")
+    assert "ratio" not in (line or "")
 
 
 def test_nothing_changes_on_much_data() -> None:
     settings = study()
     assert adapted(settings, 137_216) == (settings, None)
-    chosen, told = adapted(settings, 65_536)
+    chosen, line = adapted(settings, 65_536)
     assert (
-        told == "65,536 samples: warmup_samples 896 instead of 2048; set them to choose otherwise"
+        line == "65,536 samples: warmup_samples 896 instead of 2048; set them to choose otherwise"
     )
     assert chosen.search == settings.search
 

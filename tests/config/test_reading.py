@@ -131,7 +131,7 @@ def test_differences_name_nested_keys(content: dict[str, Any]) -> None:
 
 
 def test_differences_of_lists_go_by_name_and_show_no_mapping() -> None:
-    """Models and tasks one by one, whatever their place; values as a study file has them."""
+    """Models and tasks are matched by name; values are shown as in a study file."""
 
     def models(*given: tuple[str, str]) -> list[dict[str, Any]]:
         return [{"name": name, "location": place, "revision": None} for name, place in given]
@@ -177,7 +177,7 @@ def test_the_faithful_preset_sets_the_papers_values_where_nothing_is_said(
 def test_the_faithful_preset_trains_by_the_papers_recipe_where_nothing_is_said(
     content: dict[str, Any],
 ) -> None:
-    """What the file says stays, so that its checkpoints keep their addresses."""
+    """Values set in the file stay, so that its checkpoints keep their addresses."""
     data = {key: content["alignment"][key] for key in ("conversations", "images")}
 
     def recipe(method: str, **said: Any) -> AlignmentSettings:

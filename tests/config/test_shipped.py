@@ -1,4 +1,4 @@
-"""Shipped files are found from a checkout; a wheel carries them too."""
+"""Shipped task and study files are found, in a checkout and in a wheel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_quick_start_searches_all_that_it_builds() -> None:
 
 
 def test_the_quick_start_ends_with_a_winner_that_is_measured() -> None:
-    """Its race leads to a pair that is trained on all samples; every rung is a whole batch."""
+    """Its race ends with a pair trained on all samples; every rung is a whole batch."""
     settings = read_study(shipped("studies") / "quickstart.yaml")
     pool, samples = settings.models(), settings.alignment.samples
     assert samples

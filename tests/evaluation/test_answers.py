@@ -1,4 +1,4 @@
-"""Batches of conversations: one picture is read once, and every answer is that of one by one."""
+"""Batches of conversations: each image is encoded once; answers are those of batches of one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def question(text: str, *colors: str, first: bool = True) -> ChatMessages:
 
 
 def answered(vlm: Vlm, asked: list[ChatMessages], size: int, **options: Any) -> list[Answer]:
-    """In batches of a size; the tokens are those generated, whatever came after the end."""
+    """Answers in batches of `size`."""
     model = Answerer(vlm.model, vlm.processor)
     chosen = OPTIONS | {"eos_token_id": 1, "pad_token_id": 0} | options
     return [
@@ -71,7 +71,7 @@ def check_equal(together: list[Answer], alone: list[Answer]) -> None:
 def test_two_pictures_with_two_questions_each(
     tmp_path: Path, kind: str, cpu: torch.device
 ) -> None:
-    """Every family of LLMs: positions, masks and caches are what one by one has."""
+    """For every family of LLMs, answers and likelihoods equal those of batches of one."""
     parts = random_encoder(tmp_path, "clip"), random_llm(tmp_path, kind)
     vlm = assemble(*parts, lora=None, precision="fp32", seed=0, device=cpu)
     vlm.model.eval()
@@ -126,8 +126,8 @@ def test_bf16_answers_and_finds_references_about_as_likely(
     assert all(a.tokens == b.tokens for a, b in zip(low, full, strict=True))
 
 
-def test_what_is_read_of_a_prompt_is_where_the_answer_begins(plain: Vlm) -> None:
-    """In a batch as alone; its logits give the first token of the answer."""
+def test_logits_of_a_prompt_give_the_first_token_of_the_answer(plain: Vlm) -> None:
+    """In a batch as in a batch of one."""
     asked = [question(t, c) for t, c in zip(TEXTS, ("red", "blue", "red", "blue"), strict=True)]
     model = Answerer(plain.model, plain.processor)
     states, logits = model.read(asked)

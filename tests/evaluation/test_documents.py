@@ -18,7 +18,7 @@ def test_without_clusters_it_is_the_sample_standard_error() -> None:
 
 
 def test_documents_that_repeat_one_another_count_once() -> None:
-    """Every document doubled, the pairs as clusters: as good as without the doubles."""
+    """Doubled documents, clustered in pairs, give the standard error of the originals."""
     values = [0.0, 1.0, 1.0, 0.0, 1.0]
     doubled = [v for v in values for _ in range(2)]
     clusters = [n for n in range(5) for _ in range(2)]
@@ -26,7 +26,7 @@ def test_documents_that_repeat_one_another_count_once() -> None:
     assert standard_error(doubled, None) < standard_error(doubled, clusters)
 
 
-def test_one_cluster_says_nothing_of_its_noise() -> None:
+def test_one_cluster_has_an_infinite_standard_error() -> None:
     assert standard_error([0.0, 1.0], [0, 0]) == math.inf
 
 
@@ -47,7 +47,7 @@ def test_clustered_errors_hold_the_truth_as_often_as_they_claim() -> None:
 
 
 def test_differences_are_paired() -> None:
-    """Two candidates that err on the same documents differ surely, though each is uncertain."""
+    """The difference of two candidates that err on the same documents has a small error."""
     first = [1.0, 0.0] * 50
     second = [1.0, 0.0] * 49 + [0.0, 0.0]
     difference, error = paired_difference(first, second, None)
@@ -59,6 +59,6 @@ def test_differences_are_paired() -> None:
 
 
 def test_numbers_of_clusters_may_have_gaps() -> None:
-    """A subset of documents has not every cluster of the whole."""
+    """A subset of documents may lack some clusters."""
     values = [0.0, 1.0, 1.0, 0.0]
     assert standard_error(values, [0, 0, 3, 7]) == standard_error(values, [0, 0, 1, 2])

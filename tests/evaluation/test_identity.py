@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def test_what_shapes_a_task_is_part_of_its_identity(
     tmp_path: Path, file: str, old: str, new: str, aspect: str | None
 ) -> None:
-    """Its YAML, what that includes, its functions; neither comments nor other tasks' files."""
+    """Its YAML, included YAMLs and Python functions; not comments or other tasks' files."""
     write_documents(tmp_path / "data", 4)
     before = task_with_functions(tmp_path / "tasks", tmp_path / "data")
     seen = TaskPart(before)
@@ -44,7 +44,7 @@ def test_what_shapes_a_task_is_part_of_its_identity(
 
 @pytest.mark.parametrize("change", ["answer", "image"])
 def test_documents_changed_in_place_make_another_task(tmp_path: Path, change: str) -> None:
-    """Also where the YAML names their folder, and where an image alone is another one."""
+    """Also if the YAML names their folder, and if only an image changed."""
     write_documents(tmp_path / "data", 4)
     before = task_with_functions(tmp_path / "tasks", tmp_path / "data")
     seen = TaskPart(before)

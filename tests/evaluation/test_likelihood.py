@@ -1,4 +1,4 @@
-"""Likelihood of reference answers: what training minimises, whatever the batch."""
+"""Likelihood of reference answers: equals the training loss, for any batch size."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_batches_change_nothing(vlm: Vlm, scenes: Task) -> None:
     assert (alone.nll_stderr or 0) > 0
 
 
-def test_it_can_be_done_without(vlm: Vlm, scenes: Task) -> None:
-    """Another identity: a score without it is not taken for one with it."""
+def test_the_likelihood_is_optional(vlm: Vlm, scenes: Task) -> None:
+    """Scores with and without it have different identities."""
     plain = replace(scenes, likelihood=False)
     (found,) = score(vlm.model, vlm.processor, [plain]) or ()
     assert found.likelihoods is found.nll is found.nll_stderr is None

@@ -1,4 +1,4 @@
-"""The model plugin: batches equal one by one, stop strings, and lmms-eval's own command line."""
+"""The model plugin: independence of the batch size, stop strings, lmms-eval's command line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ COLORS = ("red", "green", "blue")
 
 
 def requests(options: list[dict[str, Any]], *, images: bool = True) -> tuple[list[Any], dict]:  # type: ignore[type-arg]
-    """One request a question, as lmms-eval builds them, and the documents they point to."""
+    """One request per question, as lmms-eval builds them, and the documents."""
 
     def to_messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = [{"type": "text", "text": doc["question"]}]
@@ -97,7 +97,7 @@ def test_stop_strings_cut_the_answer(vlm: Vlm) -> None:
 
 
 def test_an_answer_that_reached_a_stop_string_is_not_cut() -> None:
-    """Whatever the model wrote after it, up to the token limit."""
+    """The model may have written more after the stop string, up to the token limit."""
     answer = Answer("red\n\nAnd then", 4, cut=True, likelihood=None)
     assert _Reply.of(answer, []).cut
     assert _Reply.of(answer, ["?"]).cut
@@ -158,7 +158,7 @@ def test_an_export_that_llavas_class_cannot_compute_is_loaded_by_ours(
 def through_the_command_line(
     tmp_path: Path, zoo: Path, pretrained: Path, launcher: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """What `python -m lmms_eval` writes of our own task."""
+    """Results of `python -m lmms_eval` on the task `mordal_scenes`."""
     # The YAML's default data folder is relative to the current directory.
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "zoo").symlink_to(zoo)
@@ -197,7 +197,7 @@ def test_an_export_scores_the_same_through_lmms_evals_own_command_line(
 def test_a_checkpoint_scores_the_same_on_two_processes(
     scenes: Task, zoo: Path, tmp_path: Path, settings: AlignmentSettings, data: AlignmentSet
 ) -> None:
-    """Named by its folder alone; its parts are found where the study file said."""
+    """Given by its folder only; its models are loaded from the study file's locations."""
     session = AlignmentSession(
         ModelSource("clip", str(zoo / "encoders" / "clip-t")),
         ModelSource("llama", str(zoo / "llms" / "llama-t")),

@@ -1,4 +1,4 @@
-"""Scores: upstream's own code, per-document values, and no traces left in the process."""
+"""Scores: upstream's code, per-document values, and no side effects on the process."""
 
 from __future__ import annotations
 

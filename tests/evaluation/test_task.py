@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", ["gqa", "mmmu_val"])
 def test_a_subset_is_the_task_built_with_so_few(tmp_path: Path, name: str) -> None:
-    """Documents, scores and identity; subsets lie inside one another, the whole stays whole."""
+    """Same documents, scores and identity; subsets are nested; the whole task is unchanged."""
     whole = built(name, tmp_path)
     total = len(whole.documents)
     part = whole.subset(3)
@@ -80,7 +80,7 @@ def test_reference_answers_of_the_seven(tmp_path: Path, name: str, answers: list
 
 
 def test_of_several_reference_answers_the_one_given_most_often(tmp_path: Path) -> None:
-    """Whatever their order; the first among equals."""
+    """In any order; the first of equally frequent ones."""
     task = built("vizwiz_vqa_val", tmp_path)
     rows = task.live.dataset_no_image[task.split]
     assert rows[0]["answers"].count("dog") == 2  # the other eight differ

@@ -1,4 +1,4 @@
-"""Tasks: found by name, declared metric, fixed nested subsets, defects named."""
+"""Building tasks: found by name, declared metric, nested subsets, problems named."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_too_many_documents_are_refused(zoo: Path) -> None:
         build_task(chosen, [shipped("tasks")], seed=0)
 
 
-def test_an_unknown_task_says_where_it_was_sought(tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_task_names_the_searched_folders(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=rf"'nope'.*{tmp_path}.*ai2d, chartqa, docvqa_val, gqa"):
         build_task(TaskSettings(name="nope"), [tmp_path], seed=0)
 
@@ -108,7 +108,7 @@ def test_a_task_must_declare_what_counts(
 
 @pytest.mark.slow
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """lmms-eval tries five times and hides the reason; it is dug out."""
+    """lmms-eval tries five times and hides the reason; the error shows it."""
     folder = own_task(tmp_path, tmp_path / "none", "{mordal: {metric: 'exact_match,none'}}")
     with pytest.raises(TaskError, match=r"its data '.*none' cannot be loaded"):
         build_task(TaskSettings(name="my_task"), [folder], seed=0)

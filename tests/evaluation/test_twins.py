@@ -1,4 +1,4 @@
-"""The twins of the seven that ship in `tasks/`: upstream's code on other data, nothing else."""
+"""The shipped twins of the seven benchmarks: upstream's code on other data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_each_of_the_seven_has_a_twin() -> None:
 
 @pytest.mark.parametrize("name", TWINS)
 def test_a_twin_asks_and_scores_as_upstream_does(tmp_path: Path, name: str) -> None:
-    """Prompts, pictures, generation, what counts, references and scores."""
+    """Prompts, images, generation options, metric, references and scores."""
     theirs = built(name, tmp_path)
     ours = twin_of(name, tmp_path / name)
     assert ours.spec == theirs.spec

@@ -1,4 +1,4 @@
-"""EMMS: the minimum itself, what in-sample residuals reward, and what the corrections do."""
+"""EMMS: the exact minimum, the bias of in-sample residuals, and both corrections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mordal_optuna.rivals.emms import emms, project_to_simplex, simplex_minimum
 
 
 def noise(n: int, width: int, k: int = 3, outputs: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Features and embeddings that have nothing to do with each other."""
+    """Independent features and embeddings."""
     rng = np.random.default_rng(width)
     return rng.standard_normal((n, width)), rng.standard_normal((k, n, outputs))
 
@@ -29,7 +29,7 @@ def standard(values: np.ndarray) -> np.ndarray:
 
 
 def alternated(features: np.ndarray, embeddings: np.ndarray, rounds: int = 300) -> float:
-    """Least squares for w, then for t by projected gradients, and so on: another way there."""
+    """Alternating least squares for w and projected gradients for t, as in the paper."""
     x, z = standard(features), standard(embeddings)
     t = np.full(len(z), 1 / len(z))
     flat = z.reshape(len(z), -1)
@@ -56,7 +56,7 @@ def test_the_projection_to_the_simplex_is_the_nearest_point() -> None:
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_the_weights_are_the_best_in_the_simplex(scale: float) -> None:
-    """Against a general solver, whatever the size of the residuals."""
+    """As a general solver finds, for residuals of any scale."""
     rng = np.random.default_rng(0)
     for _ in range(10):
         root = rng.standard_normal((3, 4))
@@ -74,7 +74,7 @@ def test_the_weights_are_the_best_in_the_simplex(scale: float) -> None:
         assert t @ gram @ t == pytest.approx(other.fun, abs=1e-6)
 
 
-def test_the_alternation_of_the_paper_ends_where_we_are() -> None:
+def test_the_papers_alternation_converges_to_the_same_score() -> None:
     features, embeddings = related(80, 12)
     assert emms(features, embeddings, form="in-sample") == pytest.approx(
         alternated(features, embeddings), abs=1e-5
@@ -89,8 +89,8 @@ def test_in_sample_residuals_reward_width() -> None:
         assert emms(*noise(1000, 2048), form=form) == pytest.approx(0, abs=1e-9)
 
 
-def test_held_out_residuals_do_not() -> None:
-    """Noise explains nothing at any width, those near N in each fold among them."""
+def test_held_out_residuals_do_not_reward_width() -> None:
+    """Noise explains nothing at any width, widths near the size of a training fold included."""
     for width in (16, 150, 160, 200, 800):
         features, embeddings = noise(200, width)
         z = standard(embeddings)[..., 0]
@@ -100,7 +100,7 @@ def test_held_out_residuals_do_not() -> None:
         assert emms(features, embeddings) == pytest.approx(unexplained, rel=0.06)
 
 
-def test_nor_does_a_common_width() -> None:
+def test_projection_to_a_common_width_does_not_reward_width() -> None:
     values = [emms(*noise(1000, width), form="projected", width=64) for width in (64, 200, 500)]
     assert values == pytest.approx([-(1 - 64 / 1000) / 3] * 3, abs=0.03)
 
@@ -114,7 +114,7 @@ def test_features_that_explain_the_answers_score_higher(form: str) -> None:
 
 
 def test_one_embedding_is_plain_regression() -> None:
-    """K = 1: minus the mean share of variance that is left, 1 - R^2."""
+    """K = 1: minus the mean unexplained share of variance, 1 - R^2."""
     features, embeddings = related(100, 10, k=1)
     x, z = standard(features), standard(embeddings)[0]
     left = z - x @ np.linalg.lstsq(x, z, rcond=None)[0]
@@ -137,7 +137,7 @@ def test_scales_shifts_and_orders_do_not_matter(form: str) -> None:
     assert emms(features, embeddings[::-1], form=form) == pytest.approx(value)  # type: ignore[arg-type]
 
 
-def test_the_in_sample_form_knows_the_span_of_the_features_only() -> None:
+def test_the_in_sample_form_depends_on_the_span_of_the_features_only() -> None:
     features, embeddings = related(60, 10)
     turn = stats.special_ortho_group(10, seed=0).rvs()
     assert emms(features @ turn, embeddings, form="in-sample") == pytest.approx(

@@ -1,4 +1,4 @@
-"""Gromov-Wasserstein: shapes alone count, and equal shapes have a distance of 0."""
+"""Gromov-Wasserstein: the score depends on geometry only; equal geometry scores 0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def shapes() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_same_shape_has_a_distance_of_0(metric: Metric) -> None:
-    """Turned, scaled and put into more dimensions."""
+    """Rotated, scaled and embedded in more dimensions."""
     images, _ = shapes()
     turn = stats.special_ortho_group(12, seed=0).rvs()[:8]
     score = gromov_wasserstein(images, 3 * images @ turn, metric=metric)
@@ -28,7 +28,7 @@ def test_the_same_shape_has_a_distance_of_0(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_turns_scales_and_orders_do_not_matter(metric: Metric) -> None:
+def test_rotations_scales_and_orders_do_not_matter(metric: Metric) -> None:
     images, texts = shapes()
     value = gromov_wasserstein(images, texts, metric=metric)
     assert value < -0.05
@@ -61,8 +61,8 @@ def test_the_closer_the_shapes_the_higher_the_score() -> None:
     assert 0 > values[0] > values[1] > values[2]
 
 
-def test_unrelated_noise_looks_the_more_alike_the_wider_it_is() -> None:
-    """A weakness of the score, not of its computation: wide distances are all the same."""
+def test_unrelated_noise_scores_higher_the_wider_it_is() -> None:
+    """A weakness of the definition: distances between wide noise vectors are almost equal."""
     rng = np.random.default_rng(5)
     texts = rng.standard_normal((N, 64))
     values = [gromov_wasserstein(rng.standard_normal((N, w)), texts) for w in (4, 32, 1024)]
@@ -71,7 +71,7 @@ def test_unrelated_noise_looks_the_more_alike_the_wider_it_is() -> None:
 
 
 def test_it_is_half_the_root_of_the_objective() -> None:
-    """Three points on a line against three alike: by hand, with mean distances of 1."""
+    """Three points on a line against three equidistant points, computed by hand."""
     line = np.array([[0.0], [1.0], [2.0]])  # distances 1, 1, 2: over their mean .75, .75, 1.5
     alike = np.eye(3)  # distances 1, 1, 1
     # every permutation costs the same; 2/9 of the sum of the squared differences
@@ -80,7 +80,7 @@ def test_it_is_half_the_root_of_the_objective() -> None:
     assert found == pytest.approx(-(expected**0.5) / 2, rel=1e-3)
 
 
-def test_many_documents_are_drawn_from_the_same_for_all() -> None:
+def test_a_subset_of_many_documents_depends_on_the_seed_only() -> None:
     images, texts = shapes()
     drawn = np.random.default_rng(4).permutation(N)[:20]
     assert gromov_wasserstein(images, texts, documents=20, seed=4) == pytest.approx(

@@ -1,4 +1,4 @@
-"""One candidate, all rivals: who needs what, and that all point the same way."""
+"""All rivals of one candidate: required arrays, and agreement on an obvious case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = ("a red square", "blue circles", "42", "none of these")
 
 
 def candidate(knowledge: float) -> Inputs:
-    """120 documents whose answers the features show the more clearly the higher `knowledge`."""
+    """120 documents; the features predict the answers better for higher `knowledge`."""
     rng = np.random.default_rng(0)
     answers = [WORDS[n % 4] for n in range(120)]
     labels, _ = answer_classes(answers)
@@ -55,7 +55,9 @@ def test_the_same_seed_gives_the_same_scores() -> None:
         (("image_features", "text_features"), {"gromov-wasserstein"}),
     ],
 )
-def test_a_rival_is_there_when_what_it_needs_is(kept: tuple[str, ...], rivals: set[str]) -> None:
+def test_a_rival_is_computed_if_its_arrays_are_given(
+    kept: tuple[str, ...], rivals: set[str]
+) -> None:
     whole = candidate(1.0)
     found = score_all(Inputs(**{name: getattr(whole, name) for name in kept}))
     assert set(found) == rivals
@@ -63,12 +65,12 @@ def test_a_rival_is_there_when_what_it_needs_is(kept: tuple[str, ...], rivals: s
     assert found == {rival: everything[rival] for rival in found}
 
 
-def test_inputs_that_serve_nobody_are_refused() -> None:
+def test_arrays_that_no_rival_can_use_are_refused() -> None:
     with pytest.raises(RivalError, match="no rival can be computed"):
         score_all(Inputs(features=np.eye(3)))
 
 
-def test_what_does_not_fit_is_an_error_and_not_left_out() -> None:
+def test_arrays_that_do_not_match_raise_an_error() -> None:
     whole = candidate(1.0)
     with pytest.raises(RivalError, match="labels: got the shape"):
         score_all(Inputs(features=whole.features, labels=np.array([0, 1])))

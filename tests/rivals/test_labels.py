@@ -1,4 +1,4 @@
-"""Answers as classes and as embeddings: what is rare, what is equal, what is alike."""
+"""Answers as classes and as embeddings: rare, equal and similar answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_impossible_classes_are_refused() -> None:
         answer_classes(["a"], least=0)
 
 
-def test_equal_texts_have_equal_embeddings_and_alike_ones_are_nearer() -> None:
+def test_equal_texts_have_equal_embeddings_and_similar_ones_are_nearer() -> None:
     texts = ["a red square", "A red  square", "a red circle", "42 percent", "17 percent"]
     found = text_embeddings(texts)
     assert found.shape == (3, 5, 3)  # four different texts have three components
@@ -54,13 +54,13 @@ def test_choices_of_one_letter_are_told_apart() -> None:
         assert len(np.unique(embedding.round(6), axis=0)) == 4
 
 
-def test_embeddings_are_the_same_whenever_they_are_made() -> None:
+def test_embeddings_are_deterministic() -> None:
     texts = [f"text number {n}" for n in range(20)]
     assert (text_embeddings(texts) == text_embeddings(texts)).all()
 
 
 def test_a_common_width_keeps_what_varies_most() -> None:
-    """Distances are kept where nothing is cut; no embedding is filled up with zeros."""
+    """Distances are kept if no component is dropped; no embedding is padded with zeros."""
     rng = np.random.default_rng(0)
     wide, narrow = rng.standard_normal((30, 50)), rng.standard_normal((30, 4))
     found = common_width([wide, narrow], width=8)

@@ -1,4 +1,4 @@
-"""LEEP: its bounds, its meaning, and what many source classes do to it."""
+"""LEEP: bounds, formula, invariances, and the effect of many source classes."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_it_lies_between_minus_the_entropy_of_the_classes_and_0(
     assert -entropy(labels) - 1e-9 <= leep(probabilities, labels) <= 1e-12
 
 
-def test_the_same_answer_for_all_is_the_floor_and_a_class_of_its_own_the_top() -> None:
+def test_constant_probabilities_score_lowest_and_perfect_ones_score_0() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
     assert leep(np.full((6, 4), 0.25), labels) == pytest.approx(-entropy(labels))
     assert leep(np.eye(3)[[2, 2, 2, 0, 0, 1]], labels) == pytest.approx(0)
 
 
 def test_it_is_the_formula() -> None:
-    """By loops, on a small case."""
+    """Computed by loops on a small case."""
     probabilities, labels = drawn(12, 3, 1.0, targets=2)
     joint = np.zeros((2, 3))
     for p, y in zip(probabilities, labels, strict=True):
@@ -66,7 +66,7 @@ def test_orders_and_names_do_not_matter() -> None:
 
 @pytest.mark.slow
 def test_with_many_source_classes_it_only_measures_how_peaked_they_are() -> None:
-    """10,000 random source classes: about -.08 of a floor of -2.99, with nothing to know."""
+    """10,000 random source classes: about -.08 without any signal; the lowest is -2.99."""
     values = []
     for sharpness in (1.0, 3.0, 25.0):
         probabilities, labels = drawn(1000, 10_000, sharpness)
@@ -78,13 +78,13 @@ def test_with_many_source_classes_it_only_measures_how_peaked_they_are() -> None
 
 
 def test_a_fixed_small_set_of_source_classes_is_not_fooled() -> None:
-    """The remedy: as many source classes for all, far fewer than documents."""
+    """The remedy: far fewer source classes than documents, the same for all candidates."""
     for sharpness in (1.0, 25.0):
         probabilities, labels = drawn(1000, 20, sharpness)
         assert leep(probabilities, labels) < -entropy(labels) + 0.25
 
 
-def test_a_source_class_nobody_has_changes_nothing() -> None:
+def test_a_source_class_of_probability_0_changes_nothing() -> None:
     probabilities, labels = drawn(50, 5, 1.0, targets=3)
     wider = np.hstack([probabilities, np.zeros((50, 2))])
     assert leep(wider, labels) == pytest.approx(leep(probabilities, labels))

@@ -1,4 +1,4 @@
-"""LogME: the evidence itself, its maximum, its invariances, and the widespread error."""
+"""LogME: the evidence, its maximum, its invariances, and the widespread omission."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def signal(n: int, width: int, share: float = 0.8) -> tuple[np.ndarray, np.ndarr
 
 
 def dense(features: np.ndarray, y: np.ndarray, a: float, b: float) -> float:
-    """The marginal itself: y ~ N(0, I / b + F F' / a), no decomposition."""
+    """The marginal likelihood y ~ N(0, I / b + F F' / a), without a decomposition."""
     covariance = np.eye(len(y)) / b + features @ features.T / a
     return float(stats.multivariate_normal(np.zeros(len(y)), covariance).logpdf(y)) / len(y)
 
 
 @pytest.mark.parametrize("width", [20, 60, 100, 300])
 def test_the_value_is_the_marginal_likelihood_at_its_a_and_b(width: int) -> None:
-    """N = 100: narrower, as wide and wider features, and features of lower rank."""
+    """N = 100: D below, equal to and above N, and features of lower rank."""
     features, y = signal(100, width)
     repeated = np.hstack([features, features[:, : width // 2]])
     for known in (features, repeated):
@@ -63,7 +63,7 @@ def test_the_published_vectors() -> None:
 
 
 def test_both_forms_agree_where_documents_outnumber_features() -> None:
-    """They differ by the other form's looser convergence alone."""
+    """They differ only by the looser convergence of the compatible form."""
     features, y = signal(400, 50)
     assert logme_of_outputs(features, y) == pytest.approx(
         logme_of_outputs(features, y, compatible=True), abs=1e-3
@@ -80,7 +80,7 @@ def test_the_compatible_form_grows_with_width_and_ours_does_not() -> None:
     assert np.ptp(ours) < 0.1
 
 
-def test_the_forgotten_term_is_the_whole_difference() -> None:
+def test_the_omitted_term_is_the_whole_difference() -> None:
     """(D - k) / 2N ln a."""
     features, y = signal(100, 300)
     (theirs,) = evidences(features, y, compatible=True)
@@ -134,7 +134,7 @@ def test_features_that_tell_the_classes_score_higher() -> None:
 
 
 def test_labels_that_lie_wholly_inside_or_outside_the_span_have_a_value() -> None:
-    """No noise, or nothing to learn: both ends of the iteration are finite."""
+    """Without noise and without signal, both limits of the iteration are finite."""
     features, _ = noise(50, 5)
     left = np.linalg.svd(features)[0]
     inside, outside = left[:, :1], left[:, -1:]

@@ -1,4 +1,4 @@
-"""NLEEP: clusters that match the classes score high, by whatever seed and turn."""
+"""NLEEP: clusters that match the classes score high, for any seed and rotation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_same_seeds_give_the_same_score_and_others_another() -> None:
     assert nleep(features, labels, seeds=(0, 1)) == pytest.approx(np.mean(alone))
 
 
-def test_turns_and_scales_of_the_features_do_not_matter() -> None:
+def test_rotations_and_scales_of_the_features_do_not_matter() -> None:
     features, labels = grouped(3.0)
     value = nleep(features, labels)
     turn = stats.special_ortho_group(features.shape[1], seed=1).rvs()
@@ -47,7 +47,7 @@ def test_turns_and_scales_of_the_features_do_not_matter() -> None:
 
 
 def test_components_are_capped_by_documents() -> None:
-    """150 documents, 10 each: at most 15 components whatever the ratio; 1 each: noise is right."""
+    """150 documents, 10 each: at most 15 components; fewer each raise the score."""
     features, labels = grouped(0.0)
     assert nleep(features, labels, ratio=5) == nleep(features, labels, ratio=100)
     assert nleep(features, labels, ratio=100, documents_each=2) > nleep(features, labels) + 0.3
