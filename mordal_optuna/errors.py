@@ -250,7 +250,7 @@ class LastingOutageError(InfrastructureError):
     def __init__(self, reason: str, tries: int) -> None:
         super().__init__(
             f"{reason}; it failed {tries} times in a row, with growing pauses in between; once it "
-            "is fixed, the same command goes on"
+            "is fixed, run the same command again"
         )
         self.tries = tries
 
@@ -265,6 +265,6 @@ class FailedSearchError(MordalError):
     def __init__(self, what: str, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"{what} ({reason}); fix that, then `mordal retry STUDY` clears the failures and "
-            "`mordal run STUDY` goes on"
+            f"{what} ({reason}); fix that, clear the failures with `mordal retry STUDY`, and "
+            "continue with `mordal run STUDY`"
         )

@@ -130,7 +130,7 @@ def test_a_further_parameter_whose_range_has_changed_is_refused() -> None:
     RUNG = chosen.rungs[0]
     study.optimize(objective, n_trials=4)
     high[0] = 0.2
-    with pytest.raises(SearchError, match=r"goes on with learning_rate = .*keep the range"):
+    with pytest.raises(SearchError, match=r"continues with learning_rate = .*keep the range"):
         study.optimize(objective, n_trials=40)
 
 

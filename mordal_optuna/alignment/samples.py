@@ -94,7 +94,7 @@ def checked(sample: Sample, images: int) -> Sample:
     if not roles or any(r != ("user", "assistant")[n % 2] for n, r in enumerate(roles)):
         raise DataError(
             sample.id,
-            f"has turns by {', '.join(roles) or 'nobody'}; user and assistant must alternate",
+            f"has turns by {', '.join(roles) or 'no role'}; user and assistant must alternate",
         )
     if sample.images != images:
         raise DataError(

@@ -50,8 +50,8 @@ class Processes:
         if not distributed.is_initialized() or distributed.get_world_size() != world:
             raise ConfigError(
                 [
-                    f"launch: {world} processes were started, but torch.distributed knows of "
-                    "none or of others; start them by `accelerate launch` or `torchrun`"
+                    f"launch: {world} processes were started, but torch.distributed has "
+                    "another number; start them with `accelerate launch` or `torchrun`"
                 ]
             )
         # gloo: objects are exchanged between CPUs. Gradients have a group of their own, with a

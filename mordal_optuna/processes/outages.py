@@ -1,4 +1,4 @@
-"""Tells outages (of storage, disk, network or device) from errors that a candidate causes.
+"""Distinguishes outages (of storage, disk, network or device) from errors of a candidate.
 
 After an outage the same work succeeds, once it has passed or was mended outside the program.
 Errors that a candidate causes, and missing or refused files, occur again. Errors of libraries are

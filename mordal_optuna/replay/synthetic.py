@@ -1,4 +1,4 @@
-"""Synthetic grids, to try a search where no real grid is at hand.
+"""Synthetic grids, for testing a search without a real grid.
 
 Symbols:
     e_i, l_j     effects of encoder i and LLM j on ln error at r = 1: a family effect plus an

@@ -127,7 +127,7 @@ def headline(result: StudyResult) -> str:
     """The winner, its measured score and its estimate, in one or two sentences."""
     shown = f"{measured(result.measured, result.task)}{drawn(result.measured.guessed)}"
     winner = result.winner.candidate
-    begin = f"{winner}: {shown}" if result.final else f"none yet; so far {winner} leads: {shown}"
+    begin = f"{winner}: {shown}" if result.final else f"none yet; best so far {winner}: {shown}"
     return f"{begin}. {projection(result)}."
 
 

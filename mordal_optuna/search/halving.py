@@ -1,6 +1,6 @@
 """Halving over clusters: which candidate represents each cluster, and how the clusters scored.
 
-A pool that is not clustered has as many clusters as candidates, and a plan is asked several times
+A pool that is not clustered has as many clusters as candidates, and a plan is called several times
 in every trial. So each call makes one pass over the candidates that have trials, and operations on
 all clusters are vectorized.
 

@@ -359,7 +359,7 @@ class CkaClusterSampler(BaseSampler):
         for parameter in earlier:
             if parameter.distribution != requested[parameter.name]:
                 raise SearchError(
-                    f"{candidate} goes on with {parameter.name} = {parameter.value!r} out of "
+                    f"{candidate} continues with {parameter.name} = {parameter.value!r} out of "
                     f"{parameter.distribution}, and the objective asks for "
                     f"{requested[parameter.name]}; keep the range, or begin a new study"
                 )

@@ -66,8 +66,8 @@ def trial_handles(study: Study, trials: Sequence[FrozenTrial]) -> list[Trial]:
 def raised_by_objective() -> BaseException | None:
     """The exception that the objective raised in the trial that `Study.optimize` is ending now.
 
-    Optuna tells a sampler that a trial failed, but not why, and an interruption must not count as
-    a failure of the candidate. None outside `Study.optimize`.
+    Optuna informs a sampler that a trial failed, but not why, and an interruption must not count
+    as a failure of the candidate. None outside `Study.optimize`.
     """
     frame = sys._getframe()
     while frame is not None:

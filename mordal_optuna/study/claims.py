@@ -130,8 +130,8 @@ class ClaimStore:
         Args:
             address: SQLAlchemy address of the study's database.
             study: name of the study.
-            identity: unique name of the study, which tells it from a deleted study of the same
-                name; the study's name by default.
+            identity: unique name of the study, different from that of a deleted study with the
+                same name; the study's name by default.
             lease_seconds: length of a lease, above 0: a claim not renewed for so long is free.
             clock: current time in seconds, which also turns off the renewing thread; the
                 database's clock by default.

@@ -152,7 +152,7 @@ class StudyResult:
         ranking: estimates of all pairs, winner first, then by group: tied, open, untested, worse
             (see `search.standings.Group`).
         winner: estimate of the best pair measured at the highest rung that the plan asks for.
-        final: whether such a pair exists; otherwise `winner` is the pair that leads so far.
+        final: whether such a pair exists; otherwise `winner` is the best pair so far.
         standings: comparison of each pair with the winner, and the group that follows from it.
         challengers: pairs estimated above the winner and trained on fewer samples, in descending
             order of their probability of being the best.

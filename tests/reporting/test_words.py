@@ -25,7 +25,7 @@ def test_the_headline_gives_what_was_measured_first(result: StudyResult) -> None
     assert told.index("measured at 8,192") < told.index("Estimate from all scores")
     assert f"probability {winner.best:.2f}" in told
     early = replace(result, final=False)
-    assert words.headline(early).startswith(f"none yet; so far {winner.candidate} leads: {score}")
+    assert words.headline(early).startswith(f"none yet; best so far {winner.candidate}: {score}")
 
 
 def test_ties_come_with_what_settling_them_costs(result: StudyResult, grid: StudyResult) -> None:

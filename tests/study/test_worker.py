@@ -347,7 +347,7 @@ def test_a_common_failure_stops_every_worker_until_a_retry(setting: Setting) -> 
     def broken(candidate: Candidate, samples: int) -> Measurement:
         raise TrainingError(samples, f"no module for {candidate}")
 
-    sentence = "3 candidates failed one after the other for a similar reason: .* STUDY` goes on"
+    sentence = "3 candidates failed one after the other for a similar reason: .* continue with"
     for worker in (setting.worker(broken), setting.worker(measure)):
         with pytest.raises(FailedSearchError, match=sentence):
             worker.run()

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from mordal_optuna.zoo.drawing.pictures import COLORS as PICTURE_COLORS
 from mordal_optuna.zoo.drawing.pictures import Mark
 
 if TYPE_CHECKING:
     import numpy as np
 
 COLORS = {
-    "red": (220, 40, 40),
-    "green": (40, 170, 60),
-    "blue": (50, 80, 220),
-    "yellow": (235, 210, 40),
-    "purple": (150, 60, 190),
-    "white": (245, 245, 245),
+    name: PICTURE_COLORS[name] for name in ("red", "green", "blue", "yellow", "purple", "white")
 }
 SHAPES = ("circle", "square", "triangle", "cross")
 PLACES = ("northwest", "northeast", "southwest", "southeast")
