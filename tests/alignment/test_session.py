@@ -17,7 +17,6 @@ from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import (
     TrainingError,
 )
-from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.files import Manifest
     from mordal_optuna.config import AlignmentSettings
+    from mordal_optuna.pool import ModelSource
 
 
 @pytest.mark.parametrize("schedule", ["constant", "ema", "cooldown", "linear"])

@@ -24,19 +24,11 @@ from mordal_optuna.errors import (
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.processes.outages import is_outage
 from mordal_optuna.progress import Silent
+from tests.alignment.test_session import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from mordal_optuna.alignment.files import Manifest
-
-
-def kept(folder: Path, samples: int) -> Manifest:
-    """Manifest of a rung of the only run in a folder."""
-    files = CheckpointFiles(folder / "checkpoints")
-    (run,) = files.runs()
-    return files.manifest(run, samples)
 
 
 def fails(error: Exception) -> Callable[..., Any]:
