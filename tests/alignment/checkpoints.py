@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from mordal_optuna.alignment.checkpoint import Checkpoint
+from mordal_optuna.alignment.files import CheckpointFiles, Manifest
 from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.errors import LeaseLostError
 from mordal_optuna.processes.guard import Token
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def checkpoint(samples: int, *, trunk: int | None = None, averaged: bool = False) -> Checkpoint:
@@ -38,3 +43,10 @@ class Held:
         """Raise if it is lost."""
         if self.failure:
             raise self.failure
+
+
+def kept(folder: Path, samples: int) -> Manifest:
+    """Manifest of a rung of the only run in a folder."""
+    files = CheckpointFiles(folder / "checkpoints")
+    (run,) = files.runs()
+    return files.manifest(run, samples)

@@ -18,12 +18,12 @@ from mordal_optuna.errors import (
     TrainingError,
 )
 from mordal_optuna.progress import Silent
+from tests.alignment.checkpoints import kept
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.alignment.files import Manifest
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.pool import ModelSource
 
@@ -55,13 +55,6 @@ def test_resuming_equals_never_having_stopped(
     assert (set(expected.parts) > {"trunk"}) == (schedule in ("ema", "cooldown"))
     live = straight.vlm.trainable()
     assert all(torch.equal(p, live[n]) for n, p in resumed.vlm.trainable().items())
-
-
-def kept(folder: Path, samples: int) -> Manifest:
-    """Manifest of a rung of the only run in a folder."""
-    files = CheckpointFiles(folder / "checkpoints")
-    (run,) = files.runs()
-    return files.manifest(run, samples)
 
 
 def test_what_changes_only_the_speed_changes_no_bit_or_only_rounding(

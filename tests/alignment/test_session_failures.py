@@ -24,7 +24,7 @@ from mordal_optuna.errors import (
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.processes.outages import is_outage
 from mordal_optuna.progress import Silent
-from tests.alignment.test_session import kept
+from tests.alignment.checkpoints import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
