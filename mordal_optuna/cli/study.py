@@ -90,7 +90,7 @@ def retry(
 ) -> None:
     """Clear failures, so that `mordal run` tries the candidates again.
 
-    For failures whose cause was mended: a candidate that has failed twice is left alone otherwise,
+    For failures whose cause was fixed: a candidate that has failed twice is left alone otherwise,
     and a search stops where candidates fail one after the other for a similar reason. Scores stay.
     """
     from mordal_optuna.config import read_study

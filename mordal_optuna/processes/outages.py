@@ -1,6 +1,6 @@
 """Distinguishes outages (of storage, disk, network or device) from errors of a candidate.
 
-After an outage the same work succeeds, once it has passed or was mended outside the program.
+After an outage the same work succeeds, once it has passed or was repaired outside the program.
 Errors that a candidate causes, and missing or refused files, occur again. Errors of libraries are
 recognised by the names of their classes, so that no library is loaded for it.
 """
