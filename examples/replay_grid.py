@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 
 from mordal_optuna.replay.grid import read_grid
-from mordal_optuna.replay.judging import Replay, replay
+from mordal_optuna.replay.run import replay
+
+if TYPE_CHECKING:
+    from mordal_optuna.replay.judging import Replay
 
 GRID = Path(__file__).parents[1] / "benchmarks" / "minigrid" / "grids" / "ai2d.json"
 METHODS = ("mordal", "all-at-ratio", "random", "grid")

@@ -38,7 +38,7 @@ def test_images_that_no_turn_shows_come_first() -> None:
     ("turns", "images", "reason"),
     [
         ([("user", "What?")], 0, "ends with a question"),
-        ([], 0, "has turns by nobody"),
+        ([], 0, "has turns by no role"),
         ([("assistant", "red"), ("user", "What?")], 0, "has turns by assistant, user; user and"),
         ([("user", "<image>What?"), ("assistant", "red")], 2, "shows 1 images .* comes with 2"),
     ],

@@ -33,7 +33,7 @@ def test_only_methods_that_allow_it_fit_curves_to_the_likelihood(method: str) ->
     if spec.allows_likelihood and "max_fit_loss" not in method_defaults(method, "search"):
         assert SearchSettings.model_validate(content).curve == "likelihood"
     else:
-        with pytest.raises(ValueError, match="cannot be had with max_fit_loss"):
+        with pytest.raises(ValueError, match="cannot be combined with max_fit_loss"):
             SearchSettings.model_validate(content)
 
 
