@@ -24,8 +24,12 @@ def test_no_picture_is_in_both_alignment_set_and_tasks(tmp_path: Path) -> None:
     write_alignment(tmp_path / "set", samples=30, seed=1, advance=lambda _: None)
     write_scenes_task(tmp_path / "scenes", documents=20, seed=2, advance=lambda _: None)
     write_scienceqa_task(tmp_path / "science", documents=20, seed=3, advance=lambda _: None)
-    scenes = load_dataset(str(tmp_path / "scenes"), "default", split="test")
-    science = load_dataset(str(tmp_path / "science"), "ScienceQA-IMG", split="test")
+    # A cache of its own: `datasets` distinguishes local folders only by name and configuration.
+    cache = str(tmp_path / "cache")
+    scenes = load_dataset(str(tmp_path / "scenes"), "default", split="test", cache_dir=cache)
+    science = load_dataset(
+        str(tmp_path / "science"), "ScienceQA-IMG", split="test", cache_dir=cache
+    )
     assert set(scenes.column_names) == {"id", "image", "question", "answer"}
     assert set(science.column_names) == {"image", "question", "choices", "answer", "hint"}
     assert all(0 <= row["answer"] < len(row["choices"]) for row in science)
