@@ -21,10 +21,11 @@ def test_the_quick_start_is_as_large_as_is_said() -> None:
 
 
 def test_every_method_is_listed() -> None:
-    """The README's table has a row for each row of the catalogue, and no other."""
+    """The README's list has an entry for each row of the catalogue, and no other."""
     text = README.read_text(encoding="utf-8")
-    table = text.split("| method | what it trains |")[1].split("\n\n")[0]
-    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(METHODS)
+    section = text.split("## Methods, and replaying them")[1].split("\n\n")[2]
+    assert re.findall(r"^- `([\w-]+)`:", section, re.MULTILINE)
+    assert set(re.findall(r"^- `([\w-]+)`:", section, re.MULTILINE)) == set(METHODS)
 
 
 def test_the_plain_optuna_example_runs_and_stops_by_itself() -> None:
