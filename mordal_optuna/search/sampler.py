@@ -242,25 +242,33 @@ class CkaClusterSampler(BaseSampler):
             study, exclude=trial.number, reader=self._reader, dead=monitor.silent
         )
         job = next_job(self._plan, history)
-        if isinstance(job, Finished):
+        if isinstance(job, Wait) and self._holds_all_running(study, trial, monitor):
+            job = Job(self._most_wanted(history), 0, "batch")
+        if not isinstance(job, Job):
             return job
-        if isinstance(job, Wait):
-            others = _running(study, trial)
-            monitor.observe(others)
-            if not all(self._heartbeats.is_of_this_thread(study, other) for other in others):
-                return job
-            return self._assign(study, trial, self._most_wanted(history), 0)
         encoder, llm = self._fixed_parts(trial)
         if encoder or llm:  # the plan did not ask for this trial
             wanted = job.candidate
             pair = Candidate(encoder or wanted.vision_encoder, llm or wanted.llm)
             return self._assign(study, trial, pair, 0)
         self._assign(study, trial, job.candidate, job.samples)
-        if self._is_contested(study, trial, job, monitor):
+        if self._is_contested(study, trial, job, history, monitor):
             set_system_attribute(study, trial, JOB, None)
             self._release(study, trial)
             return Wait()
         return job.candidate
+
+    def _holds_all_running(
+        self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor
+    ) -> bool:
+        """Whether the calling thread itself holds all running trials, so that it must not wait.
+
+        If none is running any more, those that the history showed have ended since it was read.
+        """
+        others = _running(study, trial)
+        monitor.observe(others)
+        mine = [self._heartbeats.is_of_this_thread(study, other) for other in others]
+        return bool(mine) and all(mine)
 
     def _fixed_parts(self, trial: FrozenTrial) -> tuple[str | None, str | None]:
         """Encoder and LLM that are fixed for a trial; None for a part that is free."""
@@ -284,20 +292,30 @@ class CkaClusterSampler(BaseSampler):
             self._ended.notify_all()
 
     def _is_contested(
-        self, study: Study, trial: FrozenTrial, job: Job, monitor: HeartbeatMonitor
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        job: Job,
+        history: History,
+        monitor: HeartbeatMonitor,
     ) -> bool:
-        """Whether another process has assigned the same pair at the same time.
+        """Whether another process has assigned the same pair since the history was read.
 
         Every process stores its assignment first and then reads those of others, so at most one of
         them finds no competitor. All processes that find one withdraw their assignment and try
-        again after a pause of random length.
+        again after a pause of random length. A competitor may even have finished the job by then,
+        so that its trial no longer runs; the scores of the pair show that.
         """
+        others = _running(study, trial)  # read before the scores: a trial ends after its report
+        now = study_history(study, exclude=trial.number, reader=self._reader)
+        if now.of(job.candidate).measurements != history.of(job.candidate).measurements:
+            return True
         return any(
             assignment.candidate == job.candidate
             and assignment.owner != self._owner
             and other.number not in monitor.silent
             and not has_ended(assignment.owner)
-            for other in _running(study, trial)
+            for other in others
             if (assignment := assignment_of(other))
         )
 

@@ -17,15 +17,33 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import STOPPED_BECAUSE
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.search.plan import next_job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.space import PairSpace
 from mordal_optuna.study.objective import Objective
-from tests.search.synthetic import ENCODERS, FULL, LLMS, RUNGS, plan, search, table, tree
+from tests.search.synthetic import (
+    ENCODERS,
+    FULL,
+    LLMS,
+    MEDOIDS,
+    RUNGS,
+    plan,
+    search,
+    settings,
+    table,
+    tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from optuna.samplers import BaseSampler
+
+    from mordal_optuna.search.history import History
+    from mordal_optuna.search.jobs import Finished, Job, Wait
+    from mordal_optuna.search.plan import Plan
 
 
 class TestContract(BasicSamplerTestCase):
@@ -254,3 +272,61 @@ def test_a_learning_rate_is_searched_beside_the_pair_by_tpe() -> None:
         study.tell(trial, 1e-5 / rate)
     rates = [t.params["learning_rate"] for t in study.trials]
     assert min(rates[10:]) < min(rates[:10]) * 3  # TPE has learned which end is good
+
+
+class _Overtaken:
+    """The first job of a plan, which something else happens before it can be taken."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile: Callable[[], object] | None = meanwhile
+
+    def __call__(self, chosen: Plan, history: History) -> Job | Wait | Finished:
+        job = next_job(chosen, history)
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile:
+            meanwhile()
+        return job
+
+
+def _worker(storage: optuna.storages.BaseStorage, chosen: Plan) -> optuna.Study:
+    return optuna.create_study(
+        study_name="both",
+        storage=storage,
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen),
+        pruner=LogLinearHalvingPruner(chosen),
+        load_if_exists=True,
+    )
+
+
+def test_a_job_that_another_worker_finished_meanwhile_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other worker begins and ends between this one's reading and its assignment."""
+    storage, measure = optuna.storages.InMemoryStorage(), table()
+    objective = Objective(plan(), measure)
+    first = _Overtaken(lambda: _worker(storage, plan()).optimize(objective, n_trials=1))
+    monkeypatch.setattr("mordal_optuna.search.sampler.next_job", first)
+    _worker(storage, plan()).optimize(objective, n_trials=1)
+    assert measure.runs == [(MEDOIDS[0], RUNGS[0]), (MEDOIDS[1], RUNGS[0])]
+
+
+def test_a_worker_that_waited_for_others_reads_again_when_they_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last other trial ends between this worker's two readings."""
+    storage, measure = optuna.storages.InMemoryStorage(), table()
+    pair = MEDOIDS[0]
+    chosen = build_plan(settings("popular", popular=tuple(pair)), tree(), FULL)
+    worker = _worker(storage, chosen)
+    trial = worker.ask(PairSpace(ENCODERS, LLMS).distributions)
+
+    def end_other() -> None:
+        trial.report(0.8, FULL)
+        worker.tell(trial, 0.8)
+
+    monkeypatch.setattr("mordal_optuna.search.sampler.next_job", _Overtaken(end_other))
+    _worker(storage, chosen).optimize(Objective(chosen, measure))
+    states = [t.state for t in worker.trials]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert measure.runs == []

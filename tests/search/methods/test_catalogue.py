@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -70,9 +69,3 @@ def test_an_unknown_method_changes_no_default() -> None:
 def test_the_table_is_read_without_optuna() -> None:
     code = "import sys, mordal_optuna.search.methods.catalogue; assert 'optuna' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_readme_lists_every_method() -> None:
-    readme = Path(__file__).parents[3] / "README.md"
-    rows = readme.read_text(encoding="utf-8").splitlines()
-    assert all(any(row.startswith(f"| `{name}` |") for row in rows) for name in METHODS)
