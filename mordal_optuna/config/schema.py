@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -193,6 +193,20 @@ class RepresentationSettings(Section):
     warmup_samples: Positive = 1280
 
 
+class StopSettings(Section):
+    """When the method `joint` ends before its budget is spent.
+
+    Attributes:
+        expected_regret: the search ends once the expected score of the best pair exceeds that of
+            the leader by at most this, 0 to 1; None never ends it.
+        probability: the search ends once the leader is the best pair with at least this
+            probability, 0 to 1; None never ends it.
+    """
+
+    expected_regret: Annotated[float, Field(ge=0, le=1)] | None = 0.005
+    probability: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
 class SearchSettings(Section):
     """How the pool is searched.
 
@@ -228,6 +242,14 @@ class SearchSettings(Section):
         device_hours: device hours after which the search stops; None for no limit.
         popular: names of the encoder and the LLM of the popular pair; None for the first of each
             in the pool.
+        start_pairs: k, pairs with each model of the larger side in the start of `joint`, at least
+            1.
+        start_ratio: share of the alignment set that pairs of the start are trained on, above 0 and
+            at most 1.
+        round_size: number of jobs that `joint` chooses at once, at least 1.
+        round_lag: number of latest rounds whose scores a round of `joint` does not wait for, at
+            least 0.
+        stop: when `joint` ends before its budget is spent.
     """
 
     method: Method = "mordal"
@@ -247,6 +269,16 @@ class SearchSettings(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     device_hours: Annotated[float, Field(gt=0)] | None = None
     popular: tuple[Name, Name] | None = None
+    # Options that `joint` alone reads.
+    OF_JOINT: ClassVar[tuple[str, ...]] = (
+        *("start_pairs", "start_ratio", "round_size", "round_lag", "stop"),
+    )
+
+    start_pairs: Positive = 2
+    start_ratio: Ratio = 0.125
+    round_size: Positive = 4
+    round_lag: NonNegative = 1
+    stop: StopSettings = StopSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -398,6 +430,9 @@ class StudySettings(Section):
             ("runtime", "checkpoints", "workdir", "storage", "zoo"), True
         )
         exclude["alignment"] = set(AlignmentSettings.SPEED)
+        # Studies of versions without the method `joint` stored no options of it.
+        if self.search.method != "joint":
+            exclude["search"] = set(SearchSettings.OF_JOINT)
         return self.model_dump(mode="json", exclude=exclude)
 
     def checkpoint_folder(self) -> str:

@@ -91,6 +91,22 @@ class Score:
             return None
         return standard_error(self.likelihoods, self.clusters)
 
+    @property
+    def p_correct(self) -> float | None:
+        """Mean over documents of the reference answer's likelihood p, 0 to 1."""
+        return None if self.likelihoods is None else float(np.mean(self._probabilities))
+
+    @property
+    def p_correct_stderr(self) -> float | None:
+        """Standard error of `p_correct`, from the spread of documents or their clusters."""
+        if self.likelihoods is None:
+            return None
+        return standard_error(self._probabilities, self.clusters)
+
+    @property
+    def _probabilities(self) -> tuple[float, ...]:
+        return tuple(np.exp(-np.array(self.likelihoods)).tolist())
+
 
 def score(
     model: PreTrainedModel,

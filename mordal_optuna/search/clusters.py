@@ -42,6 +42,9 @@ ALIKE = 0.9
 # score predicts little about models less similar than this, however clear their cluster is. Other
 # similarity measures have other scales.
 LEAST_CKA = 0.7
+# Models per side up to which similarities are stored with a study: matrices of 1,000 models would
+# take megabytes of a database that every worker reads.
+_STORED = 128
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,24 @@ class Thresholds:
     llms: Mapping[str, float]
 
 
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Similarities of a pool's models, as the joint model uses them.
+
+    Attributes:
+        encoders: similarities of the vision encoders, encoders x encoders; None if they were not
+            compared.
+        llms: similarities of the LLMs, LLMs x LLMs, the mean over the medoid encoders whose
+            embeddings the LLMs received; None if they were not compared.
+    """
+
+    encoders: Matrix | None = None
+    llms: Matrix | None = None
+
+
 @dataclass(frozen=True)
 class ClusterTree:
     """All candidate clusters of a pool; each candidate is in exactly one.
@@ -105,12 +126,15 @@ class ClusterTree:
         llms: names in the pool's order.
         clusters: candidate clusters, by vision cluster, then by LLM cluster.
         thresholds: thresholds of the clustering; None if the pool was not clustered.
+        similarities: similarities of the models; None if the pool was not compared, or if it has
+            more than 128 encoders or LLMs.
     """
 
     vision_encoders: tuple[str, ...]
     llms: tuple[str, ...]
     clusters: tuple[CandidateCluster, ...]
     thresholds: Thresholds | None = None
+    similarities: Similarities | None = None
 
     @staticmethod
     def flat(vision_encoders: Sequence[str], llms: Sequence[str]) -> ClusterTree:
@@ -148,7 +172,7 @@ class ClusterTree:
                 for c in self.clusters
             ],
             "thresholds": asdict(self.thresholds) if self.thresholds else None,
-        }
+        } | ({"similarities": asdict(self.similarities)} if self.similarities else {})
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> ClusterTree:
@@ -161,7 +185,20 @@ class ClusterTree:
                 for c in stored["clusters"]
             ),
             Thresholds(**stored["thresholds"]) if stored["thresholds"] else None,
+            _similarities(stored.get("similarities")),
         )
+
+
+def _similarities(stored: Mapping[str, Any] | None) -> Similarities | None:
+    if stored is None:
+        return None
+    return Similarities(*(m and _matrix(m) for m in (stored["encoders"], stored["llms"])))
+
+
+def _matrix(similarity: ArrayLike) -> Matrix:
+    """Similarities to three decimals, which is what is stored."""
+    rows = np.round(np.asarray(similarity, dtype=float), 3).tolist()
+    return tuple(map(tuple, rows))
 
 
 def cluster_models(
@@ -247,7 +284,7 @@ def cluster_pool(
     vision_encoders: Sequence[str],
     llms: Sequence[str],
     vision_similarity: ArrayLike,
-    llm_similarity: Callable[[str], ArrayLike],
+    llm_similarity: Callable[[str], ArrayLike] | None,
     *,
     vision_threshold: float | Literal["auto"] = "auto",
     llm_threshold: float | Literal["auto"] = "auto",
@@ -261,7 +298,8 @@ def cluster_pool(
         llms: names in the pool's order.
         vision_similarity: similarities of the encoders, encoders x encoders.
         llm_similarity: returns the similarities of the LLMs, LLMs x LLMs, when the LLMs receive
-            the embeddings of a given encoder; called with the medoid encoders only.
+            the embeddings of a given encoder; called with the medoid encoders only. None if the
+            LLMs are not compared; each is then a cluster.
         vision_threshold: t of the encoders, -1 to 1; `auto` chooses it by `choose_threshold`.
         llm_threshold: t of the LLMs, -1 to 1, the same for all medoids; `auto` chooses one for
             each medoid.
@@ -277,21 +315,32 @@ def cluster_pool(
         if vision_threshold == "auto"
         else vision_threshold
     )
-    clusters, cuts = [], {}
+    clusters, cuts, compared = [], {}, []
     for group in cluster_models(
         vision_encoders, vision_similarity, threshold=vision_cut, linkage=linkage
     ):
-        similarity = llm_similarity(group.medoid)
-        cut = (
-            choose_threshold(llms, similarity, linkage=linkage, least=least)
-            if llm_threshold == "auto"
-            else llm_threshold
-        )
-        cuts[group.medoid] = cut
-        llm_groups = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
+        llm_groups: Sequence[Group] = [Group((llm,)) for llm in llms]
+        if llm_similarity is not None:
+            similarity = np.asarray(llm_similarity(group.medoid), dtype=float)
+            cut = (
+                choose_threshold(llms, similarity, linkage=linkage, least=least)
+                if llm_threshold == "auto"
+                else llm_threshold
+            )
+            cuts[group.medoid] = cut
+            llm_groups = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
+            compared.append(similarity)
         clusters += [CandidateCluster(group, llm_group) for llm_group in llm_groups]
+    similarities = None
+    if max(len(vision_encoders), len(llms)) <= _STORED:
+        means = _matrix(np.mean(compared, axis=0)) if compared else None
+        similarities = Similarities(_matrix(vision_similarity), means)
     return ClusterTree(
-        tuple(vision_encoders), tuple(llms), tuple(clusters), Thresholds(vision_cut, cuts)
+        tuple(vision_encoders),
+        tuple(llms),
+        tuple(clusters),
+        Thresholds(vision_cut, cuts),
+        similarities,
     )
 
 

@@ -47,7 +47,10 @@ STABLE_LEVEL = 0.05
 
 # Details of a score that a trial stores under these names: always, and unless they are None.
 _REQUIRED = "stderr", "documents", "train_seconds", "eval_seconds"
-_OPTIONAL = *("nll", "nll_stderr", "guessed", "cut", "empty", "alike"), "train_spent", "eval_spent"
+_OPTIONAL = (
+    *("nll", "nll_stderr", "p_correct", "p_correct_stderr", "guessed", "cut", "empty", "alike"),
+    *("train_spent", "eval_spent"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Measurement:
         eval_seconds: device-seconds of the evaluation at this rung.
         nll: mean of -ln p of the reference answers, in nats; None if not measured.
         nll_stderr: standard error of `nll`; None if not measured.
+        p_correct: mean of the reference answers' likelihood p, 0 to 1; None if not measured.
+        p_correct_stderr: standard error of `p_correct`; None if not measured.
         guessed: share of answers that the task could not parse and replaced by random ones; None
             for tasks that never do so.
         train_spent: device-seconds of training that this study spent on the score, from the rung
@@ -90,6 +95,8 @@ class Measurement:
     cut: float | None = None
     empty: float | None = None
     alike: float | None = None
+    p_correct: float | None = None
+    p_correct_stderr: float | None = None
 
     def __post_init__(self) -> None:
         """Check the bounds.

@@ -17,7 +17,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.bounds import require
 from mordal_optuna.search.curves import fit_pool
 from mordal_optuna.search.history import History
-from mordal_optuna.search.joint import Posterior, independent_posterior
+from mordal_optuna.search.joint.posterior import Posterior, independent_posterior
 from mordal_optuna.search.likelihood import LikelihoodPoint, pooled_line
 from mordal_optuna.search.paper_curves import fit_as_in_paper
 from mordal_optuna.search.ranking import Belief, Ranker, score_of

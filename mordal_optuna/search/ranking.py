@@ -21,7 +21,7 @@ import numpy as np
 from mordal_optuna.search.bounds import require
 from mordal_optuna.search.curves import VAGUE_SLOPE, Fit, fit_pool
 from mordal_optuna.search.history import History
-from mordal_optuna.search.joint import Posterior, joint_posterior
+from mordal_optuna.search.joint.posterior import Posterior, joint_posterior
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -178,7 +178,7 @@ class Ranker:
     def posterior(self, history: History) -> Posterior:
         """The joint posterior of the whole pool at r = 1, with probabilities of being best."""
         scores = [(c, m) for c, record in history.candidates.items() for m in record.measurements]
-        return joint_posterior(scores, self._tree.candidates, self._full)
+        return joint_posterior(scores, self._tree.candidates, self._full, self._tree.similarities)
 
     def rank(self, history: History) -> tuple[Estimate, ...]:
         """Estimates of all candidates of the pool, best first; ties in the pool's order."""

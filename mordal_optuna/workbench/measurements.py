@@ -26,6 +26,8 @@ def measurement_of(score: Score, samples: int) -> Measurement:
         documents=score.documents,
         nll=score.nll,
         nll_stderr=score.nll_stderr,
+        p_correct=score.p_correct,
+        p_correct_stderr=score.p_correct_stderr,
         guessed=score.guessed,
         cut=score.cut,
         empty=score.empty,

@@ -20,7 +20,7 @@ from mordal_optuna.search.curves import (
 )
 from mordal_optuna.search.finish import Finish
 from mordal_optuna.search.history import History
-from mordal_optuna.search.joint import joint_posterior
+from mordal_optuna.search.joint.posterior import joint_posterior
 from mordal_optuna.search.likelihood import pooled_line
 from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.paper_curves import fit_as_in_paper

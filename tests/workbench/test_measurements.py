@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from mordal_optuna.evaluation.score import Score
@@ -21,6 +23,8 @@ def test_a_measurement_has_everything_that_a_score_knows() -> None:
         documents=2,
         nll=2.0,
         nll_stderr=pytest.approx(1.0),  # type: ignore[arg-type] - sqrt(2) / sqrt(2)
+        p_correct=pytest.approx((math.exp(-1) + math.exp(-3)) / 2),  # type: ignore[arg-type]
+        p_correct_stderr=pytest.approx((math.exp(-1) - math.exp(-3)) / 2),  # type: ignore[arg-type]
         guessed=0.2,
         cut=0.3,
         empty=0.4,

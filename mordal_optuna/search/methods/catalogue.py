@@ -84,6 +84,14 @@ _ROWS = (
         compares_models=True,
         defaults=_PAPER,
     ),
+    MethodSpec(
+        "joint",
+        "a balanced start, then rounds of jobs that one model of all scores chooses",
+        f"{_HERE}.joint:build",
+        compares_models=True,
+        allows_likelihood=False,
+        defaults={"search": {"max_ratio": 1.0, "finalists": 0, "finish": "full"}},
+    ),
     MethodSpec("grid", "every pair fully: the ground truth", f"{_HERE}.grid:build"),
     MethodSpec(
         "all-at-ratio",

@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from mordal_optuna.search.clusters import ClusterTree
 
 
+class StopOptions(Protocol):
+    """When the method `joint` ends before its budget is spent; None sets no bound."""
+
+    @property
+    def expected_regret(self) -> float | None:
+        """Expected regret of the leader at which the search ends, 0 to 1."""
+        ...
+
+    @property
+    def probability(self) -> float | None:
+        """Probability of the leader being the best at which the search ends, 0 to 1."""
+        ...
+
+
 class PlanOptions(Protocol):
     """Options of a search, named as in a study file; `config.SearchSettings` has all of them."""
 
@@ -93,6 +107,31 @@ class PlanOptions(Protocol):
     @property
     def popular(self) -> tuple[str, str] | None:
         """Encoder and LLM of the popular pair; None is the first of each in the pool."""
+        ...
+
+    @property
+    def start_pairs(self) -> int:
+        """Pairs with each model of the larger side in the start of `joint`, at least 1."""
+        ...
+
+    @property
+    def start_ratio(self) -> float:
+        """Share of D that pairs of the start are trained on, above 0 and at most 1."""
+        ...
+
+    @property
+    def round_size(self) -> int:
+        """Jobs that `joint` chooses at once, at least 1."""
+        ...
+
+    @property
+    def round_lag(self) -> int:
+        """Latest rounds whose scores a round of `joint` does not wait for, at least 0."""
+        ...
+
+    @property
+    def stop(self) -> StopOptions:
+        """When `joint` ends before its budget is spent."""
         ...
 
 

@@ -1,0 +1,249 @@
+"""Maximum a posteriori hyperparameters of the joint model, and the process given scores.
+
+Symbols, beside those of `effects`:
+    n      number of scores
+    y      scores less their prior mean, n entries
+    V      variance of the documents' noise of y, n entries
+    G      covariance of y with its noise: K + diag(k V + h_q^2), n x n
+    L      lower Cholesky factor of G
+    a      G^-1 y
+    t      natural logarithms of the hyperparameters
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from mordal_optuna.search.joint import effects
+from mordal_optuna.search.joint.effects import LIKELIHOOD, LN2, Hyperparameters, Places
+
+if TYPE_CHECKING:
+    from mordal_optuna.search.joint.effects import Correlations, Floats, Hyperprior
+
+# Scores that hyperparameters are fitted to: more change them little and cost n^3.
+_FITTED = 400
+_STEPS = 20
+# Index of h_0, and the factor (its logarithm) by which the search for hyperparameters begins above
+# its median: from below, noise may be taken for an interaction that changes from rung to rung.
+_NOISE, _NOISIER = 8, np.log(4.0)
+# Added to the diagonal of covariances, so that rounding does not make them indefinite.
+_JITTER = 1e-10
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores as the process sees them.
+
+    Attributes:
+        places: pair, samples and kind of each.
+        values: y with its prior mean, one entry per score.
+        documents: V, one entry per score.
+    """
+
+    places: Places
+    values: Floats
+    documents: Floats
+
+    def part(self, rows: slice | np.ndarray) -> Scores:
+        """Some of the scores."""
+        return Scores(self.places.part(rows), self.values[rows], self.documents[rows])
+
+
+def most_probable(
+    scores: Scores, correlations: Correlations, prior: Hyperprior
+) -> Hyperparameters:
+    """The hyperparameters with the highest posterior density, by L-BFGS from the prior's medians.
+
+    Of more than 400 scores, 400 at equal distances in their order are used.
+
+    Args:
+        scores: scores of any pairs at any rungs; may be empty.
+        correlations: correlations of the effects.
+        prior: priors of the hyperparameters.
+    """
+    if len(scores.places) > _FITTED:
+        chosen = np.linspace(0, len(scores.places) - 1, _FITTED).round().astype(np.int64)
+        scores = scores.part(chosen)
+    logs = prior.logs
+    if len(scores.places) > 1:
+        density = _Density(scores, correlations, prior)
+        begin = logs.copy()
+        begin[_NOISE] += _NOISIER
+        found = minimize(density, begin, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
+        logs = found.x
+    return Hyperparameters.of(logs)
+
+
+class _Density:
+    """Negative log posterior density of the hyperparameters' logarithms, with its gradient.
+
+    The gradient of -log p(y | t) is trace(Q dG/dt) / 2 with Q = G^-1 - a a' (Rasmussen and
+    Williams 2006, equation 5.9).
+    """
+
+    def __init__(self, scores: Scores, correlations: Correlations, prior: Hyperprior) -> None:
+        self._scores = scores
+        self._correlations = correlations
+        places = scores.places
+        self._y = scores.values - effects.common_mean(places)
+        ones = Hyperparameters.of(0 * prior.logs)
+        self._line, self._walk = effects.common_covariances(ones, places, places)
+        self._apart = np.abs(places.x[:, None] - places.x[None])
+        self._sums = places.x[:, None] + places.x[None]
+        second = (places.kind == LIKELIHOOD).astype(float)
+        self._second = second
+        self._seconds = second[:, None] + second[None]
+        self._median = prior.logs
+        self._spread = np.array(prior.spreads)
+
+    def __call__(self, logs: Floats) -> tuple[float, Floats]:
+        values = Hyperparameters.of(logs)
+        places = self._scores.places
+        parts = effects.effect_covariances(values, self._correlations, places, places)
+        whole = parts[0] + parts[1] + parts[2]
+        noise = values.shared * self._scores.documents + values.noises[places.kind] ** 2
+        shape = self._line + values.walk**2 * self._walk
+        try:
+            factor = cho_factor(shape + whole + np.diag(noise + _JITTER), lower=True)
+        except LinAlgError:
+            return 1e10, np.zeros(len(logs))  # a point of the line search that rounding rules out
+        a = cho_solve(factor, self._y)
+        q = cho_solve(factor, np.eye(len(a))) - np.outer(a, a)
+        z = (logs - self._median) / self._spread
+        density = (self._y @ a + z @ z) / 2 + float(np.log(factor[0].diagonal()).sum())
+        return density, self._gradient(values, parts, whole, q) + z / self._spread
+
+    def _gradient(
+        self,
+        values: Hyperparameters,
+        parts: tuple[Floats, Floats, Floats],
+        whole: Floats,
+        q: Floats,
+    ) -> Floats:
+        lengths = zip(parts, values.lengths, strict=True)
+        diagonal, kinds = q.diagonal(), self._second
+        weighted = q * whole
+        return np.array(
+            [
+                *((q * part).sum() for part in parts),
+                *((q * part * self._apart).sum() / (2 * d) for part, d in lengths),
+                (weighted * self._sums).sum() * values.growth * LN2 / 2,
+                (diagonal @ self._scores.documents) * values.shared / 2,
+                (diagonal @ (1 - kinds)) * values.noise**2,
+                (weighted * self._seconds).sum() / 2,
+                (diagonal @ kinds) * values.likelihood_noise**2,
+                (q * self._walk).sum() * values.walk**2,
+            ]
+        )
+
+
+class Process:
+    """The process given scores."""
+
+    def __init__(
+        self, values: Hyperparameters, correlations: Correlations, scores: Scores
+    ) -> None:
+        """Condition the process.
+
+        Args:
+            values: hyperparameters.
+            correlations: correlations of the effects.
+            scores: scores of any pairs at any rungs; may be empty.
+        """
+        self.values = values
+        self._correlations = correlations
+        self._scores = scores
+
+    @cached_property
+    def _factor(self) -> Floats:
+        """L."""
+        places = self._scores.places
+        g = effects.covariance(self.values, self._correlations, places, places)
+        kinds = self.values.noises[places.kind] ** 2
+        noise = self.values.shared * self._scores.documents + kinds + _JITTER
+        g[np.diag_indices(len(places))] += noise
+        return np.asarray(cho_factor(g, lower=True, overwrite_a=True)[0])
+
+    @cached_property
+    def _weights(self) -> Floats:
+        """A."""
+        y = self._scores.values - effects.common_mean(self._scores.places)
+        return np.asarray(cho_solve((self._factor, True), y))
+
+    def at(self, places: Places) -> tuple[Floats, Floats]:
+        """Mean and covariance of y at some places."""
+        solved, mean = self._solved(places)
+        prior = effects.covariance(self.values, self._correlations, places, places)
+        result = prior - solved.T @ solved
+        return mean, (result + result.T) / 2
+
+    def moments(self, places: Places) -> tuple[Floats, Floats]:
+        """Mean and variance of y at each place."""
+        solved, mean = self._solved(places)
+        rest = effects.variance(self.values, places) - np.einsum("ij,ij->j", solved, solved)
+        return mean, np.maximum(rest, 1e-12)
+
+    def grid_mean(self) -> Floats:
+        """Mean of ln error at x = 0 of all pairs, encoder by encoder, without their covariances.
+
+        The covariance of a pair with a score is a product of the encoders' and the LLMs'
+        correlations, so the sum over scores is a product of matrices.
+        """
+        places, values = self._scores.places, self.values
+        end = Places(*(np.zeros(1, dtype=np.int64),) * 2, np.zeros(1), np.zeros(1, dtype=np.int64))
+        line, walk = effects.common_covariances(values, end, places)
+        common = effects.common_mean(end) + (line + walk) @ self._weights
+        growth = np.exp(values.growth * LN2 * places.x) * values.gains[places.kind]
+        a, b = self._correlations.encoders, self._correlations.llms
+        parts = [
+            s**2 * np.exp(places.x / d) * growth * self._weights
+            for s, d in zip(values.spreads, values.lengths, strict=True)
+        ]
+        u = a @ np.bincount(places.encoder, parts[0], minlength=len(a))
+        v = b @ np.bincount(places.llm, parts[1], minlength=len(b))
+        w = np.zeros((len(a), len(b)))
+        np.add.at(w, (places.encoder, places.llm), parts[2])
+        return np.asarray(common + (u[:, None] + v[None] + a @ w @ b).ravel())
+
+    def grid_variance(self) -> Floats:
+        """Variance at x = 0 of all pairs without a score, encoder by encoder, in a large pool.
+
+        Only for independent models: the interaction of a pair without a score is then independent
+        of all scores, and the covariance of the rest is a sum over encoder and LLM, so that
+        M + L + 1 systems are solved instead of M L.
+        """
+        places, values = self._scores.places, self.values
+        count, other = len(self._correlations.encoders), len(self._correlations.llms)
+        growth = np.exp(values.growth * LN2 * places.x) * values.gains[places.kind]
+        end = Places(*(np.zeros(1, dtype=np.int64),) * 2, np.zeros(1), np.zeros(1, dtype=np.int64))
+        cross = np.zeros((len(places), 1 + count + other))
+        cross[:, 0] = np.sum(effects.common_covariances(values, end, places), axis=0)[0]
+        rows = np.arange(len(places))
+        for start, column, s, d in (
+            (1, places.encoder, values.spreads[0], values.lengths[0]),
+            (1 + count, places.llm, values.spreads[1], values.lengths[1]),
+        ):
+            cross[rows, start + column] = s**2 * np.exp(places.x / d) * growth
+        solved = solve_triangular(self._factor, cross, lower=True, check_finite=False)
+        squares = solved.T @ solved
+        u, v = slice(1, 1 + count), slice(1 + count, None)
+        known = (
+            squares[0, 0]
+            + (squares.diagonal()[u] + 2 * squares[0, u])[:, None]
+            + (squares.diagonal()[v] + 2 * squares[0, v])[None]
+            + 2 * squares[u, v]
+        )
+        prior = effects.variance(values, end)[0]
+        return np.asarray(np.maximum(prior - known, 1e-12).ravel())
+
+    def _solved(self, places: Places) -> tuple[Floats, Floats]:
+        """L^-1 times the covariance with the scores, and the mean of y."""
+        cross = effects.covariance(self.values, self._correlations, self._scores.places, places)
+        mean = effects.common_mean(places) + cross.T @ self._weights
+        return solve_triangular(self._factor, cross, lower=True, check_finite=False), mean

@@ -1,0 +1,282 @@
+"""Joint estimates of all pairs from all scores of a study: a Gaussian process, see `effects`.
+
+The score of a pair is evidence about its encoder and its LLM, and the curves of all pairs have a
+common trend. So a pair with few or no scores is estimated from the pairs that share a part with
+it, or have a similar one, and an exceptional score is shrunk toward the estimate from its parts.
+Inference is exact; the hyperparameters are maximum a posteriori values.
+
+Symbols:
+    y      ln error of a pair at r = 1, its mean over random seeds
+    D      samples of a full alignment
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import cholesky
+
+from mordal_optuna.search.bounds import require
+from mordal_optuna.search.curves import RUN_NOISE
+from mordal_optuna.search.joint.effects import ERROR, LIKELIHOOD, PRIOR, Correlations, Places
+from mordal_optuna.search.joint.fitting import Process, Scores, most_probable
+from mordal_optuna.search.joint.similarity import correlations_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.clusters import Similarities
+    from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.joint.effects import Floats, Hyperparameters, Hyperprior, Indices
+
+# Draws for the probabilities of being best, and number of (the most promising) pairs drawn.
+_DRAWS, _DRAWN = 4096, 512
+# Number of pairs whose moments are computed at once.
+_CHUNK = 4096
+# The likelihood of the reference answers is used below this x: early it orders pairs better than
+# scores that are still at chance; later the score itself is better.
+_LIKELIHOOD_BELOW = -2.0
+# Smallest 1 - p and smallest standard error, for answers that are certain on every document.
+_LEAST = 1e-4
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior of ln error at r = 1.
+
+    Attributes:
+        candidates: the pairs.
+        mean: posterior mean of ln error, one entry per pair.
+        deviation: posterior standard deviation of ln error, one entry per pair.
+        run_noise: h, standard deviation of a run's ln error over random seeds.
+        joint: returns mean and covariance of some pairs, given their indices.
+    """
+
+    candidates: tuple[Candidate, ...]
+    mean: Floats
+    deviation: Floats
+    run_noise: float
+    joint: Callable[[Indices], tuple[Floats, Floats]]
+
+    @cached_property
+    def drawn(self) -> Indices:
+        """Indices of the pairs that may be the best: the 512 most promising ones."""
+        return np.argsort(self.mean - 3 * self.deviation, kind="stable")[:_DRAWN]
+
+    @cached_property
+    def draws(self) -> Floats:
+        """4,096 joint draws of ln error, draws x `drawn`; the same at every call."""
+        return posterior_draws(*self.joint(self.drawn))
+
+    @cached_property
+    def best(self) -> Floats:
+        """Probability of having the lowest error, one entry per pair; the sum is 1.
+
+        In large pools only the 512 most promising pairs get a probability above 0.
+        """
+        best = np.zeros(len(self.mean))
+        lowest = self.draws.argmin(axis=1)
+        best[self.drawn] = np.bincount(lowest, minlength=len(self.drawn)) / len(self.draws)
+        return best
+
+    def expected_regret(self, index: int) -> float:
+        """Expected score of the best pair less that of a pair, 0 to 1.
+
+        Args:
+            index: index of the pair, one of `drawn`.
+        """
+        errors = np.minimum(np.exp(self.draws), 1.0)
+        chosen = errors[:, np.flatnonzero(self.drawn == index)[0]]
+        return float((chosen - errors.min(axis=1)).mean())
+
+    def contrast(self, first: int, second: int) -> tuple[float, float]:
+        """Mean and standard deviation of the first pair's ln error less the second's."""
+        mean, covariance = self.joint(np.array([first, second]))
+        variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        return float(mean[0] - mean[1]), math.sqrt(max(float(variance), 0.0))
+
+
+class JointModel:
+    """The process of `effects`, fitted to the scores of a study.
+
+    Attributes:
+        candidates: all pairs of the pool.
+        scored: number of scores.
+        values: the hyperparameters.
+    """
+
+    def __init__(
+        self,
+        scores: Iterable[tuple[Candidate, Measurement]],
+        candidates: Sequence[Candidate],
+        full_samples: int,
+        *,
+        similarities: Similarities | None = None,
+        prior: Hyperprior = PRIOR,
+    ) -> None:
+        """Fit the model.
+
+        Args:
+            scores: measurements of any pairs of the pool at any rungs; may be empty.
+            candidates: all pairs of the pool.
+            full_samples: D, at least 1.
+            similarities: similarities of the pool's models; None if they were not compared.
+            prior: priors of the hyperparameters.
+
+        Raises:
+            SearchError: if D is below 1.
+        """
+        require(full_samples >= 1, "full_samples", full_samples, "at least 1")
+        self.candidates = tuple(candidates)
+        self._full = full_samples
+        self._encoders = {n: i for i, n in enumerate(dict.fromkeys(c[0] for c in candidates))}
+        self._llms = {n: j for j, n in enumerate(dict.fromkeys(c[1] for c in candidates))}
+        seen = self._scores(tuple(scores))
+        self.scored = len(seen.values)
+        correlations = self._correlations(similarities)
+        self.values: Hyperparameters = most_probable(seen, correlations, prior)
+        self._process = Process(self.values, correlations, seen)
+        self._is_independent = similarities is None
+        rows = seen.places.encoder * len(self._llms) + seen.places.llm
+        self._scored_rows: Indices = np.unique(rows)
+        self._whole = self.places(self.candidates, [full_samples] * len(self.candidates))
+
+    def _correlations(self, similarities: Similarities | None) -> Correlations:
+        free = Correlations.none(len(self._encoders), len(self._llms))
+        if similarities is None:
+            return free
+        encoders, llms = similarities.encoders, similarities.llms
+        return Correlations(
+            free.encoders if encoders is None else correlations_of(encoders),
+            free.llms if llms is None else correlations_of(llms),
+        )
+
+    def places(self, candidates: Sequence[Candidate], samples: Sequence[int]) -> Places:
+        """The inputs of the process for pairs of the pool at numbers of samples."""
+        return Places(
+            np.array([self._encoders[c.vision_encoder] for c in candidates], dtype=np.int64),
+            np.array([self._llms[c.llm] for c in candidates], dtype=np.int64),
+            np.log2(np.array(samples, dtype=float) / self._full),
+            np.full(len(candidates), ERROR),
+        )
+
+    def _scores(self, seen: Sequence[tuple[Candidate, Measurement]]) -> Scores:
+        rows = [(c, m.samples, ERROR, m.log_error, m.log_noise) for c, m in seen]
+        for c, m in seen:
+            early = math.log2(m.samples / self._full) < _LIKELIHOOD_BELOW
+            if early and m.p_correct is not None and m.p_correct_stderr is not None:
+                rest = max(1.0 - m.p_correct, _LEAST)
+                noise = max(m.p_correct_stderr, _LEAST) / rest
+                rows.append((c, m.samples, LIKELIHOOD, math.log(rest), noise))
+        places = self.places([row[0] for row in rows], [row[1] for row in rows])
+        places.kind[:] = [row[2] for row in rows]
+        values = np.array([row[3] for row in rows], dtype=float)
+        return Scores(places, values, np.array([row[4] for row in rows], dtype=float) ** 2)
+
+    def at(self, candidates: Sequence[Candidate], samples: Sequence[int]) -> tuple[Floats, Floats]:
+        """Posterior mean and covariance of ln error, in exact arithmetic over random seeds.
+
+        Args:
+            candidates: pairs of the pool, n entries; a pair may occur at several samples.
+            samples: numbers of alignment samples, n entries of at least 1.
+
+        Returns:
+            Mean, n entries; covariance, n x n.
+        """
+        return self._process.at(self.places(candidates, samples))
+
+    @property
+    def means(self) -> Floats:
+        """Posterior mean of ln error at r = 1, one entry per pair of the pool."""
+        return self._process.grid_mean()
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """The posterior of the whole pool at r = 1."""
+        if self._is_independent and len(self._whole) > _CHUNK:
+            mean, variance = self._large_moments()
+        else:
+            mean, variance = self._moments(np.arange(len(self._whole)))
+        return Posterior(
+            self.candidates,
+            mean,
+            np.sqrt(variance),
+            self.values.noise,
+            lambda rows: self._process.at(self._whole.part(rows)),
+        )
+
+    def _moments(self, rows: Indices) -> tuple[Floats, Floats]:
+        """Means and variances of some pairs at r = 1, in parts that fit into memory."""
+        parts = [
+            self._process.moments(self._whole.part(rows[start : start + _CHUNK]))
+            for start in range(0, len(rows), _CHUNK)
+        ]
+        means, variances = zip(*parts, strict=True)
+        return np.concatenate(means), np.concatenate(variances)
+
+    def _large_moments(self) -> tuple[Floats, Floats]:
+        """The same for all pairs of a large pool: pairs without a score need no system each."""
+        mean, variance = self._process.grid_mean(), self._process.grid_variance()
+        if len(self._scored_rows):
+            _, variance[self._scored_rows] = self._moments(self._scored_rows)
+        return mean, variance
+
+
+def joint_posterior(
+    scores: Iterable[tuple[Candidate, Measurement]],
+    candidates: Sequence[Candidate],
+    full_samples: int,
+    similarities: Similarities | None = None,
+) -> Posterior:
+    """The posterior of the whole pool given all scores of a study, see `JointModel`."""
+    return JointModel(scores, candidates, full_samples, similarities=similarities).posterior
+
+
+def independent_posterior(
+    candidates: Sequence[Candidate], mean: Sequence[float], deviation: Sequence[float]
+) -> Posterior:
+    """The posterior of pairs that were estimated one by one.
+
+    Args:
+        candidates: the pairs.
+        mean: mean of ln error at r = 1, one entry per pair.
+        deviation: standard deviation of ln error at r = 1, one entry per pair.
+    """
+    y, s = np.array(mean), np.array(deviation)
+    return Posterior(
+        tuple(candidates), y, s, RUN_NOISE, lambda rows: (y[rows], np.diag(s[rows] ** 2))
+    )
+
+
+def posterior_draws(mean: Floats, covariance: Floats, *, seed: int = 0) -> Floats:
+    """Draws of n jointly normal values.
+
+    Args:
+        mean: means, n entries.
+        covariance: covariance, n x n.
+        seed: random seed; equal seeds give equal draws.
+
+    Returns:
+        4,096 x n.
+    """
+    jitter = 1e-9 * max(1.0, float(covariance.diagonal().max()))
+    factor = cholesky(covariance + jitter * np.eye(len(mean)), lower=True)
+    noise = np.random.default_rng(seed).standard_normal((_DRAWS, len(mean)))
+    return np.asarray(mean + noise @ factor.T)
+
+
+def probability_of_best(mean: Floats, covariance: Floats, *, seed: int = 0) -> Floats:
+    """Probability that each of n jointly normal errors is the lowest, by Monte Carlo.
+
+    Args:
+        mean: means, n entries.
+        covariance: covariance, n x n.
+        seed: random seed of the draws; equal seeds give equal probabilities.
+    """
+    lowest = posterior_draws(mean, covariance, seed=seed).argmin(axis=1)
+    return np.asarray(np.bincount(lowest, minlength=len(mean)) / _DRAWS)

@@ -1,0 +1,127 @@
+"""The choice of a round of jobs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.joint.choice import (
+    Board,
+    KnowledgeGradient,
+    Situation,
+    VarianceChoice,
+    price,
+    rank_weights,
+    rounded,
+)
+from mordal_optuna.search.joint.job_costs import JobCosts
+from mordal_optuna.search.joint.posterior import JointModel
+
+RUNGS = (512, 1024, 2048, 4096, 8192, 16384)
+POOL = [Candidate(f"v{i}", f"m{j}") for i in range(4) for j in range(4)]
+CHOICES = [KnowledgeGradient, VarianceChoice]
+
+
+def situation(left: float | None = None) -> Situation:
+    """The diagonal and one more of each row are scored at 1/8; v0 and m0 are good."""
+    scores = []
+    for i in range(4):
+        for j in (i, (i + 1) % 4):
+            error = 0.5 - 0.1 * (i == 0) - 0.1 * (j == 0)
+            m = Measurement(2048, 1 - error, 0.03, 300, 2048 * 0.01, 1.0)
+            scores.append((Candidate(f"v{i}", f"m{j}"), m))
+    known = {c: (m,) for c, m in scores}
+    return Situation(
+        model=JointModel(scores, POOL, RUNGS[-1]),
+        tops={c: m.samples for c, m in scores},
+        pending=(),
+        excluded=frozenset(),
+        rungs=RUNGS,
+        first=RUNGS[2:4],
+        costs=JobCosts.learned(known, RUNGS[-1]),
+        documents=300,
+        left=left,
+    )
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_round_has_different_pairs_on_higher_rungs(choice: type) -> None:
+    given = situation()
+    moves = choice()(given, 4)
+    assert len({move.candidate for move in moves}) == len(moves) == 4
+    assert all(move.rungs[-1] > given.tops.get(move.candidate, 0) for move in moves)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_promising_pairs_come_first(choice: type) -> None:
+    first = choice()(situation(), 1)[0].candidate
+    assert "v0" in first or "m0" in first
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_round_fits_into_what_is_left(choice: type) -> None:
+    whole = situation()
+    left = 30.0
+    moves = choice()(replace(whole, left=left), 8)
+    assert moves
+    assert sum(price(whole, m.candidate, m.rungs[-1]) for m in moves) <= left
+    assert choice()(replace(whole, left=1.0), 8) == []
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_excluded_pairs_and_scores_that_are_coming_are_not_asked_for(choice: type) -> None:
+    given = situation()
+    best = choice()(given, 1)[0]
+    assert choice()(replace(given, excluded=frozenset({best.candidate})), 1)[0] != best
+    asked = {**given.tops, best.candidate: best.rungs[-1]}
+    coming = replace(given, tops=asked, pending=((best.candidate, best.rungs[-1]),))
+    assert choice()(coming, 1)[0] != best
+
+
+def test_a_score_that_is_coming_lowers_the_uncertainty() -> None:
+    given = situation()
+    before = Board.of(given).covariance.diagonal()[: len(POOL)]
+    coming = replace(given, pending=((POOL[0], 16384),))
+    after = Board.of(coming).covariance.diagonal()[: len(POOL)]
+    assert (after <= before + 1e-12).all()
+    assert after[0] < before[0] - 1e-3
+
+
+def test_the_knowledge_gradient_is_the_expected_gain_of_the_lowest_mean() -> None:
+    """Against Monte Carlo, for one option at a time."""
+    board = Board.of(situation())
+    board.mean = np.full(board.count, -0.8)  # no pair leads, so that gains are not tiny
+    n, rng = board.count, np.random.default_rng(0)
+    values = KnowledgeGradient().values(board, np.full(n, 1 / n))
+    option = int(values.argmax())
+    column = board.covariance[:n, n + option]
+    total = board.covariance[n + option, n + option] + board.noise[option]
+    moved = board.mean[:, None] + np.outer(column / total**0.5, rng.standard_normal(20000))
+    expected = board.mean.min() - moved.min(axis=0).mean()
+    assert values[option] == pytest.approx(expected, rel=0.1)
+
+
+def test_weights_favour_low_errors() -> None:
+    draws = np.array([[0.0, 1.0, 2.0], [0.0, 2.0, 1.0]])
+    weights = rank_weights(draws)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[0] > weights[1] == weights[2]
+
+
+def test_rounding_errors_decide_nothing() -> None:
+    values = np.array([1.0, 1.0 + 1e-13, 0.0, -np.inf, 123.456789012345])
+    assert rounded(values)[0] == rounded(values)[1]
+    assert rounded(values)[4] == 123.456789
+    assert rounded(values)[3] == -np.inf
+
+
+def test_large_pools_consider_their_most_promising_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mordal_optuna.search.joint.choice._CONSIDERED", 5)
+    given = situation()
+    board = Board.of(given)
+    best = np.argsort(given.model.means, kind="stable")[:5]
+    assert set(board.candidates) == {POOL[n] for n in best}

@@ -1,0 +1,220 @@
+"""The method `joint`: start, rounds, stop rules, budget, and their independence of the workers."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mordal_optuna.pool import Candidate
+from mordal_optuna.replay.run import method_settings, replay
+from mordal_optuna.replay.synthetic import synthetic_grid
+from mordal_optuna.search.budget import Budget
+from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.history import CandidateHistory, History
+from mordal_optuna.search.jobs import Finished
+from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.search.methods.joint import JointPlan, Rounds, Start, Stop
+from tests.search.synthetic import FULL, settings, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RUNGS = tuple(FULL >> k for k in range(5, -1, -1))
+NAMES = [f"v{n}" for n in range(4)], [f"m{n}" for n in range(5)]
+TREE = ClusterTree.flat(*NAMES)
+
+
+def plan(**options: object) -> JointPlan:
+    return JointPlan(TREE, RUNGS, FULL, **{"stop": Stop(None), **options})  # type: ignore[arg-type]
+
+
+def score(candidate: Candidate, samples: int) -> Measurement:
+    """v0 and m0 are the best, and errors fall with the samples."""
+    i, j = int(candidate.vision_encoder[1:]), int(candidate.llm[1:])
+    error = (0.25 + 0.04 * i + 0.03 * j) * (samples / FULL) ** -0.2
+    return Measurement(samples, 1 - error, 0.01, 300, samples / 100, 1.0)
+
+
+class Run:
+    """A search in steps: measures jobs in any order."""
+
+    def __init__(self, chosen: JointPlan) -> None:
+        self.plan = chosen
+        self.records: dict[Candidate, CandidateHistory] = {}
+        self.order: list[tuple[Candidate, int]] = []
+
+    @property
+    def history(self) -> History:
+        """All measurements so far."""
+        return History(dict(sorted(self.records.items())))
+
+    def measure(self, candidate: Candidate, samples: int) -> None:
+        """Add a score."""
+        before = self.records.get(candidate, CandidateHistory()).measurements
+        rows = sorted((*before, score(candidate, samples)), key=lambda m: m.samples)
+        self.records[candidate] = CandidateHistory(tuple(rows))
+        self.order.append((candidate, samples))
+
+    def to_the_end(self, *, backwards: bool = False, most: int = 200) -> Finished:
+        """Measure the first wanted job, or the last one, until the plan is finished."""
+        for _ in range(most):
+            jobs = self.plan.jobs(self.history)
+            if isinstance(jobs, Finished):
+                return jobs
+            job = jobs[-1 if backwards else 0]
+            self.measure(job.candidate, job.samples)
+        raise AssertionError("the search does not end")
+
+
+def started(chosen: JointPlan) -> Run:
+    run = Run(chosen)
+    for job in list(chosen.jobs(run.history)):  # type: ignore[arg-type]
+        run.measure(job.candidate, job.samples)
+    return run
+
+
+def test_the_start_has_every_model_in_two_pairs_at_an_eighth() -> None:
+    jobs = plan().jobs(History())
+    assert not isinstance(jobs, Finished)
+    assert {job.samples for job in jobs} == {FULL // 8}
+    assert len(jobs) == 10
+    for side, names in enumerate(NAMES):
+        assert {job.candidate[side] for job in jobs} == set(names)
+
+
+def test_rounds_have_the_wanted_size_and_go_beyond_the_start() -> None:
+    run = started(plan(rounds=Rounds(3, 0)))
+    jobs = run.plan.jobs(run.history)
+    assert not isinstance(jobs, Finished)
+    assert len(jobs) == 3
+    assert all(job.samples > run.history.of(job.candidate).top for job in jobs)
+
+
+def test_with_a_lag_two_rounds_are_open_at_once() -> None:
+    run = started(plan(rounds=Rounds(3, 1)))
+    first = run.plan.jobs(run.history)
+    assert not isinstance(first, Finished)
+    assert len(first) == 6
+    run.measure(first[0].candidate, first[0].samples)
+    then = run.plan.jobs(run.history)
+    assert list(then) == list(first[1:])  # the next round waits for the whole first one
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_the_order_in_which_jobs_end_changes_nothing(lag: int) -> None:
+    budget = Budget(device_hours=2.5 * FULL / 100 / 3600)
+    runs = [Run(plan(rounds=Rounds(3, lag), budget=budget)) for _ in range(2)]
+    for run, backwards in zip(runs, (False, True), strict=True):
+        run.to_the_end(backwards=backwards)
+    assert runs[0].history == runs[1].history
+    assert runs[0].order != runs[1].order
+
+
+def test_the_budget_is_spent_and_not_exceeded() -> None:
+    seconds = 3.0 * FULL / 100
+    run = Run(plan(budget=Budget(device_hours=seconds / 3600)))
+    end = run.to_the_end()
+    assert end.reason.startswith("budget spent")
+    spent = run.history.seconds
+    assert 0.8 * seconds < spent <= 1.05 * seconds
+
+
+def test_a_budget_below_the_start_ends_the_start() -> None:
+    run = Run(plan(budget=Budget(device_hours=0.3 * FULL / 100 / 3600)))
+    assert run.to_the_end().reason.startswith("budget spent")
+    assert len(run.order) < 10
+
+
+def test_the_search_ends_when_its_expected_regret_is_small_or_the_leader_is_likely() -> None:
+    easy, strict = (Run(plan(stop=Stop(regret))) for regret in (0.05, 0.002))
+    assert "expected regret" in easy.to_the_end().reason
+    strict.to_the_end()
+    assert len(easy.order) < len(strict.order)
+    likely = Run(plan(stop=Stop(None, 0.8)))
+    assert "probability" in likely.to_the_end().reason
+    assert likely.plan.ranker.posterior(likely.history).best.max() > 0.75
+
+
+def test_the_winner_is_the_best_estimate_among_measured_pairs() -> None:
+    run = Run(plan(stop=Stop(0.01)))
+    assert run.plan.winner(run.history) is None
+    run.to_the_end()
+    assert run.plan.winner(run.history) == Candidate("v0", "m0")
+    assert run.history.of(Candidate("v0", "m0")).measurements
+
+
+def test_without_limits_every_pair_is_trained_fully() -> None:
+    run = Run(plan(rounds=Rounds(8, 1)))
+    assert "pool exhausted" in run.to_the_end().reason
+    assert all(run.history.of(c).at(FULL) for c in TREE.candidates)
+
+
+def test_a_pair_that_fails_is_left_out_and_rounds_go_on() -> None:
+    run = started(plan(rounds=Rounds(2, 0)))
+    jobs = run.plan.jobs(run.history)
+    assert not isinstance(jobs, Finished)
+    broken = jobs[0].candidate
+    before = run.records.get(broken, CandidateHistory())
+    run.records[broken] = CandidateHistory(before.measurements, failures=2, failure="broken")
+    run.measure(jobs[1].candidate, jobs[1].samples)
+    following = run.plan.jobs(run.history)
+    assert not isinstance(following, Finished)
+    assert following
+    assert broken not in {job.candidate for job in following}
+
+
+def test_a_pool_in_which_nothing_can_be_trained_ends_without_an_answer() -> None:
+    records = {c: CandidateHistory(failures=2, failure="broken") for c in TREE.candidates}
+    end = plan().jobs(History(records))
+    assert isinstance(end, Finished)
+    assert end.failed
+
+
+def test_scores_that_no_round_asked_for_change_no_choice() -> None:
+    runs = [started(plan()) for _ in range(2)]
+    other = next(c for c in TREE.candidates if c not in runs[0].records)
+    runs[1].measure(other, RUNGS[0])
+    assert runs[0].plan.jobs(runs[0].history) == runs[1].plan.jobs(runs[1].history)
+
+
+def test_a_copy_decides_the_same() -> None:
+    run = started(plan())
+    copy = pickle.loads(pickle.dumps(run.plan))  # noqa: S301
+    assert copy.jobs(run.history) == run.plan.jobs(run.history)
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda: Start(pairs=0), "start_pairs: got 0"),
+        (lambda: Start(ratio=1.5), "start_ratio: got 1.5"),
+        (lambda: Rounds(size=0), "round_size: got 0"),
+        (lambda: Rounds(lag=-1), "round_lag: got -1"),
+        (lambda: Stop(2.0), "expected_regret: got 2.0"),
+    ],
+)
+def test_bounds(build: Sequence[object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        build()  # type: ignore[operator]
+
+
+def test_study_files_build_it() -> None:
+    built = build_plan(settings("joint", start_pairs=1, max_ratio=1.0), tree(), FULL)
+    jobs = built.jobs(History())
+    assert not isinstance(jobs, Finished)
+    assert len(jobs) == 3
+
+
+def test_any_number_of_workers_ends_with_the_same_ranking() -> None:
+    """On the simulated clock, through sampler, pruner and study."""
+    grid = synthetic_grid(3)
+    options = method_settings("joint")
+    runs = [
+        replay(grid, "joint", settings=options, budget=2.0, workers=workers)
+        for workers in (1, 3, 8)
+    ]
+    assert runs[0].ranking == runs[1].ranking == runs[2].ranking
+    assert runs[2].elapsed_seconds < runs[0].elapsed_seconds
