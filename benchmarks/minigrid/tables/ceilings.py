@@ -3,11 +3,11 @@
 Both are judged as methods are (see `bootstrap`): the same redrawn documents, redrawn seeds, the
 same truth. They are rows of the methods' tables.
 
-    second run      every pair trained fully with another seed, ranked by its score at r = 1. No
-                    method that sees one run of a pair can be expected to rank better. Against the
-                    truth it ranks as the method `grid` does, which is one run as well; against
-                    the same run (`tau_same_run`) `grid` has tau 1, and the second run shows how
-                    far a grid agrees with its own repetition.
+    second run      every pair trained fully with another seed, ranked by its score at r = 1. Only
+                    a ranking that removes noise from its scores can be expected to be better.
+                    Against the truth it ranks as the method `grid` does, which is one run as
+                    well; against the same run (`tau_same_run`) `grid` has tau 1, and the second
+                    run shows how far a grid agrees with its own repetition.
     1/2             every pair trained on half of the samples and scored once, ranked by that score
 
 Costs are those of a search that trains and scores these runs and nothing else.
