@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -152,6 +153,17 @@ def test_points_lost_add_up_along_the_stages(tasks: tuple[TaskData, ...]) -> Non
         assert bool(found.decision) == (found.regret > 0)
         assert found.halving >= 0
         assert found.curves >= 0
+
+
+def test_the_best_pair_is_that_of_the_truth(tasks: tuple[TaskData, ...]) -> None:
+    """Further runs that are perfect make a pair the best whose own run is not."""
+    data = tasks[0]
+    pair = min((0, 3, 6), key=lambda n: data.scores[n, -1])  # those with three runs
+    further = data.further_values.copy()
+    further[np.array(data.further_pairs) == pair] = 1
+    found = post_mortem(replace(data, further_values=further), replicates=5)
+    assert data.scores[:, -1].argmax() != pair
+    assert found.best == str(data.grid.candidates[pair])
 
 
 def test_stages_are_smaller_and_smaller(tasks: tuple[TaskData, ...]) -> None:
