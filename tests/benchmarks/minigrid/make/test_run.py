@@ -80,6 +80,7 @@ def test_the_tables_read_what_the_command_makes(
 
     As soon as every pair has its own run, grid files are written with the further runs there are.
     """
+    monkeypatch.setattr("benchmarks.minigrid.make.run.SEEDS", (1,))  # one seed less, for speed
     main(["--study", str(study), "--out", str(tmp_path), "--processes", "0", "--only", "3"])
     assert len(list((tmp_path / "pairs").glob("train-*.json"))) == 3
     assert read_tasks(tmp_path / "grids")[0].run_counts.tolist() == [2, 1]
@@ -92,7 +93,7 @@ def test_the_tables_read_what_the_command_makes(
 
     monkeypatch.setattr("benchmarks.minigrid.make.run.run", noted)
     main(["--study", str(study), "--out", str(tmp_path), "--processes", "0"])
-    assert len(done) == 3 + 3  # the other further runs; three schedules
+    assert len(done) == 1 + 3  # the other further run; three schedules
     assert all(name.startswith("train-") for name in done)
     stored = (tmp_path / "grids" / "seeds.json").read_text()
     (tmp_path / "grids" / "seeds.json").unlink()
@@ -103,8 +104,8 @@ def test_the_tables_read_what_the_command_makes(
     for data in found:
         assert data.samples == (2, 4, 8, 16, 32, 64)
         assert data.values.shape == (2, 6, 24)
-        assert data.run_counts.tolist() == [3, 3]
-        assert data.further_values.shape == (4, 6, 24)
+        assert data.run_counts.tolist() == [2, 2]
+        assert data.further_values.shape == (2, 6, 24)
         assert data.schedules
         assert data.schedules.names == ("linear", "cooldown", "ema")
         assert data.schedules.scores.shape == (1, 3, 6)
