@@ -12,7 +12,7 @@ from mordal_optuna.replay.metrics import tau_of_top, weighted_tau, weighted_tau_
 from mordal_optuna.search.standings import standings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.grid import Grid
@@ -28,7 +28,8 @@ class Replay:
     """A replayed search and figures of merit of its answer.
 
     Scores and differences of scores are on 0..1; a full run is the mean cost of training one pair
-    on all samples and scoring it once. The true score of a pair is that at r = 1.
+    on all samples and scoring it once. The true score of a pair is the grid file's at r = 1, or
+    the one that was given.
 
     Attributes:
         task: task of the grid file.
@@ -119,6 +120,7 @@ def judge(
     *,
     draws: int = 100,
     groups: bool = True,
+    truths: Mapping[Candidate, float] | None = None,
 ) -> Replay:
     """Judge the answer of a search.
 
@@ -132,13 +134,15 @@ def judge(
         simulated: outcome of the simulation.
         draws: number of random orders of tied pairs.
         groups: True to compute the groups of the ranking, for `held` and `tied`.
+        truths: true score, 0..1, of each pair, such as a mean over random seeds; None for the
+            scores at r = 1 of the grid file, which are those of the runs that the search saw.
     """
     ranking = setup.plan.ranking(history)
     winner = setup.plan.winner(history) or ranking[0].candidate
-    truth = {candidate: grid.truth(candidate) for candidate in grid.candidates}
+    truth = truths or {candidate: grid.truth(candidate) for candidate in grid.candidates}
     best = max(truth.values())
     estimates = [e.value for e in ranking]
-    truths = [truth[e.candidate] for e in ranking]
+    true_scores = [truth[e.candidate] for e in ranking]
     cost, projected = search_costs(grid, history, setup.before, setup.before_projected)
     errors = {e.candidate: e.value - truth[e.candidate] for e in ranking}
     top = [candidate for candidate, score in truth.items() if score == best]
@@ -150,9 +154,9 @@ def judge(
         ranking=ranking,
         picked=(winner.vision_encoder, winner.llm),
         regret=best - truth[winner],
-        tau=weighted_tau(estimates, truths),
-        tau_random_ties=weighted_tau_random_ties(estimates, truths, draws=draws, seed=seed),
-        tau_top10=tau_of_top(estimates, truths),
+        tau=weighted_tau(estimates, true_scores),
+        tau_random_ties=weighted_tau_random_ties(estimates, true_scores, draws=draws, seed=seed),
+        tau_top10=tau_of_top(estimates, true_scores),
         best_rejected=not any(setup.plan.is_settled(history, candidate) for candidate in top),
         gain=ratio(grid.grid_seconds, cost.total),
         gain_projected=ratio(projected_grid_seconds(grid), projected.total) if projected else None,

@@ -30,6 +30,9 @@ from mordal_optuna.study.costs import Costs
 from mordal_optuna.study.objective import Objective
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.judging import Replay
 
@@ -49,6 +52,7 @@ def replay(
     seed: int = 0,
     workers: int = 1,
     budget: float | None = None,
+    truths: Mapping[Candidate, float] | None = None,
 ) -> Replay:
     """Replay one search.
 
@@ -60,6 +64,7 @@ def replay(
         workers: number of workers on the simulated clock, at least 1.
         budget: cost in full runs, above 0, at which the search stops. By default none, or for
             `BUDGETED` methods what `mordal` spends on the same file with the same workers.
+        truths: true score of each pair by which the answer is judged, as in `judge`.
 
     Raises:
         ConfigError: if a method or a setting is not allowed.
@@ -87,7 +92,8 @@ def replay(
         setup.steering,
         workers=workers,
     ).run()
-    return judge(grid, method, seed, workers, setup, study_history(study), simulated)
+    history = study_history(study)
+    return judge(grid, method, seed, workers, setup, history, simulated, truths=truths)
 
 
 def check_method(method: str) -> None:

@@ -11,6 +11,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.replay.costs import PICTURE, SCORED_DOCUMENT, TRAIN_SAMPLE
 from mordal_optuna.replay.grid import Grid
 from mordal_optuna.replay.judging import ratio
+from mordal_optuna.replay.metrics import weighted_tau
 from mordal_optuna.replay.run import replay
 from mordal_optuna.replay.synthetic import synthetic_grid
 from tests.replay.grids import without_costs
@@ -93,3 +94,17 @@ def test_a_search_that_stopped_the_best_pair_early_has_rejected_it() -> None:
     )
     assert replay(bloomer, "mordal", settings=settings).best_rejected
     assert not replay(bloomer, "all-at-ratio").best_rejected
+
+
+def test_given_true_scores_replace_those_of_the_runs(grid: Grid) -> None:
+    """The same search and costs; the answer is judged by the given scores alone."""
+    plain = replay(grid, "mordal")
+    turned = {candidate: 1 - grid.truth(candidate) for candidate in grid.candidates}
+    found = replay(grid, "mordal", truths=turned)
+    assert (found.ranking, found.cost) == (plain.ranking, plain.cost)
+    winner = Candidate(*found.picked)
+    assert found.regret == pytest.approx(max(turned.values()) - turned[winner])
+    estimates = [e.value for e in found.ranking]
+    assert found.tau == weighted_tau(estimates, [turned[e.candidate] for e in found.ranking])
+    value = next(e.value for e in found.ranking if e.candidate == winner)
+    assert found.winner_error == pytest.approx(value - turned[winner])

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.minigrid.make.files import Job
 from benchmarks.minigrid.make.jobs import BUDGET_RATIO
+from mordal_optuna.replay.grid import read_grid
 from mordal_optuna.representation.similarity import Cka
 
 if TYPE_CHECKING:
@@ -22,29 +23,57 @@ if TYPE_CHECKING:
     from mordal_optuna.representation.cka import Estimator
 
 
-def collect(
-    setting: Setting,
-    files: Files,
-    folder: Path,
-    *,
-    seeds: Sequence[int],
-    chosen: Sequence[tuple[str, str]],
-) -> None:
+def collect(setting: Setting, files: Files, folder: Path, *, seeds: Sequence[int]) -> None:
     """Write the grid files of all tasks.
 
     Args:
         setting: the study.
-        files: files of the jobs; all jobs must be done.
+        files: files of the jobs; all jobs of the grid's own seed must be done.
         folder: receives the grid files.
         seeds: further random seeds, besides the study's.
-        chosen: pairs that were trained with the further seeds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for task in setting.tasks:
         _write_task(setting, files, task, folder)
-    _write_seeds(setting, files, folder, seeds, chosen)
+    collect_seeds(files, folder, tasks=[task.name for task in setting.tasks], seeds=seeds)
     _write_rivals(setting, files, folder)
     _write_warmups(setting, files, folder)
+
+
+def collect_seeds(
+    files: Files, folder: Path, *, tasks: Sequence[str], seeds: Sequence[int]
+) -> int:
+    """Write the runs with further seeds that are done, be they few or all.
+
+    Only the files of trained pairs and the tasks' grid files are read, so that neither the pool
+    nor the features are needed.
+
+    Args:
+        files: files of the jobs.
+        folder: folder of the grid files.
+        tasks: names of the tasks, which have grid files.
+        seeds: further random seeds, besides the study's.
+
+    Returns:
+        Number of runs.
+
+    Raises:
+        GridError: if a task has no grid file.
+    """
+    grid = read_grid(folder / f"{tasks[0]}.json")
+    planned = [
+        Job("train", c.vision_encoder, c.llm, seed=seed) for c in grid.candidates for seed in seeds
+    ]
+    done = [job for job in planned if files.done(job)]
+    listed: dict[str, Any] = {"runs": [[job.encoder, job.llm, job.seed] for job in done]}
+    _dump(folder / "seeds.json", listed | {"samples": list(grid.curves[0].samples)})
+    measured = [files.read(job)["tasks"] for job in done]
+    values = {}
+    for task in tasks:
+        values[task] = np.array([files.array(job, task) for job in done])
+        values[f"{task}/nll"] = np.array([by_task[task]["nll"] for by_task in measured])
+    np.savez_compressed(folder / "seeds.npz", **values)  # type: ignore[arg-type]
+    return len(done)
 
 
 def collect_schedules(
@@ -126,25 +155,6 @@ def _similarities(
         "vision_similarity": _rows(measure(encoder_features)),
         "llm_similarity": {name: _rows(matrix) for name, matrix in by_encoder.items()},
     }
-
-
-def _write_seeds(
-    setting: Setting,
-    files: Files,
-    folder: Path,
-    seeds: Sequence[int],
-    chosen: Sequence[tuple[str, str]],
-) -> None:
-    listed = {"pairs": [list(pair) for pair in chosen], "seeds": list(seeds)}
-    _dump(folder / "seeds.json", {**listed, "samples": setting.rungs})
-    values = {}
-    for task in setting.tasks:
-        jobs = [[Job("train", *pair, seed=seed) for seed in seeds] for pair in chosen]
-        rows = [[files.array(job, task.name) for job in row] for row in jobs]
-        values[task.name] = np.array(rows)
-        measured = [[files.read(job)["tasks"][task.name]["nll"] for job in row] for row in jobs]
-        values[f"{task.name}/nll"] = np.array(measured)
-    np.savez_compressed(folder / "seeds.npz", **values)  # type: ignore[arg-type]
 
 
 def _write_rivals(setting: Setting, files: Files, folder: Path) -> None:

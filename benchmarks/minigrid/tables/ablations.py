@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.minigrid.tables.bootstrap import Resampler
+from benchmarks.minigrid.tables.bootstrap import Resampler, full_data
 from benchmarks.minigrid.tables.methods import MethodResult, figures, light_judged
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.replay.costs import comparison_costs
@@ -46,6 +46,7 @@ from mordal_optuna.study.costs import Costs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from benchmarks.minigrid.tables.bootstrap import Replicate
     from benchmarks.minigrid.tables.data import TaskData
     from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.grid import Grid
@@ -224,18 +225,22 @@ def run_ablations(data: TaskData, *, replicates: int) -> dict[str, MethodResult]
         replicates: number of bootstraps.
     """
     resampler = Resampler(data)
-    grids = [resampler.grid(number) for number in range(replicates)]
-    return {variant.name: run_variant(data, variant, grids) for variant in variants()}
+    drawn = [resampler.replicate(number) for number in range(replicates)]
+    return {variant.name: run_variant(data, variant, drawn) for variant in variants()}
 
 
-def run_variant(data: TaskData, variant: Variant, replicates: Sequence[Grid]) -> MethodResult:
+def run_variant(data: TaskData, variant: Variant, replicates: Sequence[Replicate]) -> MethodResult:
     """Run one variant on the full data and on replicates."""
-    setup = variant.set_up(data)
-    rows = []
-    for number, grid in enumerate((data.grid, *replicates)):
+    setup, whole = variant.set_up(data), full_data(data)
+    rows, values = [], []
+    for number, seen in enumerate((whole, *replicates)):
         draws = 10 if number else 100
-        rows.append(light_judged(grid, variant.name, setup, seed=number, draws=draws))
-    values = [figures(row, data.grid) for row in rows]
+        rows.append(
+            light_judged(
+                seen.grid, variant.name, setup, seed=number, draws=draws, truths=seen.truth
+            )
+        )
+        values.append(figures(rows[-1], seen, whole))
     return MethodResult(values[0], tuple(values[1:]), rows[0].picked)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,9 +15,9 @@ from benchmarks.minigrid.tables.ablations import run_ablations
 from benchmarks.minigrid.tables.bootstrap import (
     Interval,
     Resampler,
-    centred_interval,
     percentile_interval,
 )
+from benchmarks.minigrid.tables.ceilings import run_ceilings
 from benchmarks.minigrid.tables.coverage import Coverage, coverage
 from benchmarks.minigrid.tables.curves import CurveFigures, compare_rules, compare_schedules
 from benchmarks.minigrid.tables.data import TaskData, read_task, read_tasks
@@ -33,7 +32,13 @@ from benchmarks.minigrid.tables.methods import (
 )
 from benchmarks.minigrid.tables.postmortem import PostMortem, post_mortem
 from benchmarks.minigrid.tables.ties import Ties, ties
-from benchmarks.minigrid.tables.truth import SilverBullet, Truth, describe, silver_bullet
+from benchmarks.minigrid.tables.truth import (
+    PairTruth,
+    SilverBullet,
+    Truth,
+    describe,
+    silver_bullet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,8 +90,8 @@ class Analysis:
     Attributes:
         truths: figures of the truth, by task.
         bullet: whether one pair suits all tasks.
-        methods: results by task and method.
-        ablations: results by task and variant.
+        methods: results by task and method, the ceilings first.
+        ablations: results by task and variant, the ceilings first.
         rules: errors of predictions by task, rule and ratio.
         schedules: errors of predictions by task and schedule; empty where none were run.
         intervals: coverage by task, source and kind of estimate.
@@ -157,19 +162,24 @@ def over_tasks(
         None where the figure does not apply.
     """
     rows = [by_name[name] for by_name in results.values()]
-    if any(row.figures[figure] is None for row in rows):
-        return None
     columns = [_column(row, figure) for row in rows]
+    if not all(columns):
+        return None
     if figure == "rejected":
-        return share_of_all([share_interval(column[1:]) for column in columns])
-    value, *means = np.mean(columns, axis=0).tolist()
-    return as_interval(figure, value, means)
+        return share_of_all([share_interval(column) for column in columns])
+    return as_interval(figure, _full(rows, figure), np.mean(columns, axis=0).tolist())
 
 
 def _column(row: MethodResult, figure: str) -> list[float]:
-    """Values of a figure on the full data and on each replicate, without missing ones."""
-    values = [figures[figure] for figures in (row.figures, *row.replicates)]
+    """Values of a figure on each replicate, without missing ones."""
+    values = [figures[figure] for figures in row.replicates]
     return [value for value in values if value is not None]
+
+
+def _full(rows: Sequence[MethodResult], figure: str) -> float | None:
+    """Mean over tasks of a figure on the full data; None if a task has none."""
+    values = [value for row in rows if (value := row.figures[figure]) is not None]
+    return float(np.mean(values)) if len(values) == len(rows) else None
 
 
 def common(results: Mapping[str, Mapping[str, MethodResult]]) -> list[str]:
@@ -180,7 +190,7 @@ def common(results: Mapping[str, Mapping[str, MethodResult]]) -> list[str]:
 
 def share_of_all(shares: Sequence[Interval]) -> Interval:
     """Mean of shares, with an interval that combines the half widths in quadrature."""
-    mean = sum(s.value for s in shares) / len(shares)
+    mean = sum(s.mean for s in shares) / len(shares)
     half = sum(((s.high - s.low) / 2) ** 2 for s in shares) ** 0.5 / len(shares)
     return Interval(mean, mean, max(0.0, mean - half), min(1.0, mean + half))
 
@@ -195,12 +205,11 @@ def against_default(
         name: variant.
         figure: name of the figure.
     """
-    changed, default = (
-        np.array([_column(by_name[key], figure) for by_name in results.values()])
-        for key in (name, "default")
-    )
-    value, *means = (changed - default).mean(axis=0).tolist()
-    return centred_interval(value, means, least=-math.inf, most=math.inf)
+    rows = [[by_name[key] for by_name in results.values()] for key in (name, "default")]
+    changed, default = (np.array([_column(row, figure) for row in of]) for of in rows)
+    own, before = (_full(of, figure) for of in rows)
+    value = None if own is None or before is None else own - before
+    return percentile_interval(value, (changed - default).mean(axis=0))
 
 
 def to_json(analysis: Analysis) -> dict[str, Any]:
@@ -215,7 +224,16 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         **by_task,
         MEAN: mean,
         "ties": {task: asdict(ties) for task, ties in analysis.ties.items()},
+        "truth": {
+            task: {name: _pair_json(pair) for name, pair in truth.pairs.items()}
+            for task, truth in analysis.truths.items()
+        },
+        "agreement": {task: asdict(t.agreement) for task, t in analysis.truths.items()},
     }
+
+
+def _pair_json(pair: PairTruth) -> dict[str, float]:
+    return {key: round(value, 5) for key, value in {**asdict(pair), "noise": pair.noise}.items()}
 
 
 def _method_json(interval: Any) -> dict[str, Any]:
@@ -224,10 +242,10 @@ def _method_json(interval: Any) -> dict[str, Any]:
     return {**plain, "cost": {**parts, "total": _plain(interval("cost"))}}
 
 
-def _plain(interval: Interval | None) -> dict[str, float] | None:
+def _plain(interval: Interval | None) -> dict[str, float | None] | None:
     if interval is None:
         return None
-    return {key: round(value, 5) for key, value in vars(interval).items()}
+    return {k: None if v is None else round(v, 5) for k, v in vars(interval).items()}
 
 
 def _quiet() -> None:
@@ -236,7 +254,8 @@ def _quiet() -> None:
 
 def _methods(folder: Path, task: str, *, effort: Effort) -> dict[str, MethodResult]:
     data = read_task(folder, task)
-    return run_methods(
+    ceilings = run_ceilings(data, replicates=effort.methods)
+    return ceilings | run_methods(
         data,
         replicates=effort.methods,
         stock_replicates=effort.stock,
@@ -245,7 +264,8 @@ def _methods(folder: Path, task: str, *, effort: Effort) -> dict[str, MethodResu
 
 
 def _ablations(folder: Path, task: str, *, effort: Effort) -> dict[str, MethodResult]:
-    return run_ablations(read_task(folder, task), replicates=effort.ablations)
+    data, count = read_task(folder, task), effort.ablations
+    return run_ceilings(data, replicates=count) | run_ablations(data, replicates=count)
 
 
 def _small(folder: Path, task: str, *, effort: Effort) -> tuple[Any, ...]:

@@ -2,34 +2,50 @@
 
 Symbols:
     G          number of clusters of documents; w_g is how often cluster g was drawn, n_g its size
-    S_g        sum of a pair's values over cluster g at a rung
-    m          score of a replicate, sum w_g S_g / sum w_g n_g
+    S_g        sum of a run's values over cluster g at a rung
+    m          score of a run on a replicate's documents, sum w_g S_g / sum w_g n_g
+    S_p        number of runs of pair p, which differ only in the random seed; 1 or more
+    T_p        truth of pair p: the mean over its S_p runs, at a rung, on the same documents
     z          asin(sqrt(score)): on this scale a share's noise does not depend on its level
-    d_psr      z of pair p with seed s at rung r, less its mean over the seeds
+    d_ps       residual curve of run s of pair p on all documents: z less its mean over the S_p
+               runs, at every rung, multiplied by sqrt(S_p / (S_p - 1))
 
 A replicate repeats the experiment. Its documents are G clusters drawn with replacement, the same
-draw for all pairs and rungs, since compared candidates answer the same documents. Every pair also
-gets the noise of another seed: one of the task's centred residual curves d_ps, drawn with
-replacement from all pairs and seeds and multiplied by sqrt(S / (S - 1)) for the degree of freedom
-that the mean over S seeds uses. The whole curve is drawn at once, since the rungs of one run are
-correlated, and the draw is the same on all tasks, since one run serves all tasks. The residuals
-come from the full documents, so that the documents' noise is not added twice. Likelihoods are
-redrawn together with the scores: the same documents and the same runs' residuals, of ln(-ln p)
-instead of z.
+draw for all pairs, runs and rungs, since compared candidates answer the same documents. What a
+search sees of a pair is one run: z(T_p) on these documents plus a residual curve d. A pair with
+several runs gets the curve of one of its own runs. A pair with a single run gets a curve drawn
+from all runs of the pairs that have several. The whole curve is drawn at once, since the rungs of
+one run are correlated, and the draw is the same on all tasks, since one run serves all tasks.
 
-The truth of a replicate is its scores at r = 1: a search on it is judged against a grid with the
-same documents and seeds. Where the best pairs are close, the best pair differs between replicates,
-and `true best rejected` counts by the replicate's. Regret, however, is measured in the scores of
-the full data: the maximum of 49 noisy scores is larger than the mean score of its pair, so that
-against the replicate's truth even the best pair would seem to lose points.
+What is compared with what. The truth of a replicate is T_p at r = 1 on the replicate's documents.
+A search sees one run, so the seed noise of what it sees is no part of what it is judged by: a run
+that deserves its lead to its seed misleads the search, and counts against it. A run s is one of
+the S_p runs in T_p, and z_s less the mean over the runs has only (S_p - 1) / S_p of the variance
+of one run; the factor in d restores that variance, as the factor of a sample variance does. (Run s
+against the mean of the others alone would have S_p / (S_p - 1) of it, which counts the noise of
+the truth as the search's.) The truth keeps its own noise, of documents and of S_p seeds, which
+`truth` computes for every pair. `tau_same_run` compares with the same run at r = 1 instead, whose
+seed noise was seen by the search: the truth of tables before the further seeds existed.
 
-The noise of the replicates is added to the noise of the data. Therefore the spread of a rank
-correlation or a cost over replicates is right, but its centre is biased (tau too low):
-`centred_interval` moves it to the value on the full data. Regret is measured against a fixed
-truth, which replaces the population. Its mean and percentiles over replicates therefore estimate
-what a search loses on other documents and seeds, in addition to the value on the full data. The
-estimate tends to be too high, since the best of noisy scores owes part of its lead to noise: even
-the full grid loses points, which no method can avoid.
+Regret is measured in T_p on all documents: the maximum of 49 noisy scores is larger than the mean
+score of its pair, so that against the replicate's truth even the best pair would seem to lose
+points. All methods, rivals and ceilings are treated alike: the same draws, the same truth.
+
+The residuals come from all documents, so that the documents' noise is not added twice. Standard
+errors and values of documents are those of the run that was drawn; of the pair's own run, if the
+residual is another pair's. Likelihoods are redrawn together with the scores: the same documents
+and the same runs' residuals, of ln(-ln p) instead of z.
+
+Even so a replicate is noisier than the experiment that it repeats: the curves T_p and the truth
+keep the noise of the S_p runs and of the documents, to which the replicate adds one run's. So tau
+over replicates is too low, regret too high and intervals too wide, the less so the more runs there
+are; `tests/benchmarks/minigrid/tables/test_experiments.py` compares them with experiments whose
+truth is known. A search on the grid's own run (full data) errs in the other direction where its
+run is a large part of the truth.
+
+The mean over replicates is the figure, and the middle 95 % of the replicates its interval, for
+every figure that is compared with the truth. Costs do not depend on it: their intervals are
+centred on the value of the search on the grid's own run (`centred_interval`).
 """
 
 from __future__ import annotations
@@ -40,11 +56,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.minigrid.tables.data import mean_of_runs
+from mordal_optuna.errors import GridError
 from mordal_optuna.replay.grid import Grid, GridCurve
 from mordal_optuna.search.answers import Answers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -59,23 +77,25 @@ class Interval:
     """A figure with its 95 % interval.
 
     Attributes:
-        value: figure on the full data.
+        value: figure on the full data, of a search on the grid's own run; None where there is no
+            such figure.
         mean: mean over replicates.
         low: lower end of the interval.
         high: upper end of the interval.
     """
 
-    value: float
+    value: float | None
     mean: float
     low: float
     high: float
 
 
-def percentile_interval(value: float, replicates: ArrayLike) -> Interval:
+def percentile_interval(value: float | None, replicates: ArrayLike) -> Interval:
     """Interval of the middle 95 % of the replicates."""
     values = np.asarray(replicates, dtype=float)
     low, high = np.percentile(values, _TAILS)
-    return Interval(float(value), float(values.mean()), float(low), float(high))
+    shown = None if value is None else float(value)
+    return Interval(shown, float(values.mean()), float(low), float(high))
 
 
 def centred_interval(
@@ -90,7 +110,7 @@ def centred_interval(
         most: largest possible value of the figure.
     """
     plain = percentile_interval(value, replicates)
-    move = plain.value - float(np.median(np.asarray(replicates, dtype=float)))
+    move = value - float(np.median(np.asarray(replicates, dtype=float)))
     return Interval(
         plain.value,
         plain.mean,
@@ -99,73 +119,117 @@ def centred_interval(
     )
 
 
-def seed_residuals(scores: np.ndarray) -> np.ndarray:
-    """Centred residual curves of runs that differ only in the random seed.
+def widened_residuals(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Residuals from the mean over each pair's S_p runs, multiplied by sqrt(S_p / (S_p - 1)).
 
     Args:
-        scores: scores in 0..1, pairs x seeds x rungs; at least two seeds.
+        rows: one row for each run.
+        pairs: index of each run's pair.
 
     Returns:
-        Residuals of z, (pairs * seeds) x rungs, multiplied by sqrt(S / (S - 1)).
+        One row for each run; 0 for the only run of a pair.
     """
-    return widened_residuals(np.arcsin(np.sqrt(scores)))
+    counts = np.bincount(pairs)[pairs]
+    factors = np.sqrt(counts / np.maximum(counts - 1, 1))
+    residuals = rows - mean_of_runs(rows, pairs)[pairs]
+    return residuals * factors.reshape(-1, *(1,) * (rows.ndim - 1))
 
 
-def widened_residuals(values: np.ndarray) -> np.ndarray:
-    """Residuals of values from their mean over the S seeds, multiplied by sqrt(S / (S - 1)).
-
-    Args:
-        values: pairs x seeds x rungs.
-
-    Returns:
-        (pairs * seeds) x rungs.
-    """
-    seeds = values.shape[1]
-    residuals = (values - values.mean(axis=1, keepdims=True)) * np.sqrt(seeds / (seeds - 1))
-    return residuals.reshape(-1, values.shape[2])
+def on_z(scores: np.ndarray) -> np.ndarray:
+    """Scores in 0..1 on the scale of z."""
+    return np.arcsin(np.sqrt(np.clip(scores, 0, 1)))
 
 
 def add_on_z(scores: np.ndarray, residuals: np.ndarray) -> np.ndarray:
     """Add residuals to scores on the scale of z; the results stay in 0..1."""
-    moved = np.arcsin(np.sqrt(np.clip(scores, 0, 1))) + residuals
-    return np.sin(np.clip(moved, 0, np.pi / 2)) ** 2
+    return np.sin(np.clip(on_z(scores) + residuals, 0, np.pi / 2)) ** 2
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """What a search sees, and what it is judged by.
+
+    Attributes:
+        grid: scores of one run of every pair.
+        truth: T_p at r = 1 of each pair on the same documents, 0..1.
+    """
+
+    grid: Grid
+    truth: Mapping[Candidate, float]
+
+    def truths(self) -> list[float]:
+        """The truth in the order of the grid's candidates."""
+        return [self.truth[candidate] for candidate in self.grid.candidates]
+
+
+def full_data(data: TaskData) -> Replicate:
+    """The grid's own runs and the truth, both on all documents."""
+    return Replicate(data.grid, _by_candidate(data.grid, data.truth))
+
+
+def _by_candidate(grid: Grid, truth: np.ndarray) -> dict[Candidate, float]:
+    return dict(zip(grid.candidates, truth[:, -1].tolist(), strict=True))
 
 
 class Resampler:
-    """Draws replicates of one task; the same number always gives the same replicate."""
+    """Draws replicates of one task; the same number always gives the same replicate.
+
+    Where `run` is an argument, 0 is the run that searches see, and other numbers are further runs
+    of the whole grid on the same documents, drawn independently of it.
+    """
 
     def __init__(self, data: TaskData) -> None:
-        """Prepare the resampling of a task."""
+        """Prepare the resampling of a task.
+
+        Raises:
+            GridError: if no pair has several runs, so that the noise of seeds is not known.
+        """
         self._grid = data.grid
         self._task = zlib.crc32(data.task.encode())
         shown = np.eye(int(data.clusters.max()) + 1)[data.clusters]  # documents x G
-        self._sums = data.values @ shown
+        self._sums = data.run_values @ shown  # runs x rungs x G
         self._sizes = shown.sum(axis=0)
-        self._residuals = seed_residuals(data.seed_scores)
-        self._nll_sums = self._nll_residuals = None
-        if data.nlls is not None and data.seed_nlls is not None:
+        self._pairs = data.run_pairs
+        self._drawable = drawable_runs(self._pairs)
+        self._residuals = widened_residuals(on_z(data.run_scores), self._pairs)
+        self._nll_sums = self._nll_centre = self._nll_residuals = None
+        if data.nlls is not None and data.further_nlls is not None:
+            own = data.nlls.mean(axis=2)
+            logs = np.log(np.concatenate((own, data.further_nlls)))
             self._nll_sums = data.nlls @ shown
-            self._nll_residuals = widened_residuals(np.log(data.seed_nlls))
+            self._nll_centre = mean_of_runs(logs, self._pairs) - np.log(own)
+            self._nll_residuals = widened_residuals(logs, self._pairs)
 
-    def documents_redrawn(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and standard errors with redrawn documents and the same seeds, pairs x rungs."""
-        return weighted_scores(self._sums, self._sizes, self._documents(number))
+    def truth(self, number: int) -> np.ndarray:
+        """Mean scores of each pair's runs on redrawn documents, pairs x rungs."""
+        return mean_of_runs(self._scored(number)[0], self._pairs)
 
-    def seeds_redrawn(self, number: int) -> np.ndarray:
+    def truth_redrawn(self, number: int) -> np.ndarray:
+        """The truth with redrawn documents and seeds, pairs x rungs.
+
+        A pair gets as many residual curves as it has runs; their mean is added.
+        """
+        counts = np.bincount(self._pairs)
+        moves = np.zeros((len(counts), self._residuals.shape[1]))
+        for run in range(int(counts.max())):
+            moves += self.seeds_redrawn(number, run) * (run < counts)[:, None]
+        return add_on_z(self.truth(number), moves / counts[:, None])
+
+    def seeds_redrawn(self, number: int, run: int = 0) -> np.ndarray:
         """Residuals of redrawn seeds on the scale of z, pairs x rungs."""
-        return self._residuals[self._runs(number)]
+        return self._residuals[self.runs(number, run)]
 
-    def scores(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and standard errors with redrawn documents and seeds, pairs x rungs."""
-        scores, stderr = self.documents_redrawn(number)
-        return add_on_z(scores, self.seeds_redrawn(number)), stderr
+    def scores(self, number: int, run: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and standard errors of one run of every pair, pairs x rungs."""
+        stderr = self._scored(number)[1][self._shown(number, run)]
+        return add_on_z(self.truth(number), self.seeds_redrawn(number, run)), stderr
 
     def nlls(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean -ln p and standard errors, redrawn like the scores; None without likelihoods."""
-        if self._nll_sums is None or self._nll_residuals is None:
+        if self._nll_sums is None or self._nll_residuals is None or self._nll_centre is None:
             return None
         nll, stderr = weighted_scores(self._nll_sums, self._sizes, self._documents(number))
-        factor = np.exp(self._nll_residuals[self._runs(number)])
+        factor = np.exp(self._nll_centre + self._nll_residuals[self.runs(number)])
         return nll * factor, stderr * factor
 
     def grid(self, number: int) -> Grid:
@@ -173,9 +237,13 @@ class Resampler:
         scores, stderr = self.scores(number)
         return with_scores(self._grid, scores, stderr, self.nlls(number))
 
+    def replicate(self, number: int) -> Replicate:
+        """A replicate as a grid, with its truth."""
+        return Replicate(self.grid(number), _by_candidate(self._grid, self.truth(number)))
+
     def answers(self, number: int, candidate: Candidate, samples: int) -> Answers:
         """Values of a pair at a rung on a replicate's documents, by drawn cluster."""
-        row = self._grid.candidates.index(candidate)
+        row = self._shown(number)[self._grid.candidates.index(candidate)]
         rung = self._grid.curves[0].samples.index(samples)
         drawn = np.repeat(np.arange(len(self._sizes)), self._documents(number))
         return Answers(
@@ -184,16 +252,51 @@ class Resampler:
             self._sizes[drawn].astype(np.uint32),
         )
 
+    def runs(self, number: int, run: int = 0) -> np.ndarray:
+        """Index of the run whose residual curve each pair gets."""
+        rng = np.random.default_rng([number, 0, run] if run else [number, 0])
+        at = rng.random(len(self._drawable))
+        return np.array(
+            [own[int(u * len(own))] for u, own in zip(at, self._drawable, strict=True)]
+        )
+
+    def _shown(self, number: int, run: int = 0) -> np.ndarray:
+        """Index of the run whose documents each pair shows: one of its own."""
+        own, drawn = np.arange(len(self._drawable)), self.runs(number, run)
+        return np.where(self._pairs[drawn] == own, drawn, own)
+
+    def _scored(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and standard errors of all runs on redrawn documents, runs x rungs."""
+        return weighted_scores(self._sums, self._sizes, self._documents(number))
+
     def _documents(self, number: int) -> np.ndarray:
         """Number of times each cluster of documents is drawn."""
         count = len(self._sizes)
         rng = np.random.default_rng([number, 1, self._task])
         return np.bincount(rng.integers(0, count, count), minlength=count)
 
-    def _runs(self, number: int) -> np.ndarray:
-        """Index of the residual curve that each pair gets."""
-        rng = np.random.default_rng([number, 0])
-        return rng.integers(0, len(self._residuals), len(self._sums))
+
+def drawable_runs(pairs: np.ndarray) -> list[np.ndarray]:
+    """Indices of the runs whose residual curves each pair may get.
+
+    Args:
+        pairs: index of each run's pair.
+
+    Returns:
+        The pair's own runs if it has several; otherwise all runs of the pairs that have several.
+
+    Raises:
+        GridError: if no pair has several runs.
+    """
+    counts = np.bincount(pairs)
+    pooled = np.flatnonzero(counts[pairs] > 1)
+    if not len(pooled):
+        raise GridError(
+            "no pair has runs with further seeds; the noise of seeds needs one with two or more"
+        )
+    return [
+        np.flatnonzero(pairs == pair) if count > 1 else pooled for pair, count in enumerate(counts)
+    ]
 
 
 def weighted_scores(

@@ -1,7 +1,8 @@
 """How often 95 % intervals contain the truth, by kind of estimate.
 
 An estimate of a search on a replicate is compared with the replicate's score at r = 1: the same
-run, continued on the same documents.
+run, continued on the same documents. That is what an estimate predicts; the mean over runs, by
+which rankings are judged (see `bootstrap`), is another quantity.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Predictions of the score at r = 1 by curves of all pairs: rules and schedules, without a search.
 
 A search trains few pairs far enough for a curve. Here every pair has its scores up to R, so that
-rules are compared on the same pairs. Predictions are compared with the pairs' scores at r = 1.
+rules are compared on the same pairs. Predictions are compared with the same runs' scores at r = 1.
 """
 
 from __future__ import annotations

@@ -7,14 +7,20 @@ One folder contains, for every task:
                         and rungs; `nlls`, -ln p of the reference answers, in the same order;
                         `clusters`, the cluster of each document
 and for all tasks:
-    seeds.json          {"pairs", "seeds", "samples"}: pairs that were trained with further seeds
-    seeds.npz           by task: pairs x seeds x rungs x documents, on the same documents; as
-                        TASK/nll the mean -ln p, pairs x seeds x rungs
+    seeds.json          {"runs", "samples"}: [encoder, LLM, seed] of every run with a further
+                        random seed; the runs of a pair may be none, one or several
+    seeds.npz           by task: runs x rungs x documents, on the same documents, in the order of
+                        seeds.json; as TASK/nll the mean -ln p, runs x rungs
     rivals.json         {"seconds": {rival: all tasks together}, TASK: {rival: one score per pair}}
     warmups.json        {"encoder|llm": device-seconds of the projector's warm-up alone, which
                         serves all tasks; grid files add the seconds of the LLM's features}
     schedules.json      optional: {"pairs", "schedules", "samples",
                         TASK: pairs x schedules x rungs}
+
+Symbols:
+    P, F    number of pairs, number of runs with further seeds
+    S_p     number of runs of pair p, the grid's own among them; at least 1
+    T_p     truth of pair p at a rung: the mean score of its S_p runs on the same documents
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -79,12 +85,13 @@ class TaskData:
         biased: the grid with similarities by plain CKA.
         values: scores of documents, pairs x rungs x documents.
         clusters: index of each document's cluster.
-        seed_pairs: indices of the candidates that were trained with further seeds.
-        seed_scores: scores of these candidates, pairs x seeds x rungs, the grid's seed first.
+        further_pairs: index of the candidate of each run with a further seed, F.
+        further_values: scores of documents of these runs, F x rungs x documents.
         rivals: training-free rankings; None where none were computed.
         schedules: curves under other schedules; None where none were run.
         nlls: -ln p of the reference answers, pairs x rungs x documents; None without likelihoods.
-        seed_nlls: mean -ln p of the candidates with further seeds, as `seed_scores`.
+        further_nlls: mean -ln p of the runs with further seeds, F x rungs; None without
+            likelihoods.
         warmups: device-seconds of the projectors' warm-ups alone, by pair.
     """
 
@@ -92,12 +99,12 @@ class TaskData:
     biased: Grid
     values: np.ndarray
     clusters: np.ndarray
-    seed_pairs: tuple[int, ...]
-    seed_scores: np.ndarray
+    further_pairs: tuple[int, ...]
+    further_values: np.ndarray
     rivals: Rivals | None = None
     schedules: Schedules | None = None
     nlls: np.ndarray | None = None
-    seed_nlls: np.ndarray | None = None
+    further_nlls: np.ndarray | None = None
     warmups: Mapping[Candidate, float] = field(default_factory=dict)
 
     @property
@@ -115,6 +122,48 @@ class TaskData:
         """Scores of the grid file, pairs x rungs."""
         by_pair = {curve.candidate: curve.score for curve in self.grid.curves}
         return np.array([by_pair[candidate] for candidate in self.grid.candidates])
+
+    @cached_property
+    def run_pairs(self) -> np.ndarray:
+        """Index of each run's candidate, P + F: the grid's own runs, then the further ones."""
+        own = np.arange(len(self.values))
+        return np.concatenate((own, np.array(self.further_pairs, dtype=own.dtype)))
+
+    @cached_property
+    def run_values(self) -> np.ndarray:
+        """Scores of documents of all runs, (P + F) x rungs x documents, as `run_pairs`."""
+        return np.concatenate((self.values, self.further_values))
+
+    @cached_property
+    def run_scores(self) -> np.ndarray:
+        """Scores of all runs, (P + F) x rungs, as `run_pairs`."""
+        return self.run_values.mean(axis=2)
+
+    @cached_property
+    def run_counts(self) -> np.ndarray:
+        """S_p, number of runs of each pair."""
+        return np.bincount(self.run_pairs, minlength=len(self.values))
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """T_p, the mean over each pair's runs, pairs x rungs."""
+        return mean_of_runs(self.run_scores, self.run_pairs)
+
+
+def mean_of_runs(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Means over the runs of each pair.
+
+    Args:
+        rows: one row for each run.
+        pairs: index of each run's pair; every index from 0 to the highest has a run.
+
+    Returns:
+        One row for each pair.
+    """
+    sums = np.zeros((int(pairs.max()) + 1, *rows.shape[1:]))
+    np.add.at(sums, pairs, rows)
+    counts = np.bincount(pairs)
+    return sums / counts.reshape(-1, *(1,) * (rows.ndim - 1))
 
 
 def read_tasks(folder: Path, tasks: tuple[str, ...] = TASKS) -> tuple[TaskData, ...]:
@@ -149,20 +198,18 @@ def read_task(folder: Path, task: str) -> TaskData:
     _check(grid, values, nlls, clusters)
     # Clusters may be any integers in the file; here they are 0, 1, 2, ...
     clusters = np.unique(clusters, return_inverse=True)[1]
-    seed_pairs, seed_scores, seed_nlls = _seeds(
-        folder, grid, values.mean(axis=2), nlls.mean(axis=2)
-    )
+    further = _seeds(folder, grid)
     return TaskData(
         grid,
         Grid.model_validate({**grid.model_dump(), **similarities}),
         values,
         clusters,
-        seed_pairs,
-        seed_scores,
+        further.pairs,
+        further.values,
         _rivals(folder, grid),
         _schedules(folder, grid),
         nlls,
-        seed_nlls,
+        further.nlls,
         _warmups(folder, grid),
     )
 
@@ -198,26 +245,37 @@ def _check(grid: Grid, values: np.ndarray, nlls: np.ndarray, clusters: np.ndarra
         )
 
 
-def _seeds(
-    folder: Path, grid: Grid, scores: np.ndarray, nlls: np.ndarray
-) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-    """Indices of the pairs with further seeds, their scores and their mean -ln p."""
+class _Further(NamedTuple):
+    """Runs with further seeds, as `TaskData` has them."""
+
+    pairs: tuple[int, ...]
+    values: np.ndarray
+    nlls: np.ndarray
+
+
+def _seeds(folder: Path, grid: Grid) -> _Further:
+    """Read the runs with further seeds."""
     listed = json.loads(_existing(folder / "seeds.json").read_text(encoding="utf-8"))
-    rows = _rows(grid, listed["pairs"], "seeds.json")
+    runs = [(encoder, llm, seed) for encoder, llm, seed in listed["runs"]]
+    if not runs:
+        raise GridError("seeds.json lists no run; the noise of seeds needs at least one")
+    wrong = sorted({run for run in runs if runs.count(run) > 1 or run[2] == 0})
+    if wrong:
+        raise GridError(
+            f"seeds.json lists the run {wrong[0]}; each run may be listed once, and seed 0 is the "
+            "grid's own"
+        )
+    rows = _rows(grid, [[encoder, llm] for encoder, llm, _ in runs], "seeds.json")
     with np.load(_existing(folder / "seeds.npz")) as stored:
-        further = stored[grid.task].astype(np.float64).mean(axis=3)
-        further_nlls = stored[f"{grid.task}/nll"].astype(np.float64)
-    wanted = (len(rows), len(listed["seeds"]), scores.shape[1])
-    for array in (further, further_nlls):
-        if array.shape != wanted:
-            raise GridError(
-                f"seeds.npz has {array.shape} for {grid.task}; pairs, seeds and rungs are {wanted}"
-            )
-    all_scores, all_nlls = (
-        np.concatenate((means[list(rows), None], array), axis=1)
-        for means, array in ((scores, further), (nlls, further_nlls))
-    )
-    return rows, all_scores, all_nlls
+        values = stored[grid.task].astype(np.float64)
+        nlls = stored[f"{grid.task}/nll"].astype(np.float64)
+    wanted = (len(rows), len(grid.curves[0].samples), grid.test_documents)
+    if values.shape != wanted or nlls.shape != wanted[:2]:
+        raise GridError(
+            f"seeds.npz has values of shape {values.shape} and nlls of {nlls.shape} for "
+            f"{grid.task}; runs, rungs and documents are {wanted}"
+        )
+    return _Further(rows, values, nlls)
 
 
 def _rivals(folder: Path, grid: Grid) -> Rivals | None:

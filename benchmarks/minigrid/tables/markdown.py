@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from benchmarks.minigrid.tables.methods import JUDGED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -17,6 +19,7 @@ _PRINTED = {
     "tau": (3, 1.0),
     "tau_random_ties": (3, 1.0),
     "tau_top10": (3, 1.0),
+    "tau_same_run": (3, 1.0),
     "regret": (2, 100.0),
     "rejected": (0, 100.0),
     "gain": (1, 1.0),
@@ -59,14 +62,23 @@ def percent(value: float, digits: int = 1) -> str:
     return number(100 * value, digits)
 
 
+def full(interval: Interval | None, figure: str) -> str:
+    """A figure on the full data, of a search on the grid's own run; a dash where there is none."""
+    if interval is None or interval.value is None:
+        return NOT_APPLICABLE
+    digits, factor = _PRINTED.get(figure, (2, 1.0))
+    return number(factor * interval.value, digits)
+
+
 def cell(interval: Interval | None, figure: str) -> str:
     """A figure with its interval; a dash where it does not apply.
 
-    For regret the mean over bootstraps is printed, to which its interval belongs.
+    Of figures that compare with the truth, the mean over bootstraps is printed, to which the
+    interval belongs.
     """
     if interval is None:
         return NOT_APPLICABLE
     digits, factor = _PRINTED.get(figure, (2, 1.0))
-    middle = interval.mean if figure == "regret" else interval.value
+    middle = interval.mean if figure in JUDGED or interval.value is None else interval.value
     value, low, high = (number(factor * v, digits) for v in (middle, interval.low, interval.high))
     return value if low == high == value else f"{value} ({low} to {high})"

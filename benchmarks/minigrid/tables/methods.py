@@ -22,8 +22,10 @@ import numpy as np
 
 from benchmarks.minigrid.tables.bootstrap import (
     Interval,
+    Replicate,
     Resampler,
     centred_interval,
+    full_data,
     percentile_interval,
 )
 from mordal_optuna.pool import Candidate
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
 
 # Number of random orders of tied pairs per replicate.
 _DRAWS = 10
-CORRELATIONS = ("tau", "tau_random_ties", "tau_top10")
-FIGURES = (*CORRELATIONS, "regret", "rejected", "gain", "gain_projected")
+CORRELATIONS = ("tau", "tau_random_ties", "tau_top10", "tau_same_run")
+# Figures that compare with the truth: their mean over bootstraps is what tables show.
+JUDGED = (*CORRELATIONS, "regret")
+FIGURES = (*JUDGED, "rejected", "gain", "gain_projected")
 # Figures of a method on one grid; None where a figure does not apply.
 Values = Mapping[str, float | None]
 
@@ -64,40 +68,38 @@ class MethodResult:
         figures: values on the full data: `FIGURES`, `cost_PART` and `cost` in full runs,
             `projected_PART`.
         replicates: the same values on every replicate.
-        picked: encoder and LLM of the pair picked on the full data.
+        picked: encoder and LLM of the pair picked on the full data; None where none is.
     """
 
     figures: Values
     replicates: tuple[Values, ...]
-    picked: tuple[str, str]
+    picked: tuple[str, str] | None
 
     def interval(self, figure: str) -> Interval | None:
-        """A figure with its interval; None where it does not apply.
+        """A figure with its interval; None where it does not apply to any replicate.
 
         The value of `rejected` is its share over the replicates, since on the full data it can
         only be 0 or 1.
         """
         value = self.figures[figure]
         values = [v for row in self.replicates if (v := row[figure]) is not None]
-        if value is None or not values:
+        if not values:
             return None
         if figure == "rejected":
             return share_interval(values)
         return as_interval(figure, value, values)
 
 
-def as_interval(figure: str, value: float, replicates: Sequence[float]) -> Interval:
+def as_interval(figure: str, value: float | None, replicates: Sequence[float]) -> Interval:
     """Interval of a figure, by the rule for its kind.
 
     Args:
         figure: name of the figure.
-        value: figure on the full data.
+        value: figure on the full data; None where there is none.
         replicates: figure on each replicate.
     """
-    if figure == "regret":
+    if figure in JUDGED or value is None:
         return percentile_interval(value, replicates)
-    if figure in CORRELATIONS:
-        return centred_interval(value, replicates, least=-1.0, most=1.0)
     return centred_interval(value, replicates, least=0.0, most=np.inf)
 
 
@@ -115,18 +117,26 @@ def share_interval(values: Sequence[float]) -> Interval:
 
 
 def light_replay(
-    grid: Grid, method: str, *, seed: int = 0, budget: float | None = None, draws: int = 100
+    grid: Grid,
+    method: str,
+    *,
+    seed: int = 0,
+    budget: float | None = None,
+    draws: int = 100,
+    truths: Mapping[Candidate, float] | None = None,
 ) -> Replay:
     """Replay a method that is a plan, without a study; the result equals that of `replay`.
 
     Args:
-        grid: the truth.
+        grid: what the search sees.
         method: name of the method.
         seed: random seed.
         budget: full runs, for methods that need a budget.
         draws: number of random orders of tied pairs.
+        truths: true score of each pair; None for the scores of the same runs at r = 1.
     """
-    return light_judged(grid, method, _set_up(grid, method, seed, budget), seed=seed, draws=draws)
+    setup = _set_up(grid, method, seed, budget)
+    return light_judged(grid, method, setup, seed=seed, draws=draws, truths=truths)
 
 
 def _set_up(grid: Grid, method: str, seed: int = 0, budget: float | None = None) -> SetUp:
@@ -134,37 +144,59 @@ def _set_up(grid: Grid, method: str, seed: int = 0, budget: float | None = None)
 
 
 def light_judged(
-    grid: Grid, method: str, setup: SetUp, *, seed: int = 0, draws: int = 100
+    grid: Grid,
+    method: str,
+    setup: SetUp,
+    *,
+    seed: int = 0,
+    draws: int = 100,
+    truths: Mapping[Candidate, float] | None = None,
 ) -> Replay:
     """Run a prepared search and judge it.
 
     Args:
-        grid: the truth.
+        grid: what the search sees.
         method: name of the method.
         setup: the prepared search.
         seed: random seed of the orders of tied pairs.
         draws: number of random orders of tied pairs.
+        truths: true score of each pair; None for the scores of the same runs at r = 1.
     """
     search = run_light(setup.plan, grid)
-    history, simulated = search.history, search.simulated
-    return judge(grid, method, seed, 1, setup, history, simulated, draws=draws, groups=False)
+    return judge(
+        grid,
+        method,
+        seed,
+        1,
+        setup,
+        search.history,
+        search.simulated,
+        draws=draws,
+        groups=False,
+        truths=truths,
+    )
 
 
-def figures(run: Replay, full: Grid) -> dict[str, float | None]:
-    """Figures of a replay; regret is measured in the scores of the full data.
+def figures(run: Replay, seen: Replicate, full: Replicate) -> dict[str, float | None]:
+    """Figures of a replay that was judged by the truth of what it saw.
 
     Args:
         run: replay on the full data or on a replicate.
-        full: grid of the full data.
+        seen: what the search saw.
+        full: the full data, in whose truth regret is measured.
     """
-    seconds = full.full_run_seconds
+    seconds = full.grid.full_run_seconds
+    estimates = [e.value for e in run.ranking]
     named = {f"cost_{part}": getattr(run.cost, part) / seconds for part in PARTS}
     projected = {f"projected_{part}": getattr(run.cost_projected, part) for part in PARTS}
     return {
         "tau": run.tau,
         "tau_random_ties": run.tau_random_ties,
         "tau_top10": run.tau_top10,
-        "regret": regret(full, run.picked),
+        "tau_same_run": weighted_tau(
+            estimates, [seen.grid.truth(e.candidate) for e in run.ranking]
+        ),
+        "regret": regret(full.truth, run.picked),
         "rejected": float(run.best_rejected),
         "gain": run.gain,
         "gain_projected": run.gain_projected,
@@ -174,16 +206,15 @@ def figures(run: Replay, full: Grid) -> dict[str, float | None]:
     }
 
 
-def regret(full: Grid, picked: tuple[str, str]) -> float:
-    """Difference of the best score at r = 1 and the picked pair's, on 0..1."""
-    best = max(full.truth(candidate) for candidate in full.candidates)
-    return best - full.truth(Candidate(*picked))
+def regret(truth: Mapping[Candidate, float], picked: tuple[str, str]) -> float:
+    """Difference of the best pair's true score and the picked pair's, on 0..1."""
+    return max(truth.values()) - truth[Candidate(*picked)]
 
 
 def run_method(
     data: TaskData,
     method: str,
-    replicates: Sequence[Grid],
+    replicates: Sequence[Replicate],
     budgets: Sequence[float | None],
     *,
     seeds: int,
@@ -193,7 +224,7 @@ def run_method(
     Args:
         data: the task.
         method: one of `METHODS`.
-        replicates: bootstraps of the task's grid.
+        replicates: bootstraps of the task.
         budgets: full runs on the full data and on each replicate, for methods that need a budget.
         seeds: number of seeds of methods with random choices, on the full data.
     """
@@ -201,16 +232,21 @@ def run_method(
     seeds = seeds if method in BUDGETED else 1
     # Trees and costs do not depend on scores, so a plan without random choices serves all grids.
     shared = None if method in BUDGETED else _set_up(data.grid, method)
-    full = [replay(data.grid, method, seed=s, budget=limits[0]) for s in range(seeds)]
-    means = mean_values([figures(run, data.grid) for run in full])
+    whole = full_data(data)
+    full = [
+        replay(data.grid, method, seed=s, budget=limits[0], truths=whole.truth)
+        for s in range(seeds)
+    ]
+    means = mean_values([figures(run, whole, whole) for run in full])
     rows = []
-    for number, (grid, budget) in enumerate(zip(replicates, limits[1:], strict=True)):
+    for number, (seen, budget) in enumerate(zip(replicates, limits[1:], strict=True)):
+        grid, truths = seen.grid, seen.truth
         if method in STOCK:
-            run = replay(grid, method, seed=number, budget=budget)
+            run = replay(grid, method, seed=number, budget=budget, truths=truths)
         else:
             setup = shared or _set_up(grid, method, number, budget)
-            run = light_judged(grid, method, setup, seed=number, draws=_DRAWS)
-        rows.append(figures(run, data.grid))
+            run = light_judged(grid, method, setup, seed=number, draws=_DRAWS, truths=truths)
+        rows.append(figures(run, seen, whole))
     return MethodResult(means, tuple(rows), full[0].picked)
 
 
@@ -222,25 +258,26 @@ def mean_values(rows: Sequence[Values]) -> dict[str, float | None]:
     }
 
 
-def run_rival(data: TaskData, rival: str, replicates: Sequence[Grid]) -> MethodResult:
+def run_rival(data: TaskData, rival: str, replicates: Sequence[Replicate]) -> MethodResult:
     """A training-free ranking, judged against the truth of each replicate."""
     assert data.rivals is not None
     scores = ranked_last(data.rivals.scores[rival])
     best = data.grid.candidates[int(np.argmax(scores))]
     picked = (best.vision_encoder, best.llm)
+    whole = full_data(data)
     seconds = data.rivals.seconds[rival]
     parts = {f"cost_{part}": 0.0 for part in PARTS} | {f"projected_{p}": None for p in PARTS}
     full_runs = seconds / data.grid.full_run_seconds
     fixed = {
         **parts,
-        "regret": regret(data.grid, picked),
+        "regret": regret(whole.truth, picked),
         "rejected": None,
         "gain": data.grid.grid_seconds / seconds if seconds else None,
         "gain_projected": None,
         "cost": full_runs,
         "cost_features": full_runs,
     }
-    rows = [{**fixed, **correlations(scores, grid)} for grid in (data.grid, *replicates)]
+    rows = [{**fixed, **correlations(scores, seen)} for seen in (whole, *replicates)]
     return MethodResult(rows[0], tuple(rows[1:]), picked)
 
 
@@ -251,13 +288,15 @@ def ranked_last(scores: np.ndarray) -> list[float]:
     return np.where(np.isfinite(scores), scores, least).tolist()
 
 
-def correlations(scores: Sequence[float], grid: Grid) -> dict[str, float | None]:
-    """Rank correlations of scores, one per pair, with a grid's scores at r = 1."""
-    truths = [grid.truth(candidate) for candidate in grid.candidates]
+def correlations(scores: Sequence[float], seen: Replicate) -> dict[str, float | None]:
+    """Rank correlations of scores, one per pair, with the truth and with one run at r = 1."""
+    truths = seen.truths()
+    same = [seen.grid.truth(candidate) for candidate in seen.grid.candidates]
     return {
         "tau": weighted_tau(scores, truths),
         "tau_random_ties": weighted_tau_random_ties(scores, truths, draws=_DRAWS),
         "tau_top10": tau_of_top(scores, truths),
+        "tau_same_run": weighted_tau(scores, same),
     }
 
 
@@ -273,14 +312,15 @@ def run_methods(
         seeds: number of seeds of methods with random choices, on the full data.
     """
     resampler = Resampler(data)
-    grids = [resampler.grid(number) for number in range(replicates)]
-    budgets = [light_replay(grid, "mordal").full_runs for grid in (data.grid, *grids)]
+    drawn = [resampler.replicate(number) for number in range(replicates)]
+    grids = (data.grid, *(seen.grid for seen in drawn))
+    budgets = [light_replay(grid, "mordal").full_runs for grid in grids]
     results = {}
     for method in METHODS:
         count = stock_replicates if method in STOCK else replicates
         results[method] = run_method(
-            data, method, grids[:count], budgets[: count + 1], seeds=seeds
+            data, method, drawn[:count], budgets[: count + 1], seeds=seeds
         )
     for rival in data.rivals.scores if data.rivals else ():
-        results[rival] = run_rival(data, rival, grids)
+        results[rival] = run_rival(data, rival, drawn)
     return results

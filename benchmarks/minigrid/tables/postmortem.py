@@ -10,7 +10,8 @@ Regret is split along the stages of the search, each of which leaves a smaller s
 
 Lost in halving = best of the pool less best of the settled pairs, and so on; the three differences
 add up to the regret. The last one is negative if the answer was not a finalist but better than all
-finalists.
+finalists. Scores of pairs are those of the truth, the means over runs (see `bootstrap`); the
+search sees the grid's own runs.
 
 If the best pair was not settled, the search is run again with another pair's curve in the place of
 its cluster's medoid (the two pairs exchange their curves). If the best pair would also have been
@@ -25,7 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.minigrid.tables.truth import final_scores, lead_noise, near_best
+from benchmarks.minigrid.tables.bootstrap import full_data
+from benchmarks.minigrid.tables.truth import lead_noise, near_best, redrawn_truths
 from mordal_optuna.pool import Candidate
 from mordal_optuna.replay.grid import Grid
 from mordal_optuna.replay.light import run_light
@@ -33,8 +35,6 @@ from mordal_optuna.replay.run import method_settings, pool_tree, set_up
 from mordal_optuna.search.plan import PooledPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from benchmarks.minigrid.tables.data import TaskData
     from mordal_optuna.replay.light import Search
     from mordal_optuna.search.clusters import ClusterTree
@@ -46,7 +46,7 @@ class PostMortem:
     """One task's search.
 
     Attributes:
-        best: name of the pair with the highest score at r = 1.
+        best: name of the pair with the highest true score.
         picked: name of the picked pair.
         regret: score, 0..1, that the picked pair loses.
         halving: part of the regret that is lost before the curves.
@@ -83,10 +83,11 @@ def post_mortem(data: TaskData, *, method: str = "mordal", replicates: int = 200
     search = run_light(plan, grid)
     winner = plan.winner(search.history)
     assert winner is not None
-    best = max(grid.candidates, key=grid.truth)
+    truth = full_data(data).truth
+    best = max(grid.candidates, key=truth.__getitem__)
     stages = settled(plan, search), plan.finish_candidates(search.history)
-    scores = [grid.truth(best), *(_best(grid, group) for group in stages), grid.truth(winner)]
-    final, redrawn = data.scores[:, -1], final_scores(data, replicates)
+    scores = [truth[best], *(max(truth[c] for c in group) for group in stages), truth[winner]]
+    final, redrawn = data.truth[:, -1], redrawn_truths(data, replicates)
     row = grid.candidates.index(winner)
     return PostMortem(
         best=str(best),
@@ -180,10 +181,6 @@ def exchanged(grid: Grid, first: Candidate, second: Candidate) -> Grid:
 
 def _fields(grid: Grid) -> dict:
     return {name: getattr(grid, name) for name in Grid.model_fields}
-
-
-def _best(grid: Grid, group: Sequence[Candidate]) -> float:
-    return max(grid.truth(candidate) for candidate in group)
 
 
 def _ratio(samples: int, plan: PooledPlan) -> str:

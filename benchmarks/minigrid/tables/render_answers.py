@@ -22,6 +22,7 @@ from benchmarks.minigrid.tables.ties import Ties
 
 if TYPE_CHECKING:
     from benchmarks.minigrid.tables.analysis import Analysis
+    from benchmarks.minigrid.tables.bootstrap import Interval
 
 
 def ties_section(analysis: Analysis) -> str:
@@ -30,7 +31,7 @@ def ties_section(analysis: Analysis) -> str:
         "task", "best pair in the first two groups, %", "first group", "second group",
         "third group", "fourth group", "winner's probability of being best, %",
         "winner is best, %", "paired standard error", "unpaired standard error",
-        "winner's error", "winner's error, full data", "measured less full data",
+        "winner's error", "winner's error, truth", "measured less truth",
         "searches with a higher estimate, %",
     )  # fmt: skip
     rows = [(task, *_tie_row(t)) for task, t in analysis.ties.items()]
@@ -42,12 +43,13 @@ def ties_section(analysis: Analysis) -> str:
     note = (
         "Searches on the bootstraps. The first group is measured and within noise of the winner; "
         "the second is estimated and may be the best. Columns: how often the first two groups "
-        "contain the pair that is best at r = 1; the median number of pairs in each group; the "
+        "contain the best pair by the truth; the median number of pairs in each group; the "
         "winner's probability of being the best as the search gives it, and how often it is the "
         "best; the standard error of its lead over pairs measured at the same rung, from paired "
         "documents and from two separate scores, in points; the error of its estimate, signed, "
-        "in points, against the same run trained fully and against the full data; how far its "
-        "measured score lies above the full data's at the same rung, which is selection bias; "
+        "in points, against the same run trained fully and against the truth; how far its "
+        "measured score lies above the mean over its runs at the same rung, which is selection "
+        "bias; "
         "and in how many searches another pair is estimated above it."
     )
     return section("Ties and the winner", prose(note), table(header, rows))
@@ -87,10 +89,10 @@ def intervals_section(analysis: Analysis) -> str:
         header += [f"{variant}: share, %", "interval contains the truth, %", "half width", "error"]
         header += ["signed bias"]
     note = (
-        "How often a pair's score at r = 1 lies in the search's 95 % interval, on the full data "
-        "and over bootstraps, by kind of estimate; half width, absolute error and signed bias "
-        "(estimate less truth) in points; means over tasks. Users see the estimates from all "
-        "scores together; the search decides by each pair's own curve."
+        "How often the same run's score at r = 1 lies in the search's 95 % interval, on the full "
+        "data and over bootstraps, by kind of estimate; half width, absolute error and signed "
+        "bias (estimate less that score) in points; means over tasks. Users see the estimates "
+        "from all scores together; the search decides by each pair's own curve."
     )
     return section("Intervals", prose(note), table(header, rows))
 
@@ -101,7 +103,7 @@ def store_section(analysis: Analysis) -> str:
     rows = []
     for method, shared in analysis.shared.items():
         for kind, bill in (("measured", shared.measured), ("projected", shared.projected)):
-            hours = (number(bill[name].value / 3600, 2) for name in BILLED)
+            hours = (_hours(bill[name]) for name in BILLED)
             rows.append((method, kind, *hours, *(cell(bill[name], "gain") for name in gains)))
     header = (
         "method", "costs", "one store, h", "separate searches, h", "shared grid, h",
@@ -114,6 +116,11 @@ def store_section(analysis: Analysis) -> str:
         "is trained once. Device-hours."
     )
     return section("All tasks from one store", prose(note), table(header, rows, text=2))
+
+
+def _hours(seconds: Interval) -> str:
+    assert seconds.value is not None
+    return number(seconds.value / 3600, 2)
 
 
 def post_mortems_section(analysis: Analysis) -> str:
@@ -133,5 +140,8 @@ def post_mortems_section(analysis: Analysis) -> str:
         )
         for task, p in analysis.post_mortems.items()
     )
-    note = "The decision of `mordal` that lost the best pair, and the points lost at each stage."
+    note = (
+        "The decision of `mordal` that lost the best pair on the full data, and the points of the "
+        "truth lost at each stage."
+    )
     return section("Post-mortems", prose(note), table(header, rows, text=4))

@@ -17,32 +17,61 @@ def truth_section(analysis: Analysis) -> str:
     """Best pairs, noise, variance, shapes of curves, and whether one pair suits all tasks."""
     header = (
         "task", "best pair", "best", "median", "worst", "noise: documents", "noise: seeds",
-        "noise: lead of the best", "pairs within noise of the best", "tau between seeds",
+        "noise: truth", "noise: lead of the best", "pairs within noise of the best",
+        "one run against the others: tau", "one run against the others: regret",
     )  # fmt: skip
     rows = (
         (
             task,
             t.best,
             *(percent(v) for v in (t.best_score, t.median_score, t.worst_score)),
-            *(percent(v) for v in (t.document_noise, t.seed_noise, t.difference_noise)),
+            *(percent(v) for v in (t.document_noise, t.seed_noise, t.truth_noise)),
+            percent(t.difference_noise),
             str(t.within_noise),
-            number(t.seed_tau, 2),
+            number(t.agreement.tau, 2),
+            percent(t.agreement.regret),
         )
         for task, t in analysis.truths.items()
     )
     note = (
-        "Scores at r = 1 in percent. Noise is given as standard deviations in points: of a score "
-        "over other documents, of a score over random seeds, and of the best pair's lead over "
-        "another pair."
+        "The truth of a pair is the mean score of its runs at r = 1, in percent; the runs differ "
+        "in the random seed. Noise is given as standard deviations in points: of the truth over "
+        "other documents, of a single run over random seeds, of the truth over both, and of the "
+        "best pair's lead over another pair. Last columns: the scores of one run of the pairs "
+        "that have several, against the mean of their other runs on all documents; regret is what "
+        "the run's best pair loses, in points."
     )
     return section(
         "The truth",
         prose(note),
         table(header, rows, text=2),
+        *_pairs(analysis),
         *_variance(analysis),
         *_shapes(analysis),
         _silver_bullet(analysis),
     )
+
+
+def _pairs(analysis: Analysis) -> tuple[str, str]:
+    """Truth and noise of every pair."""
+    truths = analysis.truths.values()
+    first = next(iter(truths)).pairs
+    rows = (
+        (
+            name,
+            str(first[name].runs),
+            *(f"{percent(t.pairs[name].score)} ± {percent(t.pairs[name].noise)}" for t in truths),
+        )
+        for name in first
+    )
+    several = sum(pair.runs > 1 for pair in first.values())
+    note = (
+        f"Every pair: number of runs, and the truth ± its noise over documents and seeds. "
+        f"{several} of {len(first)} pairs have several runs; the seed noise of the others is "
+        "pooled over these. `results.json` gives both noises of every pair."
+    )
+    shown = table(("pair", "runs", *analysis.truths), rows)
+    return prose(note), f"<details><summary>every pair</summary>\n\n{shown}\n\n</details>"
 
 
 def _silver_bullet(analysis: Analysis) -> str:
@@ -65,8 +94,8 @@ def _variance(analysis: Analysis) -> tuple[str, str]:
         for task, t in analysis.truths.items()
     )
     note = (
-        "Two-way analysis of variance of ln error at r = 1: shares in percent, as measured and "
-        "with the noise removed."
+        "Two-way analysis of variance of ln error of the truth: shares in percent, as measured "
+        "and with the noise removed."
     )
     return prose(note), table(header, rows)
 
@@ -88,11 +117,12 @@ def _shapes(analysis: Analysis) -> tuple[str, str]:
         for task, t in analysis.truths.items()
     )
     note = (
-        "Curves. First columns: share of pairs, in percent, whose scores agree with a log-linear "
-        "curve over all rungs and over the rungs up to 1/8 (chi-square test against the known "
-        "noise, 5 %), and by the paper's rule (loss of the last three rungs up to 1/8 below "
-        "5e-5). Columns `from`: share of pairs whose stable window begins at that rung. Last "
-        "columns: weighted tau and Spearman's correlation of a rung's scores with those at r = 1."
+        "Curves of the grid's own runs. First columns: share of pairs, in percent, whose scores "
+        "agree with a log-linear curve over all rungs and over the rungs up to 1/8 (chi-square "
+        "test against the known noise, 5 %), and by the paper's rule (loss of the last three "
+        "rungs up to 1/8 below 5e-5). Columns `from`: share of pairs whose stable window begins "
+        "at that rung. Last columns: weighted tau and Spearman's correlation of a rung's scores "
+        "with those of the same runs at r = 1, whose seed noise they share."
     )
     return prose(note), table(header, rows)
 
@@ -113,8 +143,8 @@ def curves_section(analysis: Analysis) -> str:
             row.append(percent(float(np.mean([f.bias for f in figures]))))
         rows.append(row)
     note = (
-        "Predictions of the scores at r = 1 by curves through the scores up to R, for all pairs, "
-        "without a search. Absolute error and bias in points; means over tasks."
+        "Predictions of the scores at r = 1 by curves through the same runs' scores up to R, for "
+        "all pairs, without a search. Absolute error and bias in points; means over tasks."
     )
     schedules = _schedules(analysis) if any(analysis.schedules.values()) else ()
     return section("Curves", prose(note), table(header, rows), *schedules)

@@ -1,8 +1,9 @@
 """Groups of the ranking: how often the first two contain the best pair, and how large they are.
 
 A search on a replicate receives the values of the replicate's documents, as a real search receives
-them from evaluations, so that pairs are compared document by document. Its winner is compared with
-the same run trained fully, and with the full data's scores, which replace the population.
+them from evaluations, so that pairs are compared document by document. The best pair is that of
+the replicate's truth, the mean over runs (see `bootstrap`). The winner is compared with the same
+run trained fully, and with the truth on all documents.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from benchmarks.minigrid.tables.data import TaskData
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.search.standings import Standing
@@ -34,7 +34,7 @@ class Ties:
     """Figures of the searches on one task, all on 0..1 unless they count pairs.
 
     Attributes:
-        held: share of searches whose first two groups contain the best pair at r = 1.
+        held: share of searches whose first two groups contain the best pair by the truth.
         tied: median number of pairs in the first group.
         open: median number of pairs in the second group.
         untested: median number of pairs in the third group.
@@ -44,8 +44,9 @@ class Ties:
         paired: mean standard error of the winner's lead over pairs measured at the same rung.
         unpaired: mean standard error of the same leads from two scores' separate errors.
         error: mean of the winner's estimate less its score at r = 1 on the replicate, signed.
-        full_error: mean of the winner's estimate less its score at r = 1 on the full data.
-        luck: mean of the winner's measured score less the full data's at the same rung.
+        full_error: mean of the winner's estimate less its truth on all documents.
+        luck: mean of the winner's measured score less the mean over its runs at the same rung, on
+            all documents.
         challenged: share of searches in which a pair trained on fewer samples has a higher
             estimate than the winner.
     """
@@ -75,28 +76,26 @@ def ties(data: TaskData, *, replicates: int, method: str = "mordal") -> Ties:
     """
     plan = set_up(data.grid, method, method_settings(method), 0, None).plan
     resampler = Resampler(data)
-    rows = [
-        _judged(data.grid, plan, resampler.grid(number), resampler, number)
-        for number in range(replicates)
-    ]
+    rows = [_judged(data, plan, resampler, number) for number in range(replicates)]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     middle = {name: float(np.median(columns.pop(name))) for name in GROUPS}
     means = {name: float(np.nanmean(column)) for name, column in columns.items()}
     return Ties(**middle, **means)
 
 
-def _judged(
-    full: Grid, plan: Plan, grid: Grid, resampler: Resampler, number: int
-) -> dict[str, float]:
+def _judged(data: TaskData, plan: Plan, resampler: Resampler, number: int) -> dict[str, float]:
+    seen = resampler.replicate(number)
+    grid = seen.grid
     history = with_answers(run_light(plan, grid).history, resampler, number)
     posterior = plan.ranker.posterior(history)
     ranking = plan.ranker.rank_with_chances(history, posterior)
     winner = plan.winner(history)
     assert winner is not None
     stand = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
-    best = max(grid.candidates, key=grid.truth)
+    best = max(grid.candidates, key=seen.truth.__getitem__)
     estimate = next(e for e in ranking if e.candidate == winner)
     top = history.of(winner).measurements[-1]
+    true_curve = data.truth[grid.candidates.index(winner)]
     sizes = {group: float(_count(stand, group)) for group in GROUPS}
     return {
         **sizes,
@@ -105,8 +104,8 @@ def _judged(
         "found": float(best == winner),
         **_errors(stand, history),
         "error": estimate.value - grid.truth(winner),
-        "full_error": estimate.value - full.truth(winner),
-        "luck": top.score - full.measurement(winner, top.samples).score,
+        "full_error": estimate.value - float(true_curve[-1]),
+        "luck": top.score - float(true_curve[data.samples.index(top.samples)]),
         "challenged": float(_is_challenged(ranking, estimate)),
     }
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TASKS = ("gqa", "chartqa")
 SCHEDULES = ("linear", "cooldown", "ema")
+# Number of runs with further seeds: of the first pair, the second, the third, the first again, ...
+FURTHER = (2, 1, 0)
 
 
 def write_files(
@@ -27,7 +29,7 @@ def write_files(
     cluster: int = 2,
     schedules: bool = True,
 ) -> None:
-    """Every file of the minigrid for a pool of side x side.
+    """Every file of the minigrid for a pool of side x side, with one to three runs of a pair.
 
     Documents come in clusters of `cluster` that are answered alike; a document's difficulty is the
     same for all pairs, so that their scores are correlated as on a real task.
@@ -47,7 +49,8 @@ def write_files(
         values = _answers(rng, curves, difficulty)
         pairs = [[c.vision_encoder, c.llm] for c in grid.candidates]
         chosen = list(range(0, len(pairs), max(1, len(pairs) // 9)))[:9]
-        moved = np.clip(curves[chosen, None] + rng.normal(0, 0.02, (len(chosen), 2, 1)), 0, 1)
+        again = [n for n in range(len(pairs)) for _ in range(FURTHER[n % len(FURTHER)])]
+        moved = np.clip(curves[again] + rng.normal(0, 0.02, (len(again), 1)), 0, 1)
         further[task] = _answers(rng, moved, difficulty)
         further[f"{task}/nll"] = _nlls(moved)
         other[task] = [[row.tolist()] * len(SCHEDULES) for row in curves[chosen]]
@@ -58,7 +61,8 @@ def write_files(
         np.savez_compressed(folder / f"{task}.npz", values=values, nlls=nlls, clusters=clusters)
     samples = list(grid.curves[0].samples)
     listed = {"pairs": [pairs[n] for n in chosen], "samples": samples}
-    _dump(folder / "seeds.json", {**listed, "seeds": [1, 2]})
+    runs = [[*pairs[n], 1 + again[:at].count(n)] for at, n in enumerate(again)]
+    _dump(folder / "seeds.json", {"runs": runs, "samples": samples})
     np.savez_compressed(folder / "seeds.npz", **further)
     _dump(folder / "rivals.json", rivals)
     _dump(folder / "warmups.json", warmups)

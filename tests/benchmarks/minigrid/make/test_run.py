@@ -72,14 +72,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_tables_read_what_the_command_makes(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First one pair, then the rest without doing it again; scores, values, rivals agree."""
-    main(["--study", str(study), "--out", str(tmp_path), "--processes", "0", "--only", "1"])
-    assert len(list((tmp_path / "pairs").glob("train-*.json"))) == 1
-    assert not (tmp_path / "grids").exists()
+    """First a part, then the rest without doing it again; scores, values, rivals agree.
+
+    As soon as every pair has its own run, grid files are written with the further runs there are.
+    """
+    monkeypatch.setattr("benchmarks.minigrid.make.run.SEEDS", (1,))  # one seed less, for speed
+    main(["--study", str(study), "--out", str(tmp_path), "--processes", "0", "--only", "3"])
+    assert len(list((tmp_path / "pairs").glob("train-*.json"))) == 3
+    assert read_tasks(tmp_path / "grids")[0].run_counts.tolist() == [2, 1]
     done: list[str] = []
     run = jobs.run
 
@@ -89,14 +93,19 @@ def test_the_tables_read_what_the_command_makes(
 
     monkeypatch.setattr("benchmarks.minigrid.make.run.run", noted)
     main(["--study", str(study), "--out", str(tmp_path), "--processes", "0"])
-    assert len(done) == 1 + 2 + 3  # the other pair; one with two more seeds, three schedules
+    assert len(done) == 1 + 3  # the other further run; three schedules
     assert all(name.startswith("train-") for name in done)
+    stored = (tmp_path / "grids" / "seeds.json").read_text()
+    (tmp_path / "grids" / "seeds.json").unlink()
+    main(["--out", str(tmp_path), "--collect-seeds"])
+    assert (tmp_path / "grids" / "seeds.json").read_text() == stored
     found = read_tasks(tmp_path / "grids")
     assert [data.task for data in found] == list(TASKS)
     for data in found:
         assert data.samples == (2, 4, 8, 16, 32, 64)
         assert data.values.shape == (2, 6, 24)
-        assert data.seed_scores.shape == (1, 3, 6)
+        assert data.run_counts.tolist() == [2, 2]
+        assert data.further_values.shape == (2, 6, 24)
         assert data.schedules
         assert data.schedules.names == ("linear", "cooldown", "ema")
         assert data.schedules.scores.shape == (1, 3, 6)

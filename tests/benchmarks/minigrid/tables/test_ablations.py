@@ -14,7 +14,7 @@ from benchmarks.minigrid.tables.ablations import (
     run_variant,
     variants,
 )
-from benchmarks.minigrid.tables.bootstrap import Resampler
+from benchmarks.minigrid.tables.bootstrap import Resampler, full_data
 from benchmarks.minigrid.tables.curves import MAIN_SCHEDULE, compare_rules, compare_schedules
 from benchmarks.minigrid.tables.methods import figures, light_judged, light_replay
 from mordal_optuna.replay.light import run_light
@@ -60,11 +60,12 @@ def test_the_default_is_the_products_search(
     tasks: tuple[TaskData, ...], named: dict[str, Variant]
 ) -> None:
     data = tasks[0]
-    replicate = Resampler(data).grid(0)
-    found = run_variant(data, named["default"], [replicate])
-    assert found.figures == figures(light_replay(data.grid, "mordal"), data.grid)
-    again = figures(light_replay(replicate, "mordal", seed=1, draws=10), data.grid)
-    assert found.replicates[0] == again
+    seen, whole = Resampler(data).replicate(0), full_data(data)
+    found = run_variant(data, named["default"], [seen])
+    on_all = light_replay(data.grid, "mordal", truths=whole.truth)
+    assert found.figures == figures(on_all, whole, whole)
+    again = light_replay(seen.grid, "mordal", seed=1, draws=10, truths=seen.truth)
+    assert found.replicates[0] == figures(again, seen, whole)
 
 
 @pytest.mark.slow

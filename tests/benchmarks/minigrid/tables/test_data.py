@@ -24,11 +24,34 @@ def own(folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(folder, tmp_path / "grids")
 
 
-def test_the_grids_own_seed_comes_first(tasks: tuple[TaskData, ...]) -> None:
+def test_the_truth_is_the_mean_over_each_pairs_runs(tasks: tuple[TaskData, ...]) -> None:
+    """The grid's own run and the further ones weigh the same, whatever their number."""
     data = tasks[0]
-    assert data.seed_scores.shape == (9, 3, 6)
-    assert data.seed_scores[:, 0] == pytest.approx(data.scores[list(data.seed_pairs)])
-    assert np.abs(data.seed_scores[:, 1] - data.seed_scores[:, 0]).max() > 0
+    assert data.run_counts.tolist() == [3, 2, 1] * 3
+    assert data.run_scores[:9] == pytest.approx(data.scores)
+    further = data.further_values.mean(axis=2)
+    assert data.truth[0] == pytest.approx((data.scores[0] + further[0] + further[1]) / 3)
+    assert data.truth[1] == pytest.approx((data.scores[1] + further[2]) / 2)
+    assert data.truth[2] == pytest.approx(data.scores[2])
+    assert np.abs(data.truth[0] - data.scores[0]).max() > 0
+
+
+@pytest.mark.parametrize("added", [["encoder-0", "llm-0", 1], ["encoder-0", "llm-0", 0]])
+def test_a_run_that_is_listed_twice_or_is_the_grids_own_is_refused(
+    own: Path, added: list[str | int]
+) -> None:
+    listed = json.loads((own / "seeds.json").read_text())
+    listed["runs"].append(added)
+    (own / "seeds.json").write_text(json.dumps(listed))
+    with pytest.raises(GridError, match=r"seeds.json lists the run \('encoder-0', 'llm-0', \d\)"):
+        read_task(own, "gqa")
+
+
+def test_no_further_run_is_refused(own: Path) -> None:
+    listed = json.loads((own / "seeds.json").read_text())
+    (own / "seeds.json").write_text(json.dumps(listed | {"runs": []}))
+    with pytest.raises(GridError, match="seeds.json lists no run"):
+        read_task(own, "gqa")
 
 
 def test_similarities_are_exchanged_and_nothing_else(tasks: tuple[TaskData, ...]) -> None:
@@ -78,8 +101,8 @@ def test_seeds_of_another_shape_are_refused(own: Path) -> None:
     with np.load(own / "seeds.npz") as stored:
         arrays = dict(stored)
     for name in ("gqa", "gqa/nll"):
-        np.savez_compressed(own / "seeds.npz", **arrays | {name: arrays[name][:, :, 1:]})
-        with pytest.raises(GridError, match="pairs, seeds and rungs are"):
+        np.savez_compressed(own / "seeds.npz", **arrays | {name: arrays[name][:, 1:]})
+        with pytest.raises(GridError, match="runs, rungs and documents are"):
             read_task(own, "gqa")
 
 
@@ -97,7 +120,7 @@ def test_a_warm_up_that_costs_more_than_the_grid_file_says_is_refused(
 
 def test_an_unknown_pair_is_refused(own: Path) -> None:
     listed = json.loads((own / "seeds.json").read_text())
-    listed["pairs"][0] = ["clip", "llama"]
+    listed["runs"][0] = ["clip", "llama", 1]
     (own / "seeds.json").write_text(json.dumps(listed))
     with pytest.raises(GridError, match=r"seeds.json names the pair \['clip', 'llama'\]"):
         read_task(own, "gqa")

@@ -26,6 +26,27 @@ def test_groups_share_out_the_pool_and_shares_are_shares(tasks: tuple[TaskData, 
     assert found.tied + found.open + found.untested + found.worse <= pairs + 2  # of medians
 
 
+def test_the_winner_is_judged_by_the_truth(tasks: tuple[TaskData, ...]) -> None:
+    """Not by the run that the search saw, whose best pair is another one now and then."""
+    data, count = tasks[1], 12
+    plan = set_up(data.grid, "mordal", method_settings("mordal"), 0, None).plan
+    resampler, found, seen_best, errors = Resampler(data), [], [], []
+    for number in range(count):
+        drawn = resampler.replicate(number)
+        history = with_answers(run_light(plan, drawn.grid).history, resampler, number)
+        winner = plan.winner(history)
+        assert winner is not None
+        estimate = next(e for e in plan.ranker.rank(history) if e.candidate == winner)
+        found.append(max(drawn.truth, key=drawn.truth.__getitem__) == winner)
+        seen_best.append(max(drawn.truth, key=drawn.grid.truth) == winner)
+        truth = data.truth[data.grid.candidates.index(winner), -1]
+        errors.append(estimate.value - truth)
+    judged = ties(data, replicates=count)
+    assert judged.found == np.mean(found) != np.mean(seen_best)
+    assert judged.full_error == pytest.approx(np.mean(errors))
+    assert judged.error != pytest.approx(judged.full_error)
+
+
 def test_a_replicates_documents_give_its_paired_errors(tasks: tuple[TaskData, ...]) -> None:
     """As drawn: a cluster that came twice counts twice."""
     data, number = tasks[0], 4

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.minigrid.tables.analysis import against_default, common, over_tasks
-from benchmarks.minigrid.tables.bootstrap import Interval
-from benchmarks.minigrid.tables.markdown import cell, number, prose, table
+from benchmarks.minigrid.tables.bootstrap import Interval, full_data
+from benchmarks.minigrid.tables.ceilings import AT_HALF, CEILINGS, SECOND_RUN
+from benchmarks.minigrid.tables.markdown import cell, full, number, prose, table
 from benchmarks.minigrid.tables.methods import FIGURES, PARTS, MethodResult
 from benchmarks.minigrid.tables.paper import DELTA, PAPER
 from benchmarks.minigrid.tables.write import HERE, main
@@ -61,19 +62,26 @@ def test_results_have_every_method_and_figure(
     ties = stored.pop("ties")
     assert list(ties) == list(TASKS)
     assert all(0 <= found["held"] <= 1 for found in ties.values())
+    truth = stored.pop("truth")
+    assert list(truth) == list(stored.pop("agreement")) == list(TASKS)
+    pairs = [str(candidate) for candidate in tasks[0].grid.candidates]
+    assert all(list(found) == pairs for found in truth.values())
+    assert all(found["noise"] > 0 for by_pair in truth.values() for found in by_pair.values())
     assert list(stored) == [*TASKS, "mean"]
     for by_method in stored.values():
-        assert list(by_method) == [*METHODS, "logme", "logme@budget"]
+        assert list(by_method) == [*CEILINGS, *METHODS, "logme", "logme@budget"]
         for found in by_method.values():
             assert set(found) == {*FIGURES, "cost"}
             assert set(found["cost"]) == {*PARTS, "total"}
     found = stored["gqa"]["mordal"]
-    real = replay(tasks[0].grid, "mordal")
+    real = replay(tasks[0].grid, "mordal", truths=full_data(tasks[0]).truth)
     assert found["tau"]["value"] == pytest.approx(real.tau, abs=1e-5)
     assert found["gain_projected"]["value"] == pytest.approx(real.gain_projected, abs=1e-5)
     mean = np.mean([stored[task]["cross"]["tau"]["value"] for task in TASKS])
     assert stored["mean"]["cross"]["tau"]["value"] == pytest.approx(mean, abs=2e-5)
     assert stored["mean"]["logme"]["rejected"] is None
+    assert stored["mean"][SECOND_RUN]["tau"]["value"] is None
+    assert stored["mean"][AT_HALF]["tau"]["value"] > 0
 
 
 @pytest.mark.slow
@@ -83,6 +91,9 @@ def test_the_markdown_has_every_section(written: tuple[Path, Path]) -> None:
     assert "python -m benchmarks.minigrid.tables" in text.split("\n")[0]
     assert all(len(line) <= 100 for line in text.split("\n") if not line.startswith("| "))
     assert [line for line in text.split("\n") if line.startswith("#")] == SECTIONS
+    for name in CEILINGS:  # overview, tasks, ablations
+        assert text.count(f"\n| {name} |") == 2 + len(TASKS)
+    assert "What any ranking can reach" in text
     for block in text.split("\n\n"):
         widths = {line.count(" | ") for line in block.split("\n") if line.startswith("| ")}
         assert len(widths) <= 1
@@ -125,7 +136,13 @@ def test_means_over_tasks_pair_the_replicates() -> None:
     assert found == Interval(0.4, 0.5, 0.5, 0.5)
     assert over_tasks({"a": {"x": up}}, "x", "rejected") is None
     own = {"a": {"x": up, "default": up}, "b": {"x": down, "default": up}}
-    assert against_default(own, "x", "tau").value == pytest.approx(-0.1)
+    found = against_default(own, "x", "tau")
+    assert found.value == pytest.approx(-0.1)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.0, -0.475, 0.475))
+    unseen = MethodResult(dict.fromkeys(up.figures), up.replicates, None)
+    assert over_tasks({"a": {"x": unseen}, "b": {"x": down}}, "x", "regret") == Interval(
+        None, 0.5, 0.5, 0.5
+    )
     assert common(own) == ["x", "default"]
 
 
@@ -133,7 +150,10 @@ def test_cells() -> None:
     assert number(-0.0004, 3) == "0.000"
     assert number(-0.4, 1) == "-0.4"
     assert cell(None, "tau") == "–"
-    assert cell(Interval(0.5, 0.4, 0.3, 0.7), "tau") == "0.500 (0.300 to 0.700)"
+    assert cell(Interval(0.5, 0.4, 0.3, 0.7), "tau") == "0.400 (0.300 to 0.700)"
+    assert cell(Interval(0.5, 0.4, 0.3, 0.7), "cost") == "0.50 (0.30 to 0.70)"
+    assert full(Interval(0.05, 0.4, 0.3, 0.7), "regret") == "5.00"
+    assert full(Interval(None, 0.4, 0.3, 0.7), "regret") == full(None, "regret") == "–"
     assert cell(Interval(0.0, 0.004, 0.0, 0.02), "regret") == "0.40 (0.00 to 2.00)"
     assert cell(Interval(1.0, 1.0, 1.0, 1.0), "gain") == "1.0"
     assert prose("word " * 30) == "\n".join([" ".join(["word"] * 20), " ".join(["word"] * 10)])
