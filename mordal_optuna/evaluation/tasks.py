@@ -115,6 +115,22 @@ def task_images(task: Task, count: int) -> list[Image]:
     return list(images.values())
 
 
+def images_of_all(tasks: Sequence[Task], count: int) -> list[Image]:
+    """Images of several tasks, in equal shares, without repetitions.
+
+    Args:
+        tasks: tasks whose documents have images, at least one.
+        count: maximum number of images; of several tasks each gives at least 4.
+
+    Raises:
+        TaskError: see `task_images`.
+    """
+    share = max(count // len(tasks), _MIN_IMAGES) if len(tasks) > 1 else count
+    images = [image for task in tasks for image in task_images(task, share)]
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    return list(dict(zip(digests, images, strict=True)).values())
+
+
 def nested_order(total: int, clusters: Sequence[int] | None, seed: int) -> list[int]:
     """A random order of documents whose first n documents form the subset of size n.
 
