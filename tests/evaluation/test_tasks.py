@@ -162,12 +162,14 @@ def test_several_tasks_give_images_in_equal_shares_and_no_image_twice(
 ) -> None:
     settings = TaskSettings(name="scienceqa_img", data=zoo / "tasks" / "ScienceQA")
     other = build_task(settings, [shipped("tasks")], seed=0)
-    images = [image.tobytes() for image in images_of_all([scenes, other], 12)]
-    own = {task.name: {i.tobytes() for i in task_images(task, 6)} for task in (scenes, other)}
-    assert len(images) == 12
-    assert set(images) == own["mordal_scenes"] | own["scienceqa_img"]
+    images = [image.tobytes() for image in images_of_all([scenes, other], 11)]
+    own = [[i.tobytes() for i in task_images(task, 6)] for task in (scenes, other)]
+    assert images == [image for pair in zip(*own, strict=True) for image in pair][:11]
     assert len(images_of_all([scenes, scenes], 12)) == 6
-    assert len(images_of_all([scenes, other], 2)) == 8  # at least four of each
+    few = [scenes.subset(2), other.subset(2)]  # enough together
+    assert len(images_of_all(few, 8)) == 4
+    with pytest.raises(TaskError, match="'mordal_scenes and scienceqa_img': shows 3 different"):
+        images_of_all([few[0], other.subset(1)], 8)
 
 
 def test_the_kinds_of_scene_questions_are_parts_of_the_scenes(scenes: Task, zoo: Path) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.ranking import Estimate, Ranker
+from mordal_optuna.search.sampler import study_history
+from mordal_optuna.search.standings import standings
+from mordal_optuna.search.tasks import weighted_mean
 from mordal_optuna.study.result import StudyResult, read_result
 from mordal_optuna.study.task_results import TaskResult, mean_of, task_results, unbeaten
 from tests.search.several import BEST, MEAN_BEST, WEIGHTS, Several
 from tests.search.synthetic import FULL, RUNGS, plan, search, tree
+
+if TYPE_CHECKING:
+    from mordal_optuna.search.curves import Measurement
 
 POOL = tree().candidates
 
@@ -139,3 +147,26 @@ def test_a_study_of_one_task_has_no_results_by_task() -> None:
     study = search(chosen, several.tables["gqa"])
     bare = read_result(study, chosen, method="mordal", task="gqa")
     assert (bare.tasks, bare.unbeaten) == ((), ())
+
+
+def test_the_winner_is_compared_document_by_document_on_all_tasks() -> None:
+    """With the weights of the study; without the documents of one task it is not."""
+    several = Several()
+
+    def answered(candidate: Candidate, samples: int) -> Measurement:
+        mean = several(candidate, samples)
+        right = {name: int(400 * m.score) for name, m in mean.by_task.items()}
+        answers = {n: Answers.of([1.0] * k + [0.0] * (400 - k), None, n) for n, k in right.items()}
+        by_task = {n: replace(m, answers=answers[n].packed()) for n, m in mean.by_task.items()}
+        return weighted_mean(by_task, WEIGHTS)
+
+    chosen = plan(finalists=3)
+    study = search(chosen, answered)
+    for weights, paired in ((WEIGHTS, True), ({**WEIGHTS, "ai2d": 1.0}, False)):
+        history = study_history(study)
+        ranking, winner = chosen.ranker.rank(history), chosen.winner(history)
+        assert winner
+        compared = standings(chosen, history, ranking, winner, run_noise=0.05, weights=weights)
+        contrasts = [s.contrast for s in compared.values() if s.contrast]
+        assert contrasts
+        assert all(contrast.paired is paired for contrast in contrasts)
