@@ -150,6 +150,14 @@ def test_what_a_killed_worker_left_out_is_added_later(setting: Setting) -> None:
         assert numbers == list(range(8))
 
 
+def test_a_worker_with_nothing_left_to_do_adds_what_is_missing(setting: Setting) -> None:
+    """The last worker was killed between the end of its trial and the filling."""
+    setting.main().optimize(Objective(plan(), Several()))
+    setting.run_worker(Several())
+    ended = [trial.number for trial in setting.main().trials]
+    assert [t.user_attrs[MAIN_TRIAL] for t in setting.of_task("gqa").trials] == ended
+
+
 def test_while_another_worker_fills_only_the_end_of_the_search_waits(setting: Setting) -> None:
     setting.main().optimize(Objective(plan(), Several()), n_trials=1)
     rows, name = open_runs(setting.address), task_study_name("several", "tasks")
