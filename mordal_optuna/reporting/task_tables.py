@@ -41,16 +41,8 @@ def task_tables(result: StudyResult) -> list[Table]:
 
 def _gains(result: StudyResult) -> Table:
     table = _table(f"one model for all tasks, {result.winner.candidate}, and the best for each")
-    for name in (
-        "task",
-        "one for all, %",
-        "best for the task",
-        "its %",
-        "gain, points",
-        "sure, %",
-    ):
-        left = name in ("task", "best for the task")
-        table.add_column(name, justify="left" if left else "right")
+    for name, right in _COLUMNS:
+        table.add_column(name, justify="right" if right else "left")
     for task in result.tasks:
         table.add_row(
             task_words.named(task),

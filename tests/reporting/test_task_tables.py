@@ -23,6 +23,7 @@ def test_every_task_has_a_row_and_a_column(several: StudyResult) -> None:
         row = next(line for line in shown.splitlines() if line.startswith(f" {task.name}"))
         assert task_words.own_best(task) in row
         assert task_words.gain(task) in row
+    assert re.search(r"gain, points +better, %", shown)
     assert re.search(r"mean +gqa +chartqa", shown)
     for pair in several.unbeaten:
         assert re.search(rf"{pair.vision_encoder} +{re.escape(pair.llm)} \*", shown)
