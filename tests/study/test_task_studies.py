@@ -150,6 +150,21 @@ def test_what_a_killed_worker_left_out_is_added_later(setting: Setting) -> None:
         assert numbers == list(range(8))
 
 
+def test_the_studies_are_filled_in_every_database(database: str, tmp_path: Path) -> None:
+    setting = Setting(tmp_path, study_storage(database))
+    setting.address = database
+    setting.main().optimize(Objective(plan(), Several()), n_trials=2)
+    for _ in range(2):
+        setting.tasks().update()
+    main = setting.main().trials
+    for task in WEIGHTS:
+        trials = setting.of_task(task).trials
+        assert [t.user_attrs[MAIN_TRIAL] for t in trials] == [0, 1]
+        assert [t.params for t in trials] == [t.params for t in main]
+        for trial, origin in zip(trials, main, strict=True):
+            assert trial.intermediate_values.keys() == origin.intermediate_values.keys()
+
+
 def test_a_worker_with_nothing_left_to_do_adds_what_is_missing(setting: Setting) -> None:
     """The last worker was killed between the end of its trial and the filling."""
     setting.main().optimize(Objective(plan(), Several()))
