@@ -50,6 +50,8 @@ from mordal_optuna.study.result import (
     stored_representation,
 )
 from mordal_optuna.study.resuming import begin, resumed_settings, with_advice
+from mordal_optuna.study.task_results import mean_of
+from mordal_optuna.study.task_studies import TaskStudies
 from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
 
@@ -213,7 +215,9 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     """
     settings = resumed_settings(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
-    return read_result(study, plan, method=settings.search.method, task=settings.task.name)
+    weights = settings.task_weights
+    task = mean_of(weights) if weights else settings.targets[0].name
+    return read_result(study, plan, method=settings.search.method, task=task, tasks=weights)
 
 
 def load_study(settings: StudySettings) -> StudyResult:
@@ -269,6 +273,7 @@ def study_plan(
             batch_size=settings.alignment.batch_size,
             seed=settings.seed,
             spent_seconds=sum(representation.seconds.values()) if representation else 0.0,
+            tasks=settings.task_weights,
         )
     except SearchError as error:
         raise ConfigError([f"search: {error}"]) from error
@@ -352,8 +357,20 @@ def _search(
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
     objective = Objective(plan, bench.measure, claims=claims)
+    tasks = None
+    if settings.task_weights:
+        url = settings.storage_url()
+        tasks = TaskStudies(study, plan, settings.task_weights, storage=storage, address=url)
     # No other `mordal run` works on the study (see `alone_on`), but the user's workers may.
-    Worker(study, plan, objective, claims, patience_seconds=LEASE_SECONDS, progress=progress).run()
+    Worker(
+        study,
+        plan,
+        objective,
+        claims,
+        patience_seconds=LEASE_SECONDS,
+        progress=progress,
+        task_studies=tasks,
+    ).run()
 
 
 def _score_further(study: Study, settings: StudySettings, bench: Workbench) -> None:

@@ -146,20 +146,25 @@ def card_lines(
         for score, documents in zip(checkpoint.scores, checkpoint.documents, strict=True)
     ]
     curve = result.curves.get(candidate, ())
-    searched = next((p.score for p in curve if p.samples == checkpoint.samples), None)
-    if searched is not None and searched != checkpoint.scores[0].value:
-        lines.append(
-            f"the search measured {100 * searched:.1f} % on {result.task} after as many samples, "
-            "with weights that differ by rounding"
-        )
+    curves = {t.name: t.curves.get(candidate, ()) for t in result.tasks} or {result.task: curve}
+    for score, (task, points) in zip(checkpoint.scores, curves.items(), strict=False):
+        searched = next((p.score for p in points if p.samples == checkpoint.samples), None)
+        if searched is not None and searched != score.value:
+            lines.append(
+                f"the search measured {100 * searched:.1f} % on {task} after as many samples, "
+                "with weights that differ by rounding"
+            )
     full = next((point for point in curve if point.samples == result.full_samples), None)
     if full and checkpoint.samples < full.samples:
         lines.append(
             f"the study has {words.measured(full, result.task)}, with other weights, whose "
             "checkpoint is not there any more"
         )
-    estimate = next(e for e in result.ranking if e.candidate == candidate)
-    return [*lines, _estimated(estimate, checkpoint.samples, result.full_samples)]
+    rankings = {f"{t.name}: ": t.ranking for t in result.tasks} or {"": result.ranking}
+    for task, ranking in rankings.items():
+        estimate = next(e for e in ranking if e.candidate == candidate)
+        lines.append(task + _estimated(estimate, checkpoint.samples, result.full_samples))
+    return lines
 
 
 def seconds_to(full_samples: int, checkpoint: ScoredCheckpoint) -> float:

@@ -390,7 +390,7 @@ def test_what_was_not_measured_with_these_weights_says_so(
     believed = replace(Estimate(WINNER, 0.582, 0.55, 0.61, "extrapolated", 1536, 9.0), **change)
     curves = {WINNER: (Measurement(1536, score=0.575),)}
     result: Any = SimpleNamespace(
-        ranking=(believed,), full_samples=3072, curves=curves, task="ai2d"
+        ranking=(believed,), full_samples=3072, curves=curves, task="ai2d", tasks=()
     )
     assert card_lines(result, WINNER, standing(1536)) == [
         "57.5 ± 2.1 % on ai2d (500 of 3,088 documents), measured with exactly these weights "
@@ -407,3 +407,22 @@ def test_what_was_not_measured_with_these_weights_says_so(
         "rounding",
         "all scores of the study together say 58.2 % (55.0 to 61.0)",
     ]
+
+
+def test_the_card_of_several_tasks_compares_and_projects_each() -> None:
+    believed = Estimate(WINNER, 0.582, 0.55, 0.61, "extrapolated", 1536, 9.0)
+    scores = {"ai2d": 0.575, "gqa": 0.45}  # the second differs from that of the weights
+    tasks = [
+        SimpleNamespace(
+            name=name, ranking=(believed,), curves={WINNER: (Measurement(1536, score),)}
+        )
+        for name, score in scores.items()
+    ]
+    mean = {WINNER: (Measurement(1536, score=0.5),)}
+    result: Any = SimpleNamespace(
+        ranking=(), full_samples=3072, curves=mean, task="the mean of both", tasks=tasks
+    )
+    compared, *projected = card_lines(result, WINNER, standing(1536))[2:]
+    assert compared.startswith("the search measured 45.0 % on gqa after as many samples")
+    assert [line.split(":")[0] for line in projected] == ["ai2d", "gqa"]
+    assert projected[0].startswith("ai2d: projected after 3,072 samples: 58.2 %")

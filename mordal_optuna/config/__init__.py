@@ -7,16 +7,15 @@ from mordal_optuna.config.reading import differences, parse_study, read_study, w
 from mordal_optuna.config.schema import (
     FAITHFUL,
     CheckpointSettings,
-    EarlyDocuments,
     ModelSettings,
     PoolSettings,
     RepresentationSettings,
     RuntimeSettings,
     SearchSettings,
     StudySettings,
-    TaskSettings,
     ZooSettings,
 )
+from mordal_optuna.config.tasks import EarlyDocuments, TaskSettings, WeightedTask
 
 __all__ = [
     "AlignmentSettings",
@@ -33,6 +32,7 @@ __all__ = [
     "Section",
     "StudySettings",
     "TaskSettings",
+    "WeightedTask",
     "ZooSettings",
     "adapted",
     "differences",

@@ -160,7 +160,8 @@ def _sentence(problem: Any) -> str:
             f"{key}: unknown key (value {value!r}); allowed here: {_allowed_keys(problem['loc'])}"
         )
     if problem["type"] == "missing":
-        return f"{key}: missing; this key is required"
+        other = ", or `tasks` for several tasks," if key == "task" else ""
+        return f"{key}: missing; this key{other} is required"
     if problem["type"] == "value_error":
         inner = str(problem["ctx"]["error"])
         return f"{key}.{inner}" if problem["loc"] else inner
@@ -201,7 +202,8 @@ def _missing_folders(settings: StudySettings) -> list[str]:
     places: list[tuple[str, Path | None]] = [
         ("alignment.conversations", settings.alignment.conversations),
         ("alignment.images", settings.alignment.images),
-        ("task.data", settings.task.data),
+        *(("task.data", task.data) for task in (settings.task,) if task),
+        *((f"tasks.{task.name}.data", task.data) for task in settings.tasks),
         *((f"also_score.{task.name}.data", task.data) for task in settings.also_score),
         *((f"task_folders.{n}", folder) for n, folder in enumerate(settings.task_folders)),
     ]

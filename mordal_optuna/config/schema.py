@@ -7,15 +7,15 @@ location is a hub id.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
+from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
 from mordal_optuna.pool import ModelSource, Pool
 from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
 
@@ -105,78 +105,12 @@ class ZooSettings(Section):
     workers: NonNegative = 2
 
 
-class EarlyDocuments(Section):
-    """A smaller number of documents for early rungs.
-
-    Attributes:
-        below: share of the alignment set, above 0 and at most 1; the entry applies to rungs below
-            this share.
-        documents: number of documents scored at these rungs.
-    """
-
-    below: Ratio
-    documents: Positive
-
-
-class TaskSettings(Section):
-    """An lmms-eval task on which candidates are scored.
-
-    Attributes:
-        name: name of the task in lmms-eval.
-        data: local folder with the task's data; None for the location in the task's YAML.
-        revision: commit, tag or branch of the data on the hub.
-        documents: number of documents in a fixed random subset; None scores all documents.
-        early_documents: fewer documents for early rungs, as fixed random subsets that are nested,
-            spread over clusters, and equal for all candidates. The first entry whose `below`
-            exceeds the rung applies. The search accounts for the larger standard errors.
-        likelihood: whether the likelihood of the reference answers is also measured at every
-            rung. It is a smoother sign of progress than the score and costs one more forward pass
-            per document.
-        batch_size: number of documents generated for at once.
-    """
-
-    name: Name
-    data: Path | None = None
-    revision: str | None = None
-    documents: Positive | None = None
-    early_documents: tuple[EarlyDocuments, ...] = ()
-    likelihood: bool = True
-    batch_size: Positive = 16
-
-    @model_validator(mode="after")
-    def _grow(self) -> TaskSettings:
-        for first, second in pairwise(self.early_documents):
-            if second.below <= first.below or second.documents < first.documents:
-                msg = (
-                    f"early_documents: {second.documents} documents below {second.below} follow "
-                    f"{first.documents} below {first.below}; both must grow"
-                )
-                raise ValueError(msg)
-        if self.documents and any(e.documents > self.documents for e in self.early_documents):
-            msg = (
-                f"early_documents: more than the {self.documents} documents of the task were "
-                "given; early rungs are scored on fewer"
-            )
-            raise ValueError(msg)
-        return self
-
-    def documents_at(self, samples: int, full_samples: int) -> int | None:
-        """Number of documents scored at a rung; None for all documents of the task.
-
-        Args:
-            samples: number of alignment samples at the rung.
-            full_samples: D, number of samples of a full alignment.
-        """
-        ratio = samples / full_samples
-        early = next((e.documents for e in self.early_documents if ratio < e.below), None)
-        return early or self.documents
-
-
 class RepresentationSettings(Section):
     """How models are compared before any candidate is trained.
 
     Attributes:
-        images: number of the target task's images on which models are compared, at least 4.
+        images: number of the target task's images on which models are compared, at least 4. Of
+            several target tasks, each gives an equal share.
         similarity: similarity measure. `cka-debiased`: unbiased estimator of CKA. `cka-biased`:
             the paper's estimator. `cka-minibatch`: unbiased, averaged over minibatches of 256
             images. `mutual-knn`: share of common nearest neighbours.
@@ -348,8 +282,10 @@ class StudySettings(Section):
         seed: random seed of projectors, the order of alignment samples, and document subsets.
         pool: vision encoders and LLMs.
         alignment: training recipe and alignment data.
-        task: target task, whose score is maximised.
-        also_score: further tasks to score on.
+        task: target task, whose score is maximised; None if there are several.
+        tasks: several target tasks, whose weighted mean score is maximised, in place of `task`.
+            Every candidate is scored on all of them at each of its rungs, in one pass.
+        also_score: further tasks to score on, which do not affect the search.
         also_score_at: candidates that are scored on the further tasks. `winner`: the winner only.
             `rungs`: every candidate at each of its rungs, in one pass with the target task; later
             studies reuse these scores from the database.
@@ -367,7 +303,8 @@ class StudySettings(Section):
     seed: NonNegative = 0
     pool: PoolSettings
     alignment: AlignmentSettings
-    task: TaskSettings
+    tasks: tuple[WeightedTask, ...] = ()
+    task: Annotated[TaskSettings | None, Field(validate_default=True)] = None
     also_score: tuple[TaskSettings, ...] = ()
     also_score_at: Literal["winner", "rungs"] = "winner"
     task_folders: tuple[Path, ...] = ()
@@ -391,15 +328,27 @@ class StudySettings(Section):
             return given
         return given | {key: {**defaults[key], **section} for key, section in sections.items()}
 
+    @field_validator("task")
+    @classmethod
+    def _is_given(cls, task: TaskSettings | None, others: ValidationInfo) -> TaskSettings | None:
+        # Invalid `tasks` are absent here, and reported by themselves.
+        if task is None and others.data.get("tasks") == ():
+            raise PydanticKnownError("missing")
+        return task
+
     @model_validator(mode="after")
     def _tasks_fit(self) -> StudySettings:
-        names = [task.name for task in (self.task, *self.also_score)]
+        if self.task and self.tasks:
+            msg = "tasks: given beside `task`; a study file has one of the two"
+            raise ValueError(msg)
+        names = [task.name for task in self.scored_tasks]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            msg = f"also_score: {twice!r} is named twice; each task is scored once"
+            key = "also_score" if twice in [task.name for task in self.also_score] else "tasks"
+            msg = f"{key}: {twice!r} is named twice; each task is scored once"
             raise ValueError(msg)
-        if self.search.curve == "likelihood" and not self.task.likelihood:
-            msg = "search.curve: 'likelihood' needs `likelihood: true` for the target task"
+        if self.search.curve == "likelihood" and not all(t.likelihood for t in self.targets):
+            msg = "search.curve: 'likelihood' needs `likelihood: true` for every target task"
             raise ValueError(msg)
         return self
 
@@ -420,6 +369,21 @@ class StudySettings(Section):
             tuple(m.source() for m in self.pool.llms),
         )
 
+    @property
+    def targets(self) -> tuple[TaskSettings, ...]:
+        """The target tasks: those of `tasks`, or `task` alone."""
+        return (self.task,) if self.task else self.tasks
+
+    @property
+    def scored_tasks(self) -> tuple[TaskSettings, ...]:
+        """The target tasks, then the further tasks."""
+        return (*self.targets, *self.also_score)
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """Weight of each target task by its name; empty if there is only one target task."""
+        return {t.name: t.weight for t in self.tasks} if len(self.tasks) > 1 else {}
+
     def storage_url(self) -> str:
         """SQLAlchemy address of the database; the default is filled in."""
         return self.storage or f"sqlite:///{(self.workdir / 'study.db').as_posix()}"
@@ -433,6 +397,8 @@ class StudySettings(Section):
         # Studies of versions without the method `joint` stored no options of it.
         if self.search.method != "joint":
             exclude["search"] = set(SearchSettings.OF_JOINT)
+        # Studies of versions without `tasks` stored no such key.
+        exclude["task" if self.tasks else "tasks"] = True
         return self.model_dump(mode="json", exclude=exclude)
 
     def checkpoint_folder(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,32 @@ def task_images(task: Task, count: int) -> list[Image]:
     Raises:
         TaskError: if a document has no image, or there are fewer than 4 different images.
     """
+    return images_of_all([task], count)
+
+
+def images_of_all(tasks: Sequence[Task], count: int) -> list[Image]:
+    """Images of several tasks, in equal shares and in turn, see `task_images`.
+
+    Args:
+        tasks: tasks whose documents have images, at least one.
+        count: maximum number of images of all tasks together.
+
+    Raises:
+        TaskError: if a document has no image, or there are fewer than 4 different images.
+    """
+    share = -(-count // len(tasks))
+    turns = zip_longest(*(_images(task, share).items() for task in tasks))
+    images = dict(entry for turn in turns for entry in turn if entry)
+    if len(images) < _MIN_IMAGES:
+        raise TaskError(
+            " and ".join(task.name for task in tasks),
+            f"shows {len(images)} different images; comparing models needs at least {_MIN_IMAGES}",
+        )
+    return list(images.values())[:count]
+
+
+def _images(task: Task, count: int) -> dict[bytes, Image]:
+    """Different images of a task by their digest, at most so many."""
     docs = task.live.dataset[task.split]
     place = {document: row for row, document in enumerate(task.documents)}
     images: dict[bytes, Image] = {}
@@ -107,12 +134,7 @@ def task_images(task: Task, count: int) -> list[Image]:
             )
         image = visuals[0].convert("RGB")
         images.setdefault(hashlib.sha256(image.tobytes()).digest(), image)
-    if len(images) < _MIN_IMAGES:
-        raise TaskError(
-            task.name,
-            f"shows {len(images)} different images; comparing models needs at least {_MIN_IMAGES}",
-        )
-    return list(images.values())
+    return images
 
 
 def nested_order(total: int, clusters: Sequence[int] | None, seed: int) -> list[int]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 
-from mordal_optuna.reporting import figures, words
+from mordal_optuna.reporting import figures, task_words, words
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, NOTED
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.trials import trial_handles
+from mordal_optuna.study.task_studies import task_study_name
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -83,6 +84,7 @@ def _note(result: StudyResult) -> str:
         f"**{words.headline(result)}**",
         f"{words.ties(result)} {words.may_be_best(result)}",
         *(words.challenger(pair) for pair in result.challengers[:3]),
+        *(_on_tasks(result) if result.tasks else ()),
         f"Cost: {words.cost_sentence(result)}",
         f"Ended: {words.ending(result)}.",
         "; ".join(f"{group}: {title}" for group, title in words.GROUPS.items()) + ".",
@@ -94,6 +96,27 @@ def _note(result: StudyResult) -> str:
         *rows,
     ]
     return "\n\n".join([*paragraphs, "\n".join(table)])
+
+
+def _on_tasks(result: StudyResult) -> list[str]:
+    """What specialising on each of several tasks would win."""
+    rows = [
+        f"| {task_words.named(task)} | {words.estimated(task.one_for_all)} "
+        f"| {task_words.own_best(task)} | {words.estimated(task.best)} | {task_words.gain(task)} "
+        f"| {task_words.better(task)} |"
+        for task in result.tasks
+    ]
+    table = [
+        "| task | one for all, % | best for the task | its % | gain, points | better, % |",
+        "|---|--:|---|--:|--:|--:|",
+        *rows,
+    ]
+    studies = ", ".join(f"'{task_study_name(result.study, t.name)}'" for t in result.tasks)
+    return [
+        f"{task_words.specialising(result)} {task_words.unbeaten(result)}",
+        "\n".join(table),
+        f"The scores on each task are in the studies {studies}.",
+    ]
 
 
 def _note_trials(study: Study, result: StudyResult) -> None:

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any
 from mordal_optuna.reporting import words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.search.answers import Contrast
+    from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.study.result import StudyResult
+    from mordal_optuna.study.task_results import TaskResult
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:
@@ -21,7 +26,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
     Args:
         result: result of a finished or unfinished study.
     """
-    return {
+    content = {
         "study": result.study,
         "task": result.task,
         "method": result.method,
@@ -49,31 +54,67 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "failures": {str(candidate): reason for candidate, reason in result.failures.items()},
         "config": dict(result.config),
     }
+    if result.tasks:
+        content["tasks"] = [_task(task) for task in result.tasks]
+        content["unbeaten"] = [_candidate(pair) for pair in result.unbeaten]
+    return content
+
+
+def _task(task: TaskResult) -> dict[str, Any]:
+    """One of several tasks: its ranking, and what specialising on it would win."""
+    return {
+        "name": task.name,
+        "weight": task.weight,
+        "one_for_all": _on_task(task, task.one_for_all),
+        "best": _on_task(task, task.best),
+        "gain": asdict(task.gain) if task.gain else None,
+        "ranking": [_on_task(task, estimate) for estimate in task.ranking],
+    }
+
+
+def _on_task(task: TaskResult, estimate: Estimate) -> dict[str, Any]:
+    return {
+        **_named(estimate),
+        "measured": _measured(task.curves.get(estimate.candidate, ())),
+        "estimate": _estimate(estimate),
+        "best": estimate.best,
+    }
 
 
 def _named(estimate: Estimate) -> dict[str, str]:
-    candidate = estimate.candidate
+    return _candidate(estimate.candidate)
+
+
+def _candidate(candidate: Candidate) -> dict[str, str]:
     return {"vision_encoder": candidate.vision_encoder, "llm": candidate.llm}
 
 
 def _pair(result: StudyResult, estimate: Estimate) -> dict[str, Any]:
     standing = result.standings[estimate.candidate]
-    curve = result.curves.get(estimate.candidate, ())
-    shown = [(m.samples, m.score, m.stderr, m.documents) for m in curve[-1:]]
-    names = ("samples", "score", "stderr", "documents")
     return {
         **_named(estimate),
         "group": standing.group,
-        "measured": dict(zip(names, shown[0], strict=True)) if shown else None,
-        "estimate": {
-            "value": estimate.value,
-            "low": estimate.low,
-            "high": estimate.high,
-            "known": estimate.provenance,
-        },
+        "measured": _measured(result.curves.get(estimate.candidate, ())),
+        "estimate": _estimate(estimate),
         "best": estimate.best,
         "against_winner": _contrast(standing.contrast, standing.margin),
         "seconds": estimate.seconds,
+    }
+
+
+def _measured(curve: Sequence[Measurement]) -> dict[str, Any] | None:
+    """The score at the highest rung; None without any."""
+    shown = [(m.samples, m.score, m.stderr, m.documents) for m in curve[-1:]]
+    names = ("samples", "score", "stderr", "documents")
+    return dict(zip(names, shown[0], strict=True)) if shown else None
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "known": estimate.provenance,
     }
 
 

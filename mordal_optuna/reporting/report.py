@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from mordal_optuna.files.atomic import atomic_write
-from mordal_optuna.reporting import figures, words
+from mordal_optuna.reporting import figures, task_words, words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,8 @@ def write_report(
     text = environment.get_template("report.html.j2").render(
         result=result,
         words=words,
+        task_words=task_words,
+        on_tasks=[(task_words.ranked(t), task_words.intervals(t)) for t in result.tasks],
         costs=_costs(result),
         plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - plotly.js itself
         ranking=_html(figures.ranking_figure(result)),

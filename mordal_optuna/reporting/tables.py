@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mordal_optuna.reporting import words
+from mordal_optuna.reporting import task_words, words
+from mordal_optuna.reporting.task_tables import task_tables
 from mordal_optuna.search.standings import GROUPS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _COLUMNS = (
 
 
 def print_result(result: StudyResult, console: Console) -> None:
-    """Print ranking, warnings, winner, ties, costs, clusters and why the search ended.
+    """Print ranking, tasks, warnings, winner, ties, costs, clusters and why the search ended.
 
     Args:
         result: result of a finished or unfinished study.
@@ -47,6 +48,15 @@ def print_result(result: StudyResult, console: Console) -> None:
         style="dim",
         highlight=False,
     )
+    for table in task_tables(result) if result.tasks else ():
+        console.print(table, highlight=False)
+    if result.tasks:
+        console.print(
+            "one for all, its %: estimates on the task after all samples. gain: their difference "
+            "and its interval.\nbetter: probability that the task's best pair is better there.",
+            style="dim",
+            highlight=False,
+        )
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", min_width=9)
     grid.add_column()
@@ -61,6 +71,9 @@ def _lines(result: StudyResult) -> list[tuple[str, str]]:
     lines = [("winner", words.headline(result)), ("ties", words.ties(result))]
     lines += [("", text) for text in [words.may_be_best(result)] if text]
     lines += [("challenger", words.challenger(c)) for c in result.challengers[:3]]
+    if result.tasks:
+        lines.append(("tasks", task_words.specialising(result)))
+        lines.append(("", task_words.unbeaten(result)))
     lines.append(("cost", words.cost_sentence(result)))
     if result.full_runs is not None:
         lines.append(("", _parts(result)))

@@ -10,6 +10,7 @@ Symbols:
     d_g   difference of two pairs' S_g
     N     number of documents
     m     difference of the two scores, sum d_g / N
+    w_t   weight of task t, in a study with several tasks
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -101,25 +102,43 @@ class Contrast:
     paired: bool
 
 
-def contrast(one: Sequence[Measurement], other: Sequence[Measurement]) -> Contrast | None:
+def contrast(
+    one: Sequence[Measurement],
+    other: Sequence[Measurement],
+    weights: Mapping[str, float] | None = None,
+) -> Contrast | None:
     """The first pair's score minus the second's; None if no rung has scores of both.
 
     With paired documents the standard error is that of a mean over clusters,
     sqrt(G / (G - 1) sum (d_g - m n_g)^2) / N. If the values of the documents are not stored, or
-    the documents differ, the standard errors of the two scores are added in squares.
+    the documents differ, the standard errors of the two scores are added in squares. For weighted
+    means over tasks, whose documents are independent, it is sqrt(sum w_t^2 e_t^2) / sum w_t, with
+    e_t the standard error of the difference on task t.
 
     Args:
         one: scores of the first pair, by ascending samples.
         other: scores of the second pair, by ascending samples.
+        weights: w_t by the task's name; None or empty if there is one task.
     """
     shared = {m.samples for m in one} & {m.samples for m in other}
     if not shared:
         return None
     at = max(shared)
     first, second = (next(m for m in scores if m.samples == at) for scores in (one, other))
-    paired = _paired_error(first, second)
+    paired = _mean_error(first, second, weights) if weights else _paired_error(first, second)
     error = paired if paired is not None else float(np.hypot(first.noise, second.noise))
     return Contrast(at, first.score - second.score, error, paired is not None)
+
+
+def _mean_error(
+    first: Measurement, second: Measurement, weights: Mapping[str, float]
+) -> float | None:
+    """Standard error of the difference of two weighted means; None unless all tasks are paired."""
+    if not weights.keys() == first.by_task.keys() == second.by_task.keys():
+        return None
+    errors = {name: _paired_error(first.by_task[name], second.by_task[name]) for name in weights}
+    known = [(weights[name] * error) ** 2 for name, error in errors.items() if error is not None]
+    return sum(known) ** 0.5 / sum(weights.values()) if len(known) == len(weights) else None
 
 
 def _paired_error(first: Measurement, second: Measurement) -> float | None:

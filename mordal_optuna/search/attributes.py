@@ -28,6 +28,8 @@ FURTHER_SCORES = "mordal:further_scores"
 STOPPED_BECAUSE = "mordal:stopped_because"
 # Number below which all trials have their note in the dashboard.
 NOTED = "mordal:noted"
+# Identity of the study that a study of one of its tasks is filled from.
+FILLED_FROM = "mordal:filled_from"
 
 # User attributes of a trial: its pair; the pair's name as the dashboard shows it; details of the
 # score at each rung; number of the trial whose checkpoint it continues from.
@@ -45,6 +47,8 @@ STOOD_BACK = "mordal:stood_back"
 LOST_SECONDS = "mordal:lost_seconds"
 # Pairs, or "all", whose failures in earlier trials no longer count; on a trial that does no work.
 RETRY = "mordal:retry"
+# In a study of one task: number of the trial of the main study that a trial was filled from.
+MAIN_TRIAL = "mordal:main_trial"
 
 # System attributes of a trial: the job it was assigned; time of its worker's last heartbeat; the
 # prefix of the names under which the values of a score's documents are stored.
@@ -59,9 +63,14 @@ _PIECE = 30_000
 _PIECES = "mordal:pieces"
 
 
-def answers_attribute(samples: int) -> str:
-    """Name of the system attribute with the values of the documents of a rung's score."""
-    return f"{ANSWERS}:{samples}"
+def answers_attribute(samples: int, task: str = "") -> str:
+    """Name of the system attribute with the values of the documents of a rung's score.
+
+    Args:
+        samples: number of alignment samples at the rung.
+        task: name of the task, in a study with several target tasks.
+    """
+    return f"{ANSWERS}:{samples}:{task}" if task else f"{ANSWERS}:{samples}"
 
 
 def store_value(study: Study, name: str, value: Any) -> None:

@@ -78,6 +78,8 @@ class Measurement:
         cut: share of answers that were cut off at the token limit; None if unknown.
         empty: share of answers without any text; None if unknown.
         alike: share of documents that got the most frequent answer; None if unknown.
+        by_task: the measurement of each task if the score is a weighted mean over several tasks,
+            see `tasks.weighted_mean`; empty if there is one task.
     """
 
     samples: int
@@ -97,6 +99,7 @@ class Measurement:
     alike: float | None = None
     p_correct: float | None = None
     p_correct_stderr: float | None = None
+    by_task: Mapping[str, Measurement] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check the bounds.
@@ -113,17 +116,28 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """The details that a trial stores beside Optuna's intermediate value and the answers."""
-        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        tasks = {name: {"score": m.score, **m.to_json()} for name, m in self.by_task.items()}
+        optional = {name: getattr(self, name) for name in _OPTIONAL} | {"tasks": tasks or None}
         return {name: getattr(self, name) for name in _REQUIRED} | {
             name: value for name, value in optional.items() if value is not None
         }
 
     @staticmethod
     def from_json(
-        details: Mapping[str, Any], *, samples: int, score: float, answers: str | None = None
+        details: Mapping[str, Any],
+        *,
+        samples: int,
+        score: float,
+        answers: str | None = None,
+        task_answers: Mapping[str, str | None] | None = None,
     ) -> Measurement:
         """Inverse of `to_json`; the details are empty if an objective reported a score alone."""
-        return Measurement(samples=samples, score=score, answers=answers, **details)
+        own, found = {k: v for k, v in details.items() if k != "tasks"}, task_answers or {}
+        by_task = {
+            name: Measurement(samples=samples, answers=found.get(name), **one)
+            for name, one in details.get("tasks", {}).items()
+        }
+        return Measurement(samples=samples, score=score, answers=answers, by_task=by_task, **own)
 
     @property
     def log_error(self) -> float:

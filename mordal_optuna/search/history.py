@@ -140,6 +140,28 @@ class History:
         }
         return History(cut)
 
+    def of_task(self, name: str) -> History:
+        """The history of one task of a study with several: the same candidates, its own scores.
+
+        Scores without a measurement of the task are left out. Costs are the task's own evaluation
+        and its share of the training; what failed trials lost belongs to no task.
+
+        Args:
+            name: name of the task.
+        """
+        own = {
+            candidate: replace(
+                record,
+                measurements=tuple(
+                    m.by_task[name] for m in record.measurements if name in m.by_task
+                ),
+                other_seconds=0.0,
+                trained=0,
+            )
+            for candidate, record in self.candidates.items()
+        }
+        return History(own)
+
     @property
     def seconds(self) -> float:
         """Device-seconds spent so far on all candidates."""

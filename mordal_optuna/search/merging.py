@@ -99,13 +99,23 @@ def merged_measurements(
                 wanted = samples not in measured and (include_repeated or has_details)
                 if wanted and is_score(value):
                     score = 1.0 - value if minimize else float(value)
-                    measured[samples] = Measurement.from_json(
-                        details.get(str(samples), {}),
-                        samples=samples,
-                        score=score,
-                        answers=trial.system_attrs.get(answers_attribute(samples)),
-                    )
+                    measured[samples] = _measurement(trial, samples, score)
     return tuple(measured[samples] for samples in sorted(measured))
+
+
+def _measurement(trial: FrozenTrial, samples: int, score: float) -> Measurement:
+    """A reported score with its details, which a trial that repeated it lacks."""
+    details, attributes = trial.user_attrs.get(RUNGS, {}).get(str(samples), {}), trial.system_attrs
+    return Measurement.from_json(
+        details,
+        samples=samples,
+        score=score,
+        answers=attributes.get(answers_attribute(samples)),
+        task_answers={
+            name: attributes.get(answers_attribute(samples, name))
+            for name in details.get("tasks", {})
+        },
+    )
 
 
 def is_score(value: float) -> bool:

@@ -58,6 +58,7 @@ def standings(
     winner: Candidate,
     *,
     run_noise: float,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[Candidate, Standing]:
     """Compare every pair of the pool with the winner.
 
@@ -71,6 +72,7 @@ def standings(
         ranking: estimates of the whole pool, with probabilities of being the best.
         winner: pair that the others are compared with.
         run_noise: h, at least 0.
+        weights: weight of each target task by its name; None or empty if there is one.
 
     Raises:
         SearchError: if the run noise is negative.
@@ -78,8 +80,8 @@ def standings(
     require(run_noise >= 0, "run_noise", run_noise, "at least 0")
     trained = [c for c, record in history.candidates.items() if record.top and c != winner]
     close = [c for c in trained if history.of(c).top >= plan.close_rung]
-    compared = _contrasts(plan, history, winner, trained, run_noise)
-    compared |= _contrasts(plan, history, winner, close, run_noise)
+    compared = _contrasts(plan, history, winner, trained, run_noise, weights)
+    compared |= _contrasts(plan, history, winner, close, run_noise, weights)
     result = {winner: Standing("tied")}
     for candidate in close:
         comparison = compared.get(candidate)
@@ -105,12 +107,13 @@ def _contrasts(
     winner: Candidate,
     others: Sequence[Candidate],
     run_noise: float,
+    weights: Mapping[str, float] | None,
 ) -> dict[Candidate, tuple[Contrast, float]]:
     """The winner's contrasts with other pairs, each with its margin for all comparisons."""
     winner_record, with_noise = history.of(winner), {}
     for candidate in others:
         record = history.of(candidate)
-        difference = contrast(winner_record.measurements, record.measurements)
+        difference = contrast(winner_record.measurements, record.measurements, weights)
         if difference:
             noise = _noise(difference, (winner_record, record), run_noise)
             with_noise[candidate] = (difference, noise)

@@ -214,9 +214,10 @@ class Objective:
             trial.report(self._objective_value(trial, measurement.score), step=measurement.samples)
 
     def _report(self, trial: Trial, measurement: Measurement) -> None:
-        if measurement.answers:
-            key = answers_attribute(measurement.samples)
-            set_system_attribute(trial.study, trial, key, measurement.answers)
+        for task, scored in {"": measurement, **measurement.by_task}.items():
+            if scored.answers:
+                key = answers_attribute(measurement.samples, task)
+                set_system_attribute(trial.study, trial, key, scored.answers)
         details = dict(trial.user_attrs.get(RUNGS, {}))
         details[str(measurement.samples)] = measurement.to_json()
         # Details before the report: if the process is killed in between, no score lacks its

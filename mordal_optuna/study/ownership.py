@@ -184,6 +184,49 @@ class Lease:
                 continue
 
 
+def open_runs(address: str, *, lease_seconds: float = LEASE_SECONDS) -> LeaseRows:
+    """The rows that say who works on what; the table is created on first use.
+
+    Args:
+        address: SQLAlchemy address of the database.
+        lease_seconds: length of a lease, above 0. A process on another machine that is silent for
+            so long counts as ended.
+
+    Raises:
+        SearchError: if the lease is not above 0 seconds.
+        StoreError: if the database cannot be used.
+    """
+    return LeaseRows(address, _runs, lease_seconds=lease_seconds)
+
+
+@contextmanager
+def owned(rows: LeaseRows, name: str) -> Iterator[Lease | None]:
+    """Own a name, and keep its lease renewed.
+
+    Args:
+        rows: rows that `open_runs` opened.
+        name: name of a study, or of other work that one owner does at a time.
+
+    Yields:
+        The lease; None if another owner has the name.
+
+    Raises:
+        StoreError: if the database cannot be used.
+    """
+    rows.remove_abandoned(study=name)
+    if not rows.acquire(study=name):
+        yield None
+        return
+    lease = Lease(rows, {"study": name}, name)
+    lease.start()
+    try:
+        yield lease
+    finally:
+        lease.stop()
+        with suppress(StoreError):  # the lease expires by itself
+            rows.release(study=name)
+
+
 @contextmanager
 def alone_on(address: str, study: str, *, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
     """Keep other processes from running a study; the table is created on first use.
@@ -191,28 +234,20 @@ def alone_on(address: str, study: str, *, lease_seconds: float = LEASE_SECONDS) 
     Args:
         address: SQLAlchemy address of the study's database.
         study: name of the study.
-        lease_seconds: length of the lease, above 0. A process on another machine that is silent
-            for so long counts as ended.
+        lease_seconds: length of the lease, above 0, see `open_runs`.
 
     Raises:
         BusyError: if another process runs the study.
         SearchError: if the lease is not above 0 seconds.
         StoreError: if the database cannot be used.
     """
-    rows = LeaseRows(address, _runs, lease_seconds=lease_seconds)
-    rows.remove_abandoned(study=study)
-    if not rows.acquire(study=study):
-        place = rows.engine.url.render_as_string(hide_password=True)
-        raise BusyError(
-            f"on study {study!r} in {place!r}",
-            "wait for it to end; if its machine went down, it counts as ended after "
-            f"{lease_seconds:.0f} seconds",
-        )
-    lease = Lease(rows, {"study": study}, study)
-    lease.start()
-    try:
+    rows = open_runs(address, lease_seconds=lease_seconds)
+    with owned(rows, study) as lease:
+        if lease is None:
+            place = rows.engine.url.render_as_string(hide_password=True)
+            raise BusyError(
+                f"on study {study!r} in {place!r}",
+                "wait for it to end; if its machine went down, it counts as ended after "
+                f"{lease_seconds:.0f} seconds",
+            )
         yield
-    finally:
-        lease.stop()
-        with suppress(StoreError):  # the lease expires by itself
-            rows.release(study=study)

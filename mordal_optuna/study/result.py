@@ -21,6 +21,7 @@ from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.study.costs import Costs
+from mordal_optuna.study.task_results import task_results, unbeaten
 from mordal_optuna.study.warnings import result_warnings, stored_facts
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.search.standings import Group, Standing
+    from mordal_optuna.study.task_results import TaskResult
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ class StudyResult:
 
     Attributes:
         study: name of the study.
-        task: name of the target task.
+        task: name of the target task, or of the mean over several, such as "the mean of gqa and
+            ai2d".
         method: name of the search method.
         ranking: estimates of all pairs, winner first, then by group: tied, open, untested, worse
             (see `search.standings.Group`).
@@ -171,6 +174,10 @@ class StudyResult:
         failures: reason of the last failure, for pairs without a score after it.
         config: resolved study file; empty for studies of plain Optuna.
         warnings: reasons to doubt the result, one sentence each, most serious first.
+        tasks: result on each of several target tasks, whose weighted mean all other values are
+            about; empty if there is one.
+        unbeaten: pairs that no other pair beats on all tasks, by their estimates; empty if there
+            is one task.
     """
 
     study: str
@@ -193,6 +200,8 @@ class StudyResult:
     failures: Mapping[Candidate, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    tasks: tuple[TaskResult, ...] = ()
+    unbeaten: tuple[Candidate, ...] = ()
 
     @property
     def measured(self) -> Measurement:
@@ -218,7 +227,14 @@ class StudyResult:
         return len(self.ranking)
 
 
-def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyResult:
+def read_result(
+    study: Study,
+    plan: Plan,
+    *,
+    method: str,
+    task: str,
+    tasks: Mapping[str, float] | None = None,
+) -> StudyResult:
     """Read the result of a study from its storage.
 
     Args:
@@ -226,6 +242,7 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         plan: plan the study was run with.
         method: name of the search method, for display.
         task: name of the target task, for display.
+        tasks: weight of each target task by its name, if there are several; None otherwise.
 
     Raises:
         SearchError: if the study has no score.
@@ -238,10 +255,13 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         )
     posterior = plan.ranker.posterior(history)
     ranking = plan.ranker.rank_with_chances(history, posterior)
-    compared = standings(plan, history, ranking, winner, run_noise=posterior.run_noise)
+    compared = standings(
+        plan, history, ranking, winner, run_noise=posterior.run_noise, weights=tasks
+    )
     ordered = in_order(ranking, compared, winner)
     representation = stored_representation(study)
     curves = {c: h.measurements for c, h in history.candidates.items() if h.measurements}
+    by_task = task_results(plan, history, tasks, winner) if tasks else ()
     return StudyResult(
         study=study.study_name,
         task=task,
@@ -267,6 +287,8 @@ def read_result(study: Study, plan: Plan, *, method: str, task: str) -> StudyRes
         },
         config=stored_value(study.user_attrs, CONFIG) or {},
         warnings=result_warnings(curves, winner, stored_facts(study.user_attrs), plan.rungs[-1]),
+        tasks=by_task,
+        unbeaten=unbeaten(by_task) if by_task else (),
     )
 
 

@@ -173,4 +173,4 @@ def free_name(settings: StudySettings) -> str:
 def _tasks_of_rungs(settings: StudySettings) -> list[str]:
     """Names of the tasks on which every rung is scored."""
     further = settings.also_score if settings.also_score_at == "rungs" else ()
-    return [task.name for task in (settings.task, *further)]
+    return [task.name for task in (*settings.targets, *further)]

@@ -14,7 +14,7 @@ Symbols:
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scipy import special
@@ -50,17 +50,19 @@ class StudyFacts:
     """Facts about a study, besides its trials, that warnings are based on.
 
     Attributes:
-        chance: c on the target task, 0..1.
+        chance: c on the target task, 0..1; the weighted mean if there are several target tasks.
         warmup_samples: number of alignment samples over which the learning rate rises, at least 0.
         batch_size: samples per optimiser step, at least 1.
         left_out: share of alignment samples with broken images, 0..1; None if broken images are
             only found while training.
+        chances: c of each target task by its name, 0..1, if there are several; otherwise empty.
     """
 
     chance: float
     warmup_samples: int
     batch_size: int
     left_out: float | None
+    chances: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the bounds.
@@ -73,6 +75,7 @@ class StudyFacts:
             ("warmup_samples", self.warmup_samples, 0, math.inf),
             ("batch_size", self.batch_size, 1, math.inf),
             ("left_out", self.left_out or 0.0, 0, 1),
+            *((f"chance on {task}", chance, 0, 1) for task, chance in self.chances.items()),
         ):
             if not low <= value <= high:
                 allowed = f"at least {low}" if high == math.inf else f"between {low} and {high}"
@@ -81,7 +84,10 @@ class StudyFacts:
 
 def store_facts(study: Study, facts: StudyFacts) -> None:
     """Store the facts with the study."""
-    store_value(study, FACTS, asdict(facts))
+    content = asdict(facts)
+    if not facts.chances:
+        del content["chances"]  # unknown to older versions, which read studies with one task
+    store_value(study, FACTS, content)
 
 
 def stored_facts(attributes: Mapping[str, Any]) -> StudyFacts | None:
@@ -117,21 +123,27 @@ def result_warnings(
 ) -> tuple[str, ...]:
     """Warnings about the result of a study, most serious first.
 
+    With several target tasks, scores at chance and unusable answers are looked for on each.
+
     Args:
         curves: measurements of each trained candidate, by ascending samples; at least one.
         winner: the plan's winner.
         facts: facts about the study; None if they are not known.
         full_samples: D.
     """
-    scores = [point for points in curves.values() for point in points]
-    rungs = sorted(point.samples for point in scores)
+    rungs = sorted(point.samples for points in curves.values() for point in points)
+    tasks = _by_task(curves)
     warnings: list[str | None] = []
     if facts:
-        warnings.append(_chance(scores, facts.chance))
+        for task, scores in tasks.items():
+            points = [point for curve in scores.values() for point in curve]
+            text = _chance(points, facts.chances.get(task, facts.chance))
+            warnings.append(_on(task, text) if text else None)
         warnings.append(_warm_up(facts, full_samples, trained=(rungs[0], rungs[-1])))
         warnings.append(_steps(facts, full_samples))
     warnings.append(_flat(curves))
-    warnings += _unusable(curves, winner)
+    for task, scores in tasks.items():
+        warnings += [_on(task, text) for text in _unusable(scores, winner)]
     if facts:
         warnings.append(_left_out(facts))
     return tuple(text for text in warnings if text)
@@ -158,10 +170,44 @@ def above_chance(point: Measurement, chance: float, examined: int = 1) -> bool |
     return point.score - chance > quantile * noise
 
 
-def at_chance(candidate: Candidate, point: Measurement, chance: float) -> str | None:
-    """Warning about a candidate that scores no better than chance; None if it scores better."""
+def _by_task(
+    curves: Mapping[Candidate, Sequence[Measurement]],
+) -> dict[str, Mapping[Candidate, Sequence[Measurement]]]:
+    """The curves on each of several target tasks; one entry without a name if there is one."""
+    names = {name: None for points in curves.values() for m in points for name in m.by_task}
+    if not names:
+        return {"": curves}
+    return {
+        name: {
+            candidate: own
+            for candidate, points in curves.items()
+            if (own := [m.by_task[name] for m in points if name in m.by_task])
+        }
+        for name in names
+    }
+
+
+def _on(task: str, text: str) -> str:
+    return f"{task}: {text}" if task else text
+
+
+def at_chance(
+    candidate: Candidate, point: Measurement, chance: float, task: str = ""
+) -> str | None:
+    """Warning about a candidate that scores no better than chance; None if it scores better.
+
+    Args:
+        candidate: the candidate.
+        point: its measurement.
+        chance: c.
+        task: name of the task if the study has several target tasks.
+    """
     if above_chance(point, chance) is not False:
         return None
+    return _on(task, _at_chance(candidate, point, chance))
+
+
+def _at_chance(candidate: Candidate, point: Measurement, chance: float) -> str:
     return (
         f"{candidate} scores {_percent(point.score)} % at {point.samples:,} samples, no better "
         f"than chance ({_percent(chance)} %); that is normal at early rungs, but such scores "

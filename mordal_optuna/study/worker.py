@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.study.claims import ClaimStore
     from mordal_optuna.study.objective import Objective
+    from mordal_optuna.study.task_studies import TaskStudies
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class Worker:
         patience_seconds: float,
         poll_seconds: float = POLL_SECONDS,
         progress: Progress | None = None,
+        task_studies: TaskStudies | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,6 +89,8 @@ class Worker:
                 ended.
             poll_seconds: seconds, at least 0, between two checks while there is nothing to do.
             progress: receives notes about failures and outages.
+            task_studies: studies of the study's tasks, which the worker fills; None if there is
+                one task.
             sleep: function that waits for a number of seconds.
             clock: function that gives a monotonic time in seconds.
 
@@ -108,6 +112,7 @@ class Worker:
         self._sleep = sleep
         self._clock = clock
         self._progress = progress or Silent()
+        self._task_studies = task_studies
         # For outages inside trials; an outage of the storage is waited out where it occurs.
         self._trial_patience = Patience(sleep, self._progress)
         self._reader = HistoryReader(plan)
@@ -158,6 +163,8 @@ class Worker:
             self._abandon(trial, error)
             raise
         self._retried(partial(self._end, trial, value, state, attributes))
+        if self._task_studies:
+            self._retried(self._task_studies.update)
         self._after_trial(trial, failure)
 
     def _next_job(self) -> Job | Wait | Finished:
@@ -183,6 +190,8 @@ class Worker:
         Raises:
             FailedSearchError: if no candidate could be trained; the search has not ended then.
         """
+        if self._task_studies:
+            self._task_studies.complete()
         if not job.failed:
             self._study.set_user_attr(STOPPED_BECAUSE, job.reason)
             return

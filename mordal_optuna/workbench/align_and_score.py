@@ -13,11 +13,12 @@ from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.models.export import export
 from mordal_optuna.search.answers import Answers
+from mordal_optuna.search.tasks import weighted_mean
 from mordal_optuna.study.warnings import at_chance
 from mordal_optuna.workbench.measurements import measurement_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mordal_optuna.alignment.checkpoint import CheckpointStore
@@ -43,7 +44,7 @@ class ScoredCheckpoint:
     Attributes:
         samples: number of alignment samples that the weights were trained on.
         train_seconds: device-seconds of training from the start to this checkpoint.
-        scores: scores of these weights on the target task, then on the further tasks.
+        scores: scores of these weights on the target tasks, then on the further tasks.
         documents: number of documents of each of these tasks, scored or not.
     """
 
@@ -89,7 +90,7 @@ class AlignAndScore:
             data: alignment set.
             checkpoints: store of trained weights.
             scores: store of scores; None on other ranks.
-            tasks: target task, then the further tasks in the study file's order.
+            tasks: target tasks, then the further tasks, in the study file's order.
             machine: device, ranks and caches.
             progress: receives progress updates and scores.
             watch: the study's inputs, checked before and after each rung; None to check nothing,
@@ -103,15 +104,19 @@ class AlignAndScore:
         self._checkpoints = checkpoints
         self._scores = scores
         self._tasks = tuple(tasks)
+        self._targets, self._further = (
+            self._tasks[: len(settings.targets)],
+            self._tasks[len(settings.targets) :],
+        )
         self._machine = machine
         self._progress = progress
         self._watch = watch
         self._claims = claims
         self._current: tuple[Candidate, AlignmentSession] | None = None
-        self._warned_of_chance = False
+        self._warned_of_chance: set[str] = set()
 
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
-        """Rank 0: align a candidate to a rung and score it on the target task.
+        """Rank 0: align a candidate to a rung and score it on the target tasks.
 
         The further tasks are scored in the same pass if the study file says
         `also_score_at: rungs`.
@@ -131,9 +136,10 @@ class AlignAndScore:
             f"{candidate} at {samples} samples: " + "; ".join(map(_as_text, rung.scores))
         )
         spent = session.spent_seconds - spent_before
-        measurement = _measurement(samples, rung, tasks[0].identity, spent)
-        self._warn_of_chance(candidate, measurement)
-        return measurement
+        measurements = _measurements(samples, rung, tasks, len(self._targets), spent)
+        self._warn_of_chance(candidate, measurements)
+        weights = self._settings.task_weights
+        return weighted_mean(measurements, weights) if weights else measurements[tasks[0].name]
 
     def follow_measure(self, candidate: Candidate, samples: int) -> None:
         """Other ranks: take part in `measure`."""
@@ -152,12 +158,12 @@ class AlignAndScore:
         Raises:
             MordalError: if the candidate cannot be assembled, trained or scored.
         """
-        tasks = self._with_documents(self._tasks[1:], samples)
+        tasks = self._with_documents(self._further, samples)
         return self._score_rung(tasks, candidate, samples).scores
 
     def follow_further(self, candidate: Candidate, samples: int) -> None:
         """Other ranks: take part in `score_further`."""
-        self._score_rung(self._with_documents(self._tasks[1:], samples), candidate, samples)
+        self._score_rung(self._with_documents(self._further, samples), candidate, samples)
 
     def score_checkpoint(self, candidate: Candidate, *, train: bool) -> ScoredCheckpoint:
         """Rank 0: load a candidate's highest checkpoint and score it on all tasks for export.
@@ -216,13 +222,13 @@ class AlignAndScore:
         return session, self._score_rung(tasks, candidate, session.samples, merged=merged)
 
     def _rung_tasks(self, samples: int) -> list[Task]:
-        """The tasks that are scored at every rung, the target task first."""
+        """The tasks that are scored at every rung, the target tasks first."""
         all_tasks = self._settings.also_score_at == "rungs"
-        return self._with_documents(self._tasks if all_tasks else self._tasks[:1], samples)
+        return self._with_documents(self._tasks if all_tasks else self._targets, samples)
 
     def _with_documents(self, tasks: Sequence[Task], samples: int) -> list[Task]:
         """Tasks on the documents that a rung is scored on."""
-        wanted = {t.name: t for t in (self._settings.task, *self._settings.also_score)}
+        wanted = {task.name: task for task in self._settings.scored_tasks}
         sized = []
         for task in tasks:
             count = wanted[task.name].documents_at(samples, len(self._data))
@@ -315,12 +321,16 @@ class AlignAndScore:
         if self._watch:
             self._watch.check_candidate(candidate, [task.name for task in tasks], samples)
 
-    def _warn_of_chance(self, candidate: Candidate, measurement: Measurement) -> None:
-        """Warn if a score is no better than guessing, for the first such candidate only."""
-        text = at_chance(candidate, measurement, self._tasks[0].chance)
-        if text and not self._warned_of_chance:
-            self._warned_of_chance = True
-            self._progress.warn(text)
+    def _warn_of_chance(
+        self, candidate: Candidate, measurements: Mapping[str, Measurement]
+    ) -> None:
+        """Warn of scores no better than guessing, for the first such candidate of a task only."""
+        for task in self._targets:
+            name = task.name if len(self._targets) > 1 else ""
+            text = at_chance(candidate, measurements[task.name], task.chance, name)
+            if text and task.name not in self._warned_of_chance:
+                self._warned_of_chance.add(task.name)
+                self._progress.warn(text)
 
     def _session(self, candidate: Candidate) -> AlignmentSession:
         if self._current is None or self._current[0] != candidate:
@@ -347,24 +357,34 @@ class AlignAndScore:
         )
 
 
-def _measurement(samples: int, rung: _ScoredRung, task: str, train_spent: float) -> Measurement:
-    """What the search stores of a rung.
+def _measurements(
+    samples: int, rung: _ScoredRung, tasks: Sequence[Task], targets: int, train_spent: float
+) -> dict[str, Measurement]:
+    """What the search stores of a rung, by target task.
+
+    The training is shared out equally, and so is the evaluation on the further tasks.
 
     Args:
         samples: number of alignment samples at the rung.
-        rung: the rung's scores, the target task's first.
-        task: identity of the target task.
+        rung: the rung's scores, one per task.
+        tasks: the tasks, the target tasks first.
+        targets: number of target tasks, at least 1.
         train_spent: device-seconds of training for this measurement.
     """
-    target = rung.scores[0]
-    return replace(
-        measurement_of(target, samples),
-        train_seconds=rung.train_seconds,
-        eval_seconds=sum(s.seconds for s in rung.scores),
-        train_spent=train_spent,
-        eval_spent=sum(s.seconds for s in rung.scores if not s.found),
-        answers=Answers.of(target.per_document, target.clusters, task).packed(),
-    )
+    further = rung.scores[targets:]
+    seconds = sum(s.seconds for s in further) / targets
+    spent = sum(s.seconds for s in further if not s.found) / targets
+    return {
+        task.name: replace(
+            measurement_of(score, samples),
+            train_seconds=rung.train_seconds,
+            eval_seconds=score.seconds + seconds,
+            train_spent=train_spent / targets,
+            eval_spent=(0.0 if score.found else score.seconds) + spent,
+            answers=Answers.of(score.per_document, score.clusters, task.identity).packed(),
+        )
+        for score, task in zip(rung.scores[:targets], tasks[:targets], strict=True)
+    }
 
 
 def _score_address(checkpoint: CheckpointInfo, *, merged: bool) -> str:

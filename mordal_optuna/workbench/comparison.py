@@ -1,4 +1,4 @@
-"""Comparison of the models of a pool on the target task's images, before the first trial."""
+"""Comparison of the models of a pool on the target tasks' images, before the first trial."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Comparison:
         Args:
             settings: the study.
             data: alignment set, on which the projectors are warmed up.
-            images: images of the target task, at least 4.
+            images: images of the target tasks, at least 4.
             machine: device, ranks and caches.
             folder: folder of stored features and warmed-up projectors.
             progress: receives progress updates.

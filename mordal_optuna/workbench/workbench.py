@@ -16,7 +16,7 @@ from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import plugin_problem
-from mordal_optuna.evaluation.tasks import build_task, task_images
+from mordal_optuna.evaluation.tasks import build_task, images_of_all
 from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
 from mordal_optuna.models.loading import check_model, load_config
@@ -79,7 +79,7 @@ class Workbench:
         Args:
             settings: the study, with defaults adapted to the alignment set.
             data: alignment set.
-            tasks: target task, then the further tasks in the study file's order.
+            tasks: target tasks, then the further tasks, in the study file's order.
             machine: device, ranks and caches.
             progress: receives progress updates.
             watch: the inputs as they were when opened; None on other ranks.
@@ -121,9 +121,16 @@ class Workbench:
     @property
     def facts(self) -> StudyFacts:
         """Facts about the study that the warnings about its result are based on."""
-        recipe = self.settings.alignment
+        recipe, weights = self.settings.alignment, self.settings.task_weights
+        chances = {task.name: task.chance for task in self._tasks if task.name in weights}
+        total = sum(weights.values())
+        mean = sum(weights[name] / total * chance for name, chance in chances.items())
         return StudyFacts(
-            self._tasks[0].chance, recipe.warmup_samples, recipe.batch_size, self._data.left_out
+            mean if weights else self._tasks[0].chance,
+            recipe.warmup_samples,
+            recipe.batch_size,
+            self._data.left_out,
+            chances,
         )
 
     def rungs(self, candidate: Candidate) -> list[int]:
@@ -131,7 +138,7 @@ class Workbench:
         return self._aligner.rungs(candidate)
 
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
-        """Rank 0: align a candidate to a rung and score it on the target task.
+        """Rank 0: align a candidate to a rung and score it on the target tasks.
 
         Args:
             candidate: the pair.
@@ -145,7 +152,7 @@ class Workbench:
         )
 
     def compare(self) -> Representation:
-        """Rank 0: compare the models of the pool on the target task's images.
+        """Rank 0: compare the models of the pool on the target tasks' images.
 
         Raises:
             MordalError: if a model cannot be loaded, or features cannot be compared.
@@ -255,7 +262,8 @@ class Workbench:
                 assert_never(command)
 
     def _compare(self) -> Representation:
-        images = task_images(self._tasks[0], self.settings.representation.images)
+        targets = self._tasks[: len(self.settings.targets)]
+        images = images_of_all(targets, self.settings.representation.images)
         return Comparison(
             self.settings,
             data=self._data,
@@ -313,7 +321,7 @@ def _open(
     settings, chosen = adapted(settings, len(data))
     if chosen:
         progress.note(chosen)
-    tasks = [_task(settings, task) for task in (settings.task, *settings.also_score)]
+    tasks = [_task(settings, task) for task in settings.scored_tasks]
     hidden = plugin_problem() if is_main else None
     if hidden:
         progress.note(f"{hidden}; this study does without it")
@@ -355,7 +363,7 @@ def _watch(
     }
     parts = {name: read() for name, read in readers.items()}
     readers[DATA], parts[DATA] = partial(_read_data, settings, Silent()), data
-    for task, wanted in zip(tasks, (settings.task, *settings.also_score), strict=True):
+    for task, wanted in zip(tasks, settings.scored_tasks, strict=True):
         name = f"task:{task.name}"
         readers[name] = partial(_read_task, settings, wanted)
         parts[name] = TaskPart(task)

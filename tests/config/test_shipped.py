@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mordal_optuna.config import read_study
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.methods.building import build_plan
 from mordal_optuna.zoo.quickstart import QUICKSTART
 
+STUDIES = ("quickstart", "three-tasks")
+
 
 def test_tasks_and_studies_are_found() -> None:
-    assert (shipped("studies") / "quickstart.yaml").is_file()
+    assert {path.stem for path in shipped("studies").glob("*.yaml")} == set(STUDIES)
     assert list(shipped("tasks").rglob("*.yaml"))
 
 
-def test_the_quick_start_searches_all_that_it_builds() -> None:
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_shipped_study_searches_all_that_it_builds(name: str) -> None:
     """Every model of its recipe is in the pool, and all alignment samples are used."""
-    settings = read_study(shipped("studies") / "quickstart.yaml")
+    settings = read_study(shipped("studies") / f"{name}.yaml")
+    assert settings.study == name
     pool = settings.models()
     assert pool.encoder_names == tuple(encoder.name for encoder in QUICKSTART.encoders)
     assert pool.llm_names == tuple(llm.name for llm in QUICKSTART.llms)
     assert settings.alignment.samples == QUICKSTART.alignment_samples
     made = {f"runs/zoo/{part.path}" for part in QUICKSTART.parts()}
     used = {model.location for model in (*pool.vision_encoders, *pool.llms)}
-    used |= {str(task.data) for task in (settings.task, *settings.also_score)}
+    used |= {str(task.data) for task in settings.scored_tasks}
     assert used <= made
 
 
-def test_the_quick_start_ends_with_a_winner_that_is_measured() -> None:
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_shipped_study_ends_with_a_winner_that_is_measured(name: str) -> None:
     """Its race ends with a pair trained on all samples; every rung is a whole batch."""
-    settings = read_study(shipped("studies") / "quickstart.yaml")
+    settings = read_study(shipped("studies") / f"{name}.yaml")
     pool, samples = settings.models(), settings.alignment.samples
     assert samples
     tree = ClusterTree.flat(pool.encoder_names, pool.llm_names)
@@ -37,3 +44,8 @@ def test_the_quick_start_ends_with_a_winner_that_is_measured() -> None:
     plan = build_plan(settings.search, tree, samples, batch_size=batch_size)
     assert plan.rungs == (512, 1024, 2048, 4096)
     assert settings.search.train_winner
+
+
+def test_three_tasks_have_a_study_of_three_tasks() -> None:
+    weights = read_study(shipped("studies") / "three-tasks.yaml").task_weights
+    assert weights == {"mordal_colors": 2.0, "mordal_shapes": 1.0, "mordal_places": 1.0}

@@ -9,7 +9,7 @@ import pytest
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import TaskError
-from mordal_optuna.evaluation.tasks import build_task, nested_order, task_images
+from mordal_optuna.evaluation.tasks import build_task, images_of_all, nested_order, task_images
 from tests.evaluation.local_task import own_task, write_documents
 from tests.evaluation.seven import SEVEN, built
 
@@ -155,3 +155,32 @@ def test_images_that_are_asked_about_often_are_compared_once(tmp_path: Path) -> 
     settings = TaskSettings(name="mordal_scenes", data=tmp_path / "same")
     with pytest.raises(TaskError, match="shows 1 different images; .* at least 4"):
         task_images(build_task(settings, [shipped("tasks")], seed=0), 4)
+
+
+def test_several_tasks_give_images_in_equal_shares_and_no_image_twice(
+    scenes: Task, zoo: Path
+) -> None:
+    settings = TaskSettings(name="scienceqa_img", data=zoo / "tasks" / "ScienceQA")
+    other = build_task(settings, [shipped("tasks")], seed=0)
+    images = [image.tobytes() for image in images_of_all([scenes, other], 11)]
+    own = [[i.tobytes() for i in task_images(task, 6)] for task in (scenes, other)]
+    assert images == [image for pair in zip(*own, strict=True) for image in pair][:11]
+    assert len(images_of_all([scenes, scenes], 12)) == 6
+    few = [scenes.subset(2), other.subset(2)]  # enough together
+    assert len(images_of_all(few, 8)) == 4
+    with pytest.raises(TaskError, match="'mordal_scenes and scienceqa_img': shows 3 different"):
+        images_of_all([few[0], other.subset(1)], 8)
+
+
+def test_the_kinds_of_scene_questions_are_parts_of_the_scenes(scenes: Task, zoo: Path) -> None:
+    """Their documents do not overlap, and answers are of one kind."""
+    data, folders = zoo / "tasks" / "scenes", [shipped("tasks")]
+    asked: list[str] = []
+    for name, word in (("colors", "color"), ("shapes", "shape"), ("places", "Where")):
+        task = build_task(TaskSettings(name=f"mordal_{name}", data=data), folders, seed=0)
+        questions = task.live.dataset_no_image["test"]["question"]
+        assert len(questions) == len(task.documents)
+        assert all(word in question for question in questions)
+        asked += task.document_digests
+    assert len(asked) == len(set(asked))
+    assert set(asked) < set(scenes.document_digests)

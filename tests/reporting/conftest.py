@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.reporting.results import grid_result, search_result
+from tests.reporting.results import grid_result, result_of_several, search_result
 
 if TYPE_CHECKING:
     from mordal_optuna.study.result import StudyResult
@@ -22,3 +22,9 @@ def result() -> StudyResult:
 def grid() -> StudyResult:
     """See `grid_result`."""
     return grid_result()
+
+
+@pytest.fixture(scope="session")
+def several() -> StudyResult:
+    """See `result_of_several`."""
+    return result_of_several()

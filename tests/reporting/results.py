@@ -13,6 +13,8 @@ from mordal_optuna.reporting.tables import print_result
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.study.result import FurtherScore, Representation, StudyResult, read_result
+from mordal_optuna.study.task_results import mean_of
+from tests.search.several import WEIGHTS, Several
 from tests.search.synthetic import FULL, RUNGS, Table, plan, search, table, tree
 
 if TYPE_CHECKING:
@@ -67,3 +69,10 @@ def printed(result: StudyResult) -> str:
     stream = io.StringIO()
     print_result(result, Console(file=stream, width=100))
     return stream.getvalue()
+
+
+def result_of_several() -> StudyResult:
+    """A finished search for two tasks; each has another best pair than the weighted mean."""
+    chosen = plan(finalists=3)
+    study = search(chosen, Several())
+    return read_result(study, chosen, method="mordal", task=mean_of(WEIGHTS), tasks=WEIGHTS)

@@ -9,7 +9,7 @@ import optuna
 from optuna_dashboard import get_note
 from sqlalchemy import create_engine, text
 
-from mordal_optuna.reporting import words
+from mordal_optuna.reporting import task_words, words
 from mordal_optuna.reporting.dashboard import dashboard_command, publish
 from mordal_optuna.search.trials import trial_handles
 from mordal_optuna.study.result import read_result
@@ -68,3 +68,11 @@ def test_unknown_costs_are_said_to_be_unknown() -> None:
     study, found = result_without_costs()
     assert publish(study, found)
     assert "Cost: not known; the scores were reported without" in get_note(study)
+
+
+def test_the_note_of_several_tasks_names_their_studies(several: StudyResult) -> None:
+    study = optuna.create_study()
+    assert publish(study, several)
+    note = get_note(study)
+    assert "'synthetic [gqa]', 'synthetic [chartqa]'" in note
+    assert task_words.specialising(several) in note

@@ -67,3 +67,16 @@ def test_a_difference_is_that_of_the_pair_to_the_winner(result: StudyResult) -> 
         assert contrast
         assert row["against_winner"]["difference"] == -contrast.difference
         assert set(row["against_winner"]) == {"samples", "difference", "margin", "paired"}
+
+
+def test_several_tasks_have_a_ranking_each(result: StudyResult, several: StudyResult) -> None:
+    plain = json.loads(json.dumps(to_json(several)))
+    assert set(plain) - set(to_json(result)) == {"tasks", "unbeaten"}
+    for task, found in zip(plain["tasks"], several.tasks, strict=True):
+        assert set(task) == {"name", "weight", "one_for_all", "best", "gain", "ranking"}
+        assert len(task["ranking"]) == len(several.ranking)
+        assert task["ranking"][0] == task["best"]
+        assert task["best"]["estimate"]["value"] == found.best.value
+        if found.gain:
+            assert task["gain"]["probability"] == found.gain.probability
+    assert len(plain["unbeaten"]) == len(several.unbeaten)

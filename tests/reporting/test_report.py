@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.reporting import words
+from mordal_optuna.reporting import task_words, words
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.search.standings import Standing
 from tests.reporting.results import result_without_costs
@@ -92,3 +92,17 @@ def test_the_time_of_failed_trials_is_a_part_of_the_cost(
     lost = replace(result, costs=replace(result.costs, lost=7.25))
     assert "failed and lost" in written(lost, tmp_path)
     assert "failed and lost" not in written(result, tmp_path)
+
+
+def test_several_tasks_have_a_table_before_the_ranking(
+    result: StudyResult, several: StudyResult, tmp_path: Path
+) -> None:
+    body = written(several, tmp_path).split("<body>")[1]
+    tasks = body[body.index("<h2>Tasks</h2>") : body.index("<h2>Ranking on the weighted mean")]
+    for task in several.tasks:
+        assert f"<td>{task.name}</td>" in tasks
+        assert task_words.gain(task) in tasks
+        for text in task_words.ranked(task).values():
+            assert text in tasks
+    assert tasks.count('tie">') == len(several.unbeaten)
+    assert "<h2>Tasks</h2>" not in written(result, tmp_path)

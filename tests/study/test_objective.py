@@ -31,8 +31,10 @@ from mordal_optuna.search.attributes import (
 )
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
+from mordal_optuna.search.tasks import weighted_mean
 from mordal_optuna.study.claims import LocalClaims
 from mordal_optuna.study.objective import Objective
+from tests.search.several import WEIGHTS, Several
 from tests.search.synthetic import FULL, plan, search, table
 from tests.search.synthetic import RUNGS as SAMPLES
 from tests.studies import new_study
@@ -81,6 +83,24 @@ def test_per_document_values_are_stored_with_the_trial() -> None:
     known = study_history(study).candidates.values()
     assert {m.answers for k in known for m in k.measurements} == {packed}
     assert not any(packed in str(trial.user_attrs) for trial in study.trials)
+
+
+def test_per_document_values_of_each_task_are_stored_with_the_trial() -> None:
+    """And the mean over the tasks, which has none, is read back with them."""
+    several, chosen, study = Several(), plan(), new_study(plan())
+    packed = {name: Answers.of([0.0, 1.0], None, name).packed() for name in WEIGHTS}
+
+    def measured(candidate: Candidate, samples: int) -> Measurement:
+        mean = several(candidate, samples)
+        by_task = {n: replace(m, answers=packed[n]) for n, m in mean.by_task.items()}
+        return weighted_mean(by_task, WEIGHTS)
+
+    study.optimize(Objective(chosen, measured))
+    for record in study_history(study).candidates.values():
+        for measurement in record.measurements:
+            assert measurement.answers is None
+            assert {n: m.answers for n, m in measurement.by_task.items()} == packed
+            assert weighted_mean(measurement.by_task, WEIGHTS) == measurement
 
 
 def test_a_failure_is_stored_with_its_reason_and_the_search_continues() -> None:

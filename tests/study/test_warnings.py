@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optuna
 import pytest
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.search.attributes import FACTS as FACTS_KEY
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.tasks import weighted_mean
 from mordal_optuna.study.result import read_result
 from mordal_optuna.study.warnings import (
     StudyFacts,
@@ -228,3 +231,32 @@ def test_unknown_shares_are_not_stored() -> None:
     assert not point(128, 0.5).to_json().keys() & {"cut", "empty", "alike"}
     stored = point(128, 0.5, cut=0.0, empty=0.1, alike=1.0).to_json()
     assert (stored["cut"], stored["empty"], stored["alike"]) == (0.0, 0.1, 1.0)
+
+
+def on_both(gqa: Measurement, chartqa: Measurement) -> Measurement:
+    return weighted_mean({"gqa": gqa, "chartqa": chartqa}, {"gqa": 1.0, "chartqa": 1.0})
+
+
+def test_scores_at_chance_and_answers_are_judged_on_each_task() -> None:
+    """The mean is far above the mean of both chances, and one task is not learnt at all."""
+    facts = replace(FACTS, chance=0.3, chances={"gqa": 0.2, "chartqa": 0.4})
+    curves = {FIRST: (on_both(point(128, 0.9), point(128, 0.4, cut=0.5)),)}
+    found = told(curves, facts)
+    assert [text.split(":")[0] for text in found] == ["chartqa", "chartqa"]
+    assert "no score is above chance (40.0 %)" in found[0]
+    assert "50 % of the winner's answers ended at the token limit" in found[1]
+
+
+def test_facts_of_one_task_are_stored_as_older_versions_read_them() -> None:
+    study = optuna.create_study()
+    store_facts(study, FACTS)
+    assert "chances" not in study.user_attrs[FACTS_KEY]
+    several = replace(FACTS, chances={"gqa": 0.2})
+    store_facts(study, several)
+    assert stored_facts(study.user_attrs) == several
+
+
+def test_a_warning_of_chance_names_the_task_among_several() -> None:
+    text = at_chance(FIRST, point(128, 0.2), 0.25, "gqa")
+    assert text
+    assert text.startswith("gqa: clip + llama scores 20.0 %")

@@ -174,3 +174,37 @@ def failing_at(samples: int) -> Callable[..., Any]:
         return gradients(self, *given)
 
     return failing
+
+
+def test_several_target_tasks_are_scored_in_one_pass_over_one_training(
+    study_content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each on its own documents; the scores found later by a study on one of them."""
+    passes: list[set[str]] = []
+    answer = evaluation_model.MordalVLM.generate_until
+
+    def noted(self: Any, requests: list[Any]) -> list[Any]:
+        passes.append({str(request.args[4]) for request in requests})
+        return answer(self, requests)
+
+    monkeypatch.setattr(evaluation_model.MordalVLM, "generate_until", noted)
+    scenes = study_content.pop("task") | {"early_documents": [{"below": 0.2, "documents": 6}]}
+    tasks = [scenes | {"weight": 3}, *study_content["also_score"]]
+    several = study_content | {"tasks": tasks, "also_score": []}
+    (found,) = measured(several, 8)
+    assert passes == [{"mordal_scenes", "scienceqa_img"}]
+    assert {name: m.documents for name, m in found.by_task.items()} == {
+        "mordal_scenes": 6,
+        "scienceqa_img": 8,
+    }
+    first, second = found.by_task.values()
+    assert found.score == pytest.approx((3 * first.score + second.score) / 4)
+    assert found.train_seconds == first.train_seconds > 0
+    assert found.train_spent == pytest.approx(2 * (first.train_spent or 0))
+    assert found.eval_seconds == pytest.approx(first.eval_seconds + second.eval_seconds)
+    assert first.answers
+    assert first.answers != second.answers
+    (alone,) = measured(study_content | {"study": "other", "task": scenes, "also_score": []}, 8)
+    assert len(passes) == 1
+    assert (alone.score, alone.answers) == (first.score, first.answers)
+    assert not alone.by_task

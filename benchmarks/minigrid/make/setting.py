@@ -119,7 +119,7 @@ class Setting:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """The seven tasks."""
-        tasks = (self.settings.task, *self.settings.also_score)
+        tasks = self.settings.scored_tasks
         folders = [*self.settings.task_folders, shipped("tasks")]
         return tuple(build_task(task, folders, seed=self.settings.seed) for task in tasks)
 

@@ -12,7 +12,7 @@ from mordal_optuna.search.methods.options import PlanInputs, build_finish
 from mordal_optuna.search.rungs import build_rungs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.methods.options import PlanOptions
@@ -27,6 +27,7 @@ def build_plan(
     batch_size: int = 1,
     seed: int = 0,
     spent_seconds: float = 0.0,
+    tasks: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan that a study file's `search` section asks for.
 
@@ -37,6 +38,7 @@ def build_plan(
         batch_size: samples of a global batch, at least 1; every rung is a multiple of it.
         seed: random seed of the method.
         spent_seconds: device-seconds spent before the first trial, at least 0.
+        tasks: weight of each target task by its name; None or empty if there is one.
 
     Raises:
         SearchError: if the method is unknown, an option is out of its range, or the ratios leave
@@ -59,6 +61,7 @@ def build_plan(
         build_finish(options, rungs[-1], full_samples, batch_size=batch_size),
         Budget(options.device_hours, spent_seconds),
         seed,
+        tasks or {},
     )
     module, _, function = METHODS[options.method].builder.partition(":")
     build = cast("Callable[[PlanInputs], Plan]", getattr(import_module(module), function))

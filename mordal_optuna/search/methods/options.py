@@ -9,7 +9,7 @@ Symbols:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.search.finish import Finish
@@ -18,6 +18,8 @@ from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.rungs import build_rungs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mordal_optuna.search.budget import Budget
     from mordal_optuna.search.clusters import ClusterTree
 
@@ -147,6 +149,8 @@ class PlanInputs:
         finish: the finish that the options ask for.
         budget: limit of device time.
         seed: random seed of the method.
+        tasks: weight of each target task by its name; empty if there is one. A method need not
+            read it: the scores of a study with several tasks are weighted means already.
     """
 
     options: PlanOptions
@@ -156,6 +160,7 @@ class PlanInputs:
     finish: Finish
     budget: Budget
     seed: int
+    tasks: Mapping[str, float] = field(default_factory=dict)
 
     def ranker(self) -> Ranker:
         """The ranker that the options ask for."""

@@ -34,6 +34,6 @@ def test_every_location_is_a_part_of_the_pool(
     assert set(pool.llm_names) == {llm.name for llm in MINIGRID.llms}
     parts = {str(POOL / part.path) for part in MINIGRID.parts()}
     assert {model.location for model in (*pool.vision_encoders, *pool.llms)} <= parts
-    assert {str(task.data) for task in (settings.task, *settings.also_score)} <= parts
+    assert {str(task.data) for task in settings.scored_tasks} <= parts
     assert settings.alignment.samples == MINIGRID.alignment.samples
     assert adapted(settings, MINIGRID.alignment.samples) == (settings, None)

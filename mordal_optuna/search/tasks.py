@@ -1,0 +1,81 @@
+"""One score for several tasks: the weighted mean of a pair's scores at a rung.
+
+Symbols:
+    t         task; a study's tasks have independent documents
+    w_t, W    weight of a task, above 0, and the sum of all weights
+    s_t, e_t  score on a task, and its standard error
+    n_t, f_t  mean -ln p of the reference answers of a task in nats, and its standard error
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mordal_optuna.errors import SearchError
+from mordal_optuna.search.bounds import require
+from mordal_optuna.search.curves import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+def weighted_mean(by_task: Mapping[str, Measurement], weights: Mapping[str, float]) -> Measurement:
+    """The weighted mean of the measurements of all tasks at one rung.
+
+    The score is sum w_t s_t / W with the standard error sqrt(sum w_t^2 e_t^2) / W, in which e_t is
+    at least half a document; the same for n_t and f_t. A value is None if it is unknown for a
+    task; the number of documents is always None. The pair was trained once: `train_seconds` is
+    that of the training, which all tasks have, and `train_spent` the sum of the tasks' shares.
+    Costs of the evaluations are summed.
+
+    Args:
+        by_task: measurement of each task, all at the same rung.
+        weights: w_t by the task's name.
+
+    Raises:
+        SearchError: if weights and measurements are not of the same tasks, if there are none, if
+            the rungs differ, or if a weight is not above 0.
+    """
+    samples = {m.samples for m in by_task.values()}
+    if by_task.keys() != weights.keys() or len(samples) != 1:
+        raise SearchError(
+            f"tasks {sorted(by_task)} at {sorted(samples)} samples were given with weights of "
+            f"{sorted(weights)}; a mean needs scores of the same tasks, at least one, at one rung"
+        )
+    for name, weight in weights.items():
+        require(weight > 0, f"weight of {name}", weight, "above 0")
+    ordered = [by_task[name] for name in weights]
+    shares = [weight / sum(weights.values()) for weight in weights.values()]
+    known = all(m.stderr is not None for m in ordered)
+    return Measurement(
+        samples=samples.pop(),
+        # Rounding must not lift a mean of perfect scores above 1.
+        score=min(1.0, _mean([m.score for m in ordered], shares)),
+        stderr=_error([m.noise for m in ordered], shares) if known else None,
+        train_seconds=max(m.train_seconds for m in ordered),
+        eval_seconds=sum(m.eval_seconds for m in ordered),
+        nll=_of_all(ordered, lambda m: m.nll, lambda values: _mean(values, shares)),
+        nll_stderr=_of_all(ordered, lambda m: m.nll_stderr, lambda values: _error(values, shares)),
+        train_spent=_of_all(ordered, lambda m: m.train_spent, sum),
+        eval_spent=_of_all(ordered, lambda m: m.eval_spent, sum),
+        by_task=dict(by_task),
+    )
+
+
+def _of_all(
+    measurements: Sequence[Measurement],
+    value: Callable[[Measurement], float | None],
+    combined: Callable[[Sequence[float]], float],
+) -> float | None:
+    """Values of all tasks combined; None if one is unknown."""
+    known = [v for m in measurements if (v := value(m)) is not None]
+    return combined(known) if len(known) == len(measurements) else None
+
+
+def _mean(values: Sequence[float], shares: Sequence[float]) -> float:
+    return sum(w * value for w, value in zip(shares, values, strict=True))
+
+
+def _error(errors: Sequence[float], shares: Sequence[float]) -> float:
+    """Standard error of a weighted mean of independent values."""
+    return sum((w * error) ** 2 for w, error in zip(shares, errors, strict=True)) ** 0.5

@@ -1,0 +1,180 @@
+"""Whole studies of three tasks with real models: run, killed, continued, refused, exported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from mordal_optuna.cli import app as cli
+from mordal_optuna.config import parse_study
+from mordal_optuna.driver import load_study, run_study
+from mordal_optuna.errors import StudyMismatchError
+from mordal_optuna.exporting import export_candidate
+from mordal_optuna.progress import Silent
+from mordal_optuna.search.attributes import MAIN_TRIAL, RUNGS
+from mordal_optuna.search.history import candidate_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mordal_optuna.config import StudySettings
+
+pytestmark = pytest.mark.slow
+
+TASKS = ("mordal_scenes", "scienceqa_img", "mordal_gqa")
+
+
+@pytest.fixture
+def content(study_content: dict[str, Any], zoo: Path) -> dict[str, Any]:
+    """Four pairs on three tasks; a fourth task is scored for the winner only."""
+    folders = ("scenes", "ScienceQA", "gqa")
+    tasks = [
+        {"name": name, "data": str(zoo / "tasks" / folder)}
+        for name, folder in zip(TASKS, folders, strict=True)
+    ]
+    tasks[0] |= {"weight": 2, "early_documents": [{"below": 0.2, "documents": 6}]}
+    further = {"name": "mordal_ai2d", "data": str(zoo / "tasks" / "ai2d")}
+    del study_content["task"]
+    return study_content | {"tasks": tasks, "also_score": [further]}
+
+
+def studies(settings: StudySettings) -> dict[str, optuna.Study]:
+    """The main study under the name "", and that of each task."""
+    storage, name = settings.storage_url(), settings.study
+    names = {"": name, **{task: f"{name} [{task}]" for task in settings.task_weights}}
+    return {task: optuna.load_study(study_name=n, storage=storage) for task, n in names.items()}
+
+
+def assert_whole(settings: StudySettings) -> None:
+    """No rung was measured twice, and each task has every trial of the main study once."""
+    found = studies(settings)
+    main = found.pop("")
+    ended = [t for t in main.trials if t.state.is_finished() and candidate_of(t)]
+    rungs = [(candidate_of(t), samples) for t in ended for samples in t.user_attrs.get(RUNGS, {})]
+    assert len(rungs) == len(set(rungs)) > 0
+    for task, study in found.items():
+        mirrored = {t.user_attrs[MAIN_TRIAL]: t for t in study.trials}
+        assert len(mirrored) == len(study.trials)
+        assert sorted(mirrored) == [t.number for t in ended]
+        for trial in ended:
+            own = mirrored[trial.number].intermediate_values
+            assert own.keys() == trial.intermediate_values.keys()
+            for samples, details in trial.user_attrs.get(RUNGS, {}).items():
+                assert own[int(samples)] == details["tasks"][task]["score"]
+
+
+def test_three_tasks_from_the_command_line(content: dict[str, Any], tmp_path: Path) -> None:
+    """Terminal and JSON; a second run only reads; the winner is exported with all scores."""
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    shown = CliRunner().invoke(cli.app, ["run", str(file)])
+    assert shown.exit_code == 0, shown.output
+    assert "best pairs on each task" in shown.output
+    settings = parse_study(content)
+    assert_whole(settings)
+    again = CliRunner().invoke(cli.app, ["run", str(file), "--json"])
+    plain = json.loads(again.stdout)
+    assert [task["name"] for task in plain["tasks"]] == list(TASKS)
+    assert all(len(task["ranking"]) == 4 for task in plain["tasks"])
+    assert [score["task"] for score in plain["further_scores"]] == ["mordal_ai2d"]
+    assert "Tasks</h2>" in (settings.workdir / "tiny.html").read_text()
+    result = load_study(settings)
+    spent = sum(t.user_attrs[RUNGS][s]["train_spent"] for t, s in _rungs(settings))
+    assert result.costs.training == pytest.approx(spent)
+    exported = export_candidate(settings, tmp_path / "vlm", Silent())
+    assert [line.split(" on ")[1].split(" (")[0] for line in exported.scores[:4]] == [
+        *TASKS,
+        "mordal_ai2d",
+    ]
+
+
+def _rungs(settings: StudySettings) -> list[tuple[optuna.trial.FrozenTrial, str]]:
+    trials = studies(settings)[""].trials
+    return [(t, samples) for t in trials for samples in t.user_attrs.get(RUNGS, {})]
+
+
+def test_a_killed_study_goes_on_with_the_same_rankings(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = run_study(parse_study(content), Silent())
+    settings = parse_study(content | {"workdir": str(tmp_path / "interrupted")})
+
+    class Interrupting(Silent):
+        def __init__(self, notes: int) -> None:
+            self.left = notes
+
+        def note(self, text: str) -> None:  # noqa: ARG002
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    for notes in (2, 3, 2):
+        with pytest.raises(KeyboardInterrupt):
+            run_study(settings, Interrupting(notes))
+    result = run_study(settings, Silent())
+    assert_whole(settings)
+    for task, expected in zip(result.tasks, whole.tasks, strict=True):
+        assert [(e.candidate, e.value) for e in task.ranking] == [
+            (e.candidate, e.value) for e in expected.ranking
+        ]
+    content["tasks"][1]["weight"] = 3
+    with pytest.raises(StudyMismatchError, match=r"tasks.scienceqa_img.weight: 1.0 stored, 3.0"):
+        run_study(parse_study(content), Silent())
+
+
+def test_a_later_study_of_one_task_scores_nothing_again(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All scores of the grid are in the database, by checkpoint and task."""
+    content["tasks"][0].pop("early_documents")
+    grid = content | {"search": {"method": "grid", "first_ratio": 0.5, "max_ratio": 1.0}}
+    several = run_study(parse_study(grid), Silent())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr("mordal_optuna.workbench.align_and_score.score", refuse)
+    task = {k: v for k, v in content["tasks"][2].items() if k != "weight"}
+    alone = {k: v for k, v in grid.items() if k != "tasks"}
+    single = parse_study(alone | {"study": "alone", "task": task, "also_score": []})
+    result = run_study(single, Silent())
+    assert result.costs.evaluation == 0.0
+    (found,) = (t for t in several.tasks if t.name == "mordal_gqa")
+    assert {c: [m.score for m in curve] for c, curve in result.curves.items()} == {
+        c: [m.score for m in curve] for c, curve in found.curves.items()
+    }
+
+
+def test_two_processes_find_the_scores_of_one(content: dict[str, Any], tmp_path: Path) -> None:
+    content["pool"]["vision_encoders"].pop()
+    content["search"] = {"method": "grid", "first_ratio": 0.5, "max_ratio": 1.0}
+    alone = run_study(parse_study(content), Silent())
+    changed = content | {"workdir": str(tmp_path / "launched")}
+    file = tmp_path / "launched.yaml"
+    file.write_text(yaml.safe_dump(changed))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
+        *("--master_port", "29713", "-m", "mordal_optuna", "run", str(file), "--json"),
+    ]
+    done = subprocess.run(
+        command, env=os.environ, capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert_whole(parse_study(changed))
+    plain = json.loads(done.stdout)
+    for task, expected in zip(plain["tasks"], alone.tasks, strict=True):
+        winner = expected.curves[alone.winner.candidate][-1]
+        pair = next(p for p in task["ranking"] if _is(p, alone.winner.candidate))
+        assert pair["measured"]["documents"] == winner.documents
+
+
+def _is(pair: dict[str, Any], candidate: Any) -> bool:
+    return (pair["vision_encoder"], pair["llm"]) == tuple(candidate)
