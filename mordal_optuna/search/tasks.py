@@ -4,7 +4,8 @@ Symbols:
     t         task; a study's tasks have independent documents
     w_t, W    weight of a task, above 0, and the sum of all weights
     s_t, e_t  score on a task, and its standard error
-    n_t, f_t  mean -ln p of the reference answers of a task in nats, and its standard error
+    n_t, f_t  mean -ln p of the reference answers of a task in nats, and its standard error; p_t
+              and its standard error likewise
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ def weighted_mean(by_task: Mapping[str, Measurement], weights: Mapping[str, floa
         eval_seconds=sum(m.eval_seconds for m in ordered),
         nll=_of_all(ordered, lambda m: m.nll, lambda values: _mean(values, shares)),
         nll_stderr=_of_all(ordered, lambda m: m.nll_stderr, lambda values: _error(values, shares)),
+        p_correct=_of_all(ordered, lambda m: m.p_correct, lambda values: _mean(values, shares)),
+        p_correct_stderr=_of_all(
+            ordered, lambda m: m.p_correct_stderr, lambda values: _error(values, shares)
+        ),
         train_spent=_of_all(ordered, lambda m: m.train_spent, sum),
         eval_spent=_of_all(ordered, lambda m: m.eval_spent, sum),
         by_task=dict(by_task),
