@@ -14,55 +14,20 @@ from benchmarks.rivals_search.oboe import OboePlan
 from benchmarks.rivals_search.oboe_tasks import OboeTasksPlan
 from mordal_optuna.replay.run import method_settings, set_up
 from mordal_optuna.replay.simulate import PlanSteering, SetUp
-from mordal_optuna.search.budget import Budget
-from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.costs import Costs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from mordal_optuna.replay.grid import Grid
+    from benchmarks.rivals_search.problem import Problem
     from mordal_optuna.search.plan import Plan
 
 # Ratios of the experiments of `oboe`; chosen on synthetic grids that are not among those reported.
 OBOE_RATIOS: tuple[float, ...] = (1 / 8,)
 Needs = Literal["nothing", "other tasks", "a study"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What a method is set up for.
-
-    Attributes:
-        grid: the grid that is searched.
-        others: grids of other tasks of the same pool; none for synthetic grids.
-        full_runs: budget in full runs, everything counted; None for no limit.
-        seed: random seed.
-    """
-
-    grid: Grid
-    others: Sequence[Grid]
-    full_runs: float | None
-    seed: int
-
-    @property
-    def budget(self) -> Budget:
-        """The budget of a method that compares no models."""
-        runs = self.full_runs
-        return Budget(None if runs is None else runs * self.grid.full_run_seconds / 3600)
-
-    @property
-    def tree(self) -> ClusterTree:
-        """The pool without clusters."""
-        return ClusterTree.flat(self.grid.encoders, self.grid.llms)
-
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """All rungs of the grid."""
-        return self.grid.curves[0].samples
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from benchmarks.minigrid.tables.bootstrap import Resampler
 from benchmarks.minigrid.tables.data import read_tasks
 from benchmarks.minigrid.tables.methods import figures
-from benchmarks.rivals_search.methods import METHODS, Problem
+from benchmarks.rivals_search.methods import METHODS
+from benchmarks.rivals_search.problem import Problem
 from mordal_optuna.replay.judging import judge
 from mordal_optuna.replay.light import run_light
 from mordal_optuna.replay.metrics import weighted_tau

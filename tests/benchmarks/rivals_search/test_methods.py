@@ -5,7 +5,8 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from benchmarks.rivals_search.methods import METHODS, Problem
+from benchmarks.rivals_search.methods import METHODS
+from benchmarks.rivals_search.problem import Problem
 from mordal_optuna.replay.light import run_light
 from mordal_optuna.replay.simulate import Simulation
 from mordal_optuna.replay.synthetic import synthetic_grid
