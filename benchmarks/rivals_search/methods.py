@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from benchmarks.rivals_search import joint_methods
 from benchmarks.rivals_search.asha import AshaPlan
 from benchmarks.rivals_search.oboe import OboePlan
 from benchmarks.rivals_search.oboe_tasks import OboeTasksPlan
@@ -121,8 +122,22 @@ def _oboe_tasks(*, finish: bool) -> Callable[[Problem], Plan]:
 
 
 _ROWS = (
-    Method("mordal", "the package's method", _ours("mordal")),
-    Method("mordal-to-its-end", "the same without a limit", _ours("mordal"), limited=False),
+    Method("joint", "the package's joint search", _ours("joint")),
+    Method(
+        "joint-top-two", "the same model; jobs by top-two Thompson sampling", joint_methods.top_two
+    ),
+    Method(
+        "joint-knowledge-gradient",
+        "the same model; jobs by the knowledge gradient per cost",
+        joint_methods.knowledge_gradient,
+    ),
+    Method(
+        "joint-no-sharing",
+        "pairs share nothing but the mean curve, as in freeze-thaw; jobs chosen as by `joint`",
+        joint_methods.no_sharing,
+    ),
+    Method("mordal", "the package's clusters and race", _ours("mordal")),
+    Method("mordal-to-its-end", "`mordal` without a limit", _ours("mordal"), limited=False),
     Method("all-at-ratio", "every pair at 1/8", _ours("all-at-ratio"), limited=False),
     Method("cross", "one row and one column of the grid", _ours("cross"), limited=False),
     Method("asha-2", "ASHA, eta 2", of_plan(_asha(2))),

@@ -25,7 +25,7 @@ from benchmarks.rivals_search.designed import DesignedPlan
 from benchmarks.rivals_search.lowrank import RUN_NOISE, Known, LowRank, fit_best_rank
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.jobs import Job
-from mordal_optuna.search.joint import Posterior, independent_posterior
+from mordal_optuna.search.joint.posterior import Posterior, independent_posterior
 from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ import numpy as np
 from benchmarks.rivals_search.designed import DesignedPlan
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.jobs import Job
-from mordal_optuna.search.joint import Posterior, independent_posterior
+from mordal_optuna.search.joint.posterior import Posterior, independent_posterior
 from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
