@@ -1,0 +1,1 @@
+"""Tests of the rivals of the joint search."""

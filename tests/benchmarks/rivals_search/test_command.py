@@ -1,0 +1,56 @@
+"""The command writes what it has measured, and continues."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from benchmarks.rivals_search.command import main
+from benchmarks.rivals_search.replays import SYNTHETIC, Key, read_results
+from tests.benchmarks.rivals_search.conftest import TASKS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(folder: Path, out: Path, *options: str) -> None:
+    paths = ["--grids", str(folder), "--runs", str(out / "runs.jsonl")]
+    main(
+        [*paths, "--markdown", str(out / "table.md"), "--tasks", *TASKS, "--processes", "1",
+         "--budgets", "1.5", "--bootstraps", "2", "--synthetic", "2", "--seeds", "1", *options]
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_second_run_adds_what_is_missing(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path, "--methods", "asha-3")
+    first = read_results(tmp_path / "runs.jsonl")
+    assert len(first) == len(TASKS) * 3 + 2
+    run(folder, tmp_path, "--methods", "asha-3", "oboe-tasks")
+    second = read_results(tmp_path / "runs.jsonl")
+    assert second.items() >= first.items()
+    assert len(second) == len(first) + len(TASKS) * 3
+    run(folder, tmp_path, "--methods", "oboe-tasks", "--forget", "asha-3")
+    assert {key.method for key in read_results(tmp_path / "runs.jsonl")} == {"oboe-tasks"}
+
+
+@pytest.mark.slow
+def test_cells_are_means_of_the_results(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path, "--methods", "asha-3", "oboe-tasks")
+    results = read_results(tmp_path / "runs.jsonl")
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| `")]
+    assert [row[0] for row in rows] == ["| `asha-3`", "| `oboe-tasks`", "| `asha-3`"]
+    tau = np.mean(
+        [results[Key(task, b, "asha-3", 1.5)]["tau"] for task in TASKS for b in range(2)]
+    )
+    assert float(rows[0][3].split()[0]) == pytest.approx(tau, abs=6e-4)
+    regret = [results[Key(SYNTHETIC, n, "asha-3", 1.5)]["regret"] for n in range(2)]
+    found = re.match(r"[\d.]+", rows[2][5])
+    assert found
+    assert float(found[0]) == pytest.approx(100 * np.mean(regret), abs=6e-3)
+    full = [results[Key(task, -1, "asha-3", 1.5)]["tau"] for task in TASKS]
+    assert float(rows[0][6]) == pytest.approx(np.mean(full), abs=6e-4)
