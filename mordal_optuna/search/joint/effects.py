@@ -156,15 +156,17 @@ class Correlations:
     Attributes:
         encoders: A, encoders x encoders, positive definite.
         llms: B, LLMs x LLMs, positive definite.
+        are_independent: whether both are known to be the identity.
     """
 
     encoders: Floats
     llms: Floats
+    are_independent: bool = False
 
     @staticmethod
     def none(encoders: int, llms: int) -> Correlations:
         """Independent effects."""
-        return Correlations(np.eye(encoders), np.eye(llms))
+        return Correlations(np.eye(encoders), np.eye(llms), are_independent=True)
 
     def between(self, rows: Places, columns: Places) -> tuple[Floats, Floats, Floats]:
         """A, B and A * B for all rows and columns."""

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from mordal_optuna.search.joint import effects
@@ -147,7 +147,12 @@ class Process:
     """The process given scores."""
 
     def __init__(
-        self, values: Hyperparameters, correlations: Correlations, scores: Scores
+        self,
+        values: Hyperparameters,
+        correlations: Correlations,
+        scores: Scores,
+        *,
+        before: Process | None = None,
     ) -> None:
         """Condition the process.
 
@@ -155,26 +160,49 @@ class Process:
             values: hyperparameters.
             correlations: correlations of the effects.
             scores: scores of any pairs at any rungs; may be empty.
+            before: process with the same hyperparameters and correlations, and with the first of
+                these scores; its factor is extended.
         """
         self.values = values
         self._correlations = correlations
         self._scores = scores
+        self._before = before
 
     @cached_property
     def _factor(self) -> Floats:
         """L."""
-        places = self._scores.places
-        g = effects.covariance(self.values, self._correlations, places, places)
-        kinds = self.values.noises[places.kind] ** 2
-        noise = self.values.shared * self._scores.documents + kinds + _JITTER
-        g[np.diag_indices(len(places))] += noise
-        return np.asarray(cho_factor(g, lower=True, overwrite_a=True)[0])
+        before, self._before = self._before, None  # a chain of processes would keep all factors
+        if before is None:
+            return np.asarray(cholesky(self._noisy(slice(None)), lower=True, overwrite_a=True))
+        # With L_0 of the first n_0 scores, B their covariance with the rest and S of the rest:
+        # L = [[L_0, 0], [(L_0^-1 B)', chol(S - B' G_0^-1 B)]].
+        old, count = len(before._scores.places), len(self._scores.places)
+        rest = self._scores.places.part(slice(old, count))
+        cross = effects.covariance(self.values, self._correlations, before._scores.places, rest)
+        solved = solve_triangular(before._factor, cross, lower=True, check_finite=False)
+        factor = np.zeros((count, count), order="F")  # as LAPACK wants it, so without copies
+        factor[:old, :old] = before._factor
+        factor[old:, :old] = solved.T
+        left = self._noisy(slice(old, count)) - solved.T @ solved
+        factor[old:, old:] = cholesky(left, lower=True)
+        return factor
+
+    def _noisy(self, rows: slice) -> Floats:
+        """G of some of the scores."""
+        part = self._scores.part(rows)
+        g = effects.covariance(self.values, self._correlations, part.places, part.places)
+        kinds = self.values.noises[part.places.kind] ** 2
+        g[np.diag_indices(len(g))] += self.values.shared * part.documents + kinds + _JITTER
+        return g
 
     @cached_property
     def _weights(self) -> Floats:
         """A."""
         y = self._scores.values - effects.common_mean(self._scores.places)
-        return np.asarray(cho_solve((self._factor, True), y))
+        half = solve_triangular(self._factor, y, lower=True, check_finite=False)
+        return np.asarray(
+            solve_triangular(self._factor, half, lower=True, trans="T", check_finite=False)
+        )
 
     def at(self, places: Places) -> tuple[Floats, Floats]:
         """Mean and covariance of y at some places."""
@@ -200,16 +228,18 @@ class Process:
         line, walk = effects.common_covariances(values, end, places)
         common = effects.common_mean(end) + (line + walk) @ self._weights
         growth = np.exp(values.growth * LN2 * places.x) * values.gains[places.kind]
-        a, b = self._correlations.encoders, self._correlations.llms
         parts = [
             s**2 * np.exp(places.x / d) * growth * self._weights
             for s, d in zip(values.spreads, values.lengths, strict=True)
         ]
-        u = a @ np.bincount(places.encoder, parts[0], minlength=len(a))
-        v = b @ np.bincount(places.llm, parts[1], minlength=len(b))
+        a, b = self._correlations.encoders, self._correlations.llms
+        u = np.bincount(places.encoder, parts[0], minlength=len(a))
+        v = np.bincount(places.llm, parts[1], minlength=len(b))
         w = np.zeros((len(a), len(b)))
         np.add.at(w, (places.encoder, places.llm), parts[2])
-        return np.asarray(common + (u[:, None] + v[None] + a @ w @ b).ravel())
+        if not self._correlations.are_independent:
+            u, v, w = a @ u, b @ v, a @ w @ b
+        return np.asarray(common + (u[:, None] + v[None] + w).ravel())
 
     def grid_variance(self) -> Floats:
         """Variance at x = 0 of all pairs without a score, encoder by encoder, in a large pool.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _DRAWS, _DRAWN = 4096, 512
 # Number of pairs whose moments are computed at once.
 _CHUNK = 4096
+# Scores up to which a growing list is fitted each time.
+_REFITTED = 400
 # The likelihood of the reference answers is used below this x: early it orders pairs better than
 # scores that are still at chance; later the score itself is better.
 _LIKELIHOOD_BELOW = -2.0
@@ -106,8 +108,10 @@ class JointModel:
 
     Attributes:
         candidates: all pairs of the pool.
-        scored: number of scores.
+        measured: number of measurements.
+        scored: number of scores, likelihoods included.
         values: the hyperparameters.
+        process: the process given the scores.
     """
 
     def __init__(
@@ -118,15 +122,20 @@ class JointModel:
         *,
         similarities: Similarities | None = None,
         prior: Hyperprior = PRIOR,
+        values: Hyperparameters | None = None,
+        before: JointModel | None = None,
     ) -> None:
         """Fit the model.
 
         Args:
             scores: measurements of any pairs of the pool at any rungs; may be empty.
-            candidates: all pairs of the pool.
+            candidates: all pairs of the pool, encoder by encoder.
             full_samples: D, at least 1.
             similarities: similarities of the pool's models; None if they were not compared.
             prior: priors of the hyperparameters.
+            values: hyperparameters; None fits them.
+            before: model of the same pool whose scores the new ones begin with and whose
+                hyperparameters are `values`; it saves time in large pools.
 
         Raises:
             SearchError: if D is below 1.
@@ -134,17 +143,76 @@ class JointModel:
         require(full_samples >= 1, "full_samples", full_samples, "at least 1")
         self.candidates = tuple(candidates)
         self._full = full_samples
-        self._encoders = {n: i for i, n in enumerate(dict.fromkeys(c[0] for c in candidates))}
-        self._llms = {n: j for j, n in enumerate(dict.fromkeys(c[1] for c in candidates))}
-        seen = self._scores(tuple(scores))
+        self._encoders, self._llms = before._names if before else _names(candidates)
+        given = tuple(scores)
+        self.measured = len(given)
+        seen = self._scores(given)
         self.scored = len(seen.values)
         correlations = self._correlations(similarities)
-        self.values: Hyperparameters = most_probable(seen, correlations, prior)
-        self._process = Process(self.values, correlations, seen)
+        self.values = values or most_probable(seen, correlations, prior)
+        earlier = before.process if before else None
+        self.process: Process = Process(self.values, correlations, seen, before=earlier)
         self._is_independent = similarities is None
         rows = seen.places.encoder * len(self._llms) + seen.places.llm
         self._scored_rows: Indices = np.unique(rows)
-        self._whole = self.places(self.candidates, [full_samples] * len(self.candidates))
+
+    @property
+    def _names(self) -> tuple[dict[str, int], dict[str, int]]:
+        return self._encoders, self._llms
+
+    @cached_property
+    def _whole(self) -> Places:
+        """All pairs at r = 1."""
+        rows, columns = len(self._encoders), len(self._llms)
+        return Places(
+            np.repeat(np.arange(rows), columns),
+            np.tile(np.arange(columns), rows),
+            np.zeros(rows * columns),
+            np.full(rows * columns, ERROR),
+        )
+
+    @staticmethod
+    def following(
+        before: JointModel | None,
+        scores: Sequence[tuple[Candidate, Measurement]],
+        candidates: Sequence[Candidate],
+        full_samples: int,
+        *,
+        similarities: Similarities | None = None,
+        prior: Hyperprior = PRIOR,
+    ) -> JointModel:
+        """The model of a growing list of scores; with many scores it is not fitted each time.
+
+        Up to 400 scores the hyperparameters are fitted to all of them. Beyond, they are fitted to
+        the first 400, 800, 1,600 and so on, so that they are a function of the scores' order.
+
+        Args:
+            before: the result for a shorter list, for speed alone; None if there is none.
+            scores: the scores in the order in which they were asked for.
+            candidates: see the class, like the other arguments.
+            full_samples: D.
+            similarities: similarities of the pool's models.
+            prior: priors of the hyperparameters.
+        """
+        fitted = _fitted_to(len(scores))
+        if fitted == len(scores):
+            return JointModel(
+                scores, candidates, full_samples, similarities=similarities, prior=prior
+            )
+        usable = before is not None and fitted <= before.measured < len(scores)
+        first = before if usable else None
+        if first is None:
+            first = JointModel(
+                scores[:fitted], candidates, full_samples, similarities=similarities, prior=prior
+            )
+        return JointModel(
+            scores,
+            candidates,
+            full_samples,
+            similarities=similarities,
+            values=first.values,
+            before=first,
+        )
 
     def _correlations(self, similarities: Similarities | None) -> Correlations:
         free = Correlations.none(len(self._encoders), len(self._llms))
@@ -166,8 +234,9 @@ class JointModel:
         )
 
     def _scores(self, seen: Sequence[tuple[Candidate, Measurement]]) -> Scores:
-        rows = [(c, m.samples, ERROR, m.log_error, m.log_noise) for c, m in seen]
+        rows = []
         for c, m in seen:
+            rows.append((c, m.samples, ERROR, m.log_error, m.log_noise))
             early = math.log2(m.samples / self._full) < _LIKELIHOOD_BELOW
             if early and m.p_correct is not None and m.p_correct_stderr is not None:
                 rest = max(1.0 - m.p_correct, _LEAST)
@@ -188,32 +257,32 @@ class JointModel:
         Returns:
             Mean, n entries; covariance, n x n.
         """
-        return self._process.at(self.places(candidates, samples))
+        return self.process.at(self.places(candidates, samples))
 
     @property
     def means(self) -> Floats:
         """Posterior mean of ln error at r = 1, one entry per pair of the pool."""
-        return self._process.grid_mean()
+        return self.process.grid_mean()
 
     @cached_property
     def posterior(self) -> Posterior:
         """The posterior of the whole pool at r = 1."""
-        if self._is_independent and len(self._whole) > _CHUNK:
+        if self._is_independent and len(self.candidates) > _CHUNK:
             mean, variance = self._large_moments()
         else:
-            mean, variance = self._moments(np.arange(len(self._whole)))
+            mean, variance = self._moments(np.arange(len(self.candidates)))
         return Posterior(
             self.candidates,
             mean,
             np.sqrt(variance),
             self.values.noise,
-            lambda rows: self._process.at(self._whole.part(rows)),
+            lambda rows: self.process.at(self._whole.part(rows)),
         )
 
     def _moments(self, rows: Indices) -> tuple[Floats, Floats]:
         """Means and variances of some pairs at r = 1, in parts that fit into memory."""
         parts = [
-            self._process.moments(self._whole.part(rows[start : start + _CHUNK]))
+            self.process.moments(self._whole.part(rows[start : start + _CHUNK]))
             for start in range(0, len(rows), _CHUNK)
         ]
         means, variances = zip(*parts, strict=True)
@@ -221,10 +290,22 @@ class JointModel:
 
     def _large_moments(self) -> tuple[Floats, Floats]:
         """The same for all pairs of a large pool: pairs without a score need no system each."""
-        mean, variance = self._process.grid_mean(), self._process.grid_variance()
+        mean, variance = self.process.grid_mean(), self.process.grid_variance()
         if len(self._scored_rows):
             _, variance[self._scored_rows] = self._moments(self._scored_rows)
         return mean, variance
+
+
+def _names(candidates: Sequence[Candidate]) -> tuple[dict[str, int], dict[str, int]]:
+    """Indices of the encoders and of the LLMs, in the order of their first pairs."""
+    encoders = dict.fromkeys(c.vision_encoder for c in candidates)
+    llms = dict.fromkeys(c.llm for c in candidates)
+    return {n: i for i, n in enumerate(encoders)}, {n: j for j, n in enumerate(llms)}
+
+
+def _fitted_to(count: int) -> int:
+    """Number of the first of `count` scores that hyperparameters are fitted to."""
+    return count if count <= _REFITTED else _REFITTED * 2 ** int(math.log2(count / _REFITTED))
 
 
 def joint_posterior(

@@ -8,13 +8,15 @@ Symbols:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from mordal_optuna.search.bounds import require
 from mordal_optuna.search.jobs import Finished, Job
-from mordal_optuna.search.joint.choice import Choice, KnowledgeGradient, Move, Situation
+from mordal_optuna.search.joint.board import Move, Situation, Target
+from mordal_optuna.search.joint.choice import Choice, KnowledgeGradient
 from mordal_optuna.search.joint.design import balanced_start
 from mordal_optuna.search.joint.effects import PRIOR, Hyperprior
 from mordal_optuna.search.joint.job_costs import JobCosts
@@ -23,7 +25,7 @@ from mordal_optuna.search.plan import PooledPlan, usable
 from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.budget import Budget
@@ -32,12 +34,10 @@ if TYPE_CHECKING:
     from mordal_optuna.search.history import History
     from mordal_optuna.search.methods.options import PlanInputs
 
-# Rounds that are cached: a search asks for the same rounds again at every step.
-_CACHED = 512
 # Documents behind a score if no score says how many.
 _DOCUMENTS = 300
 
-Known = tuple[tuple["Candidate", tuple["Measurement", ...]], ...]
+Scored: TypeAlias = "tuple[Candidate, Measurement]"
 
 
 def build(inputs: PlanInputs) -> JointPlan:
@@ -52,6 +52,7 @@ def build(inputs: PlanInputs) -> JointPlan:
         rounds=Rounds(options.round_size, options.round_lag),
         stop=Stop(options.stop.expected_regret, options.stop.probability),
         budget=inputs.budget,
+        tasks=inputs.tasks,
     )
 
 
@@ -144,6 +145,25 @@ class _Walk:
     begun: bool
 
 
+@dataclass(frozen=True)
+class _Decision:
+    """A decision about a round, and what it was made from.
+
+    Attributes:
+        scores: scores of the newest round that the decision depends on.
+        lost: candidates of that round that could not be trained.
+        moves: the moves of the round; empty at the end.
+        end: reason of the end; None if there are moves.
+        models: the models that the decision was made with.
+    """
+
+    scores: tuple[Scored, ...]
+    lost: frozenset[Candidate]
+    moves: tuple[Move, ...]
+    end: str | None
+    models: Mapping[str, JointModel] = field(default_factory=dict, compare=False)
+
+
 class JointPlan(PooledPlan):
     """A balanced start, then rounds of jobs that the joint model chooses.
 
@@ -165,6 +185,7 @@ class JointPlan(PooledPlan):
         budget: Budget | None = None,
         choice: Choice | None = None,
         prior: Hyperprior = PRIOR,
+        tasks: Mapping[str, float] | None = None,
     ) -> None:
         """Create a plan.
 
@@ -179,6 +200,7 @@ class JointPlan(PooledPlan):
             budget: limit of device time; by default none.
             choice: rule that chooses the jobs of a round; by default `KnowledgeGradient`.
             prior: priors of the model's hyperparameters.
+            tasks: weights of the tasks by name; by default the search is for one task.
 
         Raises:
             SearchError: if the rungs do not ascend or exceed D.
@@ -191,7 +213,10 @@ class JointPlan(PooledPlan):
         self._choice = choice or KnowledgeGradient()
         self._prior = prior
         self._first = self._first_rungs()
-        self._create_cache()
+        self._tasks = dict(tasks or {})
+        # Decisions about the rounds so far: a cache and no state, since each is compared with the
+        # scores it was made from before it is used again.
+        self._decisions: tuple[_Decision, ...] = ()
 
     def _first_rungs(self) -> tuple[int, ...]:
         """The rung of the start and the next one, to which an untrained pair may go at once."""
@@ -199,17 +224,9 @@ class JointPlan(PooledPlan):
         nearest = min(range(len(self._rungs)), key=lambda n: abs(self._rungs[n] - wanted))
         return self._rungs[nearest : nearest + 2]
 
-    def _create_cache(self) -> None:
-        # A cache and no state: a round is a function of the scores that it is chosen from.
-        self._choose = lru_cache(maxsize=_CACHED)(self._chosen)
-
     def __getstate__(self) -> dict[str, Any]:
-        # The cache cannot be pickled and must not be shared: a copy creates one of its own.
-        return {name: value for name, value in vars(self).items() if name != "_choose"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._create_cache()
+        """A copy has no cache."""
+        return {**vars(self), "_decisions": ()}
 
     def jobs(self, history: History) -> Sequence[Job] | Finished:
         """The wanted jobs, most wanted first, including those that run; `Finished` at the end."""
@@ -246,20 +263,29 @@ class JointPlan(PooledPlan):
 
     def _walk(self, history: History) -> _Walk:
         """Follow the rounds from the start up to those that wait for scores."""
-        start = [Move(c, self._first[:1]) for c in self._start_pairs()]
-        rounds = [tuple(start)]
-        complete = _complete(rounds[0], history)
-        if not complete:
+        rounds = [tuple(Move(c, self._first[:1]) for c in self._start_pairs())]
+        if not _complete(rounds[0], history):
             return _Walk(rounds[0], None, begun=False)
+        earlier, decisions = self._decisions, list[_Decision]()
         while True:
-            seen = rounds[: max(1, len(rounds) - self._rounds.lag)]
-            if not all(_complete(moves, history) for moves in seen):
-                return _Walk(_open(rounds, history), None, begun=True)
-            late = rounds[len(seen) :]
-            chosen, end = self._choose(_known(seen, history), tuple(late), _lost(seen, history))
+            newest = max(0, len(rounds) - 1 - self._rounds.lag)
+            if not _complete(rounds[newest], history):
+                end = None
+                break
+            scores, lost = _scores(rounds[newest], history), _lost(rounds[newest], history)
+            known = earlier[len(decisions)] if len(decisions) < len(earlier) else None
+            if known is None or (known.scores, known.lost) != (scores, lost):
+                earlier = ()
+                known = self._decide(rounds, newest, history, decisions)
+            decisions.append(known)
+            end = known.end
             if end:
-                return _Walk(_open(rounds, history), end, begun=True)
-            rounds.append(chosen)
+                break
+            rounds.append(known.moves)
+        # Models are kept for the last decision alone: each has a large matrix.
+        self._decisions = (*(replace(d, models={}) for d in decisions[:-1]), *decisions[-1:])
+        moves = tuple(m for moves in rounds for m in moves if not _complete((m,), history))
+        return _Walk(moves, end, begun=True)
 
     def _start_pairs(self) -> tuple[Candidate, ...]:
         tree = self._tree
@@ -267,47 +293,77 @@ class JointPlan(PooledPlan):
             tree.vision_encoders, tree.llms, self._start.pairs, seed=self._start.seed
         )
 
-    def _chosen(
-        self, known: Known, late: tuple[tuple[Move, ...], ...], lost: frozenset[Candidate]
-    ) -> tuple[tuple[Move, ...], str | None]:
+    def _decide(
+        self,
+        rounds: Sequence[tuple[Move, ...]],
+        newest: int,
+        history: History,
+        decisions: Sequence[_Decision],
+    ) -> _Decision:
         """The next round, or the reason why there is none.
 
         Args:
-            known: scores of the rounds that the new one may depend on, by candidate.
-            late: later rounds, whose scores it does not wait for.
-            lost: candidates that could not be trained in the rounds of `known`.
+            rounds: all rounds before it.
+            newest: index of the last round whose scores it may depend on.
+            history: history of the study.
+            decisions: the decisions about the earlier rounds.
         """
-        scores = [(c, m) for c, rows in known for m in rows]
-        if not scores:
-            return (), "no candidate could be trained"
-        model = JointModel(
-            scores,
-            self._tree.candidates,
-            self._rungs[-1],
-            similarities=self._tree.similarities,
-            prior=self._prior,
+        seen, late = rounds[: newest + 1], rounds[newest + 1 :]
+        scores = [row for moves in seen for row in _scores(moves, history)]
+        lost = frozenset(c for moves in seen for c in _lost(moves, history))
+        end, models, moves = "no candidate could be trained", {}, list[Move]()
+        if scores:
+            models = self._models(scores, decisions[-1].models if decisions else {})
+            end = self._good_enough(models)
+        if scores and not end:
+            situation = self._situation(models, scores, late, lost)
+            moves = self._choice(situation, self._rounds.size)
+            if not moves and situation.left is not None:
+                end = f"budget spent: {self._budget.device_hours:g} device-hours"
+            elif not moves:
+                end = "pool exhausted: every pair is fully trained"
+        return _Decision(
+            _scores(rounds[newest], history),
+            _lost(rounds[newest], history),
+            tuple(moves),
+            end or None,
+            models,
         )
-        reason = self._good_enough(model)
-        if reason:
-            return (), reason
-        situation = self._situation(model, dict(known), late, lost)
-        moves = self._choice(situation, self._rounds.size)
-        if moves:
-            return tuple(moves), None
-        if self._budget.device_hours is not None and situation.left is not None:
-            return (), f"budget spent: {self._budget.device_hours:g} device-hours"
-        return (), "pool exhausted: every pair is fully trained"
+
+    def _models(
+        self, scores: Sequence[Scored], before: Mapping[str, JointModel]
+    ) -> dict[str, JointModel]:
+        """The model of each task's scores, in the order of the rounds.
+
+        Args:
+            scores: all scores that the next round may depend on.
+            before: the models of an earlier round, which the new ones may extend.
+        """
+        return {
+            name: JointModel.following(
+                before.get(name),
+                scores if not name else [(c, m.by_task[name]) for c, m in scores],
+                self._tree.candidates,
+                self._rungs[-1],
+                similarities=self._tree.similarities,
+                prior=self._prior,
+            )
+            for name in self._tasks or ("",)
+        }
 
     def _situation(
         self,
-        model: JointModel,
-        known: dict[Candidate, tuple[Measurement, ...]],
-        late: tuple[tuple[Move, ...], ...],
+        models: Mapping[str, JointModel],
+        scores: Sequence[Scored],
+        late: Sequence[tuple[Move, ...]],
         lost: frozenset[Candidate],
     ) -> Situation:
-        tops = {c: rows[-1].samples for c, rows in known.items() if rows}
+        known: dict[Candidate, list[Measurement]] = {}
+        for candidate, measurement in scores:
+            known.setdefault(candidate, []).append(measurement)
+        tops = {c: rows[-1].samples for c, rows in known.items()}
         costs = JobCosts.learned(known, self._rungs[-1])
-        spent = sum(_seconds(rows) for rows in known.values())
+        spent = self._budget.spent_seconds + sum(map(_seconds, known.values()))
         pending = []
         for move in (move for moves in late for move in moves):
             step = move.rungs[-1] - tops.get(move.candidate, 0)
@@ -315,35 +371,42 @@ class JointPlan(PooledPlan):
             spent += costs.evaluate(move.candidate) * len(move.rungs)
             tops[move.candidate] = move.rungs[-1]
             pending += [(move.candidate, rung) for rung in move.rungs]
-        documents = [m.documents for rows in known.values() for m in rows if m.documents]
         hours = self._budget.device_hours
-        total = None if hours is None else hours * 3600
-        before = self._budget.spent_seconds
         return Situation(
-            model=model,
+            targets=tuple(
+                Target(model, _documents(scores, name), self._tasks.get(name, 1.0))
+                for name, model in models.items()
+            ),
             tops=tops,
             pending=pending,
             excluded=lost,
             rungs=self._rungs,
             first=self._first,
             costs=costs,
-            documents=max(documents, default=_DOCUMENTS),
-            left=None if total is None else total - before - spent,
+            left=None if hours is None else hours * 3600 - spent,
         )
 
-    def _good_enough(self, model: JointModel) -> str | None:
-        """Why the present answer is good enough; None if it is not."""
+    def _good_enough(self, models: Mapping[str, JointModel]) -> str:
+        """Why the present answer is good enough; empty if it is not.
+
+        With several tasks: the weighted mean of the expected regrets of each task's leader, and
+        the lowest of their probabilities of being best.
+        """
         if self._stop.expected_regret is None and self._stop.probability is None:
-            return None
-        posterior = model.posterior
-        leader = int(posterior.mean.argmin())
-        regret = posterior.expected_regret(leader)
+            return ""
+        regrets, chances, weights = [], [], []
+        for name, model in models.items():
+            posterior = model.posterior
+            leader = int(posterior.mean.argmin())
+            regrets.append(posterior.expected_regret(leader))
+            chances.append(float(posterior.best[leader]))
+            weights.append(self._tasks.get(name, 1.0))
+        regret, chance = float(np.average(regrets, weights=weights)), min(chances)
         if self._stop.expected_regret is not None and regret <= self._stop.expected_regret:
             return f"answer found: the winner's expected regret is {100 * regret:.2f} points"
-        chance = float(posterior.best[leader])
         if self._stop.probability is not None and chance >= self._stop.probability:
             return f"answer found: the winner is the best pair with probability {chance:.2f}"
-        return None
+        return ""
 
 
 def _jobs(moves: Sequence[Move], history: History) -> Iterator[Job]:
@@ -361,31 +424,31 @@ def _complete(moves: Sequence[Move], history: History) -> bool:
     return next(_jobs(moves, history), None) is None
 
 
-def _open(rounds: Sequence[Sequence[Move]], history: History) -> tuple[Move, ...]:
-    return tuple(m for moves in rounds for m in moves if not _complete((m,), history))
-
-
-def _known(rounds: Sequence[Sequence[Move]], history: History) -> Known:
-    """The scores that rounds asked for, in the order of candidates' names."""
-    asked: dict[Candidate, set[int]] = {}
-    for move in (move for moves in rounds for move in moves):
-        asked.setdefault(move.candidate, set()).update(move.rungs)
+def _scores(moves: Sequence[Move], history: History) -> tuple[Scored, ...]:
+    """The scores that a round asked for, in the order of its moves."""
     return tuple(
-        (c, tuple(m for m in history.of(c).measurements if m.samples in asked[c]))
-        for c in sorted(asked)
+        (move.candidate, measurement)
+        for move in moves
+        for rung in move.rungs
+        if (measurement := history.of(move.candidate).at(rung))
     )
 
 
-def _lost(rounds: Sequence[Sequence[Move]], history: History) -> frozenset[Candidate]:
-    """Candidates that rounds asked for and that could not be trained."""
+def _lost(moves: Sequence[Move], history: History) -> frozenset[Candidate]:
+    """Candidates that a complete round asked for and that could not be trained."""
     return frozenset(
         move.candidate
-        for moves in rounds
         for move in moves
         if not all(history.of(move.candidate).at(rung) for rung in move.rungs)
     )
 
 
+def _documents(scores: Sequence[Scored], task: str) -> int:
+    """Largest number of documents behind a score of a task."""
+    rows = [m.by_task[task] if task else m for _, m in scores]
+    return max((m.documents for m in rows if m.documents), default=_DOCUMENTS)
+
+
 def _seconds(rows: Sequence[Measurement]) -> float:
     """Device-seconds of a candidate's scores, as if none of them had been reused."""
-    return rows[-1].train_seconds + sum(m.eval_seconds for m in rows) if rows else 0.0
+    return rows[-1].train_seconds + sum(m.eval_seconds for m in rows)

@@ -9,15 +9,8 @@ import pytest
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.joint.choice import (
-    Board,
-    KnowledgeGradient,
-    Situation,
-    VarianceChoice,
-    price,
-    rank_weights,
-    rounded,
-)
+from mordal_optuna.search.joint.board import Board, Move, Options, Situation, Target, price
+from mordal_optuna.search.joint.choice import KnowledgeGradient, VarianceChoice, rank_weights
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
 
@@ -36,14 +29,13 @@ def situation(left: float | None = None) -> Situation:
             scores.append((Candidate(f"v{i}", f"m{j}"), m))
     known = {c: (m,) for c, m in scores}
     return Situation(
-        model=JointModel(scores, POOL, RUNGS[-1]),
+        targets=(Target(JointModel(scores, POOL, RUNGS[-1]), 300),),
         tops={c: m.samples for c, m in scores},
         pending=(),
         excluded=frozenset(),
         rungs=RUNGS,
         first=RUNGS[2:4],
         costs=JobCosts.learned(known, RUNGS[-1]),
-        documents=300,
         left=left,
     )
 
@@ -82,18 +74,10 @@ def test_excluded_pairs_and_scores_that_are_coming_are_not_asked_for(choice: typ
     assert choice()(coming, 1)[0] != best
 
 
-def test_a_score_that_is_coming_lowers_the_uncertainty() -> None:
-    given = situation()
-    before = Board.of(given).covariance.diagonal()[: len(POOL)]
-    coming = replace(given, pending=((POOL[0], 16384),))
-    after = Board.of(coming).covariance.diagonal()[: len(POOL)]
-    assert (after <= before + 1e-12).all()
-    assert after[0] < before[0] - 1e-3
-
-
 def test_the_knowledge_gradient_is_the_expected_gain_of_the_lowest_mean() -> None:
     """Against Monte Carlo, for one option at a time."""
-    board = Board.of(situation())
+    given = situation()
+    board = Board(given, given.targets[0], Options.of(given))
     board.mean = np.full(board.count, -0.8)  # no pair leads, so that gains are not tiny
     n, rng = board.count, np.random.default_rng(0)
     values = KnowledgeGradient().values(board, np.full(n, 1 / n))
@@ -112,16 +96,33 @@ def test_weights_favour_low_errors() -> None:
     assert weights[0] > weights[1] == weights[2]
 
 
-def test_rounding_errors_decide_nothing() -> None:
-    values = np.array([1.0, 1.0 + 1e-13, 0.0, -np.inf, 123.456789012345])
-    assert rounded(values)[0] == rounded(values)[1]
-    assert rounded(values)[4] == 123.456789
-    assert rounded(values)[3] == -np.inf
-
-
-def test_large_pools_consider_their_most_promising_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mordal_optuna.search.joint.choice._CONSIDERED", 5)
+def test_a_task_counts_by_its_weight() -> None:
+    """The second task prefers the pairs of m3."""
     given = situation()
-    board = Board.of(given)
-    best = np.argsort(given.model.means, kind="stable")[:5]
-    assert set(board.candidates) == {POOL[n] for n in best}
+    scores = []
+    for n, candidate in enumerate(given.tops):
+        error = (0.2 if candidate.llm == "m3" else 0.5) + 0.003 * n
+        scores.append((candidate, Measurement(2048, 1 - error, 0.03, 300, 20.0, 1.0)))
+    second = JointModel(scores, POOL, RUNGS[-1])
+
+    def first(*targets: Target) -> Move:
+        return KnowledgeGradient()(replace(given, targets=targets), 1)[0]
+
+    (one,), other = given.targets, Target(second, 300)
+    assert first(one) != first(other)
+    assert first(one, replace(other, weight=1e-6)) == first(one)
+    assert first(one, replace(other, weight=1e6)) == first(other)
+
+
+def test_rungs_that_are_passed_are_scored_where_that_pays() -> None:
+    """Where a score costs next to nothing, and not where it costs as much as the training."""
+
+    def scored(evaluation: float) -> int:
+        given = situation()
+        known = {c: (Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation),) for c in given.tops}
+        costs = JobCosts.learned(known, RUNGS[-1])
+        far = replace(given, costs=costs, tops={}, first=(8192,))
+        return sum(len(move.rungs) > 1 for move in VarianceChoice()(far, 6))
+
+    assert scored(0.001) > 0
+    assert scored(40.0) == 0

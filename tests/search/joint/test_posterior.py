@@ -215,3 +215,30 @@ def test_small_pools_and_bare_scores() -> None:
     found = joint_posterior([(pool[0], Measurement(FULL, 0.7))], pool, FULL)
     assert np.isfinite(found.deviation).all()
     assert int(found.mean.argmin()) == 0
+
+
+def test_a_growing_list_is_extended_and_gives_what_a_new_model_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With likelihoods between the scores; the hyperparameters are those of the first 4."""
+    monkeypatch.setattr(posterior, "_REFITTED", 4)
+    rungs = [FULL >> k for k in (4, 1, 0)]
+    scores = [
+        (
+            c,
+            Measurement(
+                rungs[n % 3], 0.5 + 0.01 * n, 0.02, 300, p_correct=0.4, p_correct_stderr=0.02
+            ),
+        )
+        for n, c in enumerate(POOL[:15])
+    ]
+    alone = JointModel.following(None, scores[:7], POOL, FULL)
+    grown = JointModel.following(alone, scores[:7] + [], POOL, FULL)
+    assert grown.values == JointModel(scores[:4], POOL, FULL).values
+    before = JointModel.following(None, scores[:5], POOL, FULL)
+    extended = JointModel.following(before, scores[:7], POOL, FULL)
+    assert extended.values == alone.values
+    assert extended.posterior.mean == pytest.approx(alone.posterior.mean, abs=1e-9)
+    assert extended.posterior.deviation == pytest.approx(alone.posterior.deviation, abs=1e-9)
+    refitted = JointModel.following(extended, scores[:9], POOL, FULL)
+    assert refitted.values == JointModel(scores[:8], POOL, FULL).values

@@ -1,0 +1,231 @@
+"""What the jobs of a round are chosen from: the possible jobs, and how uncertain their pairs are.
+
+Symbols:
+    p      a pair; y_p its ln error at r = 1, on one task
+    o      a possible score: a pair at a rung
+    w_p    weight of a pair
+    C_po   posterior covariance of y_p less sum_p w_p y_p with the score o
+    V_o    posterior variance of the score o with its noise
+    c_o    cost of the job that gives the score o
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.joint.effects import Floats
+    from mordal_optuna.search.joint.job_costs import JobCosts
+    from mordal_optuna.search.joint.posterior import JointModel
+
+# Significant digits of values that are compared, so that rounding errors decide nothing.
+_DIGITS = 9
+# Pairs that are considered for jobs, by number of scores: the most promising ones of large pools.
+_CONSIDERED, _CONSIDERED_LARGE, _LARGE = 512, 128, 1500
+
+
+@dataclass(frozen=True)
+class Move:
+    """A pair that is trained further.
+
+    Attributes:
+        candidate: the pair.
+        rungs: rungs at which it is scored, in samples, ascending; it is trained up to the last.
+    """
+
+    candidate: Candidate
+    rungs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A task that pairs are searched for.
+
+    Attributes:
+        model: the joint model of the task's scores that the round may depend on.
+        documents: number of documents behind a score, for the expected noise.
+        weight: weight of the task, above 0.
+    """
+
+    model: JointModel
+    documents: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything a round is chosen from.
+
+    Attributes:
+        targets: the tasks, at least one.
+        tops: highest rung that each pair was asked for so far, in samples.
+        pending: scores that were asked for and that the models have not got.
+        excluded: pairs that cannot be trained.
+        rungs: all rungs, ascending; the last is D.
+        first: rungs to which an untrained pair may go at once, ascending.
+        costs: expected costs; an evaluation is on all tasks.
+        left: cost that the round may have, in the unit of `costs`; None for no limit.
+    """
+
+    targets: tuple[Target, ...]
+    tops: Mapping[Candidate, int]
+    pending: Sequence[tuple[Candidate, int]]
+    excluded: frozenset[Candidate]
+    rungs: tuple[int, ...]
+    first: tuple[int, ...]
+    costs: JobCosts
+    left: float | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The considered pairs and the scores they may get.
+
+    Attributes:
+        candidates: the considered pairs, n entries.
+        scores: possible scores as (index of the pair, rung).
+        prices: c_o of each.
+    """
+
+    candidates: tuple[Candidate, ...]
+    scores: tuple[tuple[int, int], ...]
+    prices: Floats
+
+    @staticmethod
+    def of(situation: Situation) -> Options:
+        """The jobs that a round may have: each pair one or two rungs further.
+
+        An untrained pair may go to the rung of the start or the next one.
+        """
+        candidates = _considered(situation)
+        scores = tuple(
+            (index, rung)
+            for index, candidate in enumerate(candidates)
+            for rung in next_rungs(situation, candidate)
+        )
+        prices = [price(situation, candidates[index], rung) for index, rung in scores]
+        return Options(candidates, scores, np.array(prices))
+
+
+class Board:
+    """The joint posterior on one task of the considered pairs at r = 1 and of their options.
+
+    It is updated for each chosen score, which needs no value of the score: a Gaussian's covariance
+    depends on where it is observed alone.
+
+    Attributes:
+        options: the considered pairs and their possible scores.
+        mean: posterior means of y, n entries.
+        covariance: posterior covariance of y, then of the options' scores without noise.
+        noise: expected noise variance of the options' scores.
+    """
+
+    def __init__(self, situation: Situation, target: Target, options: Options) -> None:
+        """The board at the beginning of a round.
+
+        Args:
+            situation: the situation; its pending scores count as known.
+            target: the task.
+            options: pairs and possible scores.
+        """
+        n, m = len(options.candidates), len(options.scores)
+        places = [
+            *((c, situation.rungs[-1]) for c in options.candidates),
+            *((options.candidates[index], rung) for index, rung in options.scores),
+            *situation.pending,
+        ]
+        mean, covariance = target.model.at([c for c, _ in places], [rung for _, rung in places])
+        noise = _expected_noise(mean[n:], target)
+        for row in range(n + m, len(places)):
+            covariance = _observed(covariance, row, noise[row - n])
+        self.options = options
+        self.mean = mean[:n]
+        self.covariance = covariance[: n + m, : n + m]
+        self.noise = noise[:m]
+
+    @property
+    def count(self) -> int:
+        """n, number of considered pairs."""
+        return len(self.options.candidates)
+
+    @property
+    def cross(self) -> Floats:
+        """Posterior covariance of y with the options' scores, n x options."""
+        return np.asarray(self.covariance[: self.count, self.count :])
+
+    @property
+    def total(self) -> Floats:
+        """V, one entry per option."""
+        return np.asarray(self.covariance.diagonal()[self.count :] + self.noise)
+
+    def falls(self, weights: Floats) -> Floats:
+        """Fall of the weighted variance by each option, sum_p w_p C_po^2 / V_o."""
+        cross = self.cross
+        relative = cross - weights @ cross
+        return np.asarray((weights[:, None] * relative**2).sum(axis=0) / self.total)
+
+    def take(self, option: int) -> None:
+        """Count the score of an option as known."""
+        self.covariance = _observed(self.covariance, self.count + option, self.noise[option])
+
+
+def _considered(situation: Situation) -> tuple[Candidate, ...]:
+    models = [target.model for target in situation.targets]
+    candidates = models[0].candidates
+    if len(candidates) <= _CONSIDERED:
+        return candidates
+    most = _CONSIDERED_LARGE if models[0].scored > _LARGE else _CONSIDERED
+    errors = sum(target.weight * np.exp(target.model.means) for target in situation.targets)
+    order = np.argsort(rounded(np.asarray(errors)), kind="stable")[:most]
+    return tuple(candidates[n] for n in np.sort(order))
+
+
+def next_rungs(situation: Situation, candidate: Candidate) -> Sequence[int]:
+    """Rungs to which a pair may be trained next: one or two further, or the first ones."""
+    if candidate in situation.excluded:
+        return ()
+    top = situation.tops.get(candidate, 0)
+    if not top:
+        return situation.first
+    return [rung for rung in situation.rungs if rung > top][:2]
+
+
+def price(situation: Situation, candidate: Candidate, rung: int) -> float:
+    """Expected cost of training a pair to a rung and scoring it there."""
+    samples = rung - situation.tops.get(candidate, 0)
+    costs = situation.costs
+    return costs.train(candidate, samples) + costs.evaluate(candidate)
+
+
+def best_option(values: Floats, usable: np.ndarray) -> int | None:
+    """The usable option with the highest value, of equal ones the first; None without."""
+    if not usable.any():
+        return None
+    return int(np.argmax(np.where(usable, rounded(values), -np.inf)))
+
+
+def rounded(values: Floats) -> Floats:
+    """Values to nine significant digits."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scale = 10.0 ** (_DIGITS - 1 - np.floor(np.log10(np.abs(values))))
+        usable = np.isfinite(scale) & np.isfinite(values * scale)
+        return np.where(usable, np.round(values * scale) / scale, values)
+
+
+def _expected_noise(mean: Floats, target: Target) -> Floats:
+    """Noise of a score of ln error `mean`, by the delta method for a share of the documents."""
+    error = np.clip(np.exp(mean), 1e-3, 0.99)
+    sampling = (1 - error) / error / target.documents
+    return np.asarray(target.model.values.shared * sampling + target.model.values.noise**2)
+
+
+def _observed(covariance: Floats, row: int, noise: float) -> Floats:
+    """The covariance after the score of a row is known."""
+    column = covariance[:, row]
+    return covariance - np.outer(column, column) / (column[row] + noise)
