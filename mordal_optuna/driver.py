@@ -35,7 +35,7 @@ from mordal_optuna.search.attributes import (
 )
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.methods.building import build_plan
-from mordal_optuna.search.methods.catalogue import METHODS
+from mordal_optuna.search.methods.comparing import compares_models
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
@@ -336,8 +336,7 @@ def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progre
     store_facts(study, bench.facts)
     for warning in warnings_before_training(bench.facts, bench.full_samples):
         progress.warn(warning)
-    compares = METHODS[settings.search.method].compares_models
-    if compares and REPRESENTATION not in study.user_attrs:
+    if compares_models(settings.search) and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
         store_representation(study, bench.compare())
     if not has_stopped(study):

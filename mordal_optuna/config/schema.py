@@ -176,6 +176,11 @@ class SearchSettings(Section):
         device_hours: device hours after which the search stops; None for no limit.
         popular: names of the encoder and the LLM of the popular pair; None for the first of each
             in the pool.
+        compare: models that are compared before any is trained. `all`: encoders by their features,
+            LLMs through warmed-up projectors. `encoders`: encoders alone. `none`: no models.
+            `auto`: what the method needs; `joint` compares LLMs only where that pays.
+        ranker: how the whole pool is ranked. `joint`: by one model of all scores. `own`: pairs one
+            by one, as the method itself compares them.
         start_pairs: k, pairs with each model of the larger side in the start of `joint`, at least
             1.
         start_ratio: share of the alignment set that pairs of the start are trained on, above 0 and
@@ -208,6 +213,8 @@ class SearchSettings(Section):
         *("start_pairs", "start_ratio", "round_size", "round_lag", "stop"),
     )
 
+    compare: Literal["auto", "all", "encoders", "none"] = "auto"
+    ranker: Literal["joint", "own"] = "joint"
     start_pairs: Positive = 2
     start_ratio: Ratio = 0.125
     round_size: Positive = 4
@@ -395,8 +402,10 @@ class StudySettings(Section):
         )
         exclude["alignment"] = set(AlignmentSettings.SPEED)
         # Studies of versions without the method `joint` stored no options of it.
-        if self.search.method != "joint":
-            exclude["search"] = set(SearchSettings.OF_JOINT)
+        excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)
+        if self.search.compare == "auto":
+            excluded.add("compare")
+        exclude["search"] = {*excluded, "ranker"}  # a ranking may be made in several ways
         # Studies of versions without `tasks` stored no such key.
         exclude["task" if self.tasks else "tasks"] = True
         return self.model_dump(mode="json", exclude=exclude)

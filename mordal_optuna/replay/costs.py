@@ -47,8 +47,8 @@ def cost_parts(costs: Costs) -> dict[str, float]:
 
 
 def warmed_up(tree: ClusterTree) -> list[Candidate]:
-    """Pairs whose projectors are warmed up: each LLM with the medoid of each vision cluster."""
-    medoids = {cluster.vision.medoid for cluster in tree.clusters}
+    """Pairs whose projectors are warmed up: each LLM with each medoid that fed the LLMs."""
+    medoids = tree.thresholds.llms if tree.thresholds else ()
     return [c for c in tree.candidates if c.vision_encoder in medoids]
 
 

@@ -22,6 +22,7 @@ from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.clusters import LEAST_CKA, ClusterTree, cluster_pool
 from mordal_optuna.search.methods import catalogue
 from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.search.methods.comparing import compared_models
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.rungs import build_rungs
@@ -143,9 +144,8 @@ def set_up(
     hours = None if budget is None else budget * grid.full_run_seconds / 3600
     if method in STOCK:
         return _stock(grid, method, settings, seed, Budget(hours))
-    comparing = catalogue.METHODS[settings.method].compares_models
-    tree = pool_tree(grid, settings) if comparing else ClusterTree.flat(grid.encoders, grid.llms)
-    before, projected = comparison_costs(grid, tree) if comparing else (Costs(), Costs())
+    tree = pool_tree(grid, settings)
+    before, projected = comparison_costs(grid, tree) if tree.thresholds else (Costs(), Costs())
     plan = build_plan(
         settings.model_copy(update={"device_hours": hours}),
         tree,
@@ -184,18 +184,27 @@ def _stock(grid: Grid, method: str, settings: SearchSettings, seed: int, budget:
 
 
 def pool_tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
-    """Cluster the pool by the options of a study file's `search` section.
+    """Compare and cluster the pool by the options of a study file's `search` section.
+
+    A pool whose models are not compared has no clusters.
 
     Raises:
         GridError: if the file lacks a similarity.
     """
+    warmups = list(grid.warmup_seconds.values())
+    known = warmups and grid.full_run_seconds
+    share = sum(warmups) / len(warmups) / grid.full_run_seconds if known else 1.0
+    compared = compared_models(settings, len(grid.encoders), len(grid.llms), warmup_share=share)
+    if not compared.encoders:
+        return ClusterTree.flat(grid.encoders, grid.llms)
     return cluster_pool(
         grid.encoders,
         grid.llms,
         grid.vision_similarity,
-        grid.similarity_of_llms,
+        grid.similarity_of_llms if compared.llms else None,
         vision_threshold=settings.vision_threshold,
         llm_threshold=settings.llm_threshold,
         linkage=settings.linkage,
         least=LEAST_CKA,
+        one_medoid=not catalogue.METHODS[settings.method].needs_clusters,
     )

@@ -290,6 +290,7 @@ def cluster_pool(
     llm_threshold: float | Literal["auto"] = "auto",
     linkage: Linkage = "average",
     least: float = -1.0,
+    one_medoid: bool = False,
 ) -> ClusterTree:
     """Cluster a pool in two steps: the vision encoders, then the LLMs for each medoid encoder.
 
@@ -305,6 +306,8 @@ def cluster_pool(
             each medoid.
         linkage: how the distance of two clusters is measured.
         least: smallest chosen threshold, -1 to 1, such as `LEAST_CKA`.
+        one_medoid: whether the LLMs are compared with the medoid of the largest vision cluster
+            alone; all vision clusters then have the same LLM clusters.
 
     Raises:
         SearchError: if a threshold is out of its range.
@@ -315,22 +318,32 @@ def cluster_pool(
         if vision_threshold == "auto"
         else vision_threshold
     )
-    clusters, cuts, compared = [], {}, []
-    for group in cluster_models(
+    groups = cluster_models(
         vision_encoders, vision_similarity, threshold=vision_cut, linkage=linkage
-    ):
-        llm_groups: Sequence[Group] = [Group((llm,)) for llm in llms]
-        if llm_similarity is not None:
-            similarity = np.asarray(llm_similarity(group.medoid), dtype=float)
-            cut = (
-                choose_threshold(llms, similarity, linkage=linkage, least=least)
-                if llm_threshold == "auto"
-                else llm_threshold
-            )
-            cuts[group.medoid] = cut
-            llm_groups = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
-            compared.append(similarity)
-        clusters += [CandidateCluster(group, llm_group) for llm_group in llm_groups]
+    )
+    fed = [group.medoid for group in groups]
+    if one_medoid:
+        fed = [max(groups, key=lambda group: len(group.members)).medoid]
+    by_medoid: dict[str, Sequence[Group]] = {}
+    cuts, compared = {}, []
+    for medoid in fed:
+        if llm_similarity is None:
+            break
+        similarity = np.asarray(llm_similarity(medoid), dtype=float)
+        cut = (
+            choose_threshold(llms, similarity, linkage=linkage, least=least)
+            if llm_threshold == "auto"
+            else llm_threshold
+        )
+        cuts[medoid] = cut
+        by_medoid[medoid] = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
+        compared.append(similarity)
+    alone = by_medoid[fed[0]] if by_medoid else [Group((llm,)) for llm in llms]
+    clusters = [
+        CandidateCluster(group, llm_group)
+        for group in groups
+        for llm_group in by_medoid.get(group.medoid, alone)
+    ]
     similarities = None
     if max(len(vision_encoders), len(llms)) <= _STORED:
         means = _matrix(np.mean(compared, axis=0)) if compared else None

@@ -39,9 +39,40 @@ _SINGLE = Candidate("", "")
 
 
 class OneByOneRanker(Ranker):
-    """Ranks the whole pool one by one: trained pairs by their own scores, others by cluster."""
+    """Ranks the whole pool one by one: trained pairs by their own scores, others by cluster.
+
+    With `joint`, that ranking is used during the search alone, and `rank` is by the joint model.
+    """
+
+    def __init__(
+        self,
+        tree: ClusterTree,
+        full_samples: int,
+        *,
+        confidence: float = 0.95,
+        points: int = 3,
+        joint: bool = False,
+    ) -> None:
+        """Create a ranker of a pool.
+
+        Args:
+            tree: the pool and its clusters.
+            full_samples: D, at least 1.
+            confidence: confidence level of the intervals, above 0 and below 1.
+            points: p, at least 2.
+            joint: whether the whole pool is ranked by the joint model.
+
+        Raises:
+            SearchError: if an argument is out of its range.
+        """
+        super().__init__(tree, full_samples, confidence=confidence, points=points)
+        self._joint = joint
 
     def posterior(self, history: History) -> Posterior:
+        """The joint posterior, or that with independent errors."""
+        return super().posterior(history) if self._joint else self.own_posterior(history)
+
+    def own_posterior(self, history: History) -> Posterior:
         """The posterior of the whole pool with independent errors."""
         beliefs = self.beliefs(history)
         by_cluster: Beliefs = {}
@@ -101,6 +132,7 @@ class PaperRanker(OneByOneRanker):
         delta: float,
         confidence: float = 0.95,
         points: int = 3,
+        joint: bool = False,
     ) -> None:
         """Create a ranker of a pool.
 
@@ -110,12 +142,13 @@ class PaperRanker(OneByOneRanker):
             delta: largest mean squared residual of an accepted fit, above 0.
             confidence: confidence level of the intervals, above 0 and below 1.
             points: p, at least 2.
+            joint: whether the whole pool is ranked by the joint model.
 
         Raises:
             SearchError: if an argument is out of its range.
         """
         require(delta > 0, "delta", delta, "above 0")
-        super().__init__(tree, full_samples, confidence=confidence, points=points)
+        super().__init__(tree, full_samples, confidence=confidence, points=points, joint=joint)
         self._delta = delta
 
     def answer(self, record: CandidateHistory, rung: int) -> float | None:
@@ -171,6 +204,7 @@ class AdditiveRanker(OneByOneRanker):
         centre: Candidate,
         confidence: float = 0.95,
         points: int = 3,
+        joint: bool = False,
     ) -> None:
         """Create a ranker of a pool.
 
@@ -180,11 +214,12 @@ class AdditiveRanker(OneByOneRanker):
             centre: pair whose row and column are trained.
             confidence: confidence level of the intervals, above 0 and below 1.
             points: p, at least 2.
+            joint: whether the whole pool is ranked by the joint model.
 
         Raises:
             SearchError: if an argument is out of its range.
         """
-        super().__init__(tree, full_samples, confidence=confidence, points=points)
+        super().__init__(tree, full_samples, confidence=confidence, points=points, joint=joint)
         self._centre = centre
 
     def belief_untrained(

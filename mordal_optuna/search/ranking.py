@@ -180,9 +180,17 @@ class Ranker:
         scores = [(c, m) for c, record in history.candidates.items() for m in record.measurements]
         return joint_posterior(scores, self._tree.candidates, self._full, self._tree.similarities)
 
+    def own_posterior(self, history: History) -> Posterior:
+        """The posterior by which a search estimates pairs that it has not trained."""
+        return self.posterior(history)
+
     def rank(self, history: History) -> tuple[Estimate, ...]:
         """Estimates of all candidates of the pool, best first; ties in the pool's order."""
         return self._estimates(history, self.posterior(history))
+
+    def rank_own(self, history: History) -> tuple[Estimate, ...]:
+        """The same by `own_posterior`, for decisions of a search about untrained pairs."""
+        return self._estimates(history, self.own_posterior(history))
 
     def rank_with_chances(self, history: History, posterior: Posterior) -> tuple[Estimate, ...]:
         """The same ranking with each candidate's probability of being the best pair.

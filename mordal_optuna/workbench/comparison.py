@@ -16,6 +16,8 @@ from mordal_optuna.representation.cache import Computed, ComputedStore, images_d
 from mordal_optuna.representation.features import llm_features, vision_features
 from mordal_optuna.representation.similarity import Cka, MutualKnn
 from mordal_optuna.search.clusters import LEAST_CKA, cluster_pool
+from mordal_optuna.search.methods.catalogue import METHODS
+from mordal_optuna.search.methods.comparing import compared_models
 from mordal_optuna.study.result import Representation
 
 if TYPE_CHECKING:
@@ -105,15 +107,24 @@ class Comparison:
             similarities[medoid] = self._similarity(self._llm_features(medoid))
             return similarities[medoid]
 
+        compared = compared_models(
+            search,
+            len(self._pool.vision_encoders),
+            len(self._pool.llms),
+            warmup_share=self._settings.representation.warmup_samples / len(self._data),
+        )
+        if compared.reason:
+            self._progress.note(compared.reason)
         tree = cluster_pool(
             self._pool.encoder_names,
             self._pool.llm_names,
             vision,
-            llm_similarity,
+            llm_similarity if compared.llms else None,
             vision_threshold=search.vision_threshold,
             llm_threshold=search.llm_threshold,
             linkage=search.linkage,
             least=least_similarity(self._settings.representation),
+            one_medoid=not METHODS[search.method].needs_clusters,
         )
         rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
         return Representation(_rows(vision), rows, tree, dict(self._seconds))

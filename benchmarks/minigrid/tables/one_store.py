@@ -74,7 +74,7 @@ def tops(run: Replay) -> Tops:
 def warmed(data: TaskData, method: str) -> dict[Candidate, float]:
     """Device-seconds of the warm-ups of projectors that a method needs on a task, by pair."""
     settings = method_settings(method)
-    if not METHODS[settings.method].compares_models:
+    if not METHODS[settings.method].needs_clusters:
         return {}
     return {c: data.warmups[c] for c in warmed_up(pool_tree(data.grid, settings))}
 

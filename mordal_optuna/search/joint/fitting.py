@@ -233,8 +233,8 @@ class Process:
             for s, d in zip(values.spreads, values.lengths, strict=True)
         ]
         a, b = self._correlations.encoders, self._correlations.llms
-        u = np.bincount(places.encoder, parts[0], minlength=len(a))
-        v = np.bincount(places.llm, parts[1], minlength=len(b))
+        u: Floats = np.bincount(places.encoder, parts[0], minlength=len(a)).astype(float)
+        v: Floats = np.bincount(places.llm, parts[1], minlength=len(b)).astype(float)
         w = np.zeros((len(a), len(b)))
         np.add.at(w, (places.encoder, places.llm), parts[2])
         if not self._correlations.are_independent:

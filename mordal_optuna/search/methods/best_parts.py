@@ -32,7 +32,12 @@ def build(inputs: PlanInputs) -> BestPartsPlan:
     tree, full, options = inputs.tree, inputs.full_samples, inputs.options
     popular = popular_pair(tree, options.popular)
     ranker = inputs.paper_ranker() or AdditiveRanker(
-        tree, full, centre=popular, confidence=options.confidence, points=options.fit_points
+        tree,
+        full,
+        centre=popular,
+        confidence=options.confidence,
+        points=options.fit_points,
+        joint=inputs.ranks_jointly,
     )
     return BestPartsPlan(tree, full, ranker, popular=popular, budget=inputs.budget)
 

@@ -24,6 +24,8 @@ class MethodSpec:
             `options.PlanInputs`; a path and not the function, so that reading the table does not
             import it.
         compares_models: whether models are compared (features, CKA) before any is trained.
+        needs_clusters: whether the comparison must give clusters of LLMs as well; without, LLMs
+            are compared only where that pays, see `comparing`.
         needs_budget: whether the method ends only with the budget or the whole grid, so that a
             replay without a budget of its own gets what `mordal` spends.
         uses_popular_pair: whether the method reads the option `popular`.
@@ -36,6 +38,7 @@ class MethodSpec:
     summary: str
     builder: str
     compares_models: bool = False
+    needs_clusters: bool = False
     needs_budget: bool = False
     uses_popular_pair: bool = False
     allows_likelihood: bool = True
@@ -57,6 +60,7 @@ _PAPER: dict[str, dict[str, object]] = {
         "max_fit_loss": 5e-5,
         "finalists": 0,
         "finish": "full",
+        "ranker": "own",
     },
     "representation": {"similarity": "cka-biased"},
     # The paper's minibatch, and its learning rate, which falls linearly to 0 over D samples: D is
@@ -76,12 +80,14 @@ _ROWS = (
         "medoids of CKA clusters by successive halving, curves inside the best clusters, a race",
         f"{_HERE}.mordal:build",
         compares_models=True,
+        needs_clusters=True,
     ),
     MethodSpec(
         "mordal-faithful",
         "the same with the paper's settings: thresholds, rungs, curves, CKA and training recipe",
         f"{_HERE}.mordal:build",
         compares_models=True,
+        needs_clusters=True,
         defaults=_PAPER,
     ),
     MethodSpec(
@@ -92,7 +98,12 @@ _ROWS = (
         allows_likelihood=False,
         defaults={"search": {"max_ratio": 1.0, "finalists": 0, "finish": "full"}},
     ),
-    MethodSpec("grid", "every pair fully: the ground truth", f"{_HERE}.grid:build"),
+    MethodSpec(
+        "grid",
+        "every pair fully: the ground truth",
+        f"{_HERE}.grid:build",
+        defaults={"search": {"ranker": "own"}},
+    ),
     MethodSpec(
         "all-at-ratio",
         "every pair at `max_ratio`, then the leader fully",
@@ -104,6 +115,7 @@ _ROWS = (
         "one row and one column of the grid, the rest estimated additively; then the leader fully",
         f"{_HERE}.cross:build",
         compares_models=True,
+        needs_clusters=True,
         allows_likelihood=False,
         defaults=_ONE_EIGHTH,
     ),

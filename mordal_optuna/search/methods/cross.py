@@ -23,6 +23,7 @@ def build(inputs: PlanInputs) -> ListPlan:
         centre=centre,
         confidence=options.confidence,
         points=options.fit_points,
+        joint=inputs.ranks_jointly,
     )
     return ListPlan(
         tree,

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class GridPlan(ListPlan):
-    """Every candidate on all rungs; the ranking orders trained pairs by their own scores."""
+    """Every candidate on all rungs; the ranking orders trained pairs by their own scores.
+
+    With a ranker by the joint model, the method is a plain `ListPlan`.
+    """
 
     def ranking(self, history: History) -> tuple[Estimate, ...]:
         """Estimates of the trained pairs, each from its own scores, best first; then the rest."""
@@ -27,16 +30,22 @@ class GridPlan(ListPlan):
         return (*trained, *rest)
 
 
-def build(inputs: PlanInputs) -> GridPlan:
+def build(inputs: PlanInputs) -> ListPlan:
     """The plan of `grid`: the rungs up to R, then the full alignment."""
     tree, full = inputs.tree, inputs.full_samples
     rungs = tuple(dict.fromkeys((*inputs.rungs, full)))
-    return GridPlan(
+    kind = ListPlan if inputs.ranks_jointly else GridPlan
+    return kind(
         tree,
         tree.candidates,
         rungs,
         full,
-        inputs.ranker(),
+        Ranker(
+            tree,
+            full,
+            confidence=inputs.options.confidence,
+            points=inputs.options.fit_points,
+        ),
         stage="grid",
         budget=inputs.budget,
     )

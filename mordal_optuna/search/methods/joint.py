@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mordal_optuna.search.bounds import require
 from mordal_optuna.search.jobs import Finished, Job
 from mordal_optuna.search.joint.board import Move, Situation, Target
 from mordal_optuna.search.joint.choice import Choice, KnowledgeGradient
@@ -21,6 +20,7 @@ from mordal_optuna.search.joint.design import balanced_start
 from mordal_optuna.search.joint.effects import PRIOR, Hyperprior
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
+from mordal_optuna.search.joint.rules import Rounds, Start, Stop
 from mordal_optuna.search.plan import PooledPlan, usable
 from mordal_optuna.search.ranking import Ranker
 
@@ -54,80 +54,6 @@ def build(inputs: PlanInputs) -> JointPlan:
         budget=inputs.budget,
         tasks=inputs.tasks,
     )
-
-
-@dataclass(frozen=True)
-class Start:
-    """The start of a search.
-
-    Attributes:
-        pairs: k, at least 1.
-        ratio: share of D that the pairs are trained on, above 0 and at most 1.
-        seed: random seed of the design.
-    """
-
-    pairs: int = 2
-    ratio: float = 0.125
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the bounds.
-
-        Raises:
-            SearchError: if a value is out of its range.
-        """
-        require(self.pairs >= 1, "start_pairs", self.pairs, "at least 1")
-        require(0 < self.ratio <= 1, "start_ratio", self.ratio, "above 0 and at most 1")
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """Size of the rounds after the start.
-
-    Attributes:
-        size: q, at least 1.
-        lag: number of earlier rounds, beside those that end last, whose scores a round does not
-            wait for; 0 waits for all earlier scores.
-    """
-
-    size: int = 4
-    lag: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the bounds.
-
-        Raises:
-            SearchError: if a value is out of its range.
-        """
-        require(self.size >= 1, "round_size", self.size, "at least 1")
-        require(self.lag >= 0, "round_lag", self.lag, "at least 0")
-
-
-@dataclass(frozen=True)
-class Stop:
-    """When the answer is good enough.
-
-    Attributes:
-        expected_regret: the search ends once the expected score of the best pair exceeds that of
-            the leader by at most this, 0 to 1; None never ends it.
-        probability: the search ends once the leader is the best pair with at least this
-            probability, 0 to 1; None never ends it.
-    """
-
-    expected_regret: float | None = 0.005
-    probability: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the bounds.
-
-        Raises:
-            SearchError: if a value is out of its range.
-        """
-        for name, value in (
-            ("expected_regret", self.expected_regret),
-            ("probability", self.probability),
-        ):
-            require(value is None or 0 <= value <= 1, f"stop: {name}", value, "from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class ListPlan(PooledPlan):
         """The best estimate; of the whole pool if untrained candidates may become finalists."""
         scored = any(record.measurements for record in history.candidates.values())
         if self._untrained_finalists and scored:
-            return self.ranking(history)[0].candidate
+            return self._ranker.rank_own(history)[0].candidate
         return super().leader(history)
 
     def search_jobs(self, history: History) -> Sequence[Job]:
@@ -89,5 +89,5 @@ class ListPlan(PooledPlan):
     def eligible(self, history: History) -> list[Estimate]:
         """Estimates of the candidates that may become finalists, best first."""
         if self._untrained_finalists:
-            return list(self._ranker.rank(history))
+            return list(self._ranker.rank_own(history))
         return super().eligible(history)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.search.finish import Finish
-from mordal_optuna.search.rankers import LikelihoodRanker, PaperRanker
+from mordal_optuna.search.rankers import LikelihoodRanker, OneByOneRanker, PaperRanker
 from mordal_optuna.search.ranking import Ranker
 from mordal_optuna.search.rungs import build_rungs
 
@@ -112,6 +112,16 @@ class PlanOptions(Protocol):
         ...
 
     @property
+    def compare(self) -> str:
+        """Models that are compared, `auto`, `all`, `encoders` or `none`."""
+        ...
+
+    @property
+    def ranker(self) -> str:
+        """How the whole pool is ranked, `joint` or `own`."""
+        ...
+
+    @property
     def start_pairs(self) -> int:
         """Pairs with each model of the larger side in the start of `joint`, at least 1."""
         ...
@@ -167,13 +177,22 @@ class PlanInputs:
         paper = self.paper_ranker()
         if paper:
             return paper
-        kind = LikelihoodRanker if self.options.curve == "likelihood" else Ranker
+        confidence, points = self.options.confidence, self.options.fit_points
+        if self.options.curve != "likelihood" and self.ranks_jointly:
+            return Ranker(self.tree, self.full_samples, confidence=confidence, points=points)
+        kind = LikelihoodRanker if self.options.curve == "likelihood" else OneByOneRanker
         return kind(
             self.tree,
             self.full_samples,
-            confidence=self.options.confidence,
-            points=self.options.fit_points,
+            confidence=confidence,
+            points=points,
+            joint=self.ranks_jointly,
         )
+
+    @property
+    def ranks_jointly(self) -> bool:
+        """Whether the whole pool is ranked by the joint model."""
+        return self.options.ranker == "joint"
 
     def paper_ranker(self) -> PaperRanker | None:
         """The paper's ranker if the options ask for its acceptance rule, else None."""
@@ -185,6 +204,7 @@ class PlanInputs:
             delta=self.options.max_fit_loss,
             confidence=self.options.confidence,
             points=self.options.fit_points,
+            joint=self.ranks_jointly,
         )
 
 

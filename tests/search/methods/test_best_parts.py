@@ -16,7 +16,7 @@ from tests.search.synthetic import FULL, search, settings, table, tree
 def test_best_parts_trains_a_row_and_a_column_fully_then_the_best_two_together() -> None:
     """From clip + llama: M + L - 1 runs, siglip and qwen are the best parts, one run more."""
     measure = table()
-    plan = build_plan(settings("best-parts"), tree(), FULL)
+    plan = build_plan(settings("best-parts", ranker="own"), tree(), FULL)
     study = search(plan, measure)
     assert {samples for _, samples in measure.runs} == {FULL}
     *parts, last = [candidate for candidate, _ in measure.runs]
@@ -32,7 +32,10 @@ def test_best_parts_trains_a_row_and_a_column_fully_then_the_best_two_together()
 
 def test_best_parts_trains_no_more_where_the_best_parts_were_together_already() -> None:
     measure = table()
-    search(build_plan(settings("best-parts", popular=("dino", "qwen")), tree(), FULL), measure)
+    search(
+        build_plan(settings("best-parts", ranker="own", popular=("dino", "qwen")), tree(), FULL),
+        measure,
+    )
     assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
     assert len(measure.runs) == 3 + 3 - 1
 
@@ -41,7 +44,7 @@ def test_best_parts_answers_with_the_best_it_trained() -> None:
     """Parts that are the best alone and bad together are not the answer."""
     measure = table()
     measure.levels[Candidate("siglip", "qwen")] = 0.9
-    plan = build_plan(settings("best-parts"), tree(), FULL)
+    plan = build_plan(settings("best-parts", ranker="own"), tree(), FULL)
     history = study_history(search(plan, measure))
     assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
     winner = plan.winner(history)
@@ -50,7 +53,7 @@ def test_best_parts_answers_with_the_best_it_trained() -> None:
 
 
 def test_best_parts_ends_where_its_combination_cannot_be_trained() -> None:
-    plan = build_plan(settings("best-parts"), tree(), FULL)
+    plan = build_plan(settings("best-parts", ranker="own"), tree(), FULL)
     measure, best = table(), Candidate("siglip", "qwen")
     parts = {
         c: CandidateHistory((measure(c, FULL),))
@@ -64,7 +67,7 @@ def test_best_parts_ends_where_its_combination_cannot_be_trained() -> None:
 
 
 def test_best_parts_adds_up_the_others() -> None:
-    plan = build_plan(settings("best-parts"), tree(), FULL)
+    plan = build_plan(settings("best-parts", ranker="own"), tree(), FULL)
     measure = table()
     for estimate in plan.ranking(study_history(search(plan, measure))):
         assert estimate.value == pytest.approx(measure.score(estimate.candidate, FULL))

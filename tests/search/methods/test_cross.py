@@ -18,7 +18,7 @@ from tests.search.synthetic import FULL, search, settings, table, tree
 def test_cross_trains_a_row_and_a_column_and_adds_up_the_rest() -> None:
     """In ln error the synthetic curves are additive, so the untrained are predicted exactly."""
     measure = table()
-    plan = build_plan(settings("cross", finalists=0), tree(), FULL)
+    plan = build_plan(settings("cross", ranker="own", finalists=0), tree(), FULL)
     study = search(plan, measure)
     centre = cross_centre(tree())
     assert centre == Candidate("clip", "llama")
@@ -41,13 +41,13 @@ def test_cross_trains_a_row_and_a_column_and_adds_up_the_rest() -> None:
 
 def test_cross_may_train_a_finalist_that_was_not_on_the_cross() -> None:
     measure = table()
-    search(build_plan(settings("cross", finalists=1), tree(), FULL), measure)
+    search(build_plan(settings("cross", ranker="own", finalists=1), tree(), FULL), measure)
     assert measure.runs[-1] == (Candidate("siglip", "qwen"), FULL)
 
 
 def test_a_score_that_took_no_seconds_is_a_score() -> None:
     """A plain objective reports none; the best sum of a cross leads all the same."""
-    plan = build_plan(settings("cross", finalists=0), tree(), FULL)
+    plan = build_plan(settings("cross", ranker="own", finalists=0), tree(), FULL)
     centre = cross_centre(tree())
     assert plan.winner(History()) is None
     assert plan.winner(History({centre: CandidateHistory(failures=1)})) is None
