@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mordal_optuna.search.bounds import require
 from mordal_optuna.search.jobs import Finished, Job
 from mordal_optuna.search.joint.choice import Choice, KnowledgeGradient, Move, Situation
-from mordal_optuna.search.joint.design import balanced_start
+from mordal_optuna.search.joint.design import balanced_start, completed_start
 from mordal_optuna.search.joint.effects import PRIOR, Hyperprior
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
@@ -148,8 +148,10 @@ class JointPlan(PooledPlan):
     """A balanced start, then rounds of jobs that the joint model chooses.
 
     A round is a function of the scores of earlier rounds alone, whatever the order in which they
-    arrived, so that any number of workers runs the same search. Scores that no round asked for
-    (enqueued trials) count in the ranking and not in the choice.
+    arrived, so that any number of workers runs the same search. Scores that were carried over from
+    an earlier study are known from the beginning: the start adds the pairs that are missing, and
+    rounds go on from their rungs. Other scores that no round asked for (enqueued trials) count in
+    the ranking and not in the choice.
     """
 
     def __init__(
@@ -246,7 +248,7 @@ class JointPlan(PooledPlan):
 
     def _walk(self, history: History) -> _Walk:
         """Follow the rounds from the start up to those that wait for scores."""
-        start = [Move(c, self._first[:1]) for c in self._start_pairs()]
+        start = [Move(c, self._first[:1]) for c in self._start_pairs(history)]
         rounds = [tuple(start)]
         complete = _complete(rounds[0], history)
         if not complete:
@@ -256,19 +258,30 @@ class JointPlan(PooledPlan):
             if not all(_complete(moves, history) for moves in seen):
                 return _Walk(_open(rounds, history), None, begun=True)
             late = rounds[len(seen) :]
-            chosen, end = self._choose(_known(seen, history), tuple(late), _lost(seen, history))
+            known, spent = _known(seen, history), _spent(seen, history)
+            chosen, end = self._choose(known, tuple(late), _lost(seen, history), spent)
             if end:
                 return _Walk(_open(rounds, history), end, begun=True)
             rounds.append(chosen)
 
-    def _start_pairs(self) -> tuple[Candidate, ...]:
-        tree = self._tree
-        return balanced_start(
-            tree.vision_encoders, tree.llms, self._start.pairs, seed=self._start.seed
-        )
+    def _start_pairs(self, history: History) -> tuple[Candidate, ...]:
+        """The pairs of the start, without those that were carried over at its rung or above."""
+        held = {
+            candidate
+            for candidate, record in history.candidates.items()
+            if record.carried and max(record.carried) >= self._first[0]
+        }
+        sides, start = (self._tree.vision_encoders, self._tree.llms), self._start
+        if held:
+            return completed_start(*sides, start.pairs, held, seed=start.seed)
+        return balanced_start(*sides, start.pairs, seed=start.seed)
 
     def _chosen(
-        self, known: Known, late: tuple[tuple[Move, ...], ...], lost: frozenset[Candidate]
+        self,
+        known: Known,
+        late: tuple[tuple[Move, ...], ...],
+        lost: frozenset[Candidate],
+        spent: float,
     ) -> tuple[tuple[Move, ...], str | None]:
         """The next round, or the reason why there is none.
 
@@ -276,6 +289,7 @@ class JointPlan(PooledPlan):
             known: scores of the rounds that the new one may depend on, by candidate.
             late: later rounds, whose scores it does not wait for.
             lost: candidates that could not be trained in the rounds of `known`.
+            spent: device-seconds of the scores that those rounds asked for.
         """
         scores = [(c, m) for c, rows in known for m in rows]
         if not scores:
@@ -290,7 +304,7 @@ class JointPlan(PooledPlan):
         reason = self._good_enough(model)
         if reason:
             return (), reason
-        situation = self._situation(model, dict(known), late, lost)
+        situation = self._situation(model, dict(known), late, lost, spent)
         moves = self._choice(situation, self._rounds.size)
         if moves:
             return tuple(moves), None
@@ -304,10 +318,10 @@ class JointPlan(PooledPlan):
         known: dict[Candidate, tuple[Measurement, ...]],
         late: tuple[tuple[Move, ...], ...],
         lost: frozenset[Candidate],
+        spent: float,
     ) -> Situation:
         tops = {c: rows[-1].samples for c, rows in known.items() if rows}
         costs = JobCosts.learned(known, self._rungs[-1])
-        spent = sum(_seconds(rows) for rows in known.values())
         pending = []
         for move in (move for moves in late for move in moves):
             step = move.rungs[-1] - tops.get(move.candidate, 0)
@@ -365,13 +379,36 @@ def _open(rounds: Sequence[Sequence[Move]], history: History) -> tuple[Move, ...
     return tuple(m for moves in rounds for m in moves if not _complete((m,), history))
 
 
-def _known(rounds: Sequence[Sequence[Move]], history: History) -> Known:
-    """The scores that rounds asked for, in the order of candidates' names."""
+def _asked(rounds: Sequence[Sequence[Move]]) -> dict[Candidate, set[int]]:
+    """The rungs that rounds asked for, by candidate."""
     asked: dict[Candidate, set[int]] = {}
     for move in (move for moves in rounds for move in moves):
         asked.setdefault(move.candidate, set()).update(move.rungs)
+    return asked
+
+
+def _known(rounds: Sequence[Sequence[Move]], history: History) -> Known:
+    """The scores that rounds asked for or that were carried over, by candidates' names."""
+    asked = _asked(rounds)
+    carried = {c for c, record in history.candidates.items() if record.carried}
     return tuple(
-        (c, tuple(m for m in history.of(c).measurements if m.samples in asked[c]))
+        (c, _rows(history, c, asked.get(c, set()) | history.of(c).carried))
+        for c in sorted(asked.keys() | carried)
+    )
+
+
+def _rows(history: History, candidate: Candidate, rungs: set[int]) -> tuple[Measurement, ...]:
+    return tuple(m for m in history.of(candidate).measurements if m.samples in rungs)
+
+
+def _spent(rounds: Sequence[Sequence[Move]], history: History) -> float:
+    """Device-seconds of the scores that rounds asked for, as if none of them had been reused.
+
+    What was carried over was paid for by another study.
+    """
+    asked = _asked(rounds)
+    return sum(
+        _seconds(_rows(history, c, asked[c] | history.of(c).carried), history.of(c).carried)
         for c in sorted(asked)
     )
 
@@ -386,6 +423,10 @@ def _lost(rounds: Sequence[Sequence[Move]], history: History) -> frozenset[Candi
     )
 
 
-def _seconds(rows: Sequence[Measurement]) -> float:
-    """Device-seconds of a candidate's scores, as if none of them had been reused."""
-    return rows[-1].train_seconds + sum(m.eval_seconds for m in rows) if rows else 0.0
+def _seconds(rows: Sequence[Measurement], carried: frozenset[int]) -> float:
+    """Device-seconds of a candidate's scores beyond those that were carried over."""
+    new = [m for m in rows if m.samples not in carried]
+    if not new:
+        return 0.0
+    before = max((m.train_seconds for m in rows if m.samples in carried), default=0.0)
+    return max(rows[-1].train_seconds - before, 0.0) + sum(m.eval_seconds for m in new)
