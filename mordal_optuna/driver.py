@@ -40,6 +40,7 @@ from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.failures import clear_failures
+from mordal_optuna.study.growing import check_growth, compared_before, extend
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
 from mordal_optuna.study.result import (
@@ -165,13 +166,15 @@ def open_study(settings: StudySettings) -> Study:
         settings: the study file's settings.
 
     Raises:
-        ConfigError: if the database cannot be used; the message hides the password.
+        ConfigError: if the database or the study to extend cannot be used; hides the password.
         StudyMismatchError: if the study has begun with another configuration.
     """
     with _storage_errors(settings.storage_url()):
+        storage = study_storage(settings.storage_url())
+        check_growth(storage, settings)
         study = optuna.create_study(
             study_name=settings.study,
-            storage=study_storage(settings.storage_url()),
+            storage=storage,
             direction="maximize",
             load_if_exists=True,
         )
@@ -332,13 +335,14 @@ def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progre
     settings = bench.settings
     study_plan(settings, bench.full_samples, None)  # raises now if the rungs are impossible
     begin(study, settings, bench.inputs, progress)
+    extend(study, settings, bench.inputs, progress)
     study.set_user_attr(FULL_SAMPLES, bench.full_samples)
     store_facts(study, bench.facts)
     for warning in warnings_before_training(bench.facts, bench.full_samples):
         progress.warn(warning)
     if compares_models(settings.search) and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
-        store_representation(study, bench.compare())
+        store_representation(study, bench.compare(compared_before(study, settings)))
     if not has_stopped(study):
         progress.stage("searching: align, score, extrapolate")
         _search(settings, bench, claims, progress)

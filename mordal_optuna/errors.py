@@ -46,13 +46,15 @@ class StudyMismatchError(MordalError):
         differences: one line per key whose value differs.
     """
 
-    def __init__(self, study: str, differences: list[str]) -> None:
+    def __init__(self, study: str, differences: list[str], *, grown: bool = False) -> None:
+        """With `grown`, only models were added or removed, so that scores can be taken over."""
         self.study = study
         self.differences = differences
         lines = "\n".join(f"  {line}" for line in differences)
+        scores = f" --grow-from {study}`, which takes over the scores" if grown else "`"
         super().__init__(
             f"study {study!r} exists with another configuration; run it with the stored one, or "
-            f"this one under another name, by `--as NAME`:\n{lines}"
+            f"this one under another name, by `--as NAME{scores}:\n{lines}"
         )
 
 

@@ -72,10 +72,17 @@ def run(
         bool, typer.Option("--json", help="Print the result as one JSON object, progress apart.")
     ] = False,
     name: As = None,
+    grow_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Take over the scores of an earlier study with fewer or more models; use --as.",
+        ),
+    ] = None,
 ) -> None:
     """Run a study file to its end, or continue it."""
     with interruptible():
-        run_to_end(study_file, method, name, as_json=as_json)
+        run_to_end(study_file, method, name, as_json=as_json, grow_from=grow_from)
 
 
 def retry(
@@ -104,7 +111,12 @@ def retry(
 
 
 def run_to_end(
-    study_file: Path, method: str | None, name: str | None, *, as_json: bool = False
+    study_file: Path,
+    method: str | None,
+    name: str | None,
+    *,
+    as_json: bool = False,
+    grow_from: str | None = None,
 ) -> StudyResult | None:
     """Run a study, print its result and write the report.
 
@@ -113,6 +125,7 @@ def run_to_end(
         method: search method in place of the file's; None to keep that.
         name: name of the study in place of the file's; None to keep that.
         as_json: True to print JSON on standard output and progress on standard error.
+        grow_from: name of an earlier study whose scores are taken over; None for the file's.
 
     Returns:
         The result; None on ranks other than 0, which train and evaluate but print nothing.
@@ -123,7 +136,7 @@ def run_to_end(
     from mordal_optuna.driver import follow_study, run_study
     from mordal_optuna.reporting.console import ConsoleProgress
 
-    settings = read_study(study_file, method=method, name=name)
+    settings = read_study(study_file, method=method, name=name, extends=grow_from)
     quiet_libraries()
     if launched_rank() > 0:
         follow_study(settings)

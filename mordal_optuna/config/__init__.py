@@ -3,7 +3,13 @@
 from mordal_optuna.config.adaptation import adapted, kept_as_given
 from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings
 from mordal_optuna.config.base import Section
-from mordal_optuna.config.reading import differences, parse_study, read_study, with_method
+from mordal_optuna.config.reading import (
+    differences,
+    growth_problems,
+    parse_study,
+    read_study,
+    with_method,
+)
 from mordal_optuna.config.schema import (
     FAITHFUL,
     CheckpointSettings,
@@ -36,6 +42,7 @@ __all__ = [
     "ZooSettings",
     "adapted",
     "differences",
+    "growth_problems",
     "kept_as_given",
     "parse_study",
     "read_study",

@@ -23,13 +23,20 @@ _ABSENT = object()
 _EMPTY: tuple[Any, ...] = (None, [], _ABSENT)
 
 
-def read_study(path: Path, *, method: str | None = None, name: str | None = None) -> StudySettings:
+def read_study(
+    path: Path,
+    *,
+    method: str | None = None,
+    name: str | None = None,
+    extends: str | None = None,
+) -> StudySettings:
     """Read and check a study file.
 
     Args:
         path: path of the YAML file.
         method: search method, instead of the file's; the study gets a name of its own.
         name: name of the study, instead of the file's.
+        extends: name of the study to take scores over from, instead of the file's.
 
     Returns:
         The settings, with all defaults filled in.
@@ -50,7 +57,8 @@ def read_study(path: Path, *, method: str | None = None, name: str | None = None
             [f"study file {str(path)!r} must hold a mapping of keys, such as `study:`"]
         )
     content = with_method(content, method) if method else content
-    return parse_study({**content, "study": name} if name else content)
+    given = {key: value for key, value in (("study", name), ("extends", extends)) if value}
+    return parse_study({**content, **given})
 
 
 def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
@@ -110,6 +118,28 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
         given: fingerprint of the given study file.
     """
     return list(_compare(stored, given, ""))
+
+
+def growth_problems(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Differences between two fingerprints beyond their names and added or removed models.
+
+    Args:
+        stored: fingerprint of the earlier study.
+        given: fingerprint of the study that extends it.
+    """
+    pools = [fingerprint.get("pool", {}) for fingerprint in (stored, given)]
+    common: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for kind in sorted(pools[0].keys() | pools[1].keys()):
+        before, after = (
+            {str(model["name"]): model for model in pool.get(kind, ())} for pool in pools
+        )
+        names = before.keys() & after.keys()
+        common[kind] = ({n: before[n] for n in names}, {n: after[n] for n in names})
+    sides = [
+        {**side, "study": None, "pool": {kind: models[n] for kind, models in common.items()}}
+        for n, side in enumerate((stored, given))
+    ]
+    return differences(*sides)
 
 
 def _compare(old: Any, new: Any, key: str) -> Iterator[str]:

@@ -284,6 +284,9 @@ class StudySettings(Section):
 
     Attributes:
         study: name of the Optuna study.
+        extends: name of an earlier study in the same database whose scores are taken over, for a
+            pool to which models were added, or from which some were removed; None to begin
+            without any. Nothing else may differ. It does not affect the identity of the study.
         workdir: folder for checkpoints and reports.
         storage: SQLAlchemy address of the shared database; None for a SQLite file in `workdir`.
         seed: random seed of projectors, the order of alignment samples, and document subsets.
@@ -305,6 +308,7 @@ class StudySettings(Section):
     """
 
     study: Name
+    extends: Name | None = None
     workdir: Path
     storage: str | None = None
     seed: NonNegative = 0
@@ -360,6 +364,16 @@ class StudySettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _extends_another(self) -> StudySettings:
+        if self.extends == self.study:
+            msg = (
+                f"extends: {self.extends!r} is the study's own name; a study keeps its pool, so "
+                "give the grown one a name of its own, such as by `--as NAME`"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _popular_is_in_the_pool(self) -> StudySettings:
         kinds = (self.pool.vision_encoders, self.pool.llms)
         for name, models in zip(self.search.popular or (), kinds, strict=False):
@@ -398,7 +412,7 @@ class StudySettings(Section):
     def fingerprint(self) -> dict[str, Any]:
         """The settings that identify a study: all except the machine and locations of results."""
         exclude: dict[str, Any] = dict.fromkeys(
-            ("runtime", "checkpoints", "workdir", "storage", "zoo"), True
+            ("runtime", "checkpoints", "workdir", "storage", "zoo", "extends"), True
         )
         exclude["alignment"] = set(AlignmentSettings.SPEED)
         # Studies of versions without the method `joint` stored no options of it.

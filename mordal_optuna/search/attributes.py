@@ -30,6 +30,8 @@ STOPPED_BECAUSE = "mordal:stopped_because"
 NOTED = "mordal:noted"
 # Identity of the study that a study of one of its tasks is filled from.
 FILLED_FROM = "mordal:filled_from"
+# Name of the study whose scores were carried over, and whether all of them have been.
+EXTENDS = "mordal:extends"
 
 # User attributes of a trial: its pair; the pair's name as the dashboard shows it; details of the
 # score at each rung; number of the trial whose checkpoint it continues from.
@@ -49,6 +51,8 @@ LOST_SECONDS = "mordal:lost_seconds"
 RETRY = "mordal:retry"
 # In a study of one task: number of the trial of the main study that a trial was filled from.
 MAIN_TRIAL = "mordal:main_trial"
+# Number of the trial, in the study that this one extends, whose scores were carried over.
+CARRIED = "mordal:carried"
 
 # System attributes of a trial: the job it was assigned; time of its worker's last heartbeat; the
 # prefix of the names under which the values of a score's documents are stored.

@@ -18,6 +18,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import PAIR
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.merging import (
+    carried_samples,
     failure_of,
     further_parameters,
     is_running,
@@ -58,6 +59,8 @@ class CandidateHistory:
             the duration of trials whose objective reports no costs.
         trained: samples trained on by trials whose objective reports no costs, in total.
         parameters: parameters other than the pair, of the trials that were merged.
+        carried: rungs, in samples, whose scores were carried over from the study that this one
+            extends; they were known before its first trial.
     """
 
     measurements: tuple[Measurement, ...] = ()
@@ -71,6 +74,7 @@ class CandidateHistory:
     other_seconds: float = 0.0
     trained: int = 0
     parameters: tuple[Parameter, ...] = ()
+    carried: frozenset[int] = frozenset()
 
     @property
     def top(self) -> int:
@@ -394,4 +398,5 @@ def _merge(
         other_seconds=sum(other_seconds(trial) for trial in trials),
         trained=sum(max(t.intermediate_values) for t in trials if reports_no_costs(t)),
         parameters=further_parameters(merged[0]) if measurements else (),
+        carried=carried_samples(merged),
     )

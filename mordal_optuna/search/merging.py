@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.liveness import has_ended
 from mordal_optuna.search.attributes import (
+    CARRIED,
     CONTINUES,
     FAILURE,
     INTERRUPTED,
@@ -118,6 +119,21 @@ def _measurement(trial: FrozenTrial, samples: int, score: float) -> Measurement:
     )
 
 
+def carried_samples(trials: Iterable[FrozenTrial]) -> frozenset[int]:
+    """Rungs, in samples, whose scores were carried over from another study.
+
+    Args:
+        trials: trials of one configuration.
+    """
+    carried = (trial for trial in trials if CARRIED in trial.user_attrs)
+    return frozenset(
+        samples
+        for trial in carried
+        for samples, value in trial.intermediate_values.items()
+        if is_score(value)
+    )
+
+
 def is_score(value: float) -> bool:
     """Whether a reported value can be a score, or an error: a number from 0 to 1."""
     return not math.isnan(value) and 0.0 <= value <= 1.0
@@ -175,7 +191,8 @@ def stopped_short(trial: FrozenTrial, top: int) -> bool:
 
 def reports_no_costs(trial: FrozenTrial) -> bool:
     """Whether a trial has ended with scores of a plain objective, which reports no costs."""
-    reported = trial.user_attrs.keys() & {RUNGS, CONTINUES, LOST_SECONDS}
+    # Scores that were carried over have their costs in the study that paid for them.
+    reported = trial.user_attrs.keys() & {RUNGS, CONTINUES, LOST_SECONDS, CARRIED}
     ended = trial.state in (TrialState.PRUNED, TrialState.COMPLETE)
     return ended and bool(trial.intermediate_values) and not reported
 

@@ -97,6 +97,12 @@ class PairSpace:
         }
         return {**named, **numbers}
 
+    def stored(self, candidate: Candidate) -> dict[str, Any]:
+        """The parameters that a trial of a candidate stores; those of `suggest_pair`."""
+        names = (VISION_ENCODER_INDEX, LLM_INDEX) if self.numbered else (VISION_ENCODER, LLM)
+        values = self.values(candidate)
+        return {name: values[name] for name in names}
+
 
 def suggest_pair(trial: Trial, pool: PoolNames) -> Candidate:
     """Ask a trial for its pair, by names or, in a large pool, by indices.

@@ -48,12 +48,15 @@ class Representation:
             LLMs were fed.
         tree: clusters of vision encoders and, inside each, of LLMs.
         seconds: device-seconds by part: `features`, `similarity` and `warmup`.
+        reused: device-seconds of features and projectors that a study which this one extends has
+            paid for; not part of `seconds`.
     """
 
     vision_similarity: tuple[tuple[float, ...], ...]
     llm_similarity: Mapping[str, tuple[tuple[float, ...], ...]]
     tree: ClusterTree
     seconds: Mapping[str, float]
+    reused: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers, as stored with the study."""
@@ -62,16 +65,18 @@ class Representation:
             "llm_similarity": {k: [list(r) for r in v] for k, v in self.llm_similarity.items()},
             "tree": self.tree.to_json(),
             "seconds": dict(self.seconds),
+            "reused": self.reused,
         }
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Representation:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`; older versions did not store `reused`."""
         return Representation(
             tuple(tuple(row) for row in content["vision_similarity"]),
             {k: tuple(tuple(r) for r in v) for k, v in content["llm_similarity"].items()},
             ClusterTree.from_json(content["tree"]),
             content["seconds"],
+            content.get("reused", 0.0),
         )
 
 
@@ -375,7 +380,6 @@ def _costs(history: History, representation: Representation | None) -> Costs:
         training=sum(r.train_spent for r in records),
         evaluation=sum(r.eval_spent for r in records),
         lost=sum(r.other_seconds for r in records),
-        reused=sum(
-            r.train_seconds - r.train_spent + r.eval_seconds - r.eval_spent for r in records
-        ),
+        reused=(representation.reused if representation else 0.0)
+        + sum(r.train_seconds - r.train_spent + r.eval_seconds - r.eval_spent for r in records),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from mordal_optuna.config import adapted, differences, kept_as_given
+from mordal_optuna.config import adapted, differences, growth_problems, kept_as_given
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.files.inputs import Change, Inputs, candidate_parts
 from mordal_optuna.search.attributes import (
@@ -65,7 +65,9 @@ def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
         return chosen
     if stored == settings.fingerprint():
         return kept_as_given(settings)
-    raise StudyMismatchError(settings.study, differences(stored, chosen.fingerprint()))
+    given = chosen.fingerprint()
+    grown = not growth_problems(stored, given)
+    raise StudyMismatchError(settings.study, differences(stored, given), grown=grown)
 
 
 def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mordal_optuna.errors import LeaseLostError, SearchError
 from mordal_optuna.search.attributes import (
+    CARRIED,
     CONTINUES,
     FAILURE,
     FILLED_FROM,
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.study.ownership import Lease
 
-# Attributes that a trial shares with its main trial. Numbers in them are those of main trials.
-_SHARED = (NAME, CONTINUES, FAILURE, INTERRUPTED, STOOD_BACK)
+# Attributes that a trial shares with its main trial. Numbers in them are those of main trials; in
+# `CARRIED`, of trials of the study that the main study extends.
+_SHARED = (NAME, CARRIED, CONTINUES, FAILURE, INTERRUPTED, STOOD_BACK)
 _POLL_SECONDS = 0.5
 
 

@@ -12,12 +12,14 @@ from mordal_optuna.alignment.session import LIBRARIES
 from mordal_optuna.alignment.warmup import warm_up, with_projector
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.models.loading import load_config
+from mordal_optuna.pool import Candidate
 from mordal_optuna.representation.cache import Computed, ComputedStore, images_digest
 from mordal_optuna.representation.features import llm_features, vision_features
 from mordal_optuna.representation.similarity import Cka, MutualKnn
 from mordal_optuna.search.clusters import LEAST_CKA, cluster_pool
 from mordal_optuna.search.methods.catalogue import METHODS
 from mordal_optuna.search.methods.comparing import compared_models
+from mordal_optuna.study.growing import Compared
 from mordal_optuna.study.result import Representation
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Comparison:
         machine: Machine,
         folder: Path,
         progress: Progress,
+        before: Compared | None = None,
     ) -> None:
         """Compare the models of a study.
 
@@ -67,6 +70,8 @@ class Comparison:
             machine: device, ranks and caches.
             folder: folder of stored features and warmed-up projectors.
             progress: receives progress updates.
+            before: what an earlier study has paid for: where it is still stored, it counts as
+                reused.
 
         Raises:
             ConfigError: if there are fewer than 4 images.
@@ -88,6 +93,8 @@ class Comparison:
         self._store = ComputedStore(folder)
         self._measure = similarity_measure(settings.representation, machine.device)
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
+        self._before = before or Compared()
+        self._reused = 0.0
 
     def run(self) -> Representation:
         """Compute features, similarities and clusters of the whole pool.
@@ -127,12 +134,14 @@ class Comparison:
             one_medoid=not METHODS[search.method].needs_clusters,
         )
         rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
-        return Representation(_rows(vision), rows, tree, dict(self._seconds))
+        return Representation(_rows(vision), rows, tree, dict(self._seconds), self._reused)
 
     def _vision_features(self) -> dict[str, np.ndarray]:
         return {
             source.name: self._features(
-                {"encoder": self._identity(source)}, partial(self._encode, source)
+                {"encoder": self._identity(source)},
+                partial(self._encode, source),
+                paid=source.name in self._before.encoders,
             )
             for source in self._pool.vision_encoders
         }
@@ -167,7 +176,9 @@ class Comparison:
                 "seed": self._settings.seed,
             }
             features[llm.name] = self._features(
-                projector, partial(self._feed, encoder, llm, projector)
+                projector,
+                partial(self._feed, encoder, llm, projector),
+                paid=Candidate(medoid, llm.name) in self._before.fed,
             )
         return features
 
@@ -212,7 +223,7 @@ class Comparison:
             weights = {name: p.detach().cpu().numpy() for name, p in vlm.trainable().items()}
             return Computed(weights, {"warmup": self._since(start)})
 
-        projector = self._stored_or({**identity, "kept": "projector"}, compute)
+        projector, _ = self._stored_or({**identity, "kept": "projector"}, compute)
         vlm = next(iter(live), None) or with_projector(
             encoder,
             llm,
@@ -223,18 +234,30 @@ class Comparison:
         return vlm, projector.seconds["warmup"]
 
     def _features(
-        self, identity: dict[str, object], compute: Callable[[], Computed]
+        self, identity: dict[str, object], compute: Callable[[], Computed], *, paid: bool
     ) -> np.ndarray:
-        """Features of the task's images; their cost counts even if they were stored before."""
+        """Features of the task's images; their cost counts even if they were stored before.
+
+        It counts as reused if they are stored and the study that this one extends has paid.
+        """
         batch_size = self._settings.representation.batch_size
         shaped = {**identity, "images": self._digest, "batch_size": batch_size}
-        computed = self._stored_or(shaped, compute)
-        for part, seconds in computed.seconds.items():
-            self._seconds[part] += seconds
+        computed, found = self._stored_or(shaped, compute)
+        if found and paid:
+            self._reused += sum(computed.seconds.values())
+        else:
+            for part, seconds in computed.seconds.items():
+                self._seconds[part] += seconds
         return computed.arrays["features"]
 
-    def _stored_or(self, identity: dict[str, object], compute: Callable[[], Computed]) -> Computed:
-        """Read arrays from the disk; if they are missing, compute and store them."""
+    def _stored_or(
+        self, identity: dict[str, object], compute: Callable[[], Computed]
+    ) -> tuple[Computed, bool]:
+        """Read arrays from the disk; if they are missing, compute and store them.
+
+        Returns:
+            The arrays, and whether they were stored.
+        """
         shaped = {
             **identity,
             "precision": self._settings.alignment.precision,
@@ -245,10 +268,10 @@ class Comparison:
         # Rank 0 alone looks: all ranks must agree on whether to compute.
         stored = processes.run_on_main(lambda: self._store.get(shaped))
         if stored is not None:
-            return stored
+            return stored, True
         computed = compute()
         processes.run_on_main(lambda: self._store.put(shaped, computed))
-        return computed
+        return computed, False
 
     def _since(self, start: float) -> float:
         """Device-seconds since a time: all ranks are busy or wait for one another."""

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.study.claims import ClaimStore
+    from mordal_optuna.study.growing import Compared
     from mordal_optuna.study.result import Representation
     from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
     from mordal_optuna.workbench.devices import Launch
@@ -151,13 +152,16 @@ class Workbench:
             Measure(candidate, samples), lambda: self._aligner.measure(candidate, samples)
         )
 
-    def compare(self) -> Representation:
+    def compare(self, before: Compared | None = None) -> Representation:
         """Rank 0: compare the models of the pool on the target tasks' images.
+
+        Args:
+            before: what the study that this one extends has paid for; None if it extends none.
 
         Raises:
             MordalError: if a model cannot be loaded, or features cannot be compared.
         """
-        return self._run(Compare(), self._compare)
+        return self._run(Compare(), lambda: self._compare(before))
 
     def score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
         """Rank 0: score a candidate's rung on the further tasks of the study file.
@@ -261,7 +265,7 @@ class Workbench:
             case _:
                 assert_never(command)
 
-    def _compare(self) -> Representation:
+    def _compare(self, before: Compared | None = None) -> Representation:
         targets = self._tasks[: len(self.settings.targets)]
         images = images_of_all(targets, self.settings.representation.images)
         return Comparison(
@@ -271,6 +275,7 @@ class Workbench:
             machine=self._machine,
             folder=self.settings.workdir / "representation",
             progress=self._progress,
+            before=before,
         ).run()
 
 

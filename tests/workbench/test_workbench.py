@@ -71,7 +71,7 @@ def test_the_comparison_is_run_by_all_ranks(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(Workbench, "_compare", lambda _: ran.append("compared"))
+    monkeypatch.setattr(Workbench, "_compare", lambda *_: ran.append("compared"))
     messages = iter([Compare(), Stop()])
     monkeypatch.setattr(Processes, "receive", lambda _: next(messages))
     bench.compare()

@@ -16,7 +16,7 @@ import numpy as np
 from mordal_optuna.search.jobs import Finished, Job
 from mordal_optuna.search.joint.board import Move, Situation, Target
 from mordal_optuna.search.joint.choice import Choice, KnowledgeGradient
-from mordal_optuna.search.joint.design import balanced_start
+from mordal_optuna.search.joint.design import balanced_start, completed_start
 from mordal_optuna.search.joint.effects import PRIOR, Hyperprior
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
@@ -76,7 +76,8 @@ class _Decision:
     """A decision about a round, and what it was made from.
 
     Attributes:
-        scores: scores of the newest round that the decision depends on.
+        scores: scores that were carried over, and those of the newest round that the decision
+            depends on.
         lost: candidates of that round that could not be trained.
         moves: the moves of the round; empty at the end.
         end: reason of the end; None if there are moves.
@@ -94,8 +95,10 @@ class JointPlan(PooledPlan):
     """A balanced start, then rounds of jobs that the joint model chooses.
 
     A round is a function of the scores of earlier rounds alone, whatever the order in which they
-    arrived, so that any number of workers runs the same search. Scores that no round asked for
-    (enqueued trials) count in the ranking and not in the choice.
+    arrived, so that any number of workers runs the same search. Scores that were carried over from
+    an earlier study are known from the beginning: the start adds the pairs that are missing, and
+    rounds go on from their rungs. Other scores that no round asked for (enqueued trials) count in
+    the ranking and not in the choice.
     """
 
     def __init__(
@@ -189,7 +192,8 @@ class JointPlan(PooledPlan):
 
     def _walk(self, history: History) -> _Walk:
         """Follow the rounds from the start up to those that wait for scores."""
-        rounds = [tuple(Move(c, self._first[:1]) for c in self._start_pairs())]
+        carried = _carried(history)
+        rounds = [tuple(Move(c, self._first[:1]) for c in self._start_pairs(carried))]
         if not _complete(rounds[0], history):
             return _Walk(rounds[0], None, begun=False)
         earlier, decisions = self._decisions, list[_Decision]()
@@ -198,11 +202,12 @@ class JointPlan(PooledPlan):
             if not _complete(rounds[newest], history):
                 end = None
                 break
-            scores, lost = _scores(rounds[newest], history), _lost(rounds[newest], history)
+            scores = (*carried, *_scores(rounds[newest], history))
+            lost = _lost(rounds[newest], history)
             known = earlier[len(decisions)] if len(decisions) < len(earlier) else None
             if known is None or (known.scores, known.lost) != (scores, lost):
                 earlier = ()
-                known = self._decide(rounds, newest, history, decisions)
+                known = self._decide(rounds, newest, history, carried, decisions)
             decisions.append(known)
             end = known.end
             if end:
@@ -213,17 +218,20 @@ class JointPlan(PooledPlan):
         moves = tuple(m for moves in rounds for m in moves if not _complete((m,), history))
         return _Walk(moves, end, begun=True)
 
-    def _start_pairs(self) -> tuple[Candidate, ...]:
-        tree = self._tree
-        return balanced_start(
-            tree.vision_encoders, tree.llms, self._start.pairs, seed=self._start.seed
-        )
+    def _start_pairs(self, carried: Sequence[Scored]) -> tuple[Candidate, ...]:
+        """The pairs of the start, without those that were carried over at its rung or above."""
+        held = {candidate for candidate, m in carried if m.samples >= self._first[0]}
+        sides, start = (self._tree.vision_encoders, self._tree.llms), self._start
+        if held:
+            return completed_start(*sides, start.pairs, held, seed=start.seed)
+        return balanced_start(*sides, start.pairs, seed=start.seed)
 
     def _decide(
         self,
         rounds: Sequence[tuple[Move, ...]],
         newest: int,
         history: History,
+        carried: Sequence[Scored],
         decisions: Sequence[_Decision],
     ) -> _Decision:
         """The next round, or the reason why there is none.
@@ -232,24 +240,25 @@ class JointPlan(PooledPlan):
             rounds: all rounds before it.
             newest: index of the last round whose scores it may depend on.
             history: history of the study.
+            carried: scores that were carried over from an earlier study.
             decisions: the decisions about the earlier rounds.
         """
         seen, late = rounds[: newest + 1], rounds[newest + 1 :]
-        scores = [row for moves in seen for row in _scores(moves, history)]
+        scores = [*carried, *(row for moves in seen for row in _scores(moves, history))]
         lost = frozenset(c for moves in seen for c in _lost(moves, history))
         end, models, moves = "no candidate could be trained", {}, list[Move]()
         if scores:
             models = self._models(scores, decisions[-1].models if decisions else {})
             end = self._good_enough(models)
         if scores and not end:
-            situation = self._situation(models, scores, late, lost)
+            situation = self._situation(models, scores, late, lost, carried)
             moves = self._choice(situation, self._rounds.size)
             if not moves and situation.left is not None:
                 end = f"budget spent: {self._budget.device_hours:g} device-hours"
             elif not moves:
                 end = "pool exhausted: every pair is fully trained"
         return _Decision(
-            _scores(rounds[newest], history),
+            (*carried, *_scores(rounds[newest], history)),
             _lost(rounds[newest], history),
             tuple(moves),
             end or None,
@@ -283,13 +292,19 @@ class JointPlan(PooledPlan):
         scores: Sequence[Scored],
         late: Sequence[tuple[Move, ...]],
         lost: frozenset[Candidate],
+        carried: Sequence[Scored],
     ) -> Situation:
         known: dict[Candidate, list[Measurement]] = {}
         for candidate, measurement in scores:
             known.setdefault(candidate, []).append(measurement)
         tops = {c: rows[-1].samples for c, rows in known.items()}
         costs = JobCosts.learned(known, self._rungs[-1])
-        spent = self._budget.spent_seconds + sum(map(_seconds, known.values()))
+        paid_before = {(c, m.samples) for c, m in carried}
+        spent = self._budget.spent_seconds
+        spent += sum(
+            _seconds(rows, [m for m in rows if (c, m.samples) in paid_before])
+            for c, rows in known.items()
+        )
         pending = []
         for move in (move for moves in late for move in moves):
             step = move.rungs[-1] - tops.get(move.candidate, 0)
@@ -356,7 +371,8 @@ def _scores(moves: Sequence[Move], history: History) -> tuple[Scored, ...]:
         (move.candidate, measurement)
         for move in moves
         for rung in move.rungs
-        if (measurement := history.of(move.candidate).at(rung))
+        if rung not in history.of(move.candidate).carried
+        and (measurement := history.of(move.candidate).at(rung))
     )
 
 
@@ -375,6 +391,24 @@ def _documents(scores: Sequence[Scored], task: str) -> int:
     return max((m.documents for m in rows if m.documents), default=_DOCUMENTS)
 
 
-def _seconds(rows: Sequence[Measurement]) -> float:
-    """Device-seconds of a candidate's scores, as if none of them had been reused."""
-    return rows[-1].train_seconds + sum(m.eval_seconds for m in rows)
+def _carried(history: History) -> tuple[Scored, ...]:
+    """The scores that were carried over from an earlier study, by the pairs' names."""
+    return tuple(
+        (candidate, measurement)
+        for candidate, record in sorted(history.candidates.items())
+        if record.carried
+        for measurement in record.measurements
+        if measurement.samples in record.carried
+    )
+
+
+def _seconds(rows: Sequence[Measurement], carried: Sequence[Measurement]) -> float:
+    """Device-seconds of a candidate's scores beyond those that were carried over.
+
+    As if none of the others had been reused.
+    """
+    new = [m for m in rows if m not in carried]
+    if not new:
+        return 0.0
+    before = max((m.train_seconds for m in carried), default=0.0)
+    return max(rows[-1].train_seconds - before, 0.0) + sum(m.eval_seconds for m in new)
