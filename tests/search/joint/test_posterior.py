@@ -215,3 +215,13 @@ def test_small_pools_and_bare_scores() -> None:
     found = joint_posterior([(pool[0], Measurement(FULL, 0.7))], pool, FULL)
     assert np.isfinite(found.deviation).all()
     assert int(found.mean.argmin()) == 0
+
+
+def test_a_start_at_one_rung_expects_the_fall_of_measured_pools() -> None:
+    """Scores at 1/8 alone do not show the slope; the pools it is taken from fall by 0 to .5."""
+    found = joint_posterior([(c, measurement(0.5, FULL // 8)) for c in POOL], POOL, FULL)
+    fall = np.log(0.5) - found.mean.mean()
+    _, covariance = found.joint(np.arange(len(POOL)))
+    deviation = float(np.sqrt(covariance.mean()))
+    assert fall - 1.96 * deviation < 0.0 < 0.15 < fall < 0.4
+    assert 0.5 < fall + 1.96 * deviation < 1.0
