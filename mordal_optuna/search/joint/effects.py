@@ -7,7 +7,7 @@ Symbols:
     q          what was measured: 0 for the error, 1 for the reference answers' likelihood
     y_ijq(x)   m_q(x) + b_q (u_i(x) + v_j(x) + w_ij(x)), ln error of a pair (q = 0) or
                ln(1 - p), p being the mean likelihood of the reference answers (q = 1)
-    m_q        common curve: a vague level, a vague slope, and a random walk
+    m_q        common curve: a vague level, a slope, and a random walk
     u, v, w    effects of the encoder, the LLM, and their interaction: normal with mean 0 and
                covariance s^2 exp(g ln 2 (x + x')) exp(-|x - x'| / d) times A, B, and A * B
     A, B       correlations of the encoders' and of the LLMs' effects, see `similarity`
@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     Indices = NDArray[np.int64]
 
 LN2 = math.log(2)
-# Prior of m: mean and spread of the level; of the slope per doubling, as `curves.VAGUE_SLOPE`; and
-# the place where the random walk begins, below any rung.
+# Prior of m: mean and spread of the level; of the slope per doubling, which holds the mean curves
+# of the minigrid's tasks (0 to -.16) and of synthetic grids (-.12); and the place where the random
+# walk begins, below any rung. A start at one rung tells nothing about the slope, so that a vaguer
+# prior would make all intervals of a short search too wide, and a steeper one all of its estimates
+# too good.
 _LEVEL, _LEVEL_SPREAD = math.log(0.5), 2.0
-_SLOPE, _SLOPE_SPREAD = -0.25 * LN2, 0.25 * LN2
+_SLOPE, _SLOPE_SPREAD = -0.1, 0.1
 _WALK_START = -30.0
 
 ERROR, LIKELIHOOD = 0, 1

@@ -242,3 +242,13 @@ def test_a_growing_list_is_extended_and_gives_what_a_new_model_gives(
     assert extended.posterior.deviation == pytest.approx(alone.posterior.deviation, abs=1e-9)
     refitted = JointModel.following(extended, scores[:9], POOL, FULL)
     assert refitted.values == JointModel(scores[:8], POOL, FULL).values
+
+
+def test_a_start_at_one_rung_expects_the_fall_of_measured_pools() -> None:
+    """Scores at 1/8 alone do not show the slope; the pools it is taken from fall by 0 to .5."""
+    found = joint_posterior([(c, measurement(0.5, FULL // 8)) for c in POOL], POOL, FULL)
+    fall = np.log(0.5) - found.mean.mean()
+    _, covariance = found.joint(np.arange(len(POOL)))
+    deviation = float(np.sqrt(covariance.mean()))
+    assert fall - 1.96 * deviation < 0.0 < 0.15 < fall < 0.4
+    assert 0.5 < fall + 1.96 * deviation < 1.0
