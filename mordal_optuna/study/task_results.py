@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import History
-    from mordal_optuna.search.joint import Posterior
+    from mordal_optuna.search.joint.posterior import Posterior
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
 
