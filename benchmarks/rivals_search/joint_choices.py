@@ -1,12 +1,6 @@
-"""Other rules for choosing the jobs of `joint`, on the same model, start, rounds and budget.
+"""Another rule for choosing the jobs of `joint`, on the same model, start, rounds and budget.
 
 Symbols, beside those of `search.joint.choice`:
-    p, o    a pair, and a possible score: a pair at a rung
-    mu_p    posterior mean of y_p, ln error at r = 1
-    b_po    C_po / sqrt(V_o), how far the score o moves mu_p for one standard deviation of o; here
-            C_po is the covariance of y_p itself with the score
-    Z       a standard normal value
-    c_o     cost of the job that gives the score o
     beta    probability that top-two sampling trains the first of its two pairs
 """
 
@@ -15,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import norm
 
 from mordal_optuna.search.joint.choice import Board, Move
 from mordal_optuna.search.joint.posterior import posterior_draws
@@ -27,8 +20,6 @@ if TYPE_CHECKING:
 _BETA = 0.5
 # Draws after which top-two sampling gives up finding a pair that can still be trained.
 _TRIES = 1000
-# Gains below this are rounding.
-_LEAST = 1e-100
 
 
 class TopTwoChoice:
@@ -96,64 +87,3 @@ def _best_of(board: Board, pair: int, value: Floats, left: float | None) -> int 
         if index == pair and board.open[number] and (left is None or board.prices[number] <= left)
     ]
     return max(options, key=lambda number: value[number], default=None)
-
-
-class KnowledgeGradientChoice:
-    """Knowledge gradient for correlated beliefs (Frazier, Powell and Dayanik 2009), per cost.
-
-    The value of a score is how much it lowers the expected ln error of the pair that would be
-    picked after it. Within a round the covariance is updated for each chosen score, as by our own
-    rule, and the means stay.
-    """
-
-    def __call__(self, situation: Situation, size: int) -> list[Move]:
-        """See `search.joint.choice.Choice`."""
-        board = Board.of(situation)
-        n = board.count
-        moves: list[Move] = []
-        left = situation.left
-        while len(moves) < size:
-            total = board.covariance.diagonal()[n:] + board.noise
-            shifts = board.covariance[:n, n:] / np.sqrt(total)
-            gains = np.array([expected_gain(-board.mean, column) for column in shifts.T])
-            gains[gains < _LEAST] = 0.0
-            option = board.best(gains / board.prices, left)
-            if option is None:
-                break
-            index, rung = board.options[option]
-            moves.append(Move(board.candidates[index], (rung,)))
-            board.take(option)
-            left = None if left is None else left - float(board.prices[option])
-        return moves
-
-
-def expected_gain(values: Floats, shifts: Floats) -> float:
-    """E max_p (a_p + b_p Z) - max_p a_p, exactly.
-
-    The maximum of lines is a convex, piecewise linear function of Z. Its expected value above the
-    largest a is the sum over its corners z of the change of slope times phi(z) - |z| Phi(-|z|).
-
-    Args:
-        values: a, one entry per pair, at least one.
-        shifts: b, one entry per pair.
-    """
-    order = np.lexsort((values, shifts))
-    lines: list[int] = []
-    corners: list[float] = []
-    for line in order.tolist():
-        if lines and shifts[lines[-1]] == shifts[line]:  # parallel: the higher line comes last
-            lines.pop()
-            if lines:
-                corners.pop()
-        while lines:
-            top = lines[-1]
-            corner = (values[top] - values[line]) / (shifts[line] - shifts[top])
-            if not corners or corner > corners[-1]:
-                corners.append(float(corner))
-                break
-            lines.pop()
-            corners.pop()
-        lines.append(line)
-    changes = np.diff(shifts[lines])
-    z = np.abs(np.array(corners))
-    return float((changes * (norm.pdf(z) - z * norm.sf(z))).sum())

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.rivals_search.problem import Problem
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.search.plan import Plan
 
 # Ratios of the experiments of `oboe`; chosen on synthetic grids that are not among those reported.
@@ -42,6 +43,7 @@ class Method:
         needs: what it needs beside the grid: nothing, grids of other tasks, or a study (stock
             Optuna, which is slower to replay).
         limited: whether it takes a budget; other methods end by themselves.
+        sees: turns the grid into what the method sees of it; None for the whole grid.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Method:
     set_up: Callable[[Problem], SetUp]
     needs: Needs = "nothing"
     limited: bool = True
+    sees: Callable[[Grid], Grid] | None = None
 
 
 def of_plan(build: Callable[[Problem], Plan]) -> Callable[[Problem], SetUp]:
@@ -127,9 +130,9 @@ _ROWS = (
         "joint-top-two", "the same model; jobs by top-two Thompson sampling", joint_methods.top_two
     ),
     Method(
-        "joint-knowledge-gradient",
-        "the same model; jobs by the knowledge gradient per cost",
-        joint_methods.knowledge_gradient,
+        "joint-variance",
+        "the same model; jobs by the fall of the weighted variance per cost",
+        joint_methods.variance,
     ),
     Method(
         "joint-no-sharing",

@@ -2,26 +2,29 @@
 
 Grids of tasks are the minigrid's full data and its bootstraps (`benchmarks.minigrid.tables`): the
 same documents and seeds for every method. Numbers from 0 are bootstraps; negative ones are the
-full data, searched with seed 0 at -1, seed 1 at -2 and so on. Synthetic grids are numbered by
-seed. The other tasks that `oboe-tasks` learns from are further bootstraps, so that their redrawn
+full data, searched with seed 0 at -1, seed 1 at -2 and so on. What a search sees is one run of
+every pair, and it is judged by the mean over the pair's runs, as there. Synthetic grids are
+numbered by seed; their one run is the truth.
+
+The other tasks that `oboe-tasks` learns from are further bootstraps, so that their redrawn
 documents and seeds are not those of the task that is searched; the runs underneath are the same.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.minigrid.tables.bootstrap import Resampler
+from benchmarks.minigrid.tables.bootstrap import Replicate, Resampler, full_data
 from benchmarks.minigrid.tables.data import read_tasks
 from benchmarks.minigrid.tables.methods import figures
-from benchmarks.rivals_search.methods import METHODS
+from benchmarks.rivals_search.ablations import ALL
 from benchmarks.rivals_search.problem import Problem
 from mordal_optuna.replay.judging import judge
 from mordal_optuna.replay.light import run_light
 from mordal_optuna.replay.metrics import weighted_tau
-from mordal_optuna.replay.run import replay
+from mordal_optuna.replay.run import method_settings, pool_tree, replay
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.ranking import Ranker
 
@@ -29,10 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from benchmarks.minigrid.tables.data import TaskData
+    from benchmarks.minigrid.tables.methods import Values
     from benchmarks.rivals_search.methods import Method
     from mordal_optuna.replay.grid import Grid
 
-SYNTHETIC = "synthetic"
+# Sources of synthetic grids, and models a side.
+SYNTHETIC, LARGE = "synthetic", "synthetic 16 x 16"
+_SIDES = {SYNTHETIC: 7, LARGE: 16}
 # Bootstrap number of the other tasks' grids, added to that of the task that is searched.
 _APART = 100_000
 _DRAWS = 10
@@ -43,7 +50,7 @@ class Key:
     """One replayed search.
 
     Attributes:
-        source: name of a task, or `SYNTHETIC`.
+        source: name of a task, `SYNTHETIC` or `LARGE`.
         number: number of the grid, see the module.
         method: name of the method.
         full_runs: budget in full runs; 0 for a method without a limit.
@@ -64,8 +71,8 @@ def keys_of(
     """The searches on one grid: every method that can be run on it, with every budget."""
     keys = []
     for name in methods:
-        method = METHODS[name]
-        if source == SYNTHETIC and method.needs == "other tasks":
+        method = ALL[name]
+        if source in _SIDES and method.needs == "other tasks":
             continue
         keys += [Key(source, number, name, b) for b in (budgets if method.limited else (0.0,))]
     return keys
@@ -83,27 +90,41 @@ def run_grid(folder: Path, tasks: Sequence[str], keys: Sequence[Key]) -> Results
         GridError: if a file is missing or invalid.
     """
     source, number = keys[0].source, keys[0].number
-    if source == SYNTHETIC:
-        grid = full = synthetic_grid(number)
-        others: list[Grid] = []
+    others: list[Grid] = []
+    if source in _SIDES:
+        seen = full = _synthetic(source, number)
     else:
-        data = {task.task: task for task in read_tasks(folder, tuple(tasks))}
-        full = data[source].grid
-        grid = full if number < 0 else Resampler(data[source]).grid(number)
-        others = [
-            task.grid if number < 0 else Resampler(task).grid(number + _APART)
-            for name, task in data.items()
-            if name != source
-        ]
+        with_others = any(ALL[key.method].needs == "other tasks" for key in keys)
+        read = read_tasks(folder, tuple(tasks) if with_others else (source,))
+        data = next(task for task in read if task.task == source)
+        full = full_data(data)
+        seen = full if number < 0 else Resampler(data).replicate(number)
+        others = _others(read, source, number)
     seed = number if number >= 0 else -1 - number
     found = {}
     for key in keys:
-        problem = Problem(grid, others, key.full_runs or None, seed)
-        found[key] = run_one(METHODS[key.method], problem, full)
+        problem = Problem(seen.grid, others, key.full_runs or None, seed)
+        found[key] = run_one(ALL[key.method], problem, seen, full)
     return found
 
 
-def run_one(method: Method, problem: Problem, full: Grid) -> dict[str, float]:
+def _synthetic(source: str, number: int) -> Replicate:
+    side = _SIDES[source]
+    grid = synthetic_grid(number, encoders=side, llms=side)
+    return Replicate(grid, {candidate: grid.truth(candidate) for candidate in grid.candidates})
+
+
+def _others(read: Sequence[TaskData], source: str, number: int) -> list[Grid]:
+    return [
+        task.grid if number < 0 else Resampler(task).grid(number + _APART)
+        for task in read
+        if task.task != source
+    ]
+
+
+def run_one(
+    method: Method, problem: Problem, seen: Replicate, full: Replicate
+) -> dict[str, float]:
     """The figures of one search; those that do not apply are left out.
 
     Beside the figures of `benchmarks.minigrid.tables.methods`, `tau_joint` is the weighted tau of
@@ -112,13 +133,15 @@ def run_one(method: Method, problem: Problem, full: Grid) -> dict[str, float]:
     Args:
         method: the method.
         problem: what it is run on.
-        full: grid of the full data, in whose scores regret is measured.
+        seen: the grid of the problem with its truth.
+        full: the full data, in whose truth regret is measured.
     """
+    if method.sees:
+        problem = replace(problem, grid=method.sees(problem.grid))
     grid, seed = problem.grid, problem.seed
     if method.needs == "a study":
-        run = replay(grid, method.name, seed=seed, budget=problem.full_runs)
-        values = figures(run, full)
-        return {**{k: v for k, v in values.items() if v is not None}, "tau_joint": run.tau}
+        run = replay(grid, method.name, seed=seed, budget=problem.full_runs, truths=seen.truth)
+        return {**_applying(figures(run, seen, full)), "tau_joint": run.tau}
     setup = method.set_up(problem)
     search = run_light(setup.plan, grid)
     run = judge(
@@ -131,11 +154,18 @@ def run_one(method: Method, problem: Problem, full: Grid) -> dict[str, float]:
         search.simulated,
         draws=_DRAWS,
         groups=False,
+        truths=seen.truth,
     )
-    ranking = Ranker(problem.tree, grid.full_samples).rank(search.history)
-    joint = weighted_tau([e.value for e in ranking], [grid.truth(e.candidate) for e in ranking])
-    values = figures(run, full)
-    return {**{k: v for k, v in values.items() if v is not None}, "tau_joint": joint}
+    # Who paid for comparing models may use it.
+    tree = pool_tree(grid, method_settings("joint")) if setup.before.total else problem.tree
+    ranking = Ranker(tree, grid.full_samples).rank(search.history)
+    joint = weighted_tau([e.value for e in ranking], [seen.truth[e.candidate] for e in ranking])
+    return {**_applying(figures(run, seen, full)), "tau_joint": joint}
+
+
+def _applying(values: Values) -> dict[str, float]:
+    """The figures without those that do not apply."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def read_results(path: Path) -> Results:

@@ -26,6 +26,8 @@ Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Matrix = tuple[tuple[float, ...], ...]
+_MEASURED = ("score", "train_seconds", "eval_seconds", "stderr")
+_LIKELIHOODS = ("nll", "nll_stderr", "p_correct", "p_correct_stderr")
 
 
 class _Part(BaseModel):
@@ -50,6 +52,9 @@ class GridCurve(_Part):
             `test_documents` is used.
         nll: mean of -ln p of the reference answers at each rung, in nats; None if not measured.
         nll_stderr: standard error of each `nll`; None if not measured.
+        p_correct: mean over documents of the reference answer's likelihood p at each rung, 0..1;
+            None if not measured.
+        p_correct_stderr: standard error of each `p_correct`; None if not measured.
     """
 
     encoder: str
@@ -61,6 +66,8 @@ class GridCurve(_Part):
     stderr: tuple[Seconds, ...] | None = None
     nll: tuple[Seconds, ...] | None = None
     nll_stderr: tuple[Seconds, ...] | None = None
+    p_correct: tuple[Score, ...] | None = None
+    p_correct_stderr: tuple[Seconds, ...] | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -73,20 +80,27 @@ class GridCurve(_Part):
         Args:
             documents: number of documents behind each score.
         """
-        unknown = (None,) * len(self.samples)
+        likelihoods = [getattr(self, key) or (None,) * len(self.samples) for key in _LIKELIHOODS]
         rows = zip(
             self.samples,
             self.score,
             self.stderr or (_share_stderr(score, documents) for score in self.score),
             self.train_seconds,
             self.eval_seconds,
-            self.nll or unknown,
-            self.nll_stderr or unknown,
+            *likelihoods,
             strict=True,
         )
         return tuple(
-            Measurement(samples, score, stderr, documents, train, evaluation, nll, nll_stderr)
-            for samples, score, stderr, train, evaluation, nll, nll_stderr in rows
+            Measurement(
+                samples,
+                score,
+                stderr,
+                documents,
+                train,
+                evaluation,
+                **dict(zip(_LIKELIHOODS, row, strict=True)),
+            )
+            for samples, score, stderr, train, evaluation, *row in rows
         )
 
 
@@ -282,7 +296,7 @@ def _matrix_problems(grid: Grid) -> list[str]:
 
 def _curve_problems(curve: GridCurve, grid: Grid) -> list[str]:
     name, count = f"the curve of {curve.candidate}", len(curve.samples)
-    for key in ("score", "train_seconds", "eval_seconds", "stderr", "nll", "nll_stderr"):
+    for key in (*_MEASURED, *_LIKELIHOODS):
         values = getattr(curve, key)
         if values is not None and len(values) != count:
             return [f"{name} has {count} samples and {len(values)} {key}; they must be as many"]

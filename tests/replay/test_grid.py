@@ -73,13 +73,19 @@ def test_a_curve_gives_the_measurements_of_all_its_rungs(tmp_path: Path) -> None
     """All columns of the file are read, also those that few files have."""
     changed = content()
     changed["curves"][0] |= {"stderr": [0.01, 0.02], "nll": [2.0, 1.0], "nll_stderr": [0.2, 0.1]}
+    changed["curves"][0] |= {"p_correct": [0.2, 0.4], "p_correct_stderr": [0.05, 0.04]}
     grid = read_grid(written(tmp_path, changed))
     assert grid.measurements(Candidate("a", "x")) == (
-        Measurement(100, 0.3, 0.01, 100, 10.0, 1.0, 2.0, 0.2),
-        Measurement(200, 0.5, 0.02, 100, 20.0, 3.0, 1.0, 0.1),
+        Measurement(
+            100, 0.3, 0.01, 100, 10.0, 1.0, 2.0, 0.2, p_correct=0.2, p_correct_stderr=0.05
+        ),
+        Measurement(
+            200, 0.5, 0.02, 100, 20.0, 3.0, 1.0, 0.1, p_correct=0.4, p_correct_stderr=0.04
+        ),
     )
     plain = grid.measurements(Candidate("a", "y"))
     assert [point.nll for point in plain] == [None, None]
+    assert [point.p_correct for point in plain] == [None, None]
     assert plain[0] == grid.measurement(Candidate("a", "y"), 100)
 
 

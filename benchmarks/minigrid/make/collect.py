@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.minigrid.make.files import Job
 from benchmarks.minigrid.make.jobs import BUDGET_RATIO
+from mordal_optuna.evaluation.documents import standard_error
 from mordal_optuna.replay.grid import read_grid
 from mordal_optuna.representation.similarity import Cka
 
@@ -72,6 +73,8 @@ def collect_seeds(
     for task in tasks:
         values[task] = np.array([files.array(job, task) for job in done])
         values[f"{task}/nll"] = np.array([by_task[task]["nll"] for by_task in measured])
+        nlls = [files.array(job, f"{task}/nll") for job in done]
+        values[f"{task}/p_correct"] = np.array([probabilities(rows).mean(axis=1) for rows in nlls])
     np.savez_compressed(folder / "seeds.npz", **values)  # type: ignore[arg-type]
     return len(done)
 
@@ -126,7 +129,7 @@ def _write_task(setting: Setting, files: Files, task: Task, folder: Path) -> Non
         **debiased,
         "warmup_seconds": warm,
         "feature_seconds": seconds,
-        "curves": [_curve(files, Job("train", *pair), task.name) for pair in setting.pairs],
+        "curves": [_curve(files, Job("train", *pair), task) for pair in setting.pairs],
     }
     _dump(folder / f"{task.name}.json", content)
     biased = _similarities(setting, files, task, "biased")
@@ -187,11 +190,31 @@ def _write_warmups(setting: Setting, files: Files, folder: Path) -> None:
     _dump(folder / "warmups.json", seconds)
 
 
-def _curve(files: Files, job: Job, task: str) -> dict[str, Any]:
+def _curve(files: Files, job: Job, task: Task) -> dict[str, Any]:
     trained = files.read(job)
-    curve = {k: v for k, v in trained["tasks"][task].items() if k != "guessed"}
+    curve = {k: v for k, v in trained["tasks"][task.name].items() if k != "guessed"}
     named = {"encoder": job.encoder, "llm": job.llm, "samples": trained["samples"]}
-    return {**named, "train_seconds": trained["train_seconds"], **curve}
+    likelihoods = likelihood_columns(files.array(job, f"{task.name}/nll"), task.clusters)
+    return {**named, "train_seconds": trained["train_seconds"], **curve, **likelihoods}
+
+
+def likelihood_columns(nlls: np.ndarray, clusters: Sequence[int] | None) -> dict[str, list[float]]:
+    """A curve's columns `p_correct` and `p_correct_stderr`.
+
+    Args:
+        nlls: -ln p of the reference answers, rungs x documents.
+        clusters: cluster of each document; None if all are independent.
+    """
+    rows = probabilities(nlls)
+    return {
+        "p_correct": rows.mean(axis=1).tolist(),
+        "p_correct_stderr": [standard_error(row, clusters) for row in rows.tolist()],
+    }
+
+
+def probabilities(nlls: np.ndarray) -> np.ndarray:
+    """Likelihoods p of reference answers, from -ln p in any precision."""
+    return np.exp(-nlls.astype(np.float64))
 
 
 def _rows(matrix: np.ndarray) -> list[list[float]]:

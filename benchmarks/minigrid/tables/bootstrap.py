@@ -34,7 +34,9 @@ points. All methods, rivals and ceilings are treated alike: the same draws, the 
 The residuals come from all documents, so that the documents' noise is not added twice. Standard
 errors and values of documents are those of the run that was drawn; of the pair's own run, if the
 residual is another pair's. Likelihoods are redrawn together with the scores: the same documents
-and the same runs' residuals, of ln(-ln p) instead of z.
+and the same runs' residuals, of ln(-ln p) instead of z, and of asin(sqrt) of the mean p. Of the
+further runs the files have the means alone, so documents are redrawn in the grid's own run, which
+is then moved to the mean over the pair's runs.
 
 Even so a replicate is noisier than the experiment that it repeats: the curves T_p and the truth
 keep the noise of the S_p runs and of the documents, to which the replicate adds one run's. So tau
@@ -199,6 +201,14 @@ class Resampler:
             self._nll_sums = data.nlls @ shown
             self._nll_centre = mean_of_runs(logs, self._pairs) - np.log(own)
             self._nll_residuals = widened_residuals(logs, self._pairs)
+        self._p_sums = self._p_moves = None
+        if data.nlls is not None and data.further_p_correct is not None:
+            p = np.exp(-data.nlls)
+            own = on_z(p.mean(axis=2))
+            runs = np.concatenate((own, on_z(data.further_p_correct)))
+            centre = mean_of_runs(runs, self._pairs) - own
+            self._p_sums = p @ shown
+            self._p_moves = centre, widened_residuals(runs, self._pairs)
 
     def truth(self, number: int) -> np.ndarray:
         """Mean scores of each pair's runs on redrawn documents, pairs x rungs."""
@@ -232,10 +242,18 @@ class Resampler:
         factor = np.exp(self._nll_centre + self._nll_residuals[self.runs(number)])
         return nll * factor, stderr * factor
 
+    def p_correct(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean p and standard errors, redrawn like the scores; None without the runs' means."""
+        if self._p_sums is None or self._p_moves is None:
+            return None
+        p, stderr = weighted_scores(self._p_sums, self._sizes, self._documents(number))
+        centre, residuals = self._p_moves
+        return add_on_z(p, centre + residuals[self.runs(number)]), stderr
+
     def grid(self, number: int) -> Grid:
         """A replicate as a grid, with the similarities and costs of the file."""
         scores, stderr = self.scores(number)
-        return with_scores(self._grid, scores, stderr, self.nlls(number))
+        return with_scores(self._grid, scores, stderr, self.nlls(number), self.p_correct(number))
 
     def replicate(self, number: int) -> Replicate:
         """A replicate as a grid, with its truth."""
@@ -325,6 +343,7 @@ def with_scores(
     scores: np.ndarray,
     stderr: np.ndarray,
     nlls: tuple[np.ndarray, np.ndarray] | None = None,
+    p_correct: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Grid:
     """A grid with other scores and likelihoods.
 
@@ -332,15 +351,20 @@ def with_scores(
         grid: the grid.
         scores: pairs x rungs, in the order of the grid's candidates.
         stderr: standard errors of the scores, pairs x rungs.
-        nlls: mean -ln p and standard errors, each pairs x rungs; None removes the likelihoods.
+        nlls: mean -ln p and standard errors, each pairs x rungs; None removes them.
+        p_correct: mean p and standard errors, each pairs x rungs; None removes them.
     """
+    columns: dict[str, np.ndarray | None] = {"score": scores, "stderr": stderr}
+    for name, found in (("nll", nlls), ("p_correct", p_correct)):
+        columns |= {name: found[0] if found else None}
+        columns |= {f"{name}_stderr": found[1] if found else None}
     by_pair = {curve.candidate: curve for curve in grid.curves}
     curves = []
     for row, candidate in enumerate(grid.candidates):
-        values: dict[str, np.ndarray | None] = {"score": scores[row], "stderr": stderr[row]}
-        values |= {"nll": nlls[0][row] if nlls else None}
-        values |= {"nll_stderr": nlls[1][row] if nlls else None}
-        update = {key: None if v is None else tuple(v.tolist()) for key, v in values.items()}
+        update = {
+            key: None if values is None else tuple(values[row].tolist())
+            for key, values in columns.items()
+        }
         curves.append(by_pair[candidate].model_copy(update=update))
     return _rebuilt(grid, tuple(curves))
 

@@ -10,7 +10,8 @@ and for all tasks:
     seeds.json          {"runs", "samples"}: [encoder, LLM, seed] of every run with a further
                         random seed; the runs of a pair may be none, one or several
     seeds.npz           by task: runs x rungs x documents, on the same documents, in the order of
-                        seeds.json; as TASK/nll the mean -ln p, runs x rungs
+                        seeds.json; as TASK/nll the mean -ln p, runs x rungs; as TASK/p_correct
+                        the mean p, runs x rungs, which older files have not
     rivals.json         {"seconds": {rival: all tasks together}, TASK: {rival: one score per pair}}
     warmups.json        {"encoder|llm": device-seconds of the projector's warm-up alone, which
                         serves all tasks; grid files add the seconds of the LLM's features}
@@ -93,6 +94,8 @@ class TaskData:
         further_nlls: mean -ln p of the runs with further seeds, F x rungs; None without
             likelihoods.
         warmups: device-seconds of the projectors' warm-ups alone, by pair.
+        further_p_correct: mean p of the runs with further seeds, F x rungs; None if the file has
+            none.
     """
 
     grid: Grid
@@ -106,6 +109,7 @@ class TaskData:
     nlls: np.ndarray | None = None
     further_nlls: np.ndarray | None = None
     warmups: Mapping[Candidate, float] = field(default_factory=dict)
+    further_p_correct: np.ndarray | None = None
 
     @property
     def task(self) -> str:
@@ -211,6 +215,7 @@ def read_task(folder: Path, task: str) -> TaskData:
         nlls,
         further.nlls,
         _warmups(folder, grid),
+        further.p_correct,
     )
 
 
@@ -251,6 +256,7 @@ class _Further(NamedTuple):
     pairs: tuple[int, ...]
     values: np.ndarray
     nlls: np.ndarray
+    p_correct: np.ndarray | None
 
 
 def _seeds(folder: Path, grid: Grid) -> _Further:
@@ -269,13 +275,16 @@ def _seeds(folder: Path, grid: Grid) -> _Further:
     with np.load(_existing(folder / "seeds.npz")) as stored:
         values = stored[grid.task].astype(np.float64)
         nlls = stored[f"{grid.task}/nll"].astype(np.float64)
+        key = f"{grid.task}/p_correct"
+        p_correct = stored[key].astype(np.float64) if key in stored.files else None
     wanted = (len(rows), len(grid.curves[0].samples), grid.test_documents)
-    if values.shape != wanted or nlls.shape != wanted[:2]:
+    shape = wanted[:2] if p_correct is None else p_correct.shape
+    if values.shape != wanted or nlls.shape != wanted[:2] or shape != wanted[:2]:
         raise GridError(
-            f"seeds.npz has values of shape {values.shape} and nlls of {nlls.shape} for "
-            f"{grid.task}; runs, rungs and documents are {wanted}"
+            f"seeds.npz has values of shape {values.shape}, nlls of {nlls.shape} and p_correct "
+            f"of {shape} for {grid.task}; runs, rungs and documents are {wanted}"
         )
-    return _Further(rows, values, nlls)
+    return _Further(rows, values, nlls, p_correct)
 
 
 def _rivals(folder: Path, grid: Grid) -> Rivals | None:

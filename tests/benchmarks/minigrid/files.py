@@ -53,6 +53,7 @@ def write_files(
         moved = np.clip(curves[again] + rng.normal(0, 0.02, (len(again), 1)), 0, 1)
         further[task] = _answers(rng, moved, difficulty)
         further[f"{task}/nll"] = _nlls(moved)
+        further[f"{task}/p_correct"] = np.exp(-_nlls(moved))
         other[task] = [[row.tolist()] * len(SCHEDULES) for row in curves[chosen]]
         noisy = (curves[:, -1] + rng.normal(0, 0.05, len(pairs))).tolist()
         rivals[task] = {"logme": noisy, "logme@budget": [None, *noisy[1:]]}
@@ -97,7 +98,9 @@ def _write_grid(
         stored["curves"], scores, values.astype(float), nlls, strict=True
     ):
         curve["score"], curve["nll"] = score.tolist(), nll.mean(axis=1).tolist()
-        for key, rows in (("stderr", own), ("nll_stderr", nll)):
+        curve["p_correct"] = np.exp(-nll).mean(axis=1).tolist()
+        likelihoods = (("nll_stderr", nll), ("p_correct_stderr", np.exp(-nll)))
+        for key, rows in (("stderr", own), *likelihoods):
             sums = np.array([np.bincount(clusters, row - row.mean()) for row in rows])
             curve[key] = (np.sqrt(factor * (sums**2).sum(axis=1)) / len(clusters)).tolist()
     _dump(folder / f"{task}.json", stored)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from benchmarks.rivals_search.ablations import UNCHANGED
 from benchmarks.rivals_search.command import main
 from benchmarks.rivals_search.replays import SYNTHETIC, Key, read_results
 from tests.benchmarks.rivals_search.conftest import TASKS
@@ -35,6 +36,29 @@ def test_a_second_run_adds_what_is_missing(folder: Path, tmp_path: Path) -> None
     assert len(second) == len(first) + len(TASKS) * 3
     run(folder, tmp_path, "--methods", "oboe-tasks", "--forget", "asha-3")
     assert {key.method for key in read_results(tmp_path / "runs.jsonl")} == {"oboe-tasks"}
+
+
+@pytest.mark.slow
+def test_ablations_have_their_differences_from_the_unchanged_row(
+    folder: Path, tmp_path: Path
+) -> None:
+    run(folder, tmp_path, "--methods", "joint", "--ablations", "--large", "1")
+    results = read_results(tmp_path / "runs.jsonl")
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
+    ablations = text.split("# Ablations of `joint`")[1].splitlines()
+    rows = [line.split(" | ") for line in ablations if line.startswith("| `start-3` ")]
+    assert len(rows) == 2  # on the minigrid and on synthetic grids
+    for column, figure, factor in ((4, "tau", 1), (6, "regret", 100)):
+        apart = [
+            results[Key(task, b, "start-3", 1.5)][figure]
+            - results[Key(task, b, UNCHANGED, 1.5)][figure]
+            for task in TASKS
+            for b in range(2)
+        ]
+        found = float(rows[0][column].split()[0].replace("\u2212", "-"))
+        assert found == pytest.approx(factor * np.mean(apart), abs=6e-3)
+    assert results[Key(SYNTHETIC, 0, UNCHANGED, 1.5)] == results[Key(SYNTHETIC, 0, "joint", 1.5)]
+    assert "1 synthetic grids of 16 x 16" in text
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Other choices of jobs: what each values, and that it stays within its round and its budget."""
+"""Another choice of jobs: what it values, and that it stays within its round and its budget."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from benchmarks.rivals_search.joint_choices import (
-    KnowledgeGradientChoice,
-    TopTwoChoice,
-    expected_gain,
-    one_of_two,
-    own_fall,
-)
+from benchmarks.rivals_search.joint_choices import TopTwoChoice, one_of_two, own_fall
 from mordal_optuna.replay.synthetic import synthetic_grid
 from mordal_optuna.search.joint.choice import Board, Situation
 from mordal_optuna.search.joint.design import balanced_start
@@ -55,41 +49,6 @@ def situation(left: float | None = None, *, share: float = 1.0) -> Situation:
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_the_expected_gain_is_that_of_draws(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    values, shifts = rng.normal(size=(2, 7))
-    shifts[1] = shifts[0]  # parallel lines
-    z = rng.standard_normal(200_000)
-    drawn = (values[:, None] + shifts[:, None] * z).max(axis=0)
-    found = expected_gain(values, shifts)
-    assert found == pytest.approx(drawn.mean() - values.max(), abs=5 * drawn.std() / 200_000**0.5)
-
-
-def test_a_score_that_cannot_change_the_pick_gains_nothing() -> None:
-    assert expected_gain(np.array([0.0, -1.0]), np.array([0.3, 0.3])) == 0
-    assert expected_gain(np.array([0.0]), np.array([1.0])) == 0
-    assert expected_gain(np.array([0.0, -1.0]), np.array([0.0, 0.1])) < 1e-10
-
-
-def test_the_knowledge_gradient_takes_the_largest_gain_per_cost() -> None:
-    """The gains by draws of the score itself: the expected fall of the lowest mean."""
-    given = situation()
-    board, n = Board.of(given), len(given.model.candidates)
-    z = np.random.default_rng(0).standard_normal(4000)
-    gains = []
-    for column in range(n, n + len(board.options)):
-        total = board.covariance[column, column] + board.noise[column - n]
-        moved = board.mean[:, None] + board.covariance[:n, column, None] / total**0.5 * z
-        gains.append(board.mean.min() - moved.min(axis=0).mean())
-    worth = np.array(gains) / board.prices
-    (move,) = KnowledgeGradientChoice()(given, 1)
-    options = [(board.candidates[pair], rung) for pair, rung in board.options]
-    chosen = options.index((move.candidate, move.rungs[-1]))
-    assert worth[chosen] > 0.9 * worth.max()
-    assert gains[chosen] < 0.9 * max(gains)  # here the cost matters
-
-
 def test_top_two_keeps_the_best_pair_of_a_draw_half_of_the_time() -> None:
     """Else the best pair of another draw: so the second pair gets its share of what is left."""
     named = np.repeat([4, 2, 7], [60, 30, 10])
@@ -124,10 +83,8 @@ def test_top_two_goes_to_the_rung_that_tells_most_of_the_pair_per_cost() -> None
         assert move.rungs == (max(own, key=lambda rung: own[rung]),)
 
 
-@pytest.mark.parametrize("choice", [TopTwoChoice(), KnowledgeGradientChoice()])
-def test_a_round_has_a_pair_once_and_stays_within_what_is_left(
-    choice: TopTwoChoice | KnowledgeGradientChoice,
-) -> None:
+def test_a_round_has_a_pair_once_and_stays_within_what_is_left() -> None:
+    choice = TopTwoChoice()
     moves = choice(situation(), 6)
     assert len({move.candidate for move in moves}) == len(moves) == 6
     cheapest = float(Board.of(situation()).prices.min())

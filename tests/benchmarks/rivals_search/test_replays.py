@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.minigrid.tables.bootstrap import Resampler
+from benchmarks.minigrid.tables.bootstrap import Resampler, full_data
 from benchmarks.minigrid.tables.data import read_tasks
 from benchmarks.minigrid.tables.methods import figures, light_replay
 from benchmarks.rivals_search.replays import (
+    LARGE,
     SYNTHETIC,
     Key,
     keys_of,
@@ -30,7 +31,9 @@ def test_a_bootstrap_is_that_of_the_minigrids_tables(folder: Path) -> None:
     key = Key("chartqa", 3, "mordal-to-its-end", 0.0)
     found = run_grid(folder, TASKS, [key])[key]
     data = read_tasks(folder, TASKS)[1]
-    again = figures(light_replay(Resampler(data).grid(3), "mordal", seed=3, draws=10), data.grid)
+    seen = Resampler(data).replicate(3)
+    run = light_replay(seen.grid, "mordal", seed=3, draws=10, truths=seen.truth)
+    again = figures(run, seen, full_data(data))
     for figure in ("tau", "regret", "cost", "cost_warmup"):
         assert found[figure] == pytest.approx(again[figure])
     assert found["tau_joint"] == pytest.approx(again["tau"])
@@ -40,7 +43,9 @@ def test_negative_numbers_are_the_full_data(folder: Path) -> None:
     key = Key("gqa", -2, "optuna-tpe-hyperband", 2.0)
     found = run_grid(folder, TASKS, [key])[key]
     data = read_tasks(folder, TASKS)[0]
-    again = replay(data.grid, "optuna-tpe-hyperband", seed=1, budget=2.0)
+    again = replay(
+        data.grid, "optuna-tpe-hyperband", seed=1, budget=2.0, truths=full_data(data).truth
+    )
     assert found["tau"] == pytest.approx(again.tau)
     assert found["cost"] == pytest.approx(again.full_runs)
 
@@ -52,6 +57,15 @@ def test_synthetic_grids_are_numbered_by_seed() -> None:
     assert found["tau"] == pytest.approx(again.tau)
     assert found["regret"] == pytest.approx(again.regret)
     assert found["tau_joint"] != found["tau"]  # `cross` has a ranking of its own
+
+
+def test_large_grids_have_16_models_a_side() -> None:
+    key = Key(LARGE, 1, "joint", 4.6)
+    found = run_grid(folder=None, tasks=(), keys=[key])[key]  # type: ignore[arg-type]
+    grid = synthetic_grid(1, encoders=16, llms=16)
+    again = light_replay(grid, "joint", seed=1, budget=4.6)
+    assert found["tau"] == pytest.approx(again.tau)
+    assert found["cost"] == pytest.approx(again.full_runs)
 
 
 def test_other_tasks_are_needed_only_where_there_are_some() -> None:

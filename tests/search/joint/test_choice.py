@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
@@ -87,6 +88,67 @@ def test_the_knowledge_gradient_is_the_expected_gain_of_the_lowest_mean() -> Non
     moved = board.mean[:, None] + np.outer(column / total**0.5, rng.standard_normal(20000))
     expected = board.mean.min() - moved.min(axis=0).mean()
     assert values[option] == pytest.approx(expected, rel=0.1)
+
+
+def exact_gain(values: np.ndarray, shifts: np.ndarray) -> float:
+    """E max_p (a_p + b_p Z) - max_p a_p, exactly.
+
+    The maximum of lines is a convex, piecewise linear function of Z. Its expected value above the
+    largest a is the sum over its corners z of the change of slope times phi(z) - |z| Phi(-|z|).
+
+    Args:
+        values: a, one entry per pair, at least one.
+        shifts: b, one entry per pair.
+    """
+    order = np.lexsort((values, shifts))
+    lines: list[int] = []
+    corners: list[float] = []
+    for line in order.tolist():
+        if lines and shifts[lines[-1]] == shifts[line]:  # parallel: the higher line comes last
+            lines.pop()
+            if lines:
+                corners.pop()
+        while lines:
+            top = lines[-1]
+            corner = (values[top] - values[line]) / (shifts[line] - shifts[top])
+            if not corners or corner > corners[-1]:
+                corners.append(float(corner))
+                break
+            lines.pop()
+            corners.pop()
+        lines.append(line)
+    changes = np.diff(shifts[lines])
+    z = np.abs(np.array(corners))
+    return float((changes * (norm.pdf(z) - z * norm.sf(z))).sum())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_exact_gain_is_that_of_draws(seed: int) -> None:
+    """What the next test compares with."""
+    rng = np.random.default_rng(seed)
+    values, shifts = rng.normal(size=(2, 7))
+    shifts[1] = shifts[0]  # parallel lines
+    z = rng.standard_normal(200_000)
+    drawn = (values[:, None] + shifts[:, None] * z).max(axis=0)
+    found = exact_gain(values, shifts)
+    assert found == pytest.approx(drawn.mean() - values.max(), abs=5 * drawn.std() / 200_000**0.5)
+    assert exact_gain(np.array([0.0, -1.0]), np.array([0.3, 0.3])) == 0
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.03])
+def test_the_integral_by_points_orders_scores_as_the_exact_one(spread: float) -> None:
+    """Where one pair leads and where many are close, within what a score can move."""
+    board = Board.of(situation())
+    centre = board.mean.mean()
+    board.mean = centre + spread * (board.mean - centre)
+    n = board.count
+    moves = board.covariance[:n, n:] / np.sqrt(board.covariance.diagonal()[n:] + board.noise)
+    exact = np.array([exact_gain(-board.mean, column) for column in moves.T])
+    found = KnowledgeGradient().values(board, np.full(n, 1 / n))
+    high = exact > 0.2 * exact.max()
+    assert found[high] == pytest.approx(exact[high], rel=0.05)
+    per_cost = exact / board.prices
+    assert per_cost[(found / board.prices).argmax()] > 0.95 * per_cost.max()
 
 
 def test_weights_favour_low_errors() -> None:

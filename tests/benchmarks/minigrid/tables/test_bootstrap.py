@@ -168,6 +168,30 @@ def test_likelihoods_are_redrawn_with_the_scores(tasks: tuple[TaskData, ...]) ->
     assert Resampler(replace(data, nlls=None)).grid(4).curves[0].nll is None
 
 
+def test_mean_likelihoods_are_redrawn_with_the_scores(tasks: tuple[TaskData, ...]) -> None:
+    """Where a document's p is its value, its redrawn mean is the redrawn score."""
+    data = tasks[0]
+    scores = data.further_values.mean(axis=2)
+    with np.errstate(divide="ignore"):
+        nlls = -np.log(data.values)
+    resampler = Resampler(replace(data, nlls=nlls, further_nlls=None, further_p_correct=scores))
+    found = resampler.p_correct(4)
+    assert found
+    # the own run alone is redrawn and then moved to the runs' mean on all documents
+    own = Resampler(data)._scored(4)[0][: len(data.values)]
+    centre = mean_of_runs(on_z(data.run_scores), data.run_pairs) - on_z(data.scores)
+    assert found[0] == pytest.approx(add_on_z(own, centre + resampler.seeds_redrawn(4)))
+    single = np.flatnonzero(data.run_counts == 1)
+    assert found[0][single] == pytest.approx(resampler.scores(4)[0][single])
+    assert found[1][single] == pytest.approx(resampler.scores(4)[1][single])
+    curve = resampler.grid(4).curves[0]
+    assert curve.p_correct == pytest.approx(found[0][0].tolist())
+    assert curve.p_correct_stderr == pytest.approx(found[1][0].tolist())
+    without = Resampler(replace(data, further_p_correct=None)).grid(4)
+    assert without.curves[0].p_correct is None
+    assert without.curves[0].nll == Resampler(data).grid(4).curves[0].nll
+
+
 def test_replicates_repeat_and_share_the_run_over_tasks(tasks: tuple[TaskData, ...]) -> None:
     first, second = (Resampler(data) for data in tasks)
     assert first.grid(5) == Resampler(tasks[0]).grid(5)

@@ -54,6 +54,17 @@ def test_no_further_run_is_refused(own: Path) -> None:
         read_task(own, "gqa")
 
 
+def test_files_of_seeds_without_mean_likelihoods_are_read(own: Path) -> None:
+    with np.load(own / "seeds.npz") as stored:
+        older = {key: stored[key] for key in stored.files if not key.endswith("/p_correct")}
+    assert read_task(own, "gqa").further_p_correct is not None
+    np.savez(own / "seeds.npz", **older)
+    assert read_task(own, "gqa").further_p_correct is None
+    np.savez(own / "seeds.npz", **older, **{"gqa/p_correct": np.zeros((2, 6))})
+    with pytest.raises(GridError, match=r"p_correct of \(2, 6\) for gqa"):
+        read_task(own, "gqa")
+
+
 def test_similarities_are_exchanged_and_nothing_else(tasks: tuple[TaskData, ...]) -> None:
     data = tasks[0]
     assert data.biased.vision_similarity != data.grid.vision_similarity

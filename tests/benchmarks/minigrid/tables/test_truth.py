@@ -107,7 +107,13 @@ def test_more_runs_make_a_truth_less_noisy(tasks: tuple[TaskData, ...]) -> None:
     single = replace(data, clusters=np.repeat([0, 1], len(data.clusters) // 2))
     again = np.concatenate((data.further_values, data.run_values))
     pairs = (*data.further_pairs, *data.run_pairs.tolist())
-    twice = replace(single, further_values=again, further_pairs=pairs, further_nlls=None)
+    twice = replace(
+        single,
+        further_values=again,
+        further_pairs=pairs,
+        further_nlls=None,
+        further_p_correct=None,
+    )
     noise = [redrawn_truths(d, 400) - redrawn_truths_of_documents(d, 400) for d in (single, twice)]
     several = data.run_counts > 2
     once, half = ((n[:, several] ** 2).mean() for n in noise)
