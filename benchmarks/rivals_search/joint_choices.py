@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mordal_optuna.search.joint.choice import Board, Move
+from mordal_optuna.search.joint.board import Board, Move, Options, best_option
 from mordal_optuna.search.joint.posterior import posterior_draws
 
 if TYPE_CHECKING:
-    from mordal_optuna.search.joint.choice import Situation
+    from mordal_optuna.search.joint.board import Situation
     from mordal_optuna.search.joint.effects import Floats
 
 _BETA = 0.5
@@ -41,23 +41,28 @@ class TopTwoChoice:
 
     def __call__(self, situation: Situation, size: int) -> list[Move]:
         """See `search.joint.choice.Choice`."""
-        board = Board.of(situation)
+        (target,), options = situation.targets, Options.of(situation)
+        board = Board(situation, target, options)
         n = board.count
         draws = posterior_draws(board.mean, board.covariance[:n, :n])
         named = draws.argmin(axis=1)
-        rng = np.random.default_rng([self._seed, situation.model.scored])
-        value = own_fall(board) / board.prices
+        rng = np.random.default_rng([self._seed, target.model.scored])
+        value = own_fall(board) / options.prices
+        free = np.ones(len(options.scores), dtype=bool)
         moves: list[Move] = []
         left = situation.left
         for _ in range(_TRIES):
             if len(moves) == size:
                 break
             pair = one_of_two(named, rng)
-            option = _best_of(board, pair, value, left)
+            usable = free & np.array([index == pair for index, _ in options.scores])
+            if left is not None:
+                usable &= options.prices <= left
+            option = best_option(value, usable)
             if option is not None:
-                moves.append(Move(board.candidates[pair], (board.options[option][1],)))
-                board.take(option)
-                left = None if left is None else left - float(board.prices[option])
+                moves.append(Move(options.candidates[pair], (options.scores[option][1],)))
+                free &= np.array([index != pair for index, _ in options.scores])
+                left = None if left is None else left - float(options.prices[option])
         return moves
 
 
@@ -72,18 +77,5 @@ def one_of_two(named: np.ndarray, rng: np.random.Generator) -> int:
 
 def own_fall(board: Board) -> Floats:
     """Fall of the variance of y of an option's own pair, one entry per option."""
-    n = board.count
-    pairs = np.array([pair for pair, _ in board.options], dtype=np.int64)
-    columns = np.arange(n, n + len(pairs))
-    total = board.covariance.diagonal()[n:] + board.noise
-    return np.asarray(board.covariance[pairs, columns] ** 2 / total)
-
-
-def _best_of(board: Board, pair: int, value: Floats, left: float | None) -> int | None:
-    """The open option of a pair with the highest value that fits into what is left."""
-    options = [
-        number
-        for number, (index, _) in enumerate(board.options)
-        if index == pair and board.open[number] and (left is None or board.prices[number] <= left)
-    ]
-    return max(options, key=lambda number: value[number], default=None)
+    pairs = np.array([pair for pair, _ in board.options.scores], dtype=np.int64)
+    return np.asarray(board.cross[pairs, np.arange(len(pairs))] ** 2 / board.total)

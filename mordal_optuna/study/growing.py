@@ -264,13 +264,13 @@ def _carried(
     if space.numbered:
         attributes[PAIR] = list(candidate)
     further, stored = further_parameters(trial), space.stored(candidate)
-    complete = trial.state == TrialState.COMPLETE
+    complete, scores = trial.state == TrialState.COMPLETE, trial.intermediate_values
     return FrozenTrial(
         number=-1,  # the storage numbers it
         trial_id=-1,
         # A failed trial's scores were measured, and a running one's may be its worker's last.
         state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        value=trial.value if complete else None,
+        value=trial.value if complete else scores[max(scores)],  # as Optuna's `tell`
         datetime_start=trial.datetime_start,
         datetime_complete=trial.datetime_complete or datetime.now(),  # noqa: DTZ005 - as Optuna
         params={**stored, **{p.name: p.value for p in further}},
@@ -280,7 +280,7 @@ def _carried(
         },
         user_attrs=attributes,
         system_attrs={k: v for k, v in trial.system_attrs.items() if k.startswith(ANSWERS)},
-        intermediate_values=trial.intermediate_values,
+        intermediate_values=scores,
     )
 
 

@@ -16,6 +16,7 @@ from mordal_optuna.config import (
     TaskSettings,
     parse_study,
 )
+from mordal_optuna.errors import ConfigError
 
 
 def test_a_minimal_study_file_gets_every_default(content: dict[str, Any]) -> None:
@@ -72,3 +73,11 @@ def test_values_outside_their_documented_range_are_refused(
 ) -> None:
     with pytest.raises(ValidationError):
         section(**options)
+
+
+def test_what_a_study_extends_is_no_part_of_the_fingerprint(content: dict[str, Any]) -> None:
+    extending = parse_study(content | {"extends": "earlier"})
+    assert extending.extends == "earlier"
+    assert extending.fingerprint() == parse_study(content).fingerprint()
+    with pytest.raises(ConfigError, match="extends: 'same' is the study's own name"):
+        parse_study(content | {"study": "same", "extends": "same"})

@@ -10,7 +10,10 @@ from PIL import Image
 from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.config import RepresentationSettings, parse_study
 from mordal_optuna.errors import ConfigError
+from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
+from mordal_optuna.study.growing import Compared
+from mordal_optuna.study.result import Representation
 from mordal_optuna.workbench import comparison as preparation
 from mordal_optuna.workbench.comparison import Comparison, least_similarity
 
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     import torch
 
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.study.result import Representation
 
 
 def test_the_least_likeness_is_one_of_cka() -> None:
@@ -80,3 +82,38 @@ def test_projectors_are_warmed_up_once_for_all_tasks(
     assert second.llm_similarity == alone.llm_similarity
     assert second.llm_similarity != first.llm_similarity
     assert second.seconds["warmup"] == pytest.approx(first.seconds["warmup"])
+
+
+@pytest.mark.slow
+def test_what_an_earlier_study_has_paid_for_counts_as_reused(
+    study_content: dict[str, Any], data: AlignmentSet, cpu: torch.device, tmp_path: Path
+) -> None:
+    """As long as it is stored: what is computed again is spent again."""
+    settings = parse_study(study_content)
+
+    def compared(folder: str, before: Compared | None = None) -> Representation:
+        return Comparison(
+            settings,
+            data=data,
+            images=[Image.new("RGB", (32, 32), name) for name in ("red", "blue", "gray", "pink")],
+            machine=Machine(cpu),
+            folder=tmp_path / folder,
+            progress=Silent(),
+            before=before,
+        ).run()
+
+    first = compared("shared")
+    pool = settings.models()
+    before = Compared(frozenset(pool.encoder_names), frozenset(pool.candidates))
+    paid = first.seconds["features"] + first.seconds["warmup"]
+    again = compared("shared", before)
+    assert (again.seconds["features"], again.seconds["warmup"]) == (0.0, 0.0)
+    assert again.reused == pytest.approx(paid)
+    assert Representation.from_json(again.to_json()) == again
+    medoid = next(iter(first.llm_similarity))
+    part = compared("shared", Compared(fed=frozenset([Candidate(medoid, pool.llm_names[0])])))
+    assert 0 < part.reused < paid
+    assert part.seconds["features"] + part.seconds["warmup"] + part.reused == pytest.approx(paid)
+    moved = compared("own", before)
+    assert moved.reused == 0.0
+    assert moved.seconds["features"] > 0.0

@@ -138,7 +138,8 @@ def test_the_exact_gain_is_that_of_draws(seed: int) -> None:
 @pytest.mark.parametrize("spread", [0.3, 0.03])
 def test_the_integral_by_points_orders_scores_as_the_exact_one(spread: float) -> None:
     """Where one pair leads and where many are close, within what a score can move."""
-    board = Board.of(situation())
+    given = situation()
+    board = Board(given, given.targets[0], Options.of(given))
     centre = board.mean.mean()
     board.mean = centre + spread * (board.mean - centre)
     n = board.count
@@ -147,8 +148,8 @@ def test_the_integral_by_points_orders_scores_as_the_exact_one(spread: float) ->
     found = KnowledgeGradient().values(board, np.full(n, 1 / n))
     high = exact > 0.2 * exact.max()
     assert found[high] == pytest.approx(exact[high], rel=0.05)
-    per_cost = exact / board.prices
-    assert per_cost[(found / board.prices).argmax()] > 0.95 * per_cost.max()
+    per_cost = exact / board.options.prices
+    assert per_cost[(found / board.options.prices).argmax()] > 0.95 * per_cost.max()
 
 
 def test_weights_favour_low_errors() -> None:
