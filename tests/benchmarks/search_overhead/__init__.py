@@ -1,0 +1,1 @@
+"""Benchmark of the time and memory of the search."""
