@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from benchmarks.rivals_search.ablations import ABLATIONS, ALL
+from benchmarks.rivals_search.ablations import ABLATIONS, ALL, UNCHANGED
 from benchmarks.rivals_search.methods import METHODS
 from benchmarks.rivals_search.replays import (
     LARGE,
@@ -42,8 +42,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 _SHOWN = 20
-# Methods on grids of 16 x 16, and their limit in full runs: a 56th of the grid.
-_ON_LARGE, _LARGE_BUDGETS = ("joint", "mordal", "mordal-to-its-end"), (4.6,)
+# Methods and ablations on grids of 16 x 16, and their limit in full runs: a 56th of the grid.
+_ON_LARGE = (
+    *("joint", "mordal", "mordal-to-its-end"),
+    *(UNCHANGED, "no-cka", "cka-of-encoders", "start-1", "start-at-1/16"),
+)
+_LARGE_BUDGETS = (4.6,)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -74,7 +74,8 @@ class Minigrid:
     bootstraps: int
 
     def __contains__(self, row: Row) -> bool:
-        return Key(self.tasks[0], 0, *row) in self.results
+        numbers = range(self.bootstraps)
+        return all(Key(t, b, *row) in self.results for t in self.tasks for b in numbers)
 
     def values(self, row: Row, figure: str) -> np.ndarray:
         """A figure on every replicate."""
@@ -107,7 +108,7 @@ class Synthetic:
     grids: int
 
     def __contains__(self, row: Row) -> bool:
-        return Key(self.source, 0, *row) in self.results
+        return all(Key(self.source, n, *row) in self.results for n in range(self.grids))
 
     def values(self, row: Row, figure: str) -> np.ndarray:
         """A figure on every grid."""

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.rivals_search.ablations import UNCHANGED
 from benchmarks.rivals_search.command import main
-from benchmarks.rivals_search.replays import SYNTHETIC, Key, read_results
+from benchmarks.rivals_search.replays import LARGE, SYNTHETIC, Key, read_results
 from tests.benchmarks.rivals_search.conftest import TASKS
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def test_ablations_have_their_differences_from_the_unchanged_row(
         found = float(rows[0][column].split()[0].replace("\u2212", "-"))
         assert found == pytest.approx(factor * np.mean(apart), abs=6e-3)
     assert results[Key(SYNTHETIC, 0, UNCHANGED, 1.5)] == results[Key(SYNTHETIC, 0, "joint", 1.5)]
-    assert "1 synthetic grids of 16 x 16" in text
+    large = {key.method for key in results if key.source == LARGE}
+    assert large == {"joint", UNCHANGED, "no-cka", "cka-of-encoders", "start-1", "start-at-1/16"}
+    assert "Ablations: 1 synthetic grids of 16 x 16" in text
 
 
 @pytest.mark.slow
