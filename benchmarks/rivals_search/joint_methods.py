@@ -97,7 +97,8 @@ class PriorRanker(Ranker):
             full_samples: D, at least 1.
             prior: priors of the hyperparameters.
         """
-        super().__init__(tree, full_samples)
+        points = method_settings("joint").fit_points
+        super().__init__(tree, full_samples, points=points)
         self._prior = prior
 
     def posterior(self, history: History) -> Posterior:

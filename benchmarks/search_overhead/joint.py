@@ -33,7 +33,8 @@ from benchmarks.search_overhead.run import names
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.joint.choice import KnowledgeGradient, Situation
+from mordal_optuna.search.joint.board import Situation, Target
+from mordal_optuna.search.joint.choice import KnowledgeGradient
 from mordal_optuna.search.joint.design import balanced_start
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
@@ -92,14 +93,13 @@ class Case:
         posterior = model.posterior
         posterior.expected_regret(int(posterior.mean.argmin()))
         situation = Situation(
-            model=model,
+            targets=(Target(model, _DOCUMENTS),),
             tops={c: rows[-1].samples for c, rows in known.items()},
             pending=(),
             excluded=frozenset(),
             rungs=RUNGS,
             first=RUNGS[2:4],
             costs=JobCosts.learned(known, FULL),
-            documents=_DOCUMENTS,
         )
         return len(KnowledgeGradient()(situation, _ROUND))
 

@@ -184,7 +184,7 @@ class SearchSettings(Section):
         start_pairs: k, pairs with each model of the larger side in the start of `joint`, at least
             1.
         start_ratio: share of the alignment set that pairs of the start are trained on, above 0 and
-            at most 1.
+            at most 1; None chooses 1/8 to 1/32, so that the start costs about two full runs.
         round_size: number of jobs that `joint` chooses at once, at least 1.
         round_lag: number of latest rounds whose scores a round of `joint` does not wait for, at
             least 0.
@@ -216,7 +216,7 @@ class SearchSettings(Section):
     compare: Literal["auto", "all", "encoders", "none"] = "auto"
     ranker: Literal["joint", "own"] = "joint"
     start_pairs: Positive = 2
-    start_ratio: Ratio = 0.125
+    start_ratio: Ratio | None = None
     round_size: Positive = 4
     round_lag: NonNegative = 1
     stop: StopSettings = StopSettings()

@@ -33,7 +33,7 @@ def test_an_unknown_method_exits_with_2(
     monkeypatch.chdir(tmp_path)
     status, shown = call("quickstart", "--method", "magic", capsys=capsys)
     assert status == 2
-    assert "allowed are mordal, mordal-faithful, grid" in shown
+    assert "allowed are mordal, mordal-faithful, joint, grid" in shown
 
 
 def test_a_retry_says_what_it_clears_and_loads_nothing_heavy(

@@ -442,13 +442,9 @@ def test_what_the_earlier_study_compared_is_known(longer: Callable[..., StudySet
     study = open_study(settings)
     assert compared_before(study, settings) == Compared()
     study.set_user_attr(EXTENDS, {"study": "tiny", "complete": True})
-    assert compared_before(study, settings) == Compared()
     earlier = optuna.load_study(study_name="tiny", storage=settings.storage_url())
     tree = ClusterTree.flat(["clip-t"], ["llama-t", "mistral-t"])
     similar = {"clip-t": ((1.0, 0.5), (0.5, 1.0))}
-    seconds = {"features": 1.0, "similarity": 0.0, "warmup": 2.0}
-    store_representation(earlier, Representation(((1.0,),), similar, tree, seconds))
-    assert compared_before(study, settings) == Compared(
-        frozenset(["clip-t"]),
-        frozenset([Candidate("clip-t", "llama-t"), Candidate("clip-t", "mistral-t")]),
-    )
+    store_representation(earlier, Representation(((1.0,),), similar, tree, {"features": 1.0}))
+    fed = frozenset(Candidate("clip-t", llm) for llm in ("llama-t", "mistral-t"))
+    assert compared_before(study, settings) == Compared(frozenset(["clip-t"]), fed)

@@ -56,6 +56,8 @@ CORRELATIONS = ("tau", "tau_random_ties", "tau_top10", "tau_same_run")
 # Figures that compare with the truth: their mean over bootstraps is what tables show.
 JUDGED = (*CORRELATIONS, "regret")
 FIGURES = (*JUDGED, "rejected", "gain", "gain_projected")
+# Rows of `joint`: name and budget in full runs.
+JOINT_ROWS = {"joint": 4.0, "joint-3": 3.0}
 # Figures of a method on one grid; None where a figure does not apply.
 Values = Mapping[str, float | None]
 
@@ -228,10 +230,11 @@ def run_method(
         budgets: full runs on the full data and on each replicate, for methods that need a budget.
         seeds: number of seeds of methods with random choices, on the full data.
     """
-    limits = budgets if method in BUDGETED else [None] * len(budgets)
-    seeds = seeds if method in BUDGETED else 1
+    drawn = method in BUDGETED or method == "joint"  # `joint` draws its start
+    limits = budgets if drawn else [None] * len(budgets)
+    seeds = seeds if drawn else 1
     # Trees and costs do not depend on scores, so a plan without random choices serves all grids.
-    shared = None if method in BUDGETED else _set_up(data.grid, method)
+    shared = None if drawn else _set_up(data.grid, method)
     whole = full_data(data)
     full = [
         replay(data.grid, method, seed=s, budget=limits[0], truths=whole.truth)
@@ -248,6 +251,13 @@ def run_method(
             run = light_judged(grid, method, setup, seed=number, draws=_DRAWS, truths=truths)
         rows.append(figures(run, seen, whole))
     return MethodResult(means, tuple(rows), full[0].picked)
+
+
+def _limits(method: str, budgets: Sequence[float | None]) -> dict[str, Sequence[float | None]]:
+    """The budgets of a method's rows, by the row's name; `joint` has two of its own."""
+    if method != "joint":
+        return {method: budgets}
+    return {name: [limit] * len(budgets) for name, limit in JOINT_ROWS.items()}
 
 
 def mean_values(rows: Sequence[Values]) -> dict[str, float | None]:
@@ -318,9 +328,10 @@ def run_methods(
     results = {}
     for method in METHODS:
         count = stock_replicates if method in STOCK else replicates
-        results[method] = run_method(
-            data, method, drawn[:count], budgets[: count + 1], seeds=seeds
-        )
+        for name, limits in _limits(method, budgets).items():
+            results[name] = run_method(
+                data, method, drawn[:count], limits[: count + 1], seeds=seeds
+            )
     for rival in data.rivals.scores if data.rivals else ():
         results[rival] = run_rival(data, rival, drawn)
     return results

@@ -8,9 +8,13 @@ Symbols:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mordal_optuna.search.bounds import require
+
+# Cost of the start in full runs, and bounds of its ratio.
+_START_RUNS, _LEAST_RATIO, _MOST_RATIO = 2.0, 1 / 32, 1 / 8
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,13 @@ class Start:
 
     Attributes:
         pairs: k, at least 1.
-        ratio: share of D that the pairs are trained on, above 0 and at most 1.
+        ratio: share of D that the pairs are trained on, above 0 and at most 1; None chooses it,
+            see `ratio_for`.
         seed: random seed of the design.
     """
 
     pairs: int = 2
-    ratio: float = 0.125
+    ratio: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -34,7 +39,23 @@ class Start:
             SearchError: if a value is out of its range.
         """
         require(self.pairs >= 1, "start_pairs", self.pairs, "at least 1")
-        require(0 < self.ratio <= 1, "start_ratio", self.ratio, "above 0 and at most 1")
+        usable = self.ratio is None or 0 < self.ratio <= 1
+        require(usable, "start_ratio", self.ratio, "above 0 and at most 1")
+
+    def ratio_for(self, encoders: int, llms: int) -> float:
+        """The share of D: the given one, or what makes the start cost about two full runs.
+
+        It is at most 1/8, above which fewer pairs could be trained than are needed to compare
+        models, and at least 1/32, below which scores say little. It is a power of 1/2.
+
+        Args:
+            encoders: number of encoders, at least 1.
+            llms: number of LLMs, at least 1.
+        """
+        if self.ratio is not None:
+            return self.ratio
+        wanted = _START_RUNS / (self.pairs * max(encoders, llms))
+        return min(max(2.0 ** math.floor(math.log2(wanted)), _LEAST_RATIO), _MOST_RATIO)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mordal_optuna.search.joint.rules import Start
 from mordal_optuna.search.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def compared_models(
     if not method.compares_models or method.needs_clusters:
         return Compared(method.compares_models, method.needs_clusters)
     cost = llms * warmup_share
-    start = options.start_pairs * max(encoders, llms) * options.start_ratio
+    rules = Start(options.start_pairs, options.start_ratio)
+    start = options.start_pairs * max(encoders, llms) * rules.ratio_for(encoders, llms)
     pays = cost <= _SHARE * start
     reason = (
         f"LLMs are {'' if pays else 'not '}compared: warming up their projectors would cost "

@@ -123,7 +123,7 @@ class JointPlan(PooledPlan):
             rungs: strictly ascending sample counts; the last is D.
             full_samples: D.
             ranker: computes the estimates; by default a `Ranker`.
-            start: the start; by default two pairs a model at 1/8 of D.
+            start: the start; by default two pairs a model.
             rounds: size of the rounds; by default 4 jobs.
             stop: when the answer is good enough; by default at an expected regret of .005.
             budget: limit of device time; by default none.
@@ -149,7 +149,8 @@ class JointPlan(PooledPlan):
 
     def _first_rungs(self) -> tuple[int, ...]:
         """The rung of the start and the next one, to which an untrained pair may go at once."""
-        wanted = self._start.ratio * self._rungs[-1]
+        ratio = self._start.ratio_for(len(self.vision_encoders), len(self.llms))
+        wanted = ratio * self._rungs[-1]
         nearest = min(range(len(self._rungs)), key=lambda n: abs(self._rungs[n] - wanted))
         return self._rungs[nearest : nearest + 2]
 

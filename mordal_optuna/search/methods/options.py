@@ -127,8 +127,8 @@ class PlanOptions(Protocol):
         ...
 
     @property
-    def start_ratio(self) -> float:
-        """Share of D that pairs of the start are trained on, above 0 and at most 1."""
+    def start_ratio(self) -> float | None:
+        """Share of D that pairs of the start are trained on, above 0 and at most 1, or None."""
         ...
 
     @property

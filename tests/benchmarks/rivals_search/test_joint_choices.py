@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.rivals_search.joint_choices import TopTwoChoice, one_of_two, own_fall
 from mordal_optuna.replay.synthetic import synthetic_grid
-from mordal_optuna.search.joint.choice import Board, Situation
+from mordal_optuna.search.joint.board import Board, Options, Situation, Target
 from mordal_optuna.search.joint.design import balanced_start
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel, posterior_draws
@@ -37,16 +37,19 @@ def situation(left: float | None = None, *, share: float = 1.0) -> Situation:
     rung = grid.full_samples // 8
     count = round(share * len(grid.candidates))
     return Situation(
-        model=model,
+        targets=(Target(model, 500),),
         tops=dict.fromkeys(scores, rung),
         pending=[],
         excluded=frozenset(grid.candidates[count:]),
         rungs=grid.curves[0].samples,
         first=(rung, 2 * rung),
         costs=JobCosts.learned(scores, grid.full_samples),
-        documents=500,
         left=left,
     )
+
+
+def board_of(given: Situation) -> Board:
+    return Board(given, given.targets[0], Options.of(given))
 
 
 def test_top_two_keeps_the_best_pair_of_a_draw_half_of_the_time() -> None:
@@ -63,22 +66,24 @@ def test_top_two_keeps_the_best_pair_of_a_draw_half_of_the_time() -> None:
 
 def test_top_two_trains_pairs_that_draws_name_the_best() -> None:
     given = situation()
-    board, n = Board.of(given), len(given.model.candidates)
+    board, n = board_of(given), len(given.targets[0].model.candidates)
     named = posterior_draws(board.mean, board.covariance[:n, :n]).argmin(axis=1)
     moves = TopTwoChoice()(given, 6)
-    assert {board.candidates.index(move.candidate) for move in moves} <= set(named.tolist())
+    assert {board.options.candidates.index(move.candidate) for move in moves} <= set(
+        named.tolist()
+    )
 
 
 def test_top_two_goes_to_the_rung_that_tells_most_of_the_pair_per_cost() -> None:
     given = situation()
-    board = Board.of(given)
-    value = own_fall(board) / board.prices
+    board = board_of(given)
+    value = own_fall(board) / board.options.prices
     for seed in range(5):
         (move,) = TopTwoChoice(seed=seed)(given, 1)
         own = {
             rung: value[number]
-            for number, (pair, rung) in enumerate(board.options)
-            if board.candidates[pair] == move.candidate
+            for number, (pair, rung) in enumerate(board.options.scores)
+            if board.options.candidates[pair] == move.candidate
         }
         assert move.rungs == (max(own, key=lambda rung: own[rung]),)
 
@@ -87,12 +92,12 @@ def test_a_round_has_a_pair_once_and_stays_within_what_is_left() -> None:
     choice = TopTwoChoice()
     moves = choice(situation(), 6)
     assert len({move.candidate for move in moves}) == len(moves) == 6
-    cheapest = float(Board.of(situation()).prices.min())
+    cheapest = float(board_of(situation()).prices.min())
     given = situation(left=6 * cheapest)
-    board = Board.of(given)
+    board = board_of(given)
     price = {
-        (board.candidates[pair], rung): cost
-        for (pair, rung), cost in zip(board.options, board.prices, strict=True)
+        (board.options.candidates[pair], rung): cost
+        for (pair, rung), cost in zip(board.options.scores, board.options.prices, strict=True)
     }
     moves = choice(given, 8)
     assert sum(price[move.candidate, move.rungs[-1]] for move in moves) <= 6 * cheapest

@@ -25,3 +25,14 @@ if TYPE_CHECKING:
 def test_bounds(build: Callable[[], object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         build()
+
+
+@pytest.mark.parametrize(
+    ("sides", "pairs", "ratio"),
+    [((7, 7), 2, 1 / 8), ((16, 10), 2, 1 / 16), ((3, 3), 2, 1 / 8), ((100, 100), 2, 1 / 32)],
+)
+def test_the_start_costs_about_two_full_runs(
+    sides: tuple[int, int], pairs: int, ratio: float
+) -> None:
+    assert Start(pairs).ratio_for(*sides) == ratio
+    assert Start(pairs, 0.5).ratio_for(*sides) == 0.5
