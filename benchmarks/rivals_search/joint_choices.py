@@ -55,13 +55,13 @@ class TopTwoChoice:
             if len(moves) == size:
                 break
             pair = one_of_two(named, rng)
-            usable = free & np.array([index == pair for index, _ in options.scores])
+            usable = free & np.array([index == pair for index, _ in options.scores], dtype=bool)
             if left is not None:
                 usable &= options.prices <= left
             option = best_option(value, usable)
             if option is not None:
                 moves.append(Move(options.candidates[pair], (options.scores[option][1],)))
-                free &= np.array([index != pair for index, _ in options.scores])
+                free &= np.array([index != pair for index, _ in options.scores], dtype=bool)
                 left = None if left is None else left - float(options.prices[option])
         return moves
 

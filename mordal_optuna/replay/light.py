@@ -8,7 +8,7 @@ study and cannot be replayed this way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.simulate import Simulated
@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.replay.grid import Grid
+    from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.jobs import Job
     from mordal_optuna.search.plan import Plan
+
+
+class Measured(Protocol):
+    """Where the measurements of a simulated search are looked up, such as a `Grid`."""
+
+    def measurement(self, candidate: Candidate, samples: int) -> Measurement:
+        """The measurement of a pair at a rung."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,14 +45,14 @@ class Search:
     simulated: Simulated
 
 
-def run_light(plan: Plan, grid: Grid) -> Search:
+def run_light(plan: Plan, grid: Measured) -> Search:
     """Run a plan against a grid with one worker.
 
     As in a trial, a candidate continues to higher rungs as long as the plan has jobs for it.
 
     Args:
         plan: plan of the search.
-        grid: grid file with the measurements.
+        grid: a grid, or anything else that has the measurements.
 
     Raises:
         GridError: if the search needs a measurement that the grid file lacks.

@@ -92,7 +92,7 @@ def test_a_round_has_a_pair_once_and_stays_within_what_is_left() -> None:
     choice = TopTwoChoice()
     moves = choice(situation(), 6)
     assert len({move.candidate for move in moves}) == len(moves) == 6
-    cheapest = float(board_of(situation()).prices.min())
+    cheapest = float(board_of(situation()).options.prices.min())
     given = situation(left=6 * cheapest)
     board = board_of(given)
     price = {

@@ -1,0 +1,135 @@
+"""Seven tasks in one search by `joint`: quality and cost, over bootstraps.
+
+    OMP_NUM_THREADS=1 uv run python -m benchmarks.minigrid.tables.several --bootstraps 20
+
+A pair is trained once and scored on all tasks at each rung that is scored. Every task is ranked by
+its own scores; its winner is the best estimate among scored pairs. The tasks' bootstraps with the
+same number have the same runs of the pairs. Costs are those of all tasks together: training, with
+features, and everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.minigrid.tables.bootstrap import Resampler, full_data
+from benchmarks.minigrid.tables.data import read_tasks
+from mordal_optuna.replay.light import run_light
+from mordal_optuna.replay.metrics import interval_of_mean, weighted_tau
+from mordal_optuna.replay.run import method_settings, pool_tree
+from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.search.tasks import weighted_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.minigrid.tables.bootstrap import Replicate
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.replay.grid import Grid
+    from mordal_optuna.search.curves import Measurement
+
+_GRIDS = Path(__file__).parents[1] / "grids"
+BUDGETS = (4.0, 6.0, 8.0, 10.0)
+FIGURES = ("tau", "regret", "training", "everything")
+
+
+@dataclass(frozen=True)
+class SeveralGrids:
+    """The grids of several tasks over one pool, read as one that scores all of them.
+
+    Attributes:
+        grids: grid of each task, by name.
+    """
+
+    grids: Mapping[str, Grid]
+
+    def measurement(self, candidate: Candidate, samples: int) -> Measurement:
+        """The mean over the tasks, with each task's own measurement."""
+        by_task = {name: grid.measurement(candidate, samples) for name, grid in self.grids.items()}
+        return weighted_mean(by_task, dict.fromkeys(by_task, 1.0))
+
+
+def searched(
+    replicates: Mapping[str, Replicate],
+    whole: Mapping[str, Replicate],
+    budget: float,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """Figures of one search for all tasks.
+
+    Args:
+        replicates: a bootstrap of each task, by name.
+        whole: the full data of each task, by which regret is measured.
+        budget: cost of everything in full runs.
+        seed: random seed of the start.
+    """
+    grids = {name: seen.grid for name, seen in replicates.items()}
+    first = next(iter(grids.values()))
+    options = method_settings("joint").model_copy(
+        update={"device_hours": budget * first.full_run_seconds / 3600}
+    )
+    plan = build_plan(
+        options,
+        pool_tree(first, options),
+        first.full_samples,
+        seed=seed,
+        spent_seconds=first.feature_seconds,
+        tasks=dict.fromkeys(grids, 1.0),
+    )
+    history = run_light(plan, SeveralGrids(grids)).history
+    taus, regrets = [], []
+    for name, seen in replicates.items():
+        own = history.of_task(name)
+        ranking = plan.ranker.rank(own)
+        taus.append(
+            weighted_tau([e.value for e in ranking], [seen.truth[e.candidate] for e in ranking])
+        )
+        picked = next(e.candidate for e in ranking if own.of(e.candidate).measurements)
+        truth = whole[name].truth
+        regrets.append(100 * (max(truth.values()) - truth[picked]))
+    records = history.candidates.values()
+    training = sum(r.train_seconds for r in records) + first.feature_seconds
+    everything = training + sum(r.eval_seconds for r in records)
+    seconds = first.full_run_seconds
+    return {
+        "tau": float(np.mean(taus)),
+        "regret": float(np.mean(regrets)),
+        "training": training / seconds,
+        "everything": everything / seconds,
+    }
+
+
+def bootstrap(number: int, *, grids: Path, budgets: Sequence[float]) -> list[dict[str, float]]:
+    """Figures of one bootstrap at every budget."""
+    tasks = read_tasks(grids)
+    drawn = {data.task: Resampler(data).replicate(number) for data in tasks}
+    whole = {data.task: full_data(data) for data in tasks}
+    return [searched(drawn, whole, budget, seed=number) for budget in budgets]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bootstraps", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=2)
+    chosen = parser.parse_args()
+    work = partial(bootstrap, grids=_GRIDS, budgets=BUDGETS)
+    with ProcessPoolExecutor(chosen.processes) as pool:
+        rows = list(pool.map(work, range(chosen.bootstraps)))
+    print(f"| budget | {' | '.join(FIGURES)} |\n|--:|{'--:|' * len(FIGURES)}")
+    for place, budget in enumerate(BUDGETS):
+        cells = [interval_of_mean([row[place][key] for row in rows]) for key in FIGURES]
+        texts = [f"{mean:.3f} ± {half:.3f}" for mean, half in cells]
+        print(f"| {budget:g} | {' | '.join(texts)} |")
+
+
+if __name__ == "__main__":
+    main()
