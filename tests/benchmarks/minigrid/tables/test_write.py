@@ -12,7 +12,7 @@ from benchmarks.minigrid.tables.analysis import against_default, common, over_ta
 from benchmarks.minigrid.tables.bootstrap import Interval, full_data
 from benchmarks.minigrid.tables.ceilings import AT_HALF, CEILINGS, SECOND_RUN
 from benchmarks.minigrid.tables.markdown import cell, full, number, prose, table
-from benchmarks.minigrid.tables.methods import FIGURES, PARTS, MethodResult
+from benchmarks.minigrid.tables.methods import FIGURES, JOINT_ROWS, PARTS, MethodResult
 from benchmarks.minigrid.tables.paper import DELTA, PAPER
 from benchmarks.minigrid.tables.write import HERE, main
 from mordal_optuna.config import FAITHFUL
@@ -69,7 +69,8 @@ def test_results_have_every_method_and_figure(
     assert all(found["noise"] > 0 for by_pair in truth.values() for found in by_pair.values())
     assert list(stored) == [*TASKS, "mean"]
     for by_method in stored.values():
-        assert list(by_method) == [*CEILINGS, *METHODS, "logme", "logme@budget"]
+        rows = [row for m in METHODS for row in (JOINT_ROWS if m == "joint" else (m,))]
+        assert list(by_method) == [*CEILINGS, *rows, "logme", "logme@budget"]
         for found in by_method.values():
             assert set(found) == {*FIGURES, "cost"}
             assert set(found["cost"]) == {*PARTS, "total"}
