@@ -18,6 +18,7 @@ Symbols:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,9 +52,10 @@ class Choice(Protocol):
         ...
 
 
-class GreedyChoice:
+class GreedyChoice(ABC):
     """Chooses the most valuable jobs one by one; subclasses say what a score is worth."""
 
+    @abstractmethod
     def values(self, board: Board, weights: Floats) -> Floats:
         """Value of each option's score in ln error, at least 0, not yet divided by its cost.
 
@@ -61,7 +63,6 @@ class GreedyChoice:
             board: pairs and options on one task, given all jobs chosen so far.
             weights: w, one entry per considered pair.
         """
-        raise NotImplementedError
 
     def __call__(self, situation: Situation, size: int) -> list[Move]:
         """See `Choice`."""
