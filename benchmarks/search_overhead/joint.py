@@ -7,8 +7,10 @@ measures anew each time; `--side` chooses cases. Scores are drawn: the ln error 
 of effects of its parts and its own, and falls with the samples. Scored pairs are those of
 a balanced design, at the lowest rungs first.
 
-A decision is one round of jobs from given scores: hyperparameters, posterior, test whether the
-answer is good enough, choice. A ranking is what the search prints at its end: estimates of all
+A decision is one round of jobs: posterior, test whether the answer is good enough, choice. The
+model of the round before is there, as in a search; hyperparameters are fitted anew with up to 400
+scores and each time their number doubles. The first decision, after a restart, begins with all
+scores at once. A ranking is what the search prints at its end: estimates of all
 pairs and probabilities of being best. Memory is the rise of the process's peak over what it had
 before.
 """
@@ -42,6 +44,9 @@ from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.methods.joint import Scored
 
 RUNGS = (512, 1024, 2048, 4096, 8192, 16384)
 FULL = RUNGS[-1]
@@ -85,13 +90,29 @@ class Case:
             history[candidate] = CandidateHistory(tuple(rows))
         return Case(ClusterTree.flat(encoders, llms), History(history))
 
-    def decide(self) -> int:
-        """Choose a round; returns the number of its jobs."""
-        known = {c: record.measurements for c, record in self.history.candidates.items()}
-        scores = [(c, m) for c, rows in known.items() for m in rows]
-        model = JointModel(scores, self.tree.candidates, FULL, similarities=None)
-        posterior = model.posterior
-        posterior.expected_regret(int(posterior.mean.argmin()))
+    @property
+    def scores(self) -> list[Scored]:
+        """All scores, rung by rung, as rounds ask for them."""
+        rows = [(c, m) for c, r in self.history.candidates.items() for m in r.measurements]
+        return sorted(rows, key=lambda row: row[1].samples)
+
+    def model(self, count: int, before: JointModel | None = None) -> JointModel:
+        """The model of the first scores, with its posterior."""
+        model = JointModel.following(before, self.scores[:count], self.tree.candidates, FULL)
+        model.posterior.expected_regret(int(model.posterior.mean.argmin()))
+        return model
+
+    def decide(self, before: JointModel | None) -> int:
+        """Choose a round; returns the number of its jobs.
+
+        Args:
+            before: the model of the round before, which lacks the last four scores; None after
+                a restart.
+        """
+        known: dict[Candidate, list[Measurement]] = {}
+        for candidate, measurement in self.scores:
+            known.setdefault(candidate, []).append(measurement)
+        model = self.model(len(self.scores), before)
         situation = Situation(
             targets=(Target(model, _DOCUMENTS),),
             tops={c: rows[-1].samples for c, rows in known.items()},
@@ -121,7 +142,12 @@ def measured(side: int, count: int, repeats: int) -> dict[str, float]:
     case = Case.drawn(side, count)
     scores = sum(len(r.measurements) for r in case.history.candidates.values())
     figures: dict[str, float] = {"pairs": side * side, "scores": scores}
-    for name, work in (("decision", case.decide), ("ranking", case.rank)):
+    earlier = case.model(scores - _ROUND)
+    for name, work in (
+        ("decision", lambda: case.decide(earlier)),
+        ("first_decision", lambda: case.decide(None)),
+        ("ranking", case.rank),
+    ):
         before = _peak()
         figures[f"{name}_s"] = min(_seconds(work) for _ in range(repeats))
         figures[f"{name}_mb"] = _peak() - before

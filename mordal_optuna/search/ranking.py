@@ -11,7 +11,7 @@ Symbols:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
@@ -199,20 +199,36 @@ class Ranker:
             history: history of the study.
             posterior: result of `posterior` for that history.
         """
-        chances = dict(zip(posterior.candidates, posterior.best.tolist(), strict=True))
-        ranking = self._estimates(history, posterior)
-        return tuple(replace(e, best=chances[e.candidate]) for e in ranking)
+        return self._estimates(history, posterior, posterior.best.tolist())
 
-    def _estimates(self, history: History, posterior: Posterior) -> tuple[Estimate, ...]:
+    def _estimates(
+        self, history: History, posterior: Posterior, chances: Sequence[float] | None = None
+    ) -> tuple[Estimate, ...]:
         fits = self.fits(history)
+        reach = self._z * posterior.deviation
+        values, lows, highs = (
+            np.clip(1.0 - np.exp(y), 0.0, 1.0)
+            for y in (posterior.mean, posterior.mean + reach, posterior.mean - reach)
+        )
+        bests: Sequence[float | None] = chances or [None] * len(values)
         estimates = []
-        moments = zip(posterior.mean.tolist(), posterior.deviation.tolist(), strict=True)
-        for candidate, (y, s) in zip(posterior.candidates, moments, strict=True):
-            provenance = self.provenance_of(history.of(candidate))
-            fit = fits.get(candidate)
-            belief = Belief(y, s, provenance, bool(fit and fit.rising))
-            estimates.append(self._estimate(history, candidate, belief))
-        return tuple(sorted(estimates, key=lambda e: -e.value))  # stable
+        for n in np.argsort(-values, kind="stable").tolist():
+            candidate = posterior.candidates[n]
+            record, fit = history.of(candidate), fits.get(candidate)
+            estimates.append(
+                Estimate(
+                    candidate=candidate,
+                    value=float(values[n]),
+                    low=float(lows[n]),
+                    high=float(highs[n]),
+                    provenance=self.provenance_of(record),
+                    samples=record.top,
+                    seconds=record.seconds,
+                    rising=bool(fit and fit.rising),
+                    best=bests[n],
+                )
+            )
+        return tuple(estimates)
 
     def provenance_of(self, record: CandidateHistory) -> Provenance:
         """How the estimate of a candidate with this history is obtained, see `Estimate`."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mordal_optuna.search.joint.posterior import lowest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 
 # Significant digits of values that are compared, so that rounding errors decide nothing.
 _DIGITS = 9
-# Pairs that are considered for jobs, by number of scores: the most promising ones of large pools.
-_CONSIDERED, _CONSIDERED_LARGE, _LARGE = 512, 128, 1500
+# Pairs that are considered for jobs, the most promising ones of large pools: at most and at least,
+# and the number of pairs times that of scores in between, so that a decision takes about a second.
+_MOST, _FEWEST, _PRODUCT = 512, 64, 1 << 18
 
 
 @dataclass(frozen=True)
@@ -178,12 +181,11 @@ class Board:
 def _considered(situation: Situation) -> tuple[Candidate, ...]:
     models = [target.model for target in situation.targets]
     candidates = models[0].candidates
-    if len(candidates) <= _CONSIDERED:
+    most = max(_FEWEST, min(_MOST, _PRODUCT // max(1, models[0].scored)))
+    if len(candidates) <= most:
         return candidates
-    most = _CONSIDERED_LARGE if models[0].scored > _LARGE else _CONSIDERED
     errors = sum(target.weight * np.exp(target.model.means) for target in situation.targets)
-    order = np.argsort(rounded(np.asarray(errors)), kind="stable")[:most]
-    return tuple(candidates[n] for n in np.sort(order))
+    return tuple(candidates[n] for n in np.sort(lowest(rounded(np.asarray(errors)), most)))
 
 
 def next_rungs(situation: Situation, candidate: Candidate) -> Sequence[int]:

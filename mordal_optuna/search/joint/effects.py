@@ -49,6 +49,8 @@ _SLOPE, _SLOPE_SPREAD = -0.1, 0.1
 _WALK_START = -30.0
 
 ERROR, LIKELIHOOD = 0, 1
+# Entries of a covariance that are computed at once, so that its terms need little memory.
+_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,15 @@ def covariance(
     values: Hyperparameters, correlations: Correlations, rows: Places, columns: Places
 ) -> Floats:
     """Prior covariance of y, rows x columns."""
-    u, v, w = effect_covariances(values, correlations, rows, columns)
-    line, walk = common_covariances(values, rows, columns)
-    return np.asarray(line + walk + u + v + w)
+    result = np.empty((len(rows), len(columns)))
+    step = max(1, _AT_ONCE // max(1, len(columns)))
+    for start in range(0, len(rows), step):
+        chosen = slice(start, start + step)
+        part = rows.part(chosen)
+        result[chosen] = sum(common_covariances(values, part, columns))
+        for effect in effect_covariances(values, correlations, part, columns):
+            result[chosen] += effect
+    return result
 
 
 def variance(values: Hyperparameters, places: Places) -> Floats:

@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 
 from mordal_optuna.search.joint import effects
 from mordal_optuna.search.joint.effects import LIKELIHOOD, LN2, Hyperparameters, Places
+from mordal_optuna.search.joint.ends import Ends
 
 if TYPE_CHECKING:
     from mordal_optuna.search.joint.effects import Correlations, Floats, Hyperprior
@@ -167,6 +168,8 @@ class Process:
         self._correlations = correlations
         self._scores = scores
         self._before = before
+        self._earlier_ends = before._ends if before else None
+        self._ends: Ends | None = None
 
     @cached_property
     def _factor(self) -> Floats:
@@ -241,36 +244,18 @@ class Process:
             u, v, w = a @ u, b @ v, a @ w @ b
         return np.asarray(common + (u[:, None] + v[None] + w).ravel())
 
-    def grid_variance(self) -> Floats:
-        """Variance at x = 0 of all pairs without a score, encoder by encoder, in a large pool.
-
-        Only for independent models: the interaction of a pair without a score is then independent
-        of all scores, and the covariance of the rest is a sum over encoder and LLM, so that
-        M + L + 1 systems are solved instead of M L.
-        """
-        places, values = self._scores.places, self.values
-        count, other = len(self._correlations.encoders), len(self._correlations.llms)
-        growth = np.exp(values.growth * LN2 * places.x) * values.gains[places.kind]
-        end = Places(*(np.zeros(1, dtype=np.int64),) * 2, np.zeros(1), np.zeros(1, dtype=np.int64))
-        cross = np.zeros((len(places), 1 + count + other))
-        cross[:, 0] = np.sum(effects.common_covariances(values, end, places), axis=0)[0]
-        rows = np.arange(len(places))
-        for start, column, s, d in (
-            (1, places.encoder, values.spreads[0], values.lengths[0]),
-            (1 + count, places.llm, values.spreads[1], values.lengths[1]),
-        ):
-            cross[rows, start + column] = s**2 * np.exp(places.x / d) * growth
-        solved = solve_triangular(self._factor, cross, lower=True, check_finite=False)
-        squares = solved.T @ solved
-        u, v = slice(1, 1 + count), slice(1 + count, None)
-        known = (
-            squares[0, 0]
-            + (squares.diagonal()[u] + 2 * squares[0, u])[:, None]
-            + (squares.diagonal()[v] + 2 * squares[0, v])[None]
-            + 2 * squares[u, v]
-        )
-        prior = effects.variance(values, end)[0]
-        return np.asarray(np.maximum(prior - known, 1e-12).ravel())
+    def ends(self) -> Ends:
+        """The ends of all pairs' curves; only for independent models."""
+        if self._ends is None:
+            self._ends = Ends(
+                self.values,
+                self._correlations,
+                self._scores.places,
+                self._factor,
+                self._earlier_ends,
+            )
+            self._earlier_ends = None
+        return self._ends
 
     def _solved(self, places: Places) -> tuple[Floats, Floats]:
         """L^-1 times the covariance with the scores, and the mean of y."""

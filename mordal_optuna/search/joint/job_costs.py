@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,16 +93,20 @@ class _Additive:
         """Fit l, a and b by ridge regression; None without values."""
         if not values:
             return None
-        encoders = sorted({c.vision_encoder for c in values})
-        llms = sorted({c.llm for c in values})
-        design = np.zeros((len(values), len(encoders) + len(llms)))
-        for row, candidate in enumerate(values):
-            design[row, encoders.index(candidate.vision_encoder)] = 1.0
-            design[row, len(encoders) + llms.index(candidate.llm)] = 1.0
+        encoders = {n: i for i, n in enumerate(sorted({c.vision_encoder for c in values}))}
+        llms = {n: j for j, n in enumerate(sorted({c.llm for c in values}), len(encoders))}
+        rows = np.array([encoders[c.vision_encoder] for c in values])
+        columns = np.array([llms[c.llm] for c in values])
         logs = np.log(np.array(list(values.values())))
         level = float(logs.mean())
-        squares = design.T @ design + _RIDGE * np.eye(design.shape[1])
-        solved = np.linalg.solve(squares, design.T @ (logs - level)).tolist()
+        size = len(encoders) + len(llms)
+        squares = _RIDGE * np.eye(size)
+        moments = np.zeros(size)
+        for one in (rows, columns):
+            np.add.at(moments, one, logs - level)
+            for other in (rows, columns):
+                np.add.at(squares, (one, other), 1.0)
+        solved = cho_solve(cho_factor(squares), moments).tolist()
         return _Additive(
             level,
             dict(zip(encoders, solved[: len(encoders)], strict=True)),

@@ -68,7 +68,7 @@ class Posterior:
     @cached_property
     def drawn(self) -> Indices:
         """Indices of the pairs that may be the best: the 512 most promising ones."""
-        return np.argsort(self.mean - 3 * self.deviation, kind="stable")[:_DRAWN]
+        return lowest(self.mean - 3 * self.deviation, _DRAWN)
 
     @cached_property
     def draws(self) -> Floats:
@@ -153,8 +153,6 @@ class JointModel:
         earlier = before.process if before else None
         self.process: Process = Process(self.values, correlations, seen, before=earlier)
         self._is_independent = similarities is None
-        rows = seen.places.encoder * len(self._llms) + seen.places.llm
-        self._scored_rows: Indices = np.unique(rows)
 
     @property
     def _names(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -259,7 +257,7 @@ class JointModel:
         """
         return self.process.at(self.places(candidates, samples))
 
-    @property
+    @cached_property
     def means(self) -> Floats:
         """Posterior mean of ln error at r = 1, one entry per pair of the pool."""
         return self.process.grid_mean()
@@ -267,10 +265,20 @@ class JointModel:
     @cached_property
     def posterior(self) -> Posterior:
         """The posterior of the whole pool at r = 1."""
-        if self._is_independent and len(self.candidates) > _CHUNK:
-            mean, variance = self._large_moments()
-        else:
-            mean, variance = self._moments(np.arange(len(self.candidates)))
+        return self._of_large_pool() if self._is_large else self._of_pool()
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether a system for each pair is too much, and none is needed."""
+        return self._is_independent and len(self.candidates) > _CHUNK
+
+    def _of_pool(self) -> Posterior:
+        """The posterior, in parts that fit into memory."""
+        parts = [
+            self.process.moments(self._whole.part(slice(start, start + _CHUNK)))
+            for start in range(0, len(self.candidates), _CHUNK)
+        ]
+        mean, variance = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Posterior(
             self.candidates,
             mean,
@@ -279,21 +287,29 @@ class JointModel:
             lambda rows: self.process.at(self._whole.part(rows)),
         )
 
-    def _moments(self, rows: Indices) -> tuple[Floats, Floats]:
-        """Means and variances of some pairs at r = 1, in parts that fit into memory."""
-        parts = [
-            self.process.moments(self._whole.part(rows[start : start + _CHUNK]))
-            for start in range(0, len(rows), _CHUNK)
-        ]
-        means, variances = zip(*parts, strict=True)
-        return np.concatenate(means), np.concatenate(variances)
+    def _of_large_pool(self) -> Posterior:
+        ends, means = self.process.ends(), self.means
+        return Posterior(
+            self.candidates,
+            means,
+            np.sqrt(ends.variance),
+            self.values.noise,
+            lambda rows: (means[rows], ends.covariance(rows)),
+        )
 
-    def _large_moments(self) -> tuple[Floats, Floats]:
-        """The same for all pairs of a large pool: pairs without a score need no system each."""
-        mean, variance = self.process.grid_mean(), self.process.grid_variance()
-        if len(self._scored_rows):
-            _, variance[self._scored_rows] = self._moments(self._scored_rows)
-        return mean, variance
+
+def lowest(values: Floats, count: int) -> Indices:
+    """Indices of the lowest values, ascending by value; of equal ones the first come first.
+
+    Args:
+        values: any values.
+        count: number of indices, at most that of the values.
+    """
+    if count < len(values):  # sorting a million values takes longer than finding the last one
+        rows = np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])
+    else:
+        rows = np.arange(len(values))
+    return rows[np.argsort(values[rows], kind="stable")][:count]
 
 
 def _names(candidates: Sequence[Candidate]) -> tuple[dict[str, int], dict[str, int]]:

@@ -35,7 +35,8 @@ def test_rounding_errors_decide_nothing() -> None:
 
 
 def test_large_pools_consider_their_most_promising_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mordal_optuna.search.joint.board._CONSIDERED", 5)
+    monkeypatch.setattr("mordal_optuna.search.joint.board._MOST", 5)
+    monkeypatch.setattr("mordal_optuna.search.joint.board._FEWEST", 5)
     given = situation()
     best = np.argsort(given.targets[0].model.means, kind="stable")[:5]
     assert set(Options.of(given).candidates) == {POOL[n] for n in best}

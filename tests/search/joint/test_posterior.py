@@ -14,6 +14,7 @@ from mordal_optuna.search.joint.posterior import (
     JointModel,
     independent_posterior,
     joint_posterior,
+    lowest,
     probability_of_best,
 )
 
@@ -146,6 +147,12 @@ def test_large_pools_are_done_in_pieces_and_give_the_same(monkeypatch: pytest.Mo
     pieces = joint_posterior(scores, POOL, FULL)
     assert pieces.mean == pytest.approx(whole.mean)
     assert pieces.deviation == pytest.approx(whole.deviation)
+
+
+def test_the_lowest_values_are_found_without_sorting_all() -> None:
+    values = np.array([3.0, 1.0, 2.0, 1.0, 5.0, 2.0])
+    for count in range(1, 7):
+        assert lowest(values, count).tolist() == [1, 3, 2, 5, 0, 4][:count]
 
 
 def test_pairs_looked_at_alone_are_independent() -> None:
