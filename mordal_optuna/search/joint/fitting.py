@@ -8,10 +8,15 @@ Symbols, beside those of `effects`:
     L      lower Cholesky factor of G
     a      G^-1 y
     t      natural logarithms of the hyperparameters
+    z_p    last score of pair p, less its mean given the scores of all other pairs, over its
+           standard deviation; P pairs
+    c      number of pairs that count as if their z^2 was 1
+    f      inflation, sqrt((c + sum_p z_p^2) / (c + P)), at least 1
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,7 +26,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_tri
 from scipy.optimize import minimize
 
 from mordal_optuna.search.joint import effects
-from mordal_optuna.search.joint.effects import LIKELIHOOD, LN2, Hyperparameters, Places
+from mordal_optuna.search.joint.effects import ERROR, LIKELIHOOD, LN2, Hyperparameters, Places
 from mordal_optuna.search.joint.ends import Ends
 
 if TYPE_CHECKING:
@@ -33,6 +38,8 @@ _STEPS = 20
 # Index of h_0, and the factor (its logarithm) by which the search for hyperparameters begins above
 # its median: from below, noise may be taken for an interaction that changes from rung to rung.
 _NOISE, _NOISIER = 8, np.log(4.0)
+# c; so that a few pairs that are hard to predict do not widen all intervals.
+_EXPECTED = 10
 # Added to the diagonal of covariances, so that rounding does not make them indefinite.
 _JITTER = 1e-10
 
@@ -56,6 +63,13 @@ class Scores:
         return Scores(self.places.part(rows), self.values[rows], self.documents[rows])
 
 
+def thinned(scores: Scores) -> Scores:
+    """The scores; of more than 400, 400 at equal distances in their order."""
+    if len(scores.places) <= _FITTED:
+        return scores
+    return scores.part(np.linspace(0, len(scores.places) - 1, _FITTED).round().astype(np.int64))
+
+
 def most_probable(
     scores: Scores, correlations: Correlations, prior: Hyperprior
 ) -> Hyperparameters:
@@ -68,9 +82,7 @@ def most_probable(
         correlations: correlations of the effects.
         prior: priors of the hyperparameters.
     """
-    if len(scores.places) > _FITTED:
-        chosen = np.linspace(0, len(scores.places) - 1, _FITTED).round().astype(np.int64)
-        scores = scores.part(chosen)
+    scores = thinned(scores)
     logs = prior.logs
     if len(scores.places) > 1:
         density = _Density(scores, correlations, prior)
@@ -79,6 +91,46 @@ def most_probable(
         found = minimize(density, begin, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
         logs = found.x
     return Hyperparameters.of(logs)
+
+
+def inflation(scores: Scores, correlations: Correlations, values: Hyperparameters) -> float:
+    """The factor f by which the process's standard deviations are too small, at least 1.
+
+    A process that fits the scores predicts the last score of a pair from all other pairs with
+    z^2 = 1 on average. Of more than 400 scores, 400 are used, as in `most_probable`. With B the
+    rows of a pair, its residuals are (Q_BB)^-1 (G^-1 y)_B and their covariance (Q_BB)^-1,
+    Q = G^-1 (Rasmussen and Williams 2006, section 5.4.2).
+
+    Args:
+        scores: scores of any pairs at any rungs; may be empty.
+        correlations: correlations of the effects.
+        values: hyperparameters.
+    """
+    scores = thinned(scores)
+    places = scores.places
+    process = Process(values, correlations, scores)
+    inverse = process.inverse()
+    weights = inverse @ (scores.values - effects.common_mean(places))
+    squares = []
+    for row in _last_rows(places):
+        same = (places.encoder == places.encoder[row]) & (places.llm == places.llm[row])
+        rows = np.flatnonzero(same)
+        covariance = np.linalg.inv(inverse[np.ix_(rows, rows)])
+        last = int(np.flatnonzero(rows == row)[0])
+        residual = float(covariance[last] @ weights[rows])
+        squares.append(residual**2 / float(covariance[last, last]))
+    mean = (_EXPECTED + sum(squares)) / (_EXPECTED + len(squares))
+    return max(1.0, math.sqrt(mean))
+
+
+def _last_rows(places: Places) -> list[int]:
+    """Row of the score at the highest rung of each pair; likelihoods are no scores."""
+    last: dict[tuple[int, int], int] = {}
+    for row in np.flatnonzero(places.kind == ERROR).tolist():
+        pair = (int(places.encoder[row]), int(places.llm[row]))
+        if pair not in last or places.x[row] > places.x[last[pair]]:
+            last[pair] = row
+    return list(last.values())
 
 
 class _Density:
@@ -206,6 +258,10 @@ class Process:
         return np.asarray(
             solve_triangular(self._factor, half, lower=True, trans="T", check_finite=False)
         )
+
+    def inverse(self) -> Floats:
+        """G^-1."""
+        return np.asarray(cho_solve((self._factor, True), np.eye(len(self._scores.places))))
 
     def at(self, places: Places) -> tuple[Floats, Floats]:
         """Mean and covariance of y at some places."""

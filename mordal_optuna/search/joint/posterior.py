@@ -23,7 +23,7 @@ from scipy.linalg import cholesky
 from mordal_optuna.search.bounds import require
 from mordal_optuna.search.curves import RUN_NOISE
 from mordal_optuna.search.joint.effects import ERROR, LIKELIHOOD, PRIOR, Correlations, Places
-from mordal_optuna.search.joint.fitting import Process, Scores, most_probable
+from mordal_optuna.search.joint.fitting import Process, Scores, inflation, most_probable
 from mordal_optuna.search.joint.similarity import correlations_of
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class JointModel:
         scored: number of scores, likelihoods included.
         values: the hyperparameters.
         process: the process given the scores.
+        inflation: factor by which standard deviations of the posterior exceed the process's, at
+            least 1, see `fitting.inflation`.
     """
 
     def __init__(
@@ -150,6 +152,9 @@ class JointModel:
         self.scored = len(seen.values)
         correlations = self._correlations(similarities)
         self.values = values or most_probable(seen, correlations, prior)
+        self.inflation: float = (
+            before.inflation if before else inflation(seen, correlations, self.values)
+        )
         earlier = before.process if before else None
         self.process: Process = Process(self.values, correlations, seen, before=earlier)
         self._is_independent = similarities is None
@@ -282,9 +287,9 @@ class JointModel:
         return Posterior(
             self.candidates,
             mean,
-            np.sqrt(variance),
+            self.inflation * np.sqrt(variance),
             self.values.noise,
-            lambda rows: self.process.at(self._whole.part(rows)),
+            lambda rows: self._inflated(*self.process.at(self._whole.part(rows))),
         )
 
     def _of_large_pool(self) -> Posterior:
@@ -292,10 +297,13 @@ class JointModel:
         return Posterior(
             self.candidates,
             means,
-            np.sqrt(ends.variance),
+            self.inflation * np.sqrt(ends.variance),
             self.values.noise,
-            lambda rows: (means[rows], ends.covariance(rows)),
+            lambda rows: self._inflated(means[rows], ends.covariance(rows)),
         )
+
+    def _inflated(self, mean: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+        return mean, self.inflation**2 * covariance
 
 
 def lowest(values: Floats, count: int) -> Indices:

@@ -14,7 +14,8 @@ def test_a_case_has_its_scores_on_different_pairs() -> None:
 
 def test_a_decision_chooses_a_round_and_a_ranking_has_the_whole_pool() -> None:
     case = Case.drawn(4, 12)
-    assert case.decide() == 4
+    assert case.decide(case.model(8)) == 4
+    assert case.decide(None) == 4
     assert case.rank() == 16
 
 

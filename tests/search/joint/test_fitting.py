@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mordal_optuna.pool import Candidate
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.joint import effects, fitting
-from mordal_optuna.search.joint.effects import PRIOR, Correlations, Hyperparameters, Places
-from mordal_optuna.search.joint.fitting import Process, Scores, most_probable
+from mordal_optuna.search.joint.effects import (
+    PRIOR,
+    Correlations,
+    Hyperparameters,
+    Hyperprior,
+    Places,
+)
+from mordal_optuna.search.joint.fitting import Process, Scores, inflation, most_probable
+from mordal_optuna.search.joint.posterior import JointModel
 from mordal_optuna.search.joint.similarity import correlations_of
 
 RNG = np.random.default_rng(0)
@@ -79,3 +88,56 @@ def test_means_of_a_whole_pool_are_those_of_its_pairs() -> None:
     i, j = np.divmod(np.arange(12), 4)
     ends = Places(i, j, np.zeros(12), np.zeros(12, dtype=np.int64))
     assert process.grid_mean() == pytest.approx(process.moments(ends)[0])
+
+
+def left_out(given: Scores, values: Hyperparameters) -> list[float]:
+    """The z of the last score of each pair, by conditioning on the scores of all other pairs."""
+    found = []
+    pairs = given.places.encoder * 4 + given.places.llm
+    for pair in np.unique(pairs):
+        own = np.flatnonzero((pairs == pair) & (given.places.kind == effects.ERROR))
+        if not len(own):
+            continue
+        last = own[given.places.x[own].argmax()]
+        others = Process(values, CORRELATIONS, given.part(np.flatnonzero(pairs != pair)))
+        mean, variance = others.moments(given.places.part(np.array([last])))
+        noise = values.shared * given.documents[last] + values.noise**2
+        found.append((given.values[last] - mean[0]) / np.sqrt(variance[0] + noise))
+    return found
+
+
+def test_inflation_is_the_misfit_of_pairs_predicted_from_the_others() -> None:
+    values = Hyperparameters.of(PRIOR.logs)
+    drawn = scores(40, values)
+    wrong = Scores(drawn.places, 4 * drawn.values, drawn.documents)
+    z = np.array(left_out(wrong, values))
+    expected = np.sqrt((10 + (z**2).sum()) / (10 + len(z)))
+    assert expected > 1.5
+    assert inflation(wrong, CORRELATIONS, values) == pytest.approx(expected, rel=1e-6)
+
+
+def test_scores_that_the_model_explains_inflate_nothing() -> None:
+    values = Hyperparameters.of(PRIOR.logs)
+    found = [inflation(scores(40, values), CORRELATIONS, values) for _ in range(20)]
+    assert np.mean(found) < 1.15
+    exact = Scores(drawn := places(12), effects.common_mean(drawn), np.full(12, 0.001))
+    assert inflation(exact, CORRELATIONS, values) == 1
+    assert inflation(exact.part(slice(0)), CORRELATIONS, values) == 1
+
+
+def test_an_inflation_widens_the_posterior_and_keeps_its_means() -> None:
+    """By the same factor in deviations, draws and contrasts."""
+    pool = [Candidate(f"e{i}", f"l{j}") for i in range(4) for j in range(4)]
+    seen = [
+        (c, Measurement(8, 0.2 if (n // 4 + n) % 2 else 0.7, 0.01, 1000))
+        for n, c in enumerate(pool[:12])
+    ]
+    prior = Hyperprior(PRIOR.medians, (1e-3,) * len(PRIOR.medians))  # cannot adapt to the scores
+    model = JointModel(seen, pool, 8, prior=prior)
+    assert model.inflation > 1.2
+    plain, covariance = model.at(pool, [8] * len(pool))
+    found = model.posterior
+    assert found.mean == pytest.approx(plain)
+    assert found.deviation**2 == pytest.approx(model.inflation**2 * covariance.diagonal())
+    difference = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    assert found.contrast(0, 1)[1] == pytest.approx(model.inflation * np.sqrt(difference))
