@@ -98,9 +98,8 @@ def main() -> None:
     for (side, budget), (size, lag) in product(SEARCHES, ROUNDS):
         found = [search(side, budget, size, lag, seed) for seed in range(grids)]
         digits = {"idle": 2, "least": 2, "tau": 3, "regret": 3, "full_runs": 1}
-        means = (
-            number(float(np.mean([getattr(f, n) for f in found])), d) for n, d in digits.items()
-        )
+        means = {name: float(np.mean([getattr(f, name) for f in found])) for name in digits}
+        cells = [number(mean, digits[name]) for name, mean in means.items()]
         rows.append([f"{side} x {side}", f"{budget:g}", str(size), str(lag), *cells])
         print(rows[-1], flush=True)
     head = ["pool", "budget", "round_size", "round_lag", *digits]
