@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPImageProcessor
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.families import llm_family, vision_family
+from mordal_optuna.models.pixels import pixel_processor
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -90,13 +91,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def load_image_processor(source: ModelSource) -> BaseImageProcessor:
-    """Load an encoder's image processor; timm's is converted to one that can be exported.
+    """Load the image processor that makes an encoder's pixels, everywhere and in the export.
 
     Args:
-        source: name and location of the encoder.
+        source: name and location of the encoder, and how its images become squares.
 
     Raises:
-        ModelError: if it cannot be loaded or converted.
+        ModelError: if it cannot be loaded, or has no equivalent that can be exported.
     """
     try:
         processor = AutoImageProcessor.from_pretrained(
@@ -106,9 +107,7 @@ def load_image_processor(source: ModelSource) -> BaseImageProcessor:
         )
     except _LOADING_ERRORS as error:
         raise ModelError(source.name, _reason(source, error)) from error
-    if type(processor).__name__ == "TimmWrapperImageProcessor":
-        return _from_timm(source.name, processor.data_config)
-    return processor
+    return pixel_processor(source, processor)
 
 
 def load_weights(
@@ -157,35 +156,6 @@ def load_weights(
             "they would be random",
         )
     return model
-
-
-def _from_timm(name: str, data: dict) -> BaseImageProcessor:
-    """CLIP image processor that computes the same as timm's transform for evaluation.
-
-    Raises:
-        ModelError: if CLIP's processor has no equivalent of the crop mode.
-    """
-    from PIL.Image import Resampling
-
-    _, height, width = data["input_size"]
-    if data["crop_mode"] == "center":
-        if height != width:
-            raise ModelError(name, f"crops to {height} x {width} pixels; a square is supported")
-        side = int(height / data["crop_pct"])
-        size = {"shortest_edge": side}
-    elif data["crop_mode"] == "squash":
-        size = {"height": int(height / data["crop_pct"]), "width": int(width / data["crop_pct"])}
-    else:
-        raise ModelError(
-            name, f"has the crop mode {data['crop_mode']!r}; center and squash are supported"
-        )
-    return CLIPImageProcessor(
-        size=size,
-        crop_size={"height": height, "width": width},
-        resample=Resampling[data["interpolation"].upper()],
-        image_mean=list(data["mean"]),
-        image_std=list(data["std"]),
-    )
 
 
 def _reason(source: ModelSource, error: Exception) -> str:

@@ -13,6 +13,7 @@ from mordal_optuna.models.loading import (
     load_image_processor,
     load_weights,
 )
+from mordal_optuna.models.resizing import resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +94,8 @@ def load_encoder(source: ModelSource, precision: Precision, device: torch.device
         device,
         key_mapping=dict(family.key_mapping) or None,
     )
+    if source.image_size is not None:
+        resize(source.name, tower, family, source.image_size)
     tower.requires_grad_(False)
     if family.feature_map:
         tower.config.hidden_size = family.width(tower)
