@@ -31,6 +31,8 @@ class VisionFamily:
             but one.
         key_mapping: regular expressions that rename weights of a full checkpoint, and what they
             are replaced by.
+        optional: beginnings of names of the tower's weights that no hidden state depends on, and
+            that some of its checkpoints lack.
         image_sizes: how the encoder takes images of another size than its own. `any`: positions
             are computed, or interpolated by the encoder itself. `table`: its table of learned
             positions is interpolated once, see `resizing`. `timm`: by timm's `set_input_size`.
@@ -45,6 +47,7 @@ class VisionFamily:
     feature_map: bool = False
     feature_layer: int = -2
     key_mapping: tuple[tuple[str, str], ...] = ()
+    optional: tuple[str, ...] = ()
     image_sizes: Literal["any", "table", "timm"] = "any"
     architectures: tuple[str, ...] = ()
 
@@ -137,7 +140,10 @@ VISION_FAMILIES = (
         class_token=False,
         image_sizes="table",
     ),
-    VisionFamily(("vit",), "ViTModel", class_token=True, image_sizes="table"),
+    # A classifier has no pooler.
+    VisionFamily(
+        ("vit",), "ViTModel", class_token=True, optional=("pooler.",), image_sizes="table"
+    ),
     VisionFamily(("dinov2",), "Dinov2Model", class_token=True),
     VisionFamily(
         ("dinov2_with_registers",),
@@ -152,6 +158,7 @@ VISION_FAMILIES = (
         ("aimv2", "aimv2_vision_model"),
         "Aimv2VisionModel",
         class_token=False,
+        key_mapping=((r"^vision_model\.", ""),),
         image_sizes="table",
     ),
     VisionFamily(
@@ -163,6 +170,13 @@ VISION_FAMILIES = (
     # The last map, since the one before it has another width; CLIP-trained or not.
     VisionFamily(
         ("convnext",), "ConvNextModel", class_token=False, feature_map=True, feature_layer=-1
+    ),
+    VisionFamily(
+        ("dinov3_convnext",),
+        "DINOv3ConvNextModel",
+        class_token=False,
+        feature_map=True,
+        feature_layer=-1,
     ),
     # timm returns maps without CLS for ViTs as well. EVA-CLIP is EVA-02 with CLIP training.
     VisionFamily(

@@ -5,6 +5,7 @@ A pair's processor holds it, so that all four make the same pixels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Resampling
@@ -13,8 +14,6 @@ from transformers import CLIPImageProcessor, LlavaImageProcessor
 from mordal_optuna.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from transformers.image_processing_utils import BaseImageProcessor
 
     from mordal_optuna.pool import ModelSource
@@ -23,27 +22,29 @@ if TYPE_CHECKING:
 _VALUES = ("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 
 
-def pixel_processor(source: ModelSource, own: BaseImageProcessor) -> BaseImageProcessor:
+def pixel_processor(
+    source: ModelSource, own: BaseImageProcessor | Mapping[str, Any]
+) -> BaseImageProcessor:
     """The image processor of an encoder under its `image_aspect` and `image_size`.
 
     Args:
         source: the encoder, with its `image_aspect` and `image_size`.
-        own: the checkpoint's own image processor.
+        own: the checkpoint's own image processor; a mapping is a transform in timm's terms.
 
     Raises:
         ModelError: if `own` makes images that are not square where a square is needed, or has no
             equivalent that can be exported.
     """
-    timm = getattr(own, "data_config", None)  # of timm's processors, which cannot be exported
     if source.image_aspect == "pad":
-        plain = _timm_values(timm) if timm else {n: getattr(own, n) for n in _VALUES}
-        side = source.image_size or (
-            _square(source.name, *timm["input_size"][1:]) if timm else _side(source.name, own)
-        )
-        return padding_processor(side, plain)
-    if timm:
-        own = _from_timm(source.name, timm)
-    return own if source.image_size is None else _at_size(source.name, own, source.image_size)
+        if isinstance(own, Mapping):
+            values = _timm_values(own)
+        else:
+            values = {name: getattr(own, name) for name in _VALUES}
+        return padding_processor(source.image_size or _side(source.name, own), values)
+    processor = _from_timm(source.name, own) if isinstance(own, Mapping) else own
+    if source.image_size is None:
+        return processor
+    return _at_size(source.name, processor, source.image_size)
 
 
 def padding_processor(side: int, values: Mapping[str, Any]) -> LlavaImageProcessor:
@@ -60,8 +61,10 @@ def padding_processor(side: int, values: Mapping[str, Any]) -> LlavaImageProcess
     )
 
 
-def _side(name: str, own: BaseImageProcessor) -> int:
+def _side(name: str, own: BaseImageProcessor | Mapping[str, Any]) -> int:
     """Side of the square images that a processor makes."""
+    if isinstance(own, Mapping):
+        return _square(name, *own["input_size"][1:])
     if getattr(own, "do_center_crop", False) and own.crop_size:
         return _square(name, own.crop_size["height"], own.crop_size["width"])
     size = own.size
