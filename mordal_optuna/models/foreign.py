@@ -26,6 +26,7 @@ from transformers import (
     InternVLVisionConfig,
     TimmWrapperConfig,
 )
+from transformers.utils import is_timm_available
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from mordal_optuna.errors import ModelError
@@ -219,14 +220,20 @@ def _open_clip(name: str, settings: Mapping[str, Any]) -> Foreign:
         "std": preprocess.get("std", _OPENAI_STD),
     }
     if vision.get("timm_model_name"):
-        config = _timm_config(vision)
+        config = _timm_config(name, vision)
         return Foreign(config, "open_clip_model", _OPEN_CLIP_TIMM, transform)
     quick = bool(model.get("quick_gelu", False))
     return Foreign(_vit_config(name, vision, quick), "open_clip_model", _OPEN_CLIP, transform)
 
 
-def _timm_config(vision: Mapping[str, Any]) -> TimmWrapperConfig:
-    """Timm's model as open_clip builds it: with its own pooling if that is also its head."""
+def _timm_config(name: str, vision: Mapping[str, Any]) -> TimmWrapperConfig:
+    """A model of timm as open_clip builds it: with its own pooling if that is also its head."""
+    if not is_timm_available():
+        raise ModelError(
+            name,
+            f"is timm's {vision['timm_model_name']!r}, and timm is not installed; install this "
+            "package with the extra `open-clip`",
+        )
     pool = vision.get("timm_pool", "avg")
     apart = vision.get("timm_proj", "linear") in ("linear", "mlp")
     own_pool = {} if apart or pool in ("abs_attn", "rot_attn") else {"global_pool": pool}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,14 +19,13 @@ from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.models.export import ModelCard, export
+from mordal_optuna.models.families import VISION_FAMILIES
 from mordal_optuna.models.loading import check_model
 from mordal_optuna.pool import ModelSource
 from tests.families import LLMS, VISION, random_encoder, random_llm
 from tests.foreign_encoders import OPEN_CLIP, open_clip
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import BatchFeature, ProcessorMixin
 
 CPU = torch.device("cpu")
@@ -112,6 +112,13 @@ def test_open_clips_encoders_train_and_are_exported(tmp_path: Path, name: str) -
     train_a_step(vlm)
     needs = save_and_reload(vlm, tmp_path / "export", parts)
     assert bool(needs) == (name == "open-clip-timm")
+
+
+def test_every_encoder_family_is_in_the_table() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "supported-encoders.md").read_text()
+    for family in VISION_FAMILIES:
+        names = [f"{start}*" for start in family.architectures] or family.model_types
+        assert all(f"`{name}`" in table for name in names), family
 
 
 def test_an_llm_with_narrow_embeddings_is_refused(tmp_path: Path) -> None:

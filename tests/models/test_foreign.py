@@ -82,6 +82,13 @@ def test_an_architecture_that_cannot_be_converted_is_refused(
         check_model(settings_of_open_clip(tmp_path / "model", **vision), "vision_encoder")
 
 
+def test_a_model_of_timm_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mordal_optuna.models.foreign.is_timm_available", lambda: False)
+    source = settings_of_open_clip(tmp_path / "model", timm_model_name="vit_base_patch16_224")
+    with pytest.raises(ModelError, match=r"timm is not installed; .*the extra `open-clip`"):
+        check_model(source, "vision_encoder")
+
+
 def test_pickled_weights_are_refused_with_what_to_do(tmp_path: Path) -> None:
     """As of BiomedCLIP on the hub, which has `open_clip_pytorch_model.bin` alone."""
     source = settings_of_open_clip(tmp_path / "model", layers=2)
