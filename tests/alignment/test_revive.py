@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,23 +14,37 @@ from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.errors import CheckpointError
+from mordal_optuna.models.towers import load_encoder
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
+from tests.families import random_encoder
+from tests.foreign_encoders import open_clip
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.config import AlignmentSettings
 
 
-def trained(folder: Path, zoo: Path, settings: AlignmentSettings, data: AlignmentSet) -> str:
-    """A run with two rungs whose parts lie in `folder`; its address."""
+def trained(
+    folder: Path,
+    zoo: Path,
+    settings: AlignmentSettings,
+    data: AlignmentSet,
+    size: int | None = None,
+    encoder: ModelSource | None = None,
+) -> str:
+    """A run of two rungs whose parts lie in `folder`; with a size, on padded images."""
     for kind, name in (("encoders", "clip-t"), ("llms", "llama-t")):
         shutil.copytree(zoo / kind / name, folder / name)
+    clip = ModelSource(
+        "clip",
+        str(folder / "clip-t"),
+        image_aspect="pad" if size else "own",
+        image_size=size,
+    )
     store = CheckpointStore(folder / "checkpoints")
     session = AlignmentSession(
-        ModelSource("clip", str(folder / "clip-t")),
+        encoder or clip,
         ModelSource("llama", str(folder / "llama-t")),
         settings=settings,
         seed=3,
@@ -56,6 +71,48 @@ def test_it_is_the_candidate_that_was_scored(
         assert {n: p.tolist() for n, p in vlm.trainable().items()} == {
             n: p.tolist() for n, p in kept.items()
         }
+
+
+def test_it_has_the_pixels_that_it_was_trained_on(
+    zoo: Path, settings: AlignmentSettings, data: AlignmentSet, tmp_path: Path, cpu: torch.device
+) -> None:
+    """Padded images of another size, from what the checkpoint says of its encoder."""
+    vlm = revive(trained(tmp_path, zoo, settings, data, size=40), device=cpu)
+    assert vlm.processor.image_processor.do_pad
+    assert vlm.encoder.read([data.pictures(0)[0]]).shape[-2:] == (40, 40)
+
+
+@pytest.mark.parametrize(
+    "name", ["internvit-hub", "aimv2-apple", "open-clip-vit", "vit-classifier"]
+)
+def test_encoders_that_are_converted_come_back(
+    zoo: Path,
+    settings: AlignmentSettings,
+    data: AlignmentSet,
+    tmp_path: Path,
+    cpu: torch.device,
+    name: str,
+) -> None:
+    """Their identity is that of the files, and their features those that were trained on."""
+    if name == "open-clip-vit":
+        pytest.importorskip("open_clip", reason="needs open-clip-torch, of the extra `test`")
+        source = open_clip(tmp_path, name)[0]
+    else:
+        source = random_encoder(tmp_path, name)
+    run = trained(tmp_path, zoo, settings, data, encoder=source)
+    vlm = revive(run, device=cpu)
+    folder, digest = run.rsplit("/", 1)
+    kept = CheckpointStore(folder).load(digest, 16).trained
+    assert all(torch.equal(p, kept[n]) for n, p in vlm.trainable().items())
+    pixels = vlm.encoder.read([data.pictures(0)[0]])
+    again = load_encoder(source, "fp32", cpu)
+    assert torch.equal(again.features(pixels), vlm.encoder.features(pixels))
+    weights = next(Path(source.location).glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="another vision encoder"):
+        revive(run, device=cpu)
 
 
 def test_an_address_without_a_checkpoint_is_refused(tmp_path: Path, cpu: torch.device) -> None:
