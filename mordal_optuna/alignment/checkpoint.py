@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,9 @@ from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import CheckpointError, ConfigError
 from mordal_optuna.files.digests import ModelFolder
-from mordal_optuna.pool import ModelSource
+from mordal_optuna.models.loading import load_template
+from mordal_optuna.models.template import template_identity
+from mordal_optuna.pool import ModelSource, TemplateOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,10 +128,7 @@ class CheckpointStore:
             "train_seconds": checkpoint.train_seconds,
             "versions": dict(checkpoint.versions),
             "candidate": checkpoint.candidate,
-            "sources": {
-                kind: {"name": s.name, "location": s.location, "revision": s.revision}
-                for kind, s in checkpoint.sources.items()
-            },
+            "sources": {kind: _stored_source(s) for kind, s in checkpoint.sources.items()},
         }
         manifest = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
@@ -169,7 +168,7 @@ class CheckpointStore:
             facts["train_seconds"],
             facts["versions"],
             facts["candidate"],
-            {kind: ModelSource(**source) for kind, source in facts["sources"].items()},
+            {kind: _read_source(source) for kind, source in facts["sources"].items()},
         )
 
     def _tensors(self, run: str, samples: int, name: str, digest: str) -> dict[str, torch.Tensor]:
@@ -208,7 +207,7 @@ def run_identity(
     recipe = settings.model_dump(mode="json", exclude=places | AlignmentSettings.SPEED)
     return {
         "vision_encoder": model_identity(*vision_encoder, files),
-        "llm": model_identity(*llm, files),
+        "llm": llm_identity(*llm, files),
         "alignment": recipe,
         "data": data_digest,
         "seed": seed,
@@ -241,6 +240,23 @@ def model_identity(
     return dict(model_part(source, config, files).digests)
 
 
+def llm_identity(
+    source: ModelSource, config: PretrainedConfig, files: FileDigests
+) -> dict[str, str | None]:
+    """Identity of an LLM: that of its content, and of options that change its chat template.
+
+    Args:
+        source: name and location of the LLM, and how its template is used.
+        config: configuration of the LLM, which holds the commit.
+        files: digests of local files.
+
+    Raises:
+        ModelError: if the template cannot be read, or the options do not fit the template.
+    """
+    marks = template_identity(load_template(source), source.template, name=source.name)
+    return {**model_identity(source, config, files), **marks}
+
+
 def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests) -> Part:
     """A model as a part of a study's inputs; arguments as in `model_identity`."""
     folder = Path(source.location)
@@ -264,6 +280,19 @@ class HubModel:
     def unchanged(self, samples: int) -> bool:  # noqa: ARG002
         """False: a branch may have changed on the hub, so the configuration is loaded again."""
         return False
+
+
+def _stored_source(source: ModelSource) -> dict[str, Any]:
+    stored = {"name": source.name, "location": source.location, "revision": source.revision}
+    template = {} if source.template == TemplateOptions() else asdict(source.template)
+    return stored | ({"template": template} if template else {})
+
+
+def _read_source(stored: Mapping[str, Any]) -> ModelSource:
+    template = dict(stored.get("template") or {})
+    arguments = tuple((name, value) for name, value in template.pop("arguments", ()))
+    options = TemplateOptions(arguments=arguments, **template)
+    return ModelSource(**{**stored, "template": options})
 
 
 def _writer(tensors: Mapping[str, torch.Tensor]) -> Callable[[Path], None]:

@@ -3,6 +3,7 @@
 from mordal_optuna.config.adaptation import adapted, kept_as_given
 from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings
 from mordal_optuna.config.base import Section
+from mordal_optuna.config.models import LlmSettings, ModelSettings, PoolSettings
 from mordal_optuna.config.reading import (
     differences,
     growth_problems,
@@ -13,8 +14,6 @@ from mordal_optuna.config.reading import (
 from mordal_optuna.config.schema import (
     FAITHFUL,
     CheckpointSettings,
-    ModelSettings,
-    PoolSettings,
     RepresentationSettings,
     RuntimeSettings,
     SearchSettings,
@@ -29,6 +28,7 @@ __all__ = [
     "DatasetSettings",
     "EarlyDocuments",
     "FAITHFUL",
+    "LlmSettings",
     "LoraSettings",
     "ModelSettings",
     "PoolSettings",

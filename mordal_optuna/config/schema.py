@@ -7,7 +7,8 @@ location is a hub id.
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
+from datetime import date  # noqa: TC003 - pydantic reads the annotations at run time
+from pathlib import Path  # noqa: TC003 - as above
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -15,8 +16,9 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
+from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
-from mordal_optuna.pool import ModelSource, Pool
+from mordal_optuna.pool import Pool
 from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
 
 
@@ -42,53 +44,6 @@ Method = Annotated[str, BeforeValidator(_method)]
 
 # The paper's settings for the `search` section.
 FAITHFUL = METHODS["mordal-faithful"].defaults["search"]
-
-
-class ModelSettings(Section):
-    """One model of the pool.
-
-    Attributes:
-        name: name of the model in the study, its plots and its reports.
-        location: local folder or hub id.
-        revision: commit, tag or branch on the hub; None for the default branch.
-        trust_remote_code: whether code shipped with the model may run.
-    """
-
-    name: Name
-    location: Annotated[str, Field(min_length=1)]
-    revision: str | None = None
-    trust_remote_code: bool = False
-
-    def source(self) -> ModelSource:
-        """The model's location as a plain value."""
-        return ModelSource(self.name, self.location, self.revision, self.trust_remote_code)
-
-
-class PoolSettings(Section):
-    """The models to choose from; every vision encoder with every LLM is a candidate.
-
-    Attributes:
-        vision_encoders: the vision encoders, at least one.
-        llms: the LLMs, at least one.
-    """
-
-    vision_encoders: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
-    llms: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _no_duplicates(self) -> PoolSettings:
-        for key in ("vision_encoders", "llms"):
-            models = getattr(self, key)
-            names = [model.name for model in models]
-            places = [(model.location, model.revision) for model in models]
-            for number, model in enumerate(models):
-                if names.index(model.name) < number or places.index(places[number]) < number:
-                    msg = (
-                        f"{key}: {model.name!r} at {model.location!r} appears twice; "
-                        "each model is listed once, under one name"
-                    )
-                    raise ValueError(msg)
-        return self
 
 
 class ZooSettings(Section):
@@ -291,6 +246,8 @@ class StudySettings(Section):
         storage: SQLAlchemy address of the shared database; None for a SQLite file in `workdir`.
         seed: random seed of projectors, the order of alignment samples, and document subsets.
         pool: vision encoders and LLMs.
+        template_date: date that chat templates take for today; None for the day on which the
+            study began.
         alignment: training recipe and alignment data.
         task: target task, whose score is maximised; None if there are several.
         tasks: several target tasks, whose weighted mean score is maximised, in place of `task`.
@@ -313,6 +270,7 @@ class StudySettings(Section):
     storage: str | None = None
     seed: NonNegative = 0
     pool: PoolSettings
+    template_date: date | None = None
     alignment: AlignmentSettings
     tasks: tuple[WeightedTask, ...] = ()
     task: Annotated[TaskSettings | None, Field(validate_default=True)] = None
@@ -387,7 +345,7 @@ class StudySettings(Section):
         """The pool as a plain value."""
         return Pool(
             tuple(m.source() for m in self.pool.vision_encoders),
-            tuple(m.source() for m in self.pool.llms),
+            tuple(m.source(self.template_date) for m in self.pool.llms),
         )
 
     @property
@@ -414,6 +372,7 @@ class StudySettings(Section):
         exclude: dict[str, Any] = dict.fromkeys(
             ("runtime", "checkpoints", "workdir", "storage", "zoo", "extends"), True
         )
+        exclude["template_date"] = True  # stored by itself, see `study/resuming.py`
         exclude["alignment"] = set(AlignmentSettings.SPEED)
         # Studies of versions without the method `joint` stored no options of it.
         excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)
@@ -422,7 +381,9 @@ class StudySettings(Section):
         exclude["search"] = {*excluded, "ranker"}  # a ranking may be made in several ways
         # Studies of versions without `tasks` stored no such key.
         exclude["task" if self.tasks else "tasks"] = True
-        return self.model_dump(mode="json", exclude=exclude)
+        stored = self.model_dump(mode="json", exclude=exclude)
+        stored["pool"]["llms"] = [llm.fingerprint() for llm in self.pool.llms]
+        return stored
 
     def checkpoint_folder(self) -> str:
         """Folder or address of the checkpoints; the default is filled in."""

@@ -35,6 +35,7 @@ from mordal_optuna.models.loading import (
     load_tokenizer,
     load_weights,
 )
+from mordal_optuna.models.probe import check_chat
 from mordal_optuna.models.template import IMAGE_TOKEN, chat_template
 from mordal_optuna.models.towers import Encoder, load_encoder
 from mordal_optuna.models.turns import stop_tokens
@@ -93,8 +94,9 @@ def assemble(
     Raises:
         ModelError: if a model cannot be loaded, or the two cannot be joined.
     """
+    llm_family(llm.name, load_config(llm))  # this and the next raise before weights are read
+    check_chat(llm)
     encoder = load_encoder(vision_encoder, precision, device)
-    llm_family(llm.name, load_config(llm))  # raises before the weights are read
     language_model = load_weights(
         llm, AutoModelForCausalLM, precision, device, attention=attention
     )
@@ -134,7 +136,7 @@ def join(
         template: how the LLM's chat template is used; None for no options.
 
     Raises:
-        ModelError: if the two cannot be joined, or no token can end an answer.
+        ModelError: if the two cannot be joined.
     """
     image_id = _add_image_token(names[1], tokenizer, language_model)
     model = join_models(

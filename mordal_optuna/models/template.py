@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IMAGE_TOKEN = "<image>"
+# An LLM's template; several by name; or none.
+Template = str | dict[str, str] | None
 
 # LLaVA-1.5's layout: "USER: <image>\n{question} ASSISTANT: {answer}</s>".
 DEFAULT_TEMPLATE = (
@@ -89,7 +91,7 @@ def chat_template(
         ModelError: if the template does not read an argument of the study file.
     """
     options = options or TemplateOptions()
-    own = options.text or _own_template(tokenizer)
+    own = options.text or _own_template(tokenizer.chat_template)
     if own is None and not options.arguments:
         return DEFAULT_TEMPLATE
     used = _used_options(own or "", options, name)
@@ -98,7 +100,7 @@ def chat_template(
 
 
 def template_identity(
-    tokenizer: PreTrainedTokenizerBase, options: TemplateOptions, *, name: str = "the LLM"
+    template: Template, options: TemplateOptions, *, name: str = "the LLM"
 ) -> dict[str, str]:
     """What shapes the rendering beside the LLM's own files.
 
@@ -106,21 +108,21 @@ def template_identity(
     they had before there were options.
 
     Args:
-        tokenizer: tokenizer of the LLM.
+        template: the LLM's own template, see `load_template`.
         options: template, arguments and date of the study file.
         name: name of the LLM, for errors.
 
     Raises:
         ModelError: if the template does not read an argument of the study file.
     """
-    own = options.text or _own_template(tokenizer)
+    own = options.text or _own_template(template)
     if own is None:
         return {}
     used = _used_options(own, options, name)
     marks = {}
     if used.text is not None:
         marks["template"] = hashlib.sha256(used.text.encode()).hexdigest()
-    elif not isinstance(tokenizer.chat_template, str):
+    elif not isinstance(template, str):
         marks["template"] = "the one named default"
     if used.arguments:
         marks["template arguments"] = json.dumps(dict(used.arguments))
@@ -140,9 +142,8 @@ def marks_answers(template: str) -> bool:
     return bool(_MARKERS.search(template))
 
 
-def _own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+def _own_template(template: Template) -> str | None:
     """The LLM's template; of several that have names the one that is named `default`."""
-    template = tokenizer.chat_template
     if isinstance(template, dict):
         template = template.get("default")
     return template or None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -24,7 +24,7 @@ from mordal_optuna.models.template import IMAGE_TOKEN, marks_answers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from transformers import GenerationConfig, ProcessorMixin
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 # Stands for the n-th answer; templates leave letters and digits as they are.
 _WORD = "mordalanswer{}x"
@@ -44,10 +44,17 @@ class Rendered:
     answers: tuple[tuple[int, int], ...]
 
 
-class Turns:
-    """Renders conversations by a processor's chat template."""
+class Chats(Protocol):
+    """A tokenizer with a chat template, such as a processor."""
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    tokenizer: PreTrainedTokenizerBase
+    chat_template: Any
+
+
+class Turns:
+    """Renders conversations by a chat template."""
+
+    def __init__(self, processor: Chats) -> None:
         """Use a processor.
 
         Args:
@@ -146,22 +153,28 @@ class Turns:
         return Rendered(text, tuple((begin, end) for begin, end in cut if begin < end))
 
     def _marked(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
-        texts, spans = render_jinja_template(
-            conversations=[list(messages)],
-            chat_template=self._processor.chat_template,
-            return_assistant_tokens_mask=True,
-            **self._processor.tokenizer.special_tokens_map,
-        )
-        return texts[0], spans[0]
+        text, spans = self._rendering(messages, return_assistant_tokens_mask=True)
+        return text, spans[0]
 
     def _text(self, messages: Sequence[Mapping[str, Any]], *, prompt: bool = False) -> str:
-        rendered: str = self._processor.apply_chat_template(
-            list(messages), add_generation_prompt=prompt, tokenize=False
+        return self._rendering(messages, add_generation_prompt=prompt)[0]
+
+    def _rendering(
+        self, messages: Sequence[Mapping[str, Any]], **options: bool
+    ) -> tuple[str, list[list[tuple[int, int]]]]:
+        template = self._processor.chat_template
+        if not isinstance(template, str):
+            raise ValueError("it has no chat template")  # noqa: TRY004 - a value of a processor
+        texts, spans = render_jinja_template(
+            conversations=[list(messages)],
+            chat_template=template,
+            **self._processor.tokenizer.special_tokens_map,
+            **options,
         )
-        return rendered
+        return texts[0], spans
 
 
-def stop_tokens(processor: ProcessorMixin, generation: GenerationConfig | None) -> list[int]:
+def stop_tokens(processor: Chats, generation: GenerationConfig | None) -> list[int]:
     """All tokens that end an answer: of the tokenizer, the LLM's settings and the template.
 
     Args:
