@@ -50,7 +50,7 @@ from mordal_optuna.study.result import (
     store_representation,
     stored_representation,
 )
-from mordal_optuna.study.resuming import begin, resumed_settings, with_advice
+from mordal_optuna.study.resuming import begin, resumed_settings, with_advice, with_template_date
 from mordal_optuna.study.task_results import mean_of
 from mordal_optuna.study.task_studies import TaskStudies
 from mordal_optuna.study.warnings import store_facts, warnings_before_training
@@ -285,7 +285,7 @@ def study_plan(
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     if settings.zoo:
         _build_zoo(settings, progress)
-    settings = resumed_settings(study, settings)
+    settings = with_template_date(study, resumed_settings(study, settings))
     claims = _open_claims(study, settings)
     bench = open_bench(settings, progress, claims)
     try:

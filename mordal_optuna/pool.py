@@ -32,6 +32,21 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TemplateOptions:
+    """How the chat template of an LLM is used; vision encoders have none.
+
+    Attributes:
+        text: template in place of the LLM's own; None for its own.
+        arguments: names and values of variables that the template reads, in the order of names.
+        date: date that the template takes for today, as YYYY-MM-DD; None for the real one.
+    """
+
+    text: str | None = None
+    arguments: tuple[tuple[str, bool | int | float | str | None], ...] = ()
+    date: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """Location of a pretrained model.
 
@@ -42,6 +57,7 @@ class ModelSource:
         trust_remote_code: whether code shipped with the model may run.
         image_aspect: how a vision encoder's images become squares, see `ImageAspect`.
         image_size: side of a vision encoder's images in pixels; None for the image processor's.
+        template: how the chat template is used.
     """
 
     name: str
@@ -63,6 +79,8 @@ class ModelSource:
         if self.image_size is not None:
             changes["image size"] = str(self.image_size)
         return changes
+
+    template: TemplateOptions = TemplateOptions()
 
 
 @dataclass(frozen=True)

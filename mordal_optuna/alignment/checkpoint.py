@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,9 @@ from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import CheckpointError, ConfigError
 from mordal_optuna.files.digests import ModelFolder
-from mordal_optuna.pool import ModelSource
+from mordal_optuna.models.loading import load_template
+from mordal_optuna.models.template import template_identity
+from mordal_optuna.pool import ModelSource, TemplateOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,7 +128,7 @@ class CheckpointStore:
             "train_seconds": checkpoint.train_seconds,
             "versions": dict(checkpoint.versions),
             "candidate": checkpoint.candidate,
-            "sources": {kind: _source_fields(s) for kind, s in checkpoint.sources.items()},
+            "sources": {kind: _stored_source(s) for kind, s in checkpoint.sources.items()},
         }
         manifest = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
@@ -166,7 +168,7 @@ class CheckpointStore:
             facts["train_seconds"],
             facts["versions"],
             facts["candidate"],
-            {kind: ModelSource(**source) for kind, source in facts["sources"].items()},
+            {kind: _read_source(source) for kind, source in facts["sources"].items()},
         )
 
     def _tensors(self, run: str, samples: int, name: str, digest: str) -> dict[str, torch.Tensor]:
@@ -205,7 +207,7 @@ def run_identity(
     recipe = settings.model_dump(mode="json", exclude=places | AlignmentSettings.SPEED)
     return {
         "vision_encoder": model_identity(*vision_encoder, files),
-        "llm": model_identity(*llm, files),
+        "llm": llm_identity(*llm, files),
         "alignment": recipe,
         "data": data_digest,
         "seed": seed,
@@ -239,6 +241,23 @@ def model_identity(
     return dict(model_part(source, config, files).digests)
 
 
+def llm_identity(
+    source: ModelSource, config: PretrainedConfig, files: FileDigests
+) -> dict[str, str | None]:
+    """Identity of an LLM: that of its content, and of options that change its chat template.
+
+    Args:
+        source: name and location of the LLM, and how its template is used.
+        config: configuration of the LLM, which holds the commit.
+        files: digests of local files.
+
+    Raises:
+        ModelError: if the template cannot be read, or the options do not fit the template.
+    """
+    marks = template_identity(load_template(source), source.template, name=source.name)
+    return {**model_identity(source, config, files), **marks}
+
+
 def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests) -> Part:
     """A model as a part of a study's inputs; arguments as in `model_identity`."""
     folder, pixels = Path(source.location), source.pixels()
@@ -264,18 +283,27 @@ class HubModel:
         return False
 
 
-def _source_fields(source: ModelSource) -> dict[str, str | int | None]:
+def _stored_source(source: ModelSource) -> dict[str, Any]:
     """Fields of a source that a checkpoint stores, without defaults that older versions lack."""
-    fields: dict[str, str | int | None] = {
+    fields: dict[str, Any] = {
         "name": source.name,
         "location": source.location,
         "revision": source.revision,
     }
+    if source.template != TemplateOptions():
+        fields["template"] = asdict(source.template)
     if source.image_aspect != "own":
         fields["image_aspect"] = source.image_aspect
     if source.image_size is not None:
         fields["image_size"] = source.image_size
     return fields
+
+
+def _read_source(stored: Mapping[str, Any]) -> ModelSource:
+    template = dict(stored.get("template") or {})
+    arguments = tuple((name, value) for name, value in template.pop("arguments", ()))
+    options = TemplateOptions(arguments=arguments, **template)
+    return ModelSource(**{**stored, "template": options})
 
 
 def _writer(tensors: Mapping[str, torch.Tensor]) -> Callable[[Path], None]:

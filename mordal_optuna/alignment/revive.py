@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.checkpoint import CheckpointStore, model_identity
+from mordal_optuna.alignment.checkpoint import CheckpointStore, llm_identity, model_identity
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.files.digests import FileDigests
@@ -62,7 +62,8 @@ def revive(address: str, *, device: torch.device, trust_remote_code: bool = Fals
     }
     files = FileDigests()
     for kind, source in sources.items():
-        if model_identity(source, load_config(source), files) != identity[kind]:
+        identify = llm_identity if kind == "llm" else model_identity
+        if identify(source, load_config(source), files) != identity[kind]:
             raise CheckpointError(
                 address,
                 f"was trained on another {kind.replace('_', ' ')} than the one that is at "

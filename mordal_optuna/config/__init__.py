@@ -3,7 +3,12 @@
 from mordal_optuna.config.adaptation import adapted, as_begun, kept_as_given
 from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings
 from mordal_optuna.config.base import Section
-from mordal_optuna.config.models import EncoderSettings, ModelSettings, PoolSettings
+from mordal_optuna.config.models import (
+    EncoderSettings,
+    LlmSettings,
+    ModelSettings,
+    PoolSettings,
+)
 from mordal_optuna.config.reading import (
     differences,
     growth_problems,
@@ -29,6 +34,7 @@ __all__ = [
     "EarlyDocuments",
     "EncoderSettings",
     "FAITHFUL",
+    "LlmSettings",
     "LoraSettings",
     "ModelSettings",
     "PoolSettings",

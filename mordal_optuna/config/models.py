@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from mordal_optuna.config.base import Name, Positive, Section
-from mordal_optuna.pool import ImageAspect, ModelSource
+from mordal_optuna.errors import ConfigError
+from mordal_optuna.pool import ImageAspect, ModelSource, TemplateOptions
+
+if TYPE_CHECKING:
+    from datetime import date
+
+# Name of a variable of a chat template.
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class ModelSettings(Section):
@@ -51,6 +60,65 @@ class EncoderSettings(ModelSettings):
         return replace(self.source(), image_aspect=aspect, image_size=self.image_size)
 
 
+class LlmSettings(ModelSettings):
+    """One LLM of the pool.
+
+    Attributes:
+        template_args: values of variables that the LLM's chat template reads. `enable_thinking` is
+            false where a template reads it and no value is given.
+        chat_template: template in place of the LLM's own, as a path or as text; None for its own.
+    """
+
+    template_args: dict[Variable, bool | int | float | str | None] = {}
+    chat_template: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def template_file(self) -> Path | None:
+        """The file of the template; None if it is given as text, or not at all."""
+        given = self.chat_template
+        return None if given is None or "{" in given else Path(given)
+
+    def source(self, day: date | None = None) -> ModelSource:
+        """The LLM's location, and how its chat template is used, as a plain value.
+
+        Args:
+            day: date that the template takes for today; None for the real one.
+
+        Raises:
+            ConfigError: if the file of the template cannot be read.
+        """
+        arguments = tuple(sorted(self.template_args.items()))
+        shown = day.isoformat() if day else None
+        return replace(super().source(), template=TemplateOptions(self._text(), arguments, shown))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the LLM in a study; options that are not given are left out.
+
+        Raises:
+            ConfigError: if the file of the template cannot be read.
+        """
+        stored = self.model_dump(mode="json", exclude={"template_args", "chat_template"})
+        if self.template_args:
+            stored["template_args"] = dict(self.template_args)
+        text = self._text()
+        if text is not None:
+            stored["chat_template"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return stored
+
+    def _text(self) -> str | None:
+        if self.template_file is None:
+            return self.chat_template
+        try:
+            return self.template_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                [
+                    f"pool.llms.{self.name}.chat_template: {self.chat_template!r} cannot be read "
+                    f"({error}); it must be a template or the path of one"
+                ]
+            ) from error
+
+
 class PoolSettings(Section):
     """The models to choose from; every vision encoder with every LLM is a candidate.
 
@@ -60,7 +128,7 @@ class PoolSettings(Section):
     """
 
     vision_encoders: Annotated[tuple[EncoderSettings, ...], Field(min_length=1)]
-    llms: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
+    llms: Annotated[tuple[LlmSettings, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> PoolSettings:

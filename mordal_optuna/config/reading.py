@@ -231,6 +231,7 @@ def _missing_folders(settings: StudySettings) -> list[str]:
                     "and no hub id such as 'owner/name'"
                 )
     places: list[tuple[str, Path | None]] = [
+        *((f"pool.llms.{m.name}.chat_template", m.template_file) for m in settings.pool.llms),
         ("alignment.conversations", settings.alignment.conversations),
         ("alignment.images", settings.alignment.images),
         *(("task.data", task.data) for task in (settings.task,) if task),

@@ -7,7 +7,8 @@ location is a hub id.
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
+from datetime import date  # noqa: TC003 - pydantic reads the annotations at run time
+from pathlib import Path  # noqa: TC003 - as above
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
@@ -249,6 +250,8 @@ class StudySettings(Section):
             `pad`: padded with the image processor's mean colour and resized, as in LLaVA-1.5, so
             that every candidate sees the whole image. `own`: by each checkpoint's own image
             processor, which may crop the image or change its proportions.
+        template_date: date that chat templates take for today; None for the day on which the
+            study began.
         alignment: training recipe and alignment data.
         task: target task, whose score is maximised; None if there are several.
         tasks: several target tasks, whose weighted mean score is maximised, in place of `task`.
@@ -272,6 +275,7 @@ class StudySettings(Section):
     seed: NonNegative = 0
     pool: PoolSettings
     image_aspect: ImageAspect = "pad"
+    template_date: date | None = None
     alignment: AlignmentSettings
     tasks: tuple[WeightedTask, ...] = ()
     task: Annotated[TaskSettings | None, Field(validate_default=True)] = None
@@ -346,7 +350,7 @@ class StudySettings(Section):
         """The pool as a plain value."""
         return Pool(
             tuple(m.encoder(self.image_aspect) for m in self.pool.vision_encoders),
-            tuple(m.source() for m in self.pool.llms),
+            tuple(m.source(self.template_date) for m in self.pool.llms),
         )
 
     @property
@@ -373,6 +377,7 @@ class StudySettings(Section):
         exclude: dict[str, Any] = dict.fromkeys(
             ("runtime", "checkpoints", "workdir", "storage", "zoo", "extends"), True
         )
+        exclude["template_date"] = True  # stored by itself, see `study/resuming.py`
         exclude["alignment"] = set(AlignmentSettings.SPEED)
         # Studies of versions without the method `joint` stored no options of it.
         excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)
@@ -387,7 +392,9 @@ class StudySettings(Section):
         encoders = enumerate(self.pool.vision_encoders)
         plain = {n: {"image_size"} for n, model in encoders if model.image_size is None}
         exclude["pool"] = {"vision_encoders": plain}
-        return self.model_dump(mode="json", exclude=exclude)
+        stored = self.model_dump(mode="json", exclude=exclude)
+        stored["pool"]["llms"] = [llm.fingerprint() for llm in self.pool.llms]
+        return stored
 
     def checkpoint_folder(self) -> str:
         """Folder or address of the checkpoints; the default is filled in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
 
+    from mordal_optuna.models.template import Template
     from mordal_optuna.pool import ModelSource
 
 Precision = Literal["fp32", "bf16"]
@@ -92,6 +95,32 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_template(source: ModelSource) -> Template:
+    """Read an LLM's own chat template; of a local folder without loading the tokenizer.
+
+    Args:
+        source: name and location of the LLM.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    folder = Path(source.location)
+    if not folder.is_dir():
+        return load_tokenizer(source).chat_template
+    single, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    try:
+        stored = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        template = stored.get("chat_template") if isinstance(stored, dict) else None
+        if single.is_file():
+            template = single.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelError(source.name, _reason(source, error)) from error
+    if isinstance(template, list):
+        return {entry["name"]: entry["template"] for entry in template}
+    several = (folder / "additional_chat_templates").is_dir()
+    return {"default": template} if several and template else template
 
 
 def load_image_processor(source: ModelSource) -> BaseImageProcessor:

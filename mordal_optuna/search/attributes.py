@@ -30,6 +30,8 @@ STOPPED_BECAUSE = "mordal:stopped_because"
 NOTED = "mordal:noted"
 # Identity of the study that a study of one of its tasks is filled from.
 FILLED_FROM = "mordal:filled_from"
+# Date that chat templates take for today, YYYY-MM-DD; absent if an older version began the study.
+TEMPLATE_DATE = "mordal:template_date"
 # Name of the study whose scores were carried over, and whether all of them have been.
 EXTENDS = "mordal:extends"
 

@@ -7,6 +7,7 @@ example because its first start was refused, accepts any configuration and input
 from __future__ import annotations
 
 import re
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import optuna
@@ -19,6 +20,7 @@ from mordal_optuna.search.attributes import (
     FULL_SAMPLES,
     INPUTS,
     REPRESENTATION,
+    TEMPLATE_DATE,
     store_value,
     stored_value,
 )
@@ -69,6 +71,34 @@ def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
     given = chosen.fingerprint()
     grown = not growth_problems(stored, given)
     raise StudyMismatchError(settings.study, differences(stored, given), grown=grown)
+
+
+def with_template_date(study: Study, settings: StudySettings) -> StudySettings:
+    """The settings with the date that chat templates take for today, which stays the same.
+
+    It is the day on which the study began, unless the study file gives another. A study that an
+    older version began has none: its templates write the real date, as they did.
+
+    Args:
+        study: study to begin or resume.
+        settings: settings of the study file.
+
+    Raises:
+        StudyMismatchError: if the study began with another date than the study file gives.
+    """
+    stored, given = study.user_attrs.get(TEMPLATE_DATE), settings.template_date
+    if stored is None and has_spent(study) and given is None:
+        return settings
+    if stored is None or not has_spent(study):
+        day = given or datetime.now().astimezone().date()
+        if stored != day.isoformat():
+            study.set_user_attr(TEMPLATE_DATE, day.isoformat())
+    else:
+        day = date.fromisoformat(stored)
+        if given not in (None, day):
+            line = f"template_date: {stored} stored, {given} given"
+            raise StudyMismatchError(settings.study, [line])
+    return settings.model_copy(update={"template_date": day})
 
 
 def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progress) -> None:

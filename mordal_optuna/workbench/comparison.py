@@ -7,7 +7,9 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mordal_optuna.alignment.checkpoint import model_identity
+import numpy as np
+
+from mordal_optuna.alignment.checkpoint import llm_identity, model_identity
 from mordal_optuna.alignment.session import LIBRARIES
 from mordal_optuna.alignment.warmup import warm_up, with_projector
 from mordal_optuna.errors import ConfigError
@@ -23,10 +25,9 @@ from mordal_optuna.study.growing import Compared
 from mordal_optuna.study.result import Representation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-    import numpy as np
     import torch
     from PIL.Image import Image
 
@@ -60,6 +61,7 @@ class Comparison:
         folder: Path,
         progress: Progress,
         before: Compared | None = None,
+        unusable: Collection[str] = (),
     ) -> None:
         """Compare the models of a study.
 
@@ -72,6 +74,8 @@ class Comparison:
             progress: receives progress updates.
             before: what an earlier study has paid for: where it is still stored, it counts as
                 reused.
+            unusable: names of LLMs that cannot be trained, which are compared with no other; each
+                is a cluster by itself.
 
         Raises:
             ConfigError: if there are fewer than 4 images.
@@ -94,6 +98,7 @@ class Comparison:
         self._measure = similarity_measure(settings.representation, machine.device)
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
         self._before = before or Compared()
+        self._unusable = unusable
         self._reused = 0.0
 
     def run(self) -> Representation:
@@ -111,7 +116,8 @@ class Comparison:
         similarities: dict[str, np.ndarray] = {}
 
         def llm_similarity(medoid: str) -> np.ndarray:
-            similarities[medoid] = self._similarity(self._llm_features(medoid))
+            known = self._similarity(self._llm_features(medoid))
+            similarities[medoid] = _among_all(known, self._pool.llm_names, self._unusable)
             return similarities[medoid]
 
         compared = compared_models(
@@ -167,9 +173,11 @@ class Comparison:
         )
         features = {}
         for llm in self._pool.llms:
+            if llm.name in self._unusable:
+                continue
             projector: dict[str, object] = {
                 "encoder": self._identity(encoder),
-                "llm": self._identity(llm),
+                "llm": llm_identity(llm, load_config(llm), self._machine.files),
                 "recipe": recipe,
                 "warmup_samples": self._settings.representation.warmup_samples,
                 "data": self._data.digest,
@@ -314,6 +322,16 @@ def least_similarity(settings: RepresentationSettings) -> float:
         settings: `representation` section of the study file.
     """
     return -1.0 if settings.similarity == "mutual-knn" else LEAST_CKA
+
+
+def _among_all(
+    similarity: np.ndarray, names: Sequence[str], left_out: Collection[str]
+) -> np.ndarray:
+    """A similarity matrix of all names; names that were left out are as unlike as can be."""
+    matrix = 2.0 * np.eye(len(names)) - 1.0
+    known = [n for n, name in enumerate(names) if name not in left_out]
+    matrix[np.ix_(known, known)] = similarity
+    return matrix
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:

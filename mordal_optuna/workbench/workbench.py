@@ -13,13 +13,14 @@ from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
 from mordal_optuna.config import adapted
 from mordal_optuna.config.shipped import shipped
-from mordal_optuna.errors import ConfigError
+from mordal_optuna.errors import ConfigError, ModelError
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import plugin_problem
 from mordal_optuna.evaluation.tasks import build_task, images_of_all
 from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
 from mordal_optuna.models.loading import check_model, load_config
+from mordal_optuna.models.probe import check_chat
 from mordal_optuna.processes.channel import Channel
 from mordal_optuna.progress import Silent
 from mordal_optuna.study.result import FurtherScore
@@ -39,7 +40,7 @@ from mordal_optuna.workbench.measurements import measurement_of
 from mordal_optuna.workbench.score_store import ScoreStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings, TaskSettings
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
     from mordal_optuna.workbench.devices import Launch
 
 T = TypeVar("T")
+# Samples that are looked at when a study opens, and those of them, with the most turns, that are
+# rendered for each LLM.
+_PROBED = 64
+_RENDERED = 4
 
 
 class Workbench:
@@ -74,6 +79,7 @@ class Workbench:
         progress: Progress,
         watch: Watch | None,
         claims: ClaimStore | None = None,
+        unusable: Mapping[str, str] | None = None,
     ) -> None:
         """Hold parts that are open already; see `open_workbench`.
 
@@ -85,6 +91,7 @@ class Workbench:
             progress: receives progress updates.
             watch: the inputs as they were when opened; None on other ranks.
             claims: claims that guard the checkpoints of candidates trained under them.
+            unusable: names of LLMs that cannot be trained, with the reasons; None for none.
         """
         self.settings = settings
         self._data = data
@@ -92,6 +99,7 @@ class Workbench:
         self._machine = machine
         self._progress = progress
         self._watch = watch
+        self._unusable = dict(unusable or {})
         self._commands: Channel[Command] = Channel(machine.processes)
         self._aligner = AlignAndScore(
             settings,
@@ -276,6 +284,7 @@ class Workbench:
             folder=self.settings.workdir / "representation",
             progress=self._progress,
             before=before,
+            unusable=self._unusable,
         ).run()
 
 
@@ -339,7 +348,35 @@ def _open(
         progress=progress,
         watch=_watch(settings, data, tasks, machine) if is_main else None,
         claims=claims,
+        unusable=_unusable_llms(settings, data, progress),
     )
+
+
+def _unusable_llms(
+    settings: StudySettings, data: AlignmentSet, progress: Progress
+) -> dict[str, str]:
+    """LLMs whose chat template cannot be trained with, and why; each is reported.
+
+    Their candidates fail for the same reason; the study goes on with the others.
+
+    Raises:
+        ModelError: if no LLM can be trained.
+    """
+    count = min(_PROBED, len(data)) if data.random_access else 0
+    samples = [data.sample(n).messages for n in range(count)]
+    longest = sorted(samples, key=len)[-_RENDERED:]
+    reasons: dict[str, ModelError] = {}
+    llms = settings.models().llms
+    for source in llms:
+        try:
+            check_chat(source, longest)
+        except ModelError as error:
+            reasons[source.name] = error
+    if len(reasons) == len(llms):
+        raise next(iter(reasons.values()))
+    for reason in reasons.values():
+        progress.warn(f"candidates with this LLM will fail: {reason}")
+    return {name: str(reason) for name, reason in reasons.items()}
 
 
 def _machine(settings: StudySettings, launch: Launch) -> Machine:
