@@ -48,10 +48,9 @@ class Held:
         raise AssertionError
 
 
-def lose_claim(trainer: Trainer, out: Path) -> None:
+def lose_claim(trainer: Trainer, processes: Processes, out: Path) -> None:
     """Train on and on; only process 0 has a claim."""
     train._CHECK_EVERY = 1
-    processes = Processes.join()
     try:
         trainer.run(64, lambda _: None, guard=Held(trainer) if processes.is_main else None)
     except LeaseLostError as error:
@@ -76,6 +75,7 @@ def main() -> None:
         max_length=200,
     )
     accelerator = open_accelerator(cpu)
+    processes = Processes.join()
     assert accelerator.num_processes == int(world)
     vlm = assemble(
         ModelSource("e", f"{zoo}/encoders/clip-t"),
@@ -86,7 +86,7 @@ def main() -> None:
         device=cpu,
     )
     if options == ["sharded"]:
-        shard_frozen(vlm, cpu)
+        shard_frozen(vlm, cpu, processes)
         assert any(isinstance(module, FSDPModule) for module in vlm.model.modules())
         sizes = [p.to_local().numel() for p in vlm.model.parameters() if hasattr(p, "to_local")]
         assert sum(sizes) * int(world) == sum(
@@ -99,10 +99,10 @@ def main() -> None:
         seed=0,
         accelerator=accelerator,
         device=cpu,
-        processes=Processes.join(),
+        processes=processes,
     )
     if options == ["lost"]:
-        lose_claim(trainer, Path(out))
+        lose_claim(trainer, processes, Path(out))
         return
     trainer.run(32, lambda _: None)
     if accelerator.is_main_process:
