@@ -11,7 +11,7 @@ memory, are sharded across ranks and gathered layer by layer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -19,13 +19,16 @@ from accelerate.state import is_initialized
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from mordal_optuna.errors import ConfigError
+from mordal_optuna.errors import ConfigError, ModelError
+from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mordal_optuna.models.assemble import Vlm
     from mordal_optuna.processes.group import Processes
+
+T = TypeVar("T")
 
 _REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
@@ -74,6 +77,7 @@ def assemble_on(
     accelerator: Accelerator,
     device: torch.device,
     processes: Processes,
+    name: str,
     assembled: Callable[[torch.device], Vlm],
 ) -> Vlm:
     """Assemble a candidate on all ranks, with its frozen LLM sharded if Accelerate says so.
@@ -82,17 +86,23 @@ def assemble_on(
         accelerator: Accelerate, with the ranks.
         device: torch device of this rank.
         processes: all ranks.
+        name: name of the candidate, for errors.
         assembled: assembles the candidate on a device.
 
     Raises:
-        MordalError: if it cannot be assembled on a rank; raised on all.
+        ModelError: if it cannot be assembled on a rank; raised on all.
     """
+
+    def ready(work: Callable[[], T]) -> T:
+        with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
+            return work()
+
     sharded = is_sharded(accelerator)
     # A sharded LLM may fit the memory of no single device: it is sharded from the CPU.
     first = torch.device("cpu") if sharded else device
-    vlm = processes.run_on_all(lambda: assembled(first))
+    vlm = processes.run_on_all(lambda: ready(lambda: assembled(first)))
     if sharded:
-        processes.run_on_all(lambda: shard_frozen(vlm, device, processes))
+        processes.run_on_all(lambda: ready(lambda: shard_frozen(vlm, device, processes)))
     return vlm
 
 

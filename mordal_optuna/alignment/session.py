@@ -320,16 +320,13 @@ class AlignmentSession:
         self._info = _info(run, manifest)
 
     def _open(self, run: str) -> Trainer:
-        name = f"{self._encoder.name} + {self._llm.name}"
-        with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
-            return self._assembled(run)
-
-    def _assembled(self, run: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
+        name = f"{self._encoder.name} + {self._llm.name}"
         vlm = assemble_on(
             accelerator,
             machine.device,
             machine.processes,
+            name,
             lambda device: assemble(
                 self._encoder,
                 self._llm,
@@ -340,31 +337,30 @@ class AlignmentSession:
                 attention=self._settings.attention,
             ),
         )
-        self._vlm, self._trainer = (
-            vlm,
-            machine.processes.run_on_all(lambda: self._train_with(vlm, run)),
-        )
-        return self._trainer
+        trainer = machine.processes.run_on_all(lambda: self._new_trainer(vlm, run, name))
+        self._vlm, self._trainer = vlm, trainer
+        return trainer
 
-    def _train_with(self, vlm: Vlm, run: str) -> Trainer:
+    def _new_trainer(self, vlm: Vlm, run: str, name: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
-        if machine.trackers:
-            accelerator.init_trackers(
-                f"{machine.project}-{self._encoder.name}-{self._llm.name}", config={"run": run}
+        with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
+            if machine.trackers:
+                accelerator.init_trackers(
+                    f"{machine.project}-{self._encoder.name}-{self._llm.name}", config={"run": run}
+                )
+            return Trainer(
+                vlm,
+                settings=self._settings,
+                data=self._data,
+                seed=self._seed,
+                accelerator=accelerator,
+                device=machine.device,
+                processes=machine.processes,
+                cache=machine.cache(
+                    self._encoder, self._data, self._settings, accelerator.num_processes
+                ),
+                threads=machine.threads,
             )
-        return Trainer(
-            vlm,
-            settings=self._settings,
-            data=self._data,
-            seed=self._seed,
-            accelerator=accelerator,
-            device=machine.device,
-            processes=machine.processes,
-            cache=machine.cache(
-                self._encoder, self._data, self._settings, accelerator.num_processes
-            ),
-            threads=machine.threads,
-        )
 
     def _catch_up(self, trainer: Trainer, run: str, samples: int, progress: Progress) -> None:
         """Restore the highest checkpoint up to a rung; a study on another task may have one.
@@ -375,16 +371,16 @@ class AlignmentSession:
         processes = self._machine.processes
         latest = processes.run_on_main(lambda: self._latest(run, samples, progress))
         if latest:
-            with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
-                processes.run_on_all(lambda: self._restore(trainer, run, latest))
+            processes.run_on_all(lambda: self._restore(trainer, run, latest))
 
     def _restore(self, trainer: Trainer, run: str, latest: tuple[Manifest, Checkpoint]) -> None:
         manifest, checkpoint = latest
-        trainer.restore(checkpoint.trunk)
-        self._trunk = None
-        if checkpoint.trunk.samples != checkpoint.samples or checkpoint.trunk.average is not None:
-            trainer.load_weights(checkpoint.trained, checkpoint.samples)
-            self._trunk = checkpoint.trunk
+        trunk, self._trunk = checkpoint.trunk, None
+        with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
+            trainer.restore(trunk)
+            if trunk.samples != checkpoint.samples or trunk.average is not None:
+                trainer.load_weights(checkpoint.trained, checkpoint.samples)
+                self._trunk = trunk
         if self._machine.processes.is_main:
             self._info = _info(run, manifest)
         self._samples = checkpoint.samples

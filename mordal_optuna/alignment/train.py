@@ -180,7 +180,12 @@ class Trainer:
                 `until` cannot be reached exactly.
             DataError: if a sample cannot be trained on.
         """
-        self._processes.run_on_all(lambda: self._run(until, advance, branch, guard))
+
+        def work() -> None:
+            with raised_as(self._failed):  # here, since other ranks are told what leaves the work
+                self._run(until, advance, branch, guard)
+
+        self._processes.run_on_all(work)
 
     def _run(
         self, until: int, advance: Advance, branch: Branch | None, guard: Guard | None
@@ -192,8 +197,7 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        with raised_as(self._failed):
-            self._batches.check(self.samples, until)
+        self._batches.check(self.samples, until)
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
         shares = self._batches.shares(self.samples, until)
@@ -290,13 +294,11 @@ class Trainer:
         Returns:
             The summed loss and T.
         """
-        with raised_as(self._failed):
-            share = next(shares)
-            features = self._vision.compute(share.prepared)
+        share = next(shares)
+        features = self._vision.compute(share.prepared)
         images = sum(sample.images for sample in share.encoded)
         while True:
-            with raised_as(self._failed):
-                loss, fitted = self._gradients(share, features)
+            loss, fitted = self._gradients(share, features)
             # Before the sum, in which a rank would wait for one that has failed or must repeat.
             reports = self._processes.gather(_Report(self.samples, fitted, images))
             self._check_positions(reports)

@@ -122,6 +122,7 @@ def _assembled(
         accelerator,
         machine.device,
         machine.processes,
+        f"{vision_encoder.name} + {llm.name}",
         lambda device: assemble(
             vision_encoder,
             llm,

@@ -20,6 +20,7 @@ from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answerer
 from mordal_optuna.processes.channel import Channel
 from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -195,7 +196,11 @@ class MordalVLM(lmms):
             # Every forward pass gathers the layers from all ranks, so all must run the same ones.
             share = range(len(asked))
         replies: dict[int, _Reply] = {}
-        with _evaluating(self.model):
+        names = ", ".join(sorted({question.task for question in asked}))
+        with (
+            raised_as(lambda reason: EvaluationError(names, f"failed ({reason})")),
+            _evaluating(self.model),
+        ):
             for task, settings, indices in _by_settings(asked, share):
                 start = perf_counter()
                 replies.update(self._replies(task, settings, indices, asked, readers))
