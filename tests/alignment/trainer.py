@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -58,7 +59,7 @@ def lose_claim(trainer: Trainer, processes: Processes, out: Path) -> None:
 
 
 def main() -> None:
-    """Train; process 0 writes weights and losses."""
+    """Train; process 0 writes weights, losses and norms of gradients."""
     zoo, conversations, out, world, *options = sys.argv[1:]
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
@@ -104,11 +105,23 @@ def main() -> None:
     if options == ["lost"]:
         lose_claim(trainer, processes, Path(out))
         return
-    trainer.run(32, lambda _: None)
+    norms: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def noted(*given: Any) -> torch.Tensor:
+        norms.append(float(clip(*given)))
+        return torch.tensor(norms[-1])
+
+    torch.nn.utils.clip_grad_norm_ = noted
+    try:
+        trainer.run(32, lambda _: None)
+    finally:
+        torch.nn.utils.clip_grad_norm_ = clip
     if accelerator.is_main_process:
         weights = {n: p.detach().clone() for n, p in vlm.trainable().items()}
         save_file(weights, Path(out) / "weights.safetensors")
         (Path(out) / "losses.json").write_text(json.dumps(trainer.losses))
+        (Path(out) / "norms.json").write_text(json.dumps(norms))
 
 
 if __name__ == "__main__":
