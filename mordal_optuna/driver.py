@@ -22,7 +22,6 @@ from mordal_optuna.errors import (
     BusyError,
     ConfigError,
     InputsChangedError,
-    MordalError,
     SearchError,
 )
 from mordal_optuna.processes.launch import launched_world_size
@@ -291,10 +290,11 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     try:
         _stages(study, bench, claims, progress)
     except InputsChangedError as error:
-        bench.stop_followers()
-        raise with_advice(error, study, settings, bench.rungs) from error
-    except MordalError:
-        bench.stop_followers()
+        advised = with_advice(error, study, settings, bench.rungs)
+        bench.stop_followers(advised)
+        raise advised from error
+    except BaseException as error:
+        bench.stop_followers(error)
         raise
     bench.stop_followers()
 

@@ -224,9 +224,30 @@ class ProcessError(MordalError):
         rank: rank of the failed process.
     """
 
+    rank: int | None
+
     def __init__(self, rank: int, reason: str) -> None:
         self.rank = rank
         super().__init__(f"process {rank} of this launch failed: {reason}")
+
+
+class ProcessEndedError(ProcessError):
+    """Another process of this launch was interrupted or cannot be reached; the launch must end.
+
+    No candidate is at fault.
+
+    Attributes:
+        rank: rank of the process; None if it is not known.
+    """
+
+    def __init__(self, rank: int | None, reason: str) -> None:
+        MordalError.__init__(
+            self,
+            f"process {rank} of this launch has ended: {reason}"
+            if rank is not None
+            else f"another process of this launch has ended or cannot be reached: {reason}",
+        )
+        self.rank = rank
 
 
 class InfrastructureError(MordalError):

@@ -25,7 +25,7 @@ from mordal_optuna.driver import (
     open_study,
     stored_result,
 )
-from mordal_optuna.errors import MordalError, SearchError
+from mordal_optuna.errors import SearchError
 from mordal_optuna.reporting import words
 from mordal_optuna.search.attributes import FURTHER_SCORES
 from mordal_optuna.study.ownership import alone_on
@@ -117,8 +117,8 @@ def export_candidate(
             bench.check_export(folder)
             check_candidate(study, settings, bench.inputs, candidate)
             checkpoint = _scored_checkpoint(bench, result, candidate, progress, train=train)
-        except MordalError:
-            bench.stop_followers()
+        except BaseException as error:
+            bench.stop_followers(error)
             raise
         bench.stop_followers()
         if train:

@@ -11,19 +11,24 @@ memory, are sharded across ranks and gathered layer by layer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.state import is_initialized
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from mordal_optuna.errors import ConfigError
+from mordal_optuna.errors import ConfigError, ModelError
+from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mordal_optuna.models.assemble import Vlm
+    from mordal_optuna.processes.group import Processes
+
+T = TypeVar("T")
 
 _REFUSED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
@@ -43,7 +48,12 @@ def open_accelerator(
     """
     try:
         accelerator = Accelerator(
-            cpu=device.type == "cpu", log_with=list(trackers) or None, project_dir=logs
+            cpu=device.type == "cpu",
+            # The precision is the recipe's; `accelerate config` may name fp16, which is refused on
+            # CPUs. A process that has used Accelerate before keeps what it began with.
+            mixed_precision=None if is_initialized() else "no",
+            log_with=list(trackers) or None,
+            project_dir=logs,
         )
     except ValueError as error:
         raise ConfigError([f"runtime.trackers: got {list(trackers)}; {error}"]) from error
@@ -63,21 +73,89 @@ def is_sharded(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type == DistributedType.FSDP
 
 
-def shard_frozen(vlm: Vlm, device: torch.device) -> None:
+def assemble_on(
+    accelerator: Accelerator,
+    device: torch.device,
+    processes: Processes,
+    name: str,
+    assembled: Callable[[torch.device], Vlm],
+) -> Vlm:
+    """Assemble a candidate on all ranks, with its frozen LLM sharded if Accelerate says so.
+
+    Args:
+        accelerator: Accelerate, with the ranks.
+        device: torch device of this rank.
+        processes: all ranks.
+        name: name of the candidate, for errors.
+        assembled: assembles the candidate on a device.
+
+    Raises:
+        ModelError: if it cannot be assembled on a rank; raised on all.
+    """
+
+    def ready(work: Callable[[], T]) -> T:
+        with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
+            return work()
+
+    sharded = is_sharded(accelerator)
+    # A sharded LLM may fit the memory of no single device: it is sharded from the CPU.
+    first = torch.device("cpu") if sharded else device
+    vlm = processes.run_on_all(lambda: ready(lambda: assembled(first)))
+    if sharded:
+        processes.run_on_all(lambda: ready(lambda: shard_frozen(vlm, device, processes)))
+    return vlm
+
+
+def shard_frozen(vlm: Vlm, device: torch.device, processes: Processes) -> None:
     """Shard the LLM's frozen weights across all ranks, layer by layer, and move the candidate.
 
-    The default process group must exist.
+    The default process group must exist. After an error in a forward or backward pass the
+    candidate cannot be used any more: some of its layers may be gathered.
 
     Args:
         vlm: candidate on the CPU.
         device: torch device of this rank.
+        processes: all ranks.
     """
-    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(device.type, (processes.world_size,))
     language_model = vlm.model.model.language_model
     for layer in language_model.get_submodule(vlm.llm_family.layers):
         trained = {p for p in layer.parameters() if p.requires_grad}
-        fully_shard(layer, mesh=mesh, ignored_params=trained)
+        sharded = fully_shard(layer, mesh=mesh, ignored_params=trained)
+        sharded.set_custom_all_gather(_CheckedGather(processes))
     vlm.model.to(device)
+
+
+class _CheckedGather:
+    """Gathers a layer's weights once all ranks have come to that layer.
+
+    A rank that ran out of memory, or failed otherwise, does not come. The others would wait for
+    its weights, where nothing can tell them of its failure. (FSDP's interface for this has a base
+    class in a private module only; it calls these two methods.)
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    def allocate(
+        self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Memory for a layer's weights."""
+        return torch.empty(*size, dtype=dtype, device=device)
+
+    def __call__(
+        self,
+        output_tensor: torch.Tensor,
+        input_tensor: torch.Tensor,
+        group: torch.distributed.ProcessGroup,
+        async_op: bool = False,  # noqa: FBT001, FBT002 - FSDP's interface
+    ) -> torch.distributed.Work | None:
+        """Gather the weights, or raise the error of a rank that has failed."""
+        self._processes.check()
+        work: torch.distributed.Work | None = torch.distributed.all_gather_into_tensor(
+            output_tensor, input_tensor, group=group, async_op=async_op
+        )
+        return work
 
 
 def sum_over_ranks(

@@ -8,10 +8,8 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import torch
-
 from mordal_optuna.alignment.checkpoint import Checkpoint, run_address, run_identity
-from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
+from mordal_optuna.alignment.parallel import assemble_on, open_accelerator
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
@@ -22,6 +20,8 @@ from mordal_optuna.processes.outages import is_outage, raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import torch
 
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
@@ -162,9 +162,9 @@ class AlignmentSession:
         identity = self._identity
         run = run_address(identity)
         run_on_all = self._machine.processes.run_on_all
-        trainer = self._trainer or run_on_all(lambda: self._open(run))
+        trainer = self._trainer or self._open(run)
         if self._samples < samples:
-            run_on_all(lambda: self._catch_up(trainer, run, samples, progress))
+            self._catch_up(trainer, run, samples, progress)
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -222,14 +222,14 @@ class AlignmentSession:
             CheckpointError: if there is no readable checkpoint.
         """
         run = run_address(self._identity)
-        run_on_all = self._machine.processes.run_on_all
-        latest = run_on_all(lambda: self._latest(run, len(self._data), progress))
+        processes = self._machine.processes
+        latest = processes.run_on_main(lambda: self._latest(run, len(self._data), progress))
         if latest is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
             raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
-        trainer = self._trainer or run_on_all(lambda: self._open(run))
-        self._restore(trainer, run, latest)
+        trainer = self._trainer or self._open(run)
+        processes.run_on_all(lambda: self._restore(trainer, run, latest))
 
     def merge(self) -> None:
         """Merge LoRA into the LLM, as an export does; the candidate cannot be trained any more."""
@@ -320,57 +320,67 @@ class AlignmentSession:
         self._info = _info(run, manifest)
 
     def _open(self, run: str) -> Trainer:
-        name = f"{self._encoder.name} + {self._llm.name}"
-        with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
-            return self._assembled(run)
-
-    def _assembled(self, run: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
-        sharded = is_sharded(accelerator)
-        self._vlm = assemble(
-            self._encoder,
-            self._llm,
-            lora=self._settings.lora,
-            precision=self._settings.precision,
-            seed=self._seed,
-            device=torch.device("cpu") if sharded else machine.device,
-            attention=self._settings.attention,
-        )
-        if sharded:
-            shard_frozen(self._vlm, machine.device)
-        if machine.trackers:
-            accelerator.init_trackers(
-                f"{machine.project}-{self._encoder.name}-{self._llm.name}", config={"run": run}
-            )
-        self._trainer = Trainer(
-            self._vlm,
-            settings=self._settings,
-            data=self._data,
-            seed=self._seed,
-            accelerator=accelerator,
-            device=machine.device,
-            processes=machine.processes,
-            cache=machine.cache(
-                self._encoder, self._data, self._settings, accelerator.num_processes
+        name = f"{self._encoder.name} + {self._llm.name}"
+        vlm = assemble_on(
+            accelerator,
+            machine.device,
+            machine.processes,
+            name,
+            lambda device: assemble(
+                self._encoder,
+                self._llm,
+                lora=self._settings.lora,
+                precision=self._settings.precision,
+                seed=self._seed,
+                device=device,
+                attention=self._settings.attention,
             ),
-            threads=machine.threads,
         )
-        return self._trainer
+        trainer = machine.processes.run_on_all(lambda: self._new_trainer(vlm, run, name))
+        self._vlm, self._trainer = vlm, trainer
+        return trainer
+
+    def _new_trainer(self, vlm: Vlm, run: str, name: str) -> Trainer:
+        machine, accelerator = self._machine, self._accelerator
+        with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
+            if machine.trackers:
+                accelerator.init_trackers(
+                    f"{machine.project}-{self._encoder.name}-{self._llm.name}", config={"run": run}
+                )
+            return Trainer(
+                vlm,
+                settings=self._settings,
+                data=self._data,
+                seed=self._seed,
+                accelerator=accelerator,
+                device=machine.device,
+                processes=machine.processes,
+                cache=machine.cache(
+                    self._encoder, self._data, self._settings, accelerator.num_processes
+                ),
+                threads=machine.threads,
+            )
 
     def _catch_up(self, trainer: Trainer, run: str, samples: int, progress: Progress) -> None:
-        """Restore the highest checkpoint up to a rung; a study on another task may have one."""
-        latest = self._latest(run, samples, progress)
+        """Restore the highest checkpoint up to a rung; a study on another task may have one.
+
+        Rank 0 alone reads it and hands it to the others, which might find another one: a network
+        drive shows new files to other machines later.
+        """
+        processes = self._machine.processes
+        latest = processes.run_on_main(lambda: self._latest(run, samples, progress))
         if latest:
-            with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
-                self._restore(trainer, run, latest)
+            processes.run_on_all(lambda: self._restore(trainer, run, latest))
 
     def _restore(self, trainer: Trainer, run: str, latest: tuple[Manifest, Checkpoint]) -> None:
         manifest, checkpoint = latest
-        trainer.restore(checkpoint.trunk)
-        self._trunk = None
-        if checkpoint.trunk.samples != checkpoint.samples or checkpoint.trunk.average is not None:
-            trainer.load_weights(checkpoint.trained, checkpoint.samples)
-            self._trunk = checkpoint.trunk
+        trunk, self._trunk = checkpoint.trunk, None
+        with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
+            trainer.restore(trunk)
+            if trunk.samples != checkpoint.samples or trunk.average is not None:
+                trainer.load_weights(checkpoint.trained, checkpoint.samples)
+                self._trunk = trunk
         if self._machine.processes.is_main:
             self._info = _info(run, manifest)
         self._samples = checkpoint.samples

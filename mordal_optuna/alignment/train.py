@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from accelerate import Accelerator
 
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from mordal_optuna.models.assemble import Vlm
     from mordal_optuna.processes.guard import Guard
     from mordal_optuna.progress import Advance
-
-T = TypeVar("T")
 
 # Steps between two checks of losses and claim. A check waits for the device and for rank 0. Losses
 # and claim are checked before a checkpoint is written, too.
@@ -66,6 +63,21 @@ class TrunkState:
     weights: Mapping[str, torch.Tensor]
     optimizer: Mapping[str, torch.Tensor]
     average: Mapping[str, torch.Tensor] | None
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a rank tells the others before gradients are summed.
+
+    Attributes:
+        samples: its position.
+        fitted: whether its share fitted in memory.
+        images: number of images of its share.
+    """
+
+    samples: int
+    fitted: bool
+    images: int
 
 
 class Trainer:
@@ -168,6 +180,16 @@ class Trainer:
                 `until` cannot be reached exactly.
             DataError: if a sample cannot be trained on.
         """
+
+        def work() -> None:
+            with raised_as(self._failed):  # here, since other ranks are told what leaves the work
+                self._run(until, advance, branch, guard)
+
+        self._processes.run_on_all(work)
+
+    def _run(
+        self, until: int, advance: Advance, branch: Branch | None, guard: Guard | None
+    ) -> None:
         batch_size = self._settings.batch_size
         if until % batch_size or not self.samples <= until <= self._full_samples:
             raise TrainingError(
@@ -175,7 +197,7 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        self._processes.run_on_all(lambda: self._check_samples(until))
+        self._batches.check(self.samples, until)
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
         shares = self._batches.shares(self.samples, until)
@@ -189,10 +211,6 @@ class Trainer:
                 self._check_claim(guard)
             advance(batch_size)
         self._check_losses()
-
-    def _check_samples(self, until: int) -> None:
-        with raised_as(self._failed):
-            self._batches.check(self.samples, until)
 
     def state(self) -> TrunkState:
         """Copy the state that training continues from to the CPU."""
@@ -276,32 +294,20 @@ class Trainer:
         Returns:
             The summed loss and T.
         """
-        ready, failure = self._caught(partial(self._next_share, shares))
-        share = ready[0] if ready else None
+        share = next(shares)
+        features = self._vision.compute(share.prepared)
+        images = sum(sample.images for sample in share.encoded)
         while True:
-            done = None
-            if ready:
-                done, failure = self._caught(partial(self._gradients, *ready))
-            loss, fitted = done or (torch.zeros((), device=self._device), True)
-            counts = [
-                share.targets if share else 0,
-                not fitted,
-                failure is not None,
-                sum(sample.images for sample in share.encoded) if share else 0,
-            ]
-            numbers = torch.cat([loss[None], torch.tensor(counts, device=self._device)])
-            loss, targets, unfitted, failed, images = sum_over_ranks(
-                self._accelerator, list(self._parameters.values()), numbers
-            )
-            # A single process needs no sums, and reading them would wait for the device.
-            if self._world > 1:
-                if float(failed):
-                    self._processes.raise_on_all(failure)
-                fitted = not float(unfitted)
-            if fitted:
+            loss, fitted = self._gradients(share, features)
+            # Before the sum, in which a rank would wait for one that has failed or must repeat.
+            reports = self._processes.gather(_Report(self.samples, fitted, images))
+            self._check_positions(reports)
+            if all(report.fitted for report in reports):
                 break
             self._halve_micro_batch()
-        if self._world > 1 and not float(images):
+        numbers = torch.stack([loss, torch.tensor(share.targets, device=self._device)])
+        loss, targets = sum_over_ranks(self._accelerator, list(self._parameters.values()), numbers)
+        if not any(report.images for report in reports):
             # No sample of the batch has an image. As on a single process, the projector then has
             # no gradient, and AdamW skips it instead of applying its momentum.
             for name, parameter in self._parameters.items():
@@ -309,23 +315,15 @@ class Trainer:
                     parameter.grad = None
         return loss, targets
 
-    def _next_share(self, shares: Iterator[Share]) -> tuple[Share, list[torch.Tensor]]:
-        share = next(shares)
-        return share, self._vision.compute(share.prepared)
-
-    def _caught(self, work: Callable[[], T]) -> tuple[T | None, Exception | None]:
-        """Do work and return its result, or the error, which is then sent to the other ranks.
-
-        They would otherwise wait for this rank's gradients. If the LLM is sharded, they wait
-        inside the work already, so the error is raised here and the launcher ends them.
-        """
-        try:
-            with raised_as(self._failed):
-                return work(), None
-        except Exception as error:  # noqa: BLE001 - raised on all ranks by `raise_on_all`
-            if self._world == 1 or is_sharded(self._accelerator):
-                raise
-            return None, error
+    def _check_positions(self, reports: Sequence[_Report]) -> None:
+        """Refuse to sum gradients of ranks that stand at different samples."""
+        positions = [report.samples for report in reports]
+        if len(set(positions)) > 1:
+            raise TrainingError(
+                self.samples,
+                f"the processes stand at different samples: {positions}; all must stand at the "
+                "same one",
+            )
 
     def _gradients(self, share: Share, features: list[torch.Tensor]) -> tuple[torch.Tensor, bool]:
         """Summed loss of this rank's share, gradients in place; whether memory sufficed."""
@@ -344,7 +342,9 @@ class Trainer:
                     pad_id=self._vlm.processor.tokenizer.pad_token_id,
                 ):
                     summed = self._loss(_moved(batch, self._device))
-                    self._accelerator.backward(summed)
+                    # Not Accelerate's, which divides by the gradient accumulation of its
+                    # configuration and scales for fp16: this loop accumulates, and never scales.
+                    summed.backward()
                     total += summed.detach()
             except torch.OutOfMemoryError as error:
                 if is_sharded(self._accelerator):  # others wait for this rank's layers

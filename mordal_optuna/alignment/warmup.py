@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.parallel import open_accelerator
+from mordal_optuna.alignment.parallel import assemble_on, open_accelerator
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.models.assemble import assemble
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
+    from accelerate import Accelerator
 
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.machine import Machine
@@ -36,6 +37,8 @@ def warm_up(
 ) -> Vlm:
     """Assemble a candidate and train its projector on the first samples of the alignment set.
 
+    If Accelerate's configuration asks for FSDP, the LLM is sharded across ranks, as in alignment.
+
     Args:
         vision_encoder: the encoder; stays frozen.
         llm: the LLM; stays frozen.
@@ -51,15 +54,8 @@ def warm_up(
         ModelError: if the candidate cannot be assembled.
         TrainingError: if training fails.
     """
-    vlm = assemble(
-        vision_encoder,
-        llm,
-        lora=None,
-        precision=settings.precision,
-        seed=seed,
-        device=machine.device,
-        attention=settings.attention,
-    )
+    accelerator = open_accelerator(machine.device)
+    vlm = _assembled(vision_encoder, llm, settings, seed, accelerator, machine)
     batches = max(1, min(samples, len(data)) // settings.batch_size)
     short = settings.model_copy(
         update={
@@ -67,7 +63,6 @@ def warm_up(
             "schedule": "constant",
         }
     )
-    accelerator = open_accelerator(machine.device)
     trainer = Trainer(
         vlm,
         settings=short,
@@ -91,7 +86,7 @@ def with_projector(
     projector: Mapping[str, np.ndarray],
     *,
     settings: AlignmentSettings,
-    device: torch.device,
+    machine: Machine,
 ) -> Vlm:
     """Assemble the candidate that `warm_up` returned, from its stored projector.
 
@@ -100,21 +95,41 @@ def with_projector(
         llm: the LLM given to `warm_up`.
         projector: all trainable parameters of the warmed-up candidate, by name.
         settings: alignment recipe given to `warm_up`.
-        device: torch device for the model.
+        machine: device and ranks.
 
     Raises:
         ModelError: if the candidate cannot be assembled.
     """
-    vlm = assemble(
-        vision_encoder,
-        llm,
-        lora=None,
-        precision=settings.precision,
-        seed=0,  # the initial weights are replaced below
-        device=device,
-        attention=settings.attention,
-    )
+    accelerator = open_accelerator(machine.device)
+    # The initial weights, and so their seed, are replaced below.
+    vlm = _assembled(vision_encoder, llm, settings, 0, accelerator, machine)
     with torch.no_grad():
         for name, parameter in vlm.trainable().items():
             parameter.copy_(torch.from_numpy(projector[name]))
     return vlm
+
+
+def _assembled(
+    vision_encoder: ModelSource,
+    llm: ModelSource,
+    settings: AlignmentSettings,
+    seed: int,
+    accelerator: Accelerator,
+    machine: Machine,
+) -> Vlm:
+    """A candidate without LoRA, with its LLM sharded where alignment shards it."""
+    return assemble_on(
+        accelerator,
+        machine.device,
+        machine.processes,
+        f"{vision_encoder.name} + {llm.name}",
+        lambda device: assemble(
+            vision_encoder,
+            llm,
+            lora=None,
+            precision=settings.precision,
+            seed=seed,
+            device=device,
+            attention=settings.attention,
+        ),
+    )

@@ -100,7 +100,7 @@ class Answerer:
         self._processor = processor
         self._pad = processor.tokenizer.pad_token_id
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: what FSDP gathers in it cannot be trained on after
     def answer(
         self,
         conversations: Sequence[ChatMessages],
@@ -144,7 +144,7 @@ class Answerer:
             likelihoods = self._likelihoods(prompts, answer_ids, prefix)
         return [Answer(*row) for row in zip(answers, counts, cut, likelihoods, strict=True)]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # as in `answer`
     def read(self, conversations: Sequence[ChatMessages]) -> tuple[torch.Tensor, torch.Tensor]:
         """Last hidden states and next-token logits of prompts, without generating an answer.
 

@@ -22,6 +22,7 @@ from mordal_optuna.models.prompts import leaves_tokens_to_tokenizer
 from mordal_optuna.models.turns import stop_tokens
 from mordal_optuna.processes.channel import Channel
 from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -164,8 +165,8 @@ class MordalVLM(lmms):
             EvaluationError: naming the task and the document that could not be answered.
         """
         asked = [_Question.of(request) for request in requests]
-        self._channel.send(_Ask(tuple(asked)))
-        return self._answer_share(asked, [request.args[1] for request in requests])
+        readers = [request.args[1] for request in requests]
+        return self._channel.run(_Ask(tuple(asked)), lambda: self._answer_share(asked, readers))
 
     def follow(self) -> None:
         """Other ranks: answer a share of each list of questions, until rank 0 stops.
@@ -183,6 +184,10 @@ class MordalVLM(lmms):
         self._channel.stop()
 
     @property
+    def _sharded(self) -> bool:
+        return any(isinstance(module, FSDPModule) for module in self.model.modules())
+
+    @property
     def _channel(self) -> Channel[_Ask]:
         return Channel(self._processes)
 
@@ -194,20 +199,20 @@ class MordalVLM(lmms):
         self, asked: Sequence[_Question], readers: Sequence[Reader]
     ) -> list[GenerationResult]:
         share = range(self._processes.rank, len(asked), self._processes.world_size)
-        if any(isinstance(module, FSDPModule) for module in self.model.modules()):
+        if self._sharded:
             # Every forward pass gathers the layers from all ranks, so all must run the same ones.
             share = range(len(asked))
         replies: dict[int, _Reply] = {}
-
-        def answer() -> None:
-            with _evaluating(self.model):
-                for task, settings, indices in _by_settings(asked, share):
-                    start = perf_counter()
-                    replies.update(self._replies(task, settings, indices, asked, readers))
-                    spent = perf_counter() - start
-                    self.seconds[task] = self.seconds.get(task, 0.0) + spent
-
-        self._processes.run_on_all(answer)
+        names = ", ".join(sorted({question.task for question in asked}))
+        with (
+            raised_as(lambda reason: EvaluationError(names, f"failed ({reason})")),
+            _evaluating(self.model),
+        ):
+            for task, settings, indices in _by_settings(asked, share):
+                start = perf_counter()
+                replies.update(self._replies(task, settings, indices, asked, readers))
+                spent = perf_counter() - start
+                self.seconds[task] = self.seconds.get(task, 0.0) + spent
         for gathered in self._processes.gather(replies):
             replies.update(gathered)
         for index, question in enumerate(asked):
@@ -276,6 +281,12 @@ class MordalVLM(lmms):
             )
             answers = answerer.answer(conversations, self._generation(options), references)
         except torch.OutOfMemoryError as error:
+            if self._sharded:  # the other ranks are in the midst of the same batch
+                raise EvaluationError(
+                    task,
+                    f"{len(asked)} documents at once do not fit the memory of process "
+                    f"{self._processes.rank}; use a smaller batch_size of the task ({error})",
+                ) from error
             if len(asked) == 1:
                 raise EvaluationError(
                     task, f"document {documents[0]} alone does not fit the memory ({error})"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from mordal_optuna.errors import SimilarityError
 from mordal_optuna.models.towers import load_encoder
@@ -94,10 +95,14 @@ def llm_features(
         hidden = model.model.language_model(inputs_embeds=torch.stack(embeddings))
         return hidden.last_hidden_state.double().mean(dim=1)
 
-    name = model.config.text_config.model_type
-    return _in_batches(
-        images, encode, batch_size, f"features of the LLM ({name})", progress, processes
-    )
+    title = f"features of the LLM ({model.config.text_config.model_type})"
+    if any(isinstance(module, FSDPModule) for module in model.modules()):
+        # Every forward pass gathers the layers from all ranks, so all must run the same ones.
+        group = processes or Processes()
+        return group.run_on_all(
+            lambda: _in_batches(images, encode, batch_size, title, progress, None)
+        )
+    return _in_batches(images, encode, batch_size, title, progress, processes)
 
 
 def _in_batches(
@@ -118,7 +123,8 @@ def _in_batches(
 
     def compute() -> dict[int, np.ndarray]:
         share = {}
-        with torch.inference_mode(), progress.track(title, len(images)) as advance:
+        # Not inference mode: what FSDP gathers in it cannot be trained on afterwards.
+        with torch.no_grad(), progress.track(title, len(images)) as advance:
             for start in starts[group.rank :: group.world_size]:
                 batch = list(images[start : start + batch_size])
                 share[start] = encode(batch).cpu().numpy()

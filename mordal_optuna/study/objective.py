@@ -9,7 +9,12 @@ from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 
-from mordal_optuna.errors import InputsChangedError, LeaseLostError, MordalError
+from mordal_optuna.errors import (
+    InputsChangedError,
+    LeaseLostError,
+    MordalError,
+    ProcessEndedError,
+)
 from mordal_optuna.processes.outages import described, is_outage, outage
 from mordal_optuna.search.attributes import (
     CONTINUES,
@@ -44,6 +49,16 @@ if TYPE_CHECKING:
 
 # Wait before a trial ends because another worker holds its pair; bounds the rate of such trials.
 STAND_BACK_SECONDS = 1.0
+
+
+# The pair that is trained has no part in these.
+_NOBODYS_FAULT = (
+    InputsChangedError,
+    LeaseLostError,
+    ProcessEndedError,
+    KeyboardInterrupt,
+    SystemExit,
+)
 
 
 class _StoodBack(TrialPruned):
@@ -130,7 +145,7 @@ class Objective:
             raise
         except (TrialPruned, UpdateFinishedTrialError):
             raise
-        except (InputsChangedError, LeaseLostError, KeyboardInterrupt, SystemExit) as error:
+        except _NOBODYS_FAULT as error:
             _store(trial, INTERRUPTED, str(error) or type(error).__name__)
             raise
         except Exception as error:

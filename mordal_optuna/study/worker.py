@@ -25,6 +25,7 @@ from mordal_optuna.errors import (
     LeaseLostError,
     ModelError,
     MordalError,
+    ProcessEndedError,
     ProcessError,
     SearchError,
     TrainingError,
@@ -241,7 +242,9 @@ class Worker:
 
         In an outage the trial is left to other workers, which end it as abandoned.
         """
-        expected = isinstance(error, MordalError) and not isinstance(error, ProcessError)
+        expected = isinstance(error, MordalError) and (
+            not isinstance(error, ProcessError) or isinstance(error, ProcessEndedError)
+        )
         program_error = isinstance(error, Exception) and not expected
         reason = str(error) or type(error).__name__
         attributes = {} if program_error else {INTERRUPTED: reason}

@@ -263,10 +263,15 @@ class AlignAndScore:
         )
         missing = processes.broadcast([t.name for t in tasks if t.name not in scores])
         if missing:
-            self._align(session, candidate, samples, merged=merged)
-            checkpoint = session.checkpoint
             asked = [task for task in tasks if task.name in missing]
-            scores |= self._score(session, candidate, asked, samples)
+            try:
+                self._align(session, candidate, samples, merged=merged)
+                checkpoint = session.checkpoint
+                scores |= self._score(session, candidate, asked, samples)
+            except BaseException:
+                # Its weights may be between two rungs, or half gathered; checkpoints are not.
+                self._current = None
+                raise
             self._store_scores(checkpoint, asked, scores, merged=merged)
         if not processes.is_main or checkpoint is None:
             return _ScoredRung()
@@ -276,11 +281,7 @@ class AlignAndScore:
         self, session: AlignmentSession, candidate: Candidate, samples: int, *, merged: bool
     ) -> None:
         guard: Guard | None = self._claims.guard(candidate) if self._claims else None
-        try:
-            session.advance(samples, self._progress, guard)
-        except BaseException:
-            self._current = None  # its weights are between two rungs; checkpoints are not
-            raise
+        session.advance(samples, self._progress, guard)
         if merged:
             session.merge()
 

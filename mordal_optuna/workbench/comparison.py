@@ -237,7 +237,7 @@ class Comparison:
             llm,
             projector.arrays,
             settings=self._settings.alignment,
-            device=self._machine.device,
+            machine=self._machine,
         )
         return vlm, projector.seconds["warmup"]
 

@@ -245,19 +245,23 @@ class Workbench:
         """Other ranks: take part in rank 0's work until it calls `stop_followers`.
 
         Errors are raised on all ranks; rank 0 handles them, the others wait for its next command.
-        """
-        self._commands.follow(
-            lambda command: self._machine.processes.run_on_all(lambda: self._perform(command))
-        )
 
-    def stop_followers(self) -> None:
-        """Rank 0: let the other ranks leave `follow`."""
-        self._commands.stop()
+        Raises:
+            MordalError: rank 0's reason if it stops for an error; or if a process has ended.
+        """
+        self._commands.follow(self._perform)
+
+    def stop_followers(self, error: BaseException | None = None) -> None:
+        """Rank 0: let the other ranks leave `follow`.
+
+        Args:
+            error: why rank 0 stops, which the others raise as well; None if all is done.
+        """
+        self._commands.stop(error)
 
     def _run(self, command: Command, work: Callable[[], T]) -> T:
         """Send a command to the other ranks and do rank 0's part of it."""
-        self._commands.send(command)
-        return self._machine.processes.run_on_all(work)
+        return self._commands.run(command, work)
 
     def _perform(self, command: Command) -> None:
         """Do another rank's part of a command."""

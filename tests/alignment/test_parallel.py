@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate import DistributedType
@@ -9,6 +15,7 @@ from accelerate.state import PartialState
 
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, sum_over_ranks
 from mordal_optuna.errors import ConfigError
+from tests.alignment import trainer
 
 
 def test_an_unknown_tracker_is_refused() -> None:
@@ -32,3 +39,44 @@ def test_a_single_process_sums_nothing_and_shards_nothing(cpu: torch.device) -> 
     assert sum_over_ranks(accelerator, [parameter], numbers) is numbers
     assert parameter.grad is None
     assert not is_sharded(accelerator)
+
+
+CONFIG = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: 'NO'
+mixed_precision: fp16
+num_processes: 1
+use_cpu: true
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_accelerates_configuration_changes_neither_loss_nor_gradients(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe alone says how samples are accumulated, and in which precision."""
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    script = Path(__file__).with_name("trainer.py")
+    given = [str(zoo), str(zoo / "alignment" / "alignment.json")]
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(config)]
+    launcher += ["--gradient_accumulation_steps", "4"]
+    (tmp_path / "launched").mkdir()
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), *given, str(tmp_path / "launched"), "1"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.setattr(sys, "argv", [str(script), *given, str(tmp_path), "1"])
+    trainer.main()
+    for name in ("losses.json", "norms.json"):
+        found, expected = (
+            json.loads((folder / name).read_text()) for folder in (tmp_path / "launched", tmp_path)
+        )
+        assert len(expected) == 4
+        assert found == pytest.approx(expected, rel=1e-6)

@@ -38,7 +38,9 @@ def test_warm_up_trains_the_projector_alone_and_it_can_be_put_back(
         progress=Silent(),
     )
     projector = {name: p.detach().numpy() for name, p in vlm.trainable().items()}
-    again = with_projector(*parts, projector, settings=settings, device=torch.device("cpu"))
+    again = with_projector(
+        *parts, projector, settings=settings, machine=Machine(torch.device("cpu"))
+    )
     weights = vlm.model.state_dict()
     assert all(torch.equal(value, weights[n]) for n, value in again.model.state_dict().items())
     assert all("multi_modal_projector" in name for name in vlm.trainable())

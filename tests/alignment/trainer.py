@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -48,10 +49,9 @@ class Held:
         raise AssertionError
 
 
-def lose_claim(trainer: Trainer, out: Path) -> None:
+def lose_claim(trainer: Trainer, processes: Processes, out: Path) -> None:
     """Train on and on; only process 0 has a claim."""
     train._CHECK_EVERY = 1
-    processes = Processes.join()
     try:
         trainer.run(64, lambda _: None, guard=Held(trainer) if processes.is_main else None)
     except LeaseLostError as error:
@@ -59,7 +59,7 @@ def lose_claim(trainer: Trainer, out: Path) -> None:
 
 
 def main() -> None:
-    """Train; process 0 writes weights and losses."""
+    """Train; process 0 writes weights, losses and norms of gradients."""
     zoo, conversations, out, world, *options = sys.argv[1:]
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
@@ -76,6 +76,7 @@ def main() -> None:
         max_length=200,
     )
     accelerator = open_accelerator(cpu)
+    processes = Processes.join()
     assert accelerator.num_processes == int(world)
     vlm = assemble(
         ModelSource("e", f"{zoo}/encoders/clip-t"),
@@ -86,7 +87,7 @@ def main() -> None:
         device=cpu,
     )
     if options == ["sharded"]:
-        shard_frozen(vlm, cpu)
+        shard_frozen(vlm, cpu, processes)
         assert any(isinstance(module, FSDPModule) for module in vlm.model.modules())
         sizes = [p.to_local().numel() for p in vlm.model.parameters() if hasattr(p, "to_local")]
         assert sum(sizes) * int(world) == sum(
@@ -99,16 +100,28 @@ def main() -> None:
         seed=0,
         accelerator=accelerator,
         device=cpu,
-        processes=Processes.join(),
+        processes=processes,
     )
     if options == ["lost"]:
-        lose_claim(trainer, Path(out))
+        lose_claim(trainer, processes, Path(out))
         return
-    trainer.run(32, lambda _: None)
+    norms: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def noted(*given: Any) -> torch.Tensor:
+        norms.append(float(clip(*given)))
+        return torch.tensor(norms[-1])
+
+    torch.nn.utils.clip_grad_norm_ = noted
+    try:
+        trainer.run(32, lambda _: None)
+    finally:
+        torch.nn.utils.clip_grad_norm_ = clip
     if accelerator.is_main_process:
         weights = {n: p.detach().clone() for n, p in vlm.trainable().items()}
         save_file(weights, Path(out) / "weights.safetensors")
         (Path(out) / "losses.json").write_text(json.dumps(trainer.losses))
+        (Path(out) / "norms.json").write_text(json.dumps(norms))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""Ranks of a launch as threads of one process, which exchange objects through a list."""
+"""Ranks of a launch as threads of one process, which exchange envelopes through a list."""
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
-from mordal_optuna.errors import MordalError
-from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.group import Envelope, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
 WORLD = 3
 
@@ -22,7 +23,7 @@ class Team(Processes):
         super().__init__()
         self._rank = rank
         self._shared = shared
-        self._barrier = barrier
+        self.barrier = barrier
 
     @property
     def rank(self) -> int:
@@ -34,16 +35,12 @@ class Team(Processes):
         """Three."""
         return WORLD
 
-    def broadcast(self, value: Any) -> Any:
-        """Rank 0's entry of the list."""
-        return self.gather(value)[0]
-
-    def gather(self, value: Any) -> list[Any]:
-        """All entries of the list, once every rank has written its own."""
-        self._barrier.wait()
-        self._shared[self._rank] = value
-        self._barrier.wait()
-        return list(self._shared)
+    def _swap(self, given: Envelope, timeout: timedelta | None = None) -> list[Envelope]:
+        """All entries of the list, once every rank has written its own, pickled as in earnest."""
+        self.barrier.wait(timeout and timeout.total_seconds())
+        self._shared[self._rank] = pickle.dumps(given)
+        self.barrier.wait(timeout and timeout.total_seconds())
+        return [pickle.loads(entry) for entry in self._shared]
 
 
 def outcomes(works: Sequence[Callable[[Team], Any]]) -> list[Any]:
@@ -54,7 +51,7 @@ def outcomes(works: Sequence[Callable[[Team], Any]]) -> list[Any]:
     def run(rank: int) -> Any:
         try:
             return works[rank](Team(rank, shared, barrier))
-        except (MordalError, ZeroDivisionError, OSError) as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what is looked at
             return error
 
     with ThreadPoolExecutor(WORLD) as pool:
