@@ -28,6 +28,21 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TemplateOptions:
+    """How the chat template of an LLM is used; vision encoders have none.
+
+    Attributes:
+        text: template in place of the LLM's own; None for its own.
+        arguments: names and values of variables that the template reads, in the order of names.
+        date: date that the template takes for today, as YYYY-MM-DD; None for the real one.
+    """
+
+    text: str | None = None
+    arguments: tuple[tuple[str, bool | int | float | str | None], ...] = ()
+    date: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """Location of a pretrained model.
 
@@ -36,12 +51,14 @@ class ModelSource:
         location: existing local folder, or hub id.
         revision: commit, tag or branch on the hub; None for a local folder or the default branch.
         trust_remote_code: whether code shipped with the model may run.
+        template: how the chat template is used.
     """
 
     name: str
     location: str
     revision: str | None = None
     trust_remote_code: bool = False
+    template: TemplateOptions = TemplateOptions()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Tokenisation of conversations for one candidate, with a mask of the tokens that are trained.
 
-The loss covers the answers and the tokens that end them, and nothing else. Each turn is tokenised
-separately, since in generation the prompt is tokenised without the answer.
+The loss covers the answers and the tokens that end them, and nothing else. The whole conversation
+is rendered once. Answers are tokenised separately from what is between them, since in generation
+the prompt is tokenised without the answer.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import numpy as np
 from jinja2 import TemplateError
 
 from mordal_optuna.errors import DataError
+from mordal_optuna.models.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mordal_optuna.alignment.samples import Message, Sample
+    from mordal_optuna.alignment.samples import Sample
     from mordal_optuna.models.assemble import Vlm
+    from mordal_optuna.models.turns import Rendered
 
 # Positions with this label have no loss, as in torch and transformers.
 IGNORED = -100
@@ -56,7 +57,7 @@ class Conversations:
             max_length: longest sequence in tokens, image tokens included.
             too_long: what happens to a longer sequence: `refuse` raises, `cut` cuts its end off.
         """
-        self._processor = vlm.processor
+        self._turns = Turns(vlm.processor)
         self._tokenizer = vlm.processor.tokenizer
         self._image_id = vlm.model.config.image_token_index
         self._image_tokens = vlm.image_tokens
@@ -73,27 +74,21 @@ class Conversations:
             DataError: if the sample has no answer tokens, a wrong number of image placeholders or
                 too many tokens, or the template cannot render it; the message shows the sample.
         """
+        rendered = self._rendered(sample)
         ids: list[int] = []
         trained: list[bool] = []
-        done = ""
-        ends = [n for n, m in enumerate(sample.messages) if m["role"] == "assistant"]
-        for end in ends:
-            prompt = self._render(sample, sample.messages[:end], prompt=True)
-            whole = self._render(sample, sample.messages[: end + 1], prompt=False)
-            if not (prompt.startswith(done) and whole.startswith(prompt)):
-                raise self._refusal(
-                    sample,
-                    whole,
-                    "its chat template rewrites earlier turns when a new one is added; a template "
-                    "must only append",
-                )
-            context = self._tokens(prompt[len(done) :])
-            answer = self._tokens(whole[len(prompt) :])
+        done = 0
+        for begin, end in rendered.answers:
+            context = self._tokens(rendered.text[done:begin])
+            answer = self._tokens(rendered.text[begin:end])
             ids += context + answer
             trained += [False] * len(context) + [True] * len(answer)
-            done = whole
+            done = end
+        rest = self._tokens(rendered.text[done:])
+        ids += rest
+        trained += [False] * len(rest)
         encoded = self._encoded(ids, trained)
-        self._check(sample, encoded, done)
+        self._check(sample, encoded, rendered.text)
         return encoded
 
     def expand(self, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
@@ -152,16 +147,17 @@ class Conversations:
                 f"is cut at {self._max_length} tokens, inside an image; raise max_length",
             )
 
-    def _render(self, sample: Sample, messages: Sequence[Message], *, prompt: bool) -> str:
+    def _rendered(self, sample: Sample) -> Rendered:
         try:
-            rendered: str = self._processor.apply_chat_template(
-                list(messages), add_generation_prompt=prompt, tokenize=False
-            )
+            return self._turns.render(sample.messages)
         except TemplateError as error:
             raise self._refusal(
-                sample, str(messages), f"cannot be rendered by the chat template ({error})"
+                sample, str(sample.messages), f"cannot be rendered by the chat template ({error})"
             ) from error
-        return rendered
+        except ValueError as error:
+            raise self._refusal(
+                sample, str(sample.messages), f"has answers that cannot be found: {error}"
+            ) from error
 
     def _tokens(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import GenerationConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lmms_eval.protocol import ChatMessages
     from PIL.Image import Image
@@ -100,7 +102,7 @@ class Answerer:
 
         Args:
             conversations: questions with their images.
-            options: arguments of `generate`.
+            options: fields of a generation configuration; the model's own is not used.
             references: reference answer of each conversation, whose likelihood is measured; None
                 to measure none.
 
@@ -112,14 +114,19 @@ class Answerer:
         prompts = self._read(texts, conversations)
         prefix = self._encode_prefix(prompts, greedy=options["num_beams"] == 1)
         ids, mask = self._padded(prompts.rows, prefix)
-        output = self._model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            **_context(prompts, prefix),
-            **options,
-        )
+        # Image placeholders are suppressed, since there are no features for them.
+        settings = GenerationConfig(**options, suppress_tokens=[self._model.config.image_token_id])
+        with _no_own_settings(self._model):
+            output = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=settings,
+                **_context(prompts, prefix),
+            )
         new = output[:, ids.shape[1] :]
-        answers = self._processor.tokenizer.batch_decode(new, skip_special_tokens=True)
+        # A stop token may be an ordinary token, which the tokenizer would not skip.
+        said = [row[~torch.isin(row, _stops(options, row))] for row in new]
+        answers = self._processor.tokenizer.batch_decode(said, skip_special_tokens=True)
         counts = [int((row != self._pad).sum()) for row in new]
         cut = _cut_rows(new, options)
         likelihoods: Sequence[float | None] = [None] * len(texts)
@@ -333,8 +340,28 @@ def _cut_rows(new: torch.Tensor, options: dict[str, Any]) -> list[bool]:
     limit = options["max_new_tokens"]
     if limit == 1 or new.shape[1] < limit:
         return [False] * len(new)
-    ended = (new == options["eos_token_id"]).any(dim=1)
+    ended = torch.isin(new, _stops(options, new)).any(dim=1)
     return [not stopped for stopped in ended.tolist()]
+
+
+def _stops(options: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
+    """Ids of the stop tokens, on the device of a tensor."""
+    ids = options["eos_token_id"]
+    return torch.tensor(ids if isinstance(ids, list) else [ids], device=like.device)
+
+
+@contextmanager
+def _no_own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """Hide the model's own generation settings, with which transformers fills what is not given.
+
+    A repetition penalty among them would change greedy answers.
+    """
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _fingerprint(image: Image) -> bytes:

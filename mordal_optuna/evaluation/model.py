@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answerer
+from mordal_optuna.models.turns import stop_tokens
 from mordal_optuna.processes.channel import Channel
 from mordal_optuna.processes.group import Processes
 
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 class MordalVLM(lmms):
     """A vision-language model for lmms-eval, named `mordal_vlm` on its command line.
 
-    Answers do not depend on the batch size. Generation is greedy unless the task says otherwise,
-    and answers end at the task's stop strings. A document that cannot be answered fails the
-    evaluation.
+    Answers do not depend on the batch size. Generation is greedy unless the task says otherwise;
+    of the model's own generation settings only the stop tokens are used. Answers end at a stop
+    token, see `stop_tokens`, or at the task's stop strings. A document that cannot be answered
+    fails the evaluation.
     """
 
     is_simple = False
@@ -132,6 +134,7 @@ class MordalVLM(lmms):
         self.likelihoods: dict[tuple[str, int], float] = {}
         self.cut: dict[tuple[str, int], bool] = {}
         self.seconds: dict[str, float] = {}
+        self._stops = stop_tokens(processor, model.generation_config)
         self._processes = Processes()
         self._rank = _environment("RANK", 0)
         self._world_size = _environment("WORLD_SIZE", 1)
@@ -298,13 +301,13 @@ class MordalVLM(lmms):
         return ChatMessages(messages=reader(document))
 
     def _generation(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of `generate` from the generation options of a task."""
+        """Fields of a generation configuration from the generation options of a task."""
         tokenizer = self.processor.tokenizer
         chosen: dict[str, Any] = {
             "max_new_tokens": options.get("max_new_tokens", self.max_new_tokens),
             "num_beams": options.get("num_beams", 1),
             "do_sample": bool(options.get("do_sample", False)),
-            "eos_token_id": tokenizer.eos_token_id,
+            "eos_token_id": self._stops,
             "pad_token_id": tokenizer.pad_token_id,
         }
         if chosen["do_sample"]:

@@ -15,6 +15,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import (
     AutoModelForCausalLM,
+    GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -36,12 +37,13 @@ from mordal_optuna.models.loading import (
 )
 from mordal_optuna.models.template import IMAGE_TOKEN, chat_template
 from mordal_optuna.models.towers import Encoder, load_encoder
+from mordal_optuna.models.turns import stop_tokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from mordal_optuna.config import LoraSettings
-    from mordal_optuna.pool import ModelSource
+    from mordal_optuna.pool import ModelSource, TemplateOptions
 
 
 @dataclass
@@ -101,6 +103,7 @@ def assemble(
         language_model,
         load_tokenizer(llm),
         names=(vision_encoder.name, llm.name),
+        template=llm.template,
         lora=lora,
         seed=seed,
         device=device,
@@ -116,6 +119,7 @@ def join(
     lora: LoraSettings | None,
     seed: int,
     device: torch.device,
+    template: TemplateOptions | None = None,
 ) -> Vlm:
     """Join an encoder and an LLM in memory; neither can be used separately afterwards.
 
@@ -127,16 +131,19 @@ def join(
         lora: settings of LoRA; None trains the projector only.
         seed: random seed of projector and LoRA; the same shapes get the same initial weights.
         device: torch device of both.
+        template: how the LLM's chat template is used; None for no options.
 
     Raises:
-        ModelError: if the two cannot be joined.
+        ModelError: if the two cannot be joined, or no token can end an answer.
     """
     image_id = _add_image_token(names[1], tokenizer, language_model)
     model = join_models(
         encoder, language_model, image_id, name=names[1], lora=lora, seed=seed, device=device
     )
     family = llm_family(names[1], model.config.text_config)
-    vlm = Vlm(model, _processor(encoder, tokenizer), 0, encoder, family)
+    processor = _processor(encoder, tokenizer, chat_template(tokenizer, template, name=names[1]))
+    model.generation_config = _generation(processor, language_model, image_id)
+    vlm = Vlm(model, processor, 0, encoder, family)
     vlm.image_tokens = _checked_image_tokens(names, encoder, vlm, device)
     return vlm
 
@@ -247,12 +254,6 @@ def _transplant(
         keep_head(model.lm_head, softcap=config.logit_softcap, divisor=config.logit_divisor)
     model.model.multi_modal_projector.to_empty(device=device)
     model.tie_weights()
-    model.generation_config = copy.deepcopy(language_model.generation_config)
-    # An answer must not contain image placeholders, for which there are no features.
-    model.generation_config.suppress_tokens = [
-        *(model.generation_config.suppress_tokens or ()),
-        image_id,
-    ]
     missing = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     if missing:
         raise ModelError(
@@ -322,14 +323,33 @@ def _keep_projector_in_fp32(model: LlavaForConditionalGeneration) -> None:
         projector.register_forward_hook(leave)
 
 
-def _processor(encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> LlavaProcessor:
+def _generation(
+    processor: LlavaProcessor, language_model: PreTrainedModel, image_id: int
+) -> GenerationConfig:
+    """How answers are generated: greedily, up to a token that ends them.
+
+    The LLM's own settings, such as a repetition penalty, would change the scores.
+    """
+    tokenizer = processor.tokenizer
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=stop_tokens(processor, language_model.generation_config),
+        pad_token_id=tokenizer.pad_token_id,
+        # An answer must not contain image placeholders, for which there are no features.
+        suppress_tokens=[image_id],
+    )
+
+
+def _processor(
+    encoder: Encoder, tokenizer: PreTrainedTokenizerBase, template: str
+) -> LlavaProcessor:
     return LlavaProcessor(
         image_processor=encoder.image_processor,
         tokenizer=tokenizer,
         patch_size=encoder.family.patch_size(encoder.tower),
         vision_feature_select_strategy=encoder.family.select_strategy,
         num_additional_image_tokens=int(encoder.family.class_token),
-        chat_template=chat_template(tokenizer),
+        chat_template=template,
     )
 
 

@@ -171,7 +171,11 @@ _GATED = (*_ATTENTION, "gate_proj", "up_proj", "down_proj")
 
 LLM_FAMILIES = (
     LlmFamily(
-        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "smollm3"), _GATED
+        (
+            *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "smollm3"),
+            "stablelm",
+        ),
+        _GATED,
     ),
     LlmFamily(("gemma2",), _GATED, softcap="final_logit_softcapping"),
     LlmFamily(("granite",), _GATED, divide_logits="logits_scaling"),

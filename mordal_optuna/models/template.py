@@ -1,12 +1,20 @@
-"""Chat templates: the LLM's own template, or a default for LLMs without one.
+"""Chat templates: the LLM's own template, one of the study file, or a default.
 
-A candidate's processor holds the template, so training and evaluation render the same text. Texts
-are tokenised without adding special tokens, since the template writes them.
+A candidate's processor holds the template together with its arguments and its date, so training,
+evaluation and exports render the same text. Texts are tokenised without adding special tokens,
+since the template writes them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from datetime import date
 from typing import TYPE_CHECKING
+
+from mordal_optuna.errors import ModelError
+from mordal_optuna.pool import TemplateOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,15 +58,122 @@ _FLATTEN = (
 )
 
 
-def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+# Variables whose value is known for the use here, set where a template reads them and the study
+# file does not: a think block before an answer would be trained, and scored as the answer.
+_KNOWN: dict[str, bool | int | float | str | None] = {"enable_thinking": False}
+# Variables that the renderer sets.
+_RESERVED = ("messages", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "tools")
+_MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+# Directives of strftime that templates may use; the time of the day is midnight.
+_DIRECTIVES = "aAbBdeHIjmMpSyYFT"
+
+
+def chat_template(
+    tokenizer: PreTrainedTokenizerBase,
+    options: TemplateOptions | None = None,
+    *,
+    name: str = "the LLM",
+) -> str:
     """The chat template of a candidate.
 
     Args:
         tokenizer: tokenizer of the candidate's LLM.
+        options: template, arguments and date of the study file; None for none.
+        name: name of the LLM, for errors.
 
     Returns:
-        The LLM's template, extended to accept images; the default if the LLM has none.
+        The template, extended to accept images, with its arguments and its date; the default if
+        the LLM has none.
+
+    Raises:
+        ModelError: if the template does not read an argument of the study file.
     """
+    options = options or TemplateOptions()
+    own = options.text or _own_template(tokenizer)
+    if own is None and not options.arguments:
+        return DEFAULT_TEMPLATE
+    used = _used_options(own or "", options, name)
+    settings = "".join(f"{{%- set {key} = {_literal(value)} -%}}" for key, value in used.arguments)
+    return settings + (_frozen(used.date) if used.date else "") + _FLATTEN + (own or "")
+
+
+def template_identity(
+    tokenizer: PreTrainedTokenizerBase, options: TemplateOptions, *, name: str = "the LLM"
+) -> dict[str, str]:
+    """What shapes the rendering beside the LLM's own files.
+
+    Empty for an LLM whose template takes no options, so that its runs keep the addresses that
+    they had before there were options.
+
+    Args:
+        tokenizer: tokenizer of the LLM.
+        options: template, arguments and date of the study file.
+        name: name of the LLM, for errors.
+
+    Raises:
+        ModelError: if the template does not read an argument of the study file.
+    """
+    own = options.text or _own_template(tokenizer)
+    if own is None:
+        return {}
+    used = _used_options(own, options, name)
+    marks = {}
+    if used.text is not None:
+        marks["template"] = hashlib.sha256(used.text.encode()).hexdigest()
+    elif not isinstance(tokenizer.chat_template, str):
+        marks["template"] = "the one named default"
+    if used.arguments:
+        marks["template arguments"] = json.dumps(dict(used.arguments))
+    if used.date:
+        marks["template date"] = used.date
+    if marks_answers(own):
+        marks["trained tokens"] = "those between generation markers"
+    return marks
+
+
+def marks_answers(template: str) -> bool:
+    """Whether a template marks what the assistant writes, by `{% generation %}`.
+
+    Args:
+        template: text of the template.
+    """
+    return bool(_MARKERS.search(template))
+
+
+def _own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The LLM's template; of several that have names the one that is named `default`."""
     template = tokenizer.chat_template
-    has_template = isinstance(template, str) and template
-    return _FLATTEN + template if has_template else DEFAULT_TEMPLATE
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template or None
+
+
+def _used_options(template: str, options: TemplateOptions, name: str) -> TemplateOptions:
+    """The options that change what a template writes, known arguments included."""
+    for key, _ in options.arguments:
+        if not _reads(template, key) or key in _RESERVED:
+            raise ModelError(
+                name,
+                f"template_args has {key!r}, which its chat template does not read; arguments "
+                "must be variables of the template",
+            )
+    known = {key: value for key, value in _KNOWN.items() if _reads(template, key)}
+    arguments = tuple(sorted({**known, **dict(options.arguments)}.items()))
+    dated = options.date if _reads(template, "strftime_now") else None
+    return TemplateOptions(options.text, arguments, dated)
+
+
+def _reads(template: str, variable: str) -> bool:
+    return re.search(rf"(?<![\w.'\"]){re.escape(variable)}(?![\w'\"])", template) is not None
+
+
+def _literal(value: bool | float | str | None) -> str:
+    """A value as Jinja writes it; unlike in JSON, null is called none."""
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _frozen(day: str) -> str:
+    """A `strftime_now` for the template that always formats the same day."""
+    shown = date.fromisoformat(day)
+    replaced = "".join(f"| replace('%{d}', '{shown.strftime(f'%{d}')}')" for d in _DIRECTIVES)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format {replaced} }}}}{{%- endmacro -%}}"

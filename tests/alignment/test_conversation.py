@@ -102,7 +102,8 @@ def test_a_cut_inside_an_image_is_refused(vlm: Vlm) -> None:
         ),
         ("{% if messages[0].role == 'user' %}<image>{% endif %}", "has no answer tokens"),
         ("{% for m in messages %}no picture {{ m.role }} {% endfor %}", "0 image placeholders"),
-        ("{{ messages | length }}", "rewrites earlier turns"),
+        ("<image>{{ messages | length }}", "has no answer tokens"),
+        ("<image>{{ messages[-1].content[0].text }}", "leaves answers out"),
         ("{{ raise_exception('no such role') }}", "cannot be rendered.*no such role"),
     ],
 )

@@ -52,6 +52,7 @@ LLMS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("Phi3ForCausalLM", _GROUPED),
     "olmo2": ("Olmo2ForCausalLM", _GROUPED),
     "smollm3": ("SmolLM3ForCausalLM", _GROUPED),
+    "stablelm": ("StableLmForCausalLM", _GROUPED),
     "granite": ("GraniteForCausalLM", {**_GROUPED, "logits_scaling": 8.0}),
     "gpt-neox": ("GPTNeoXForCausalLM", _TEXT),
     "opt": (
