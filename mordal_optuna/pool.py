@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from mordal_optuna.errors import ConfigError
+
+# How an image becomes a square. `pad`: it is padded to a square with the image processor's mean
+# colour and resized, as in LLaVA-1.5. `own`: the checkpoint's own image processor.
+ImageAspect = Literal["pad", "own"]
 
 
 class Candidate(NamedTuple):
@@ -52,6 +56,8 @@ class ModelSource:
         revision: commit, tag or branch on the hub; None for a local folder or the default branch.
         trust_remote_code: whether code shipped with the model may run.
         template: how the chat template is used.
+        image_aspect: how a vision encoder's images become squares, see `ImageAspect`.
+        image_size: side of a vision encoder's images in pixels; None for the image processor's.
     """
 
     name: str
@@ -59,6 +65,21 @@ class ModelSource:
     revision: str | None = None
     trust_remote_code: bool = False
     template: TemplateOptions = TemplateOptions()
+    image_aspect: ImageAspect = "own"
+    image_size: int | None = None
+
+    def pixels(self) -> dict[str, str]:
+        """What changes the pixels that a checkpoint's own image processor makes, by name.
+
+        Empty for the checkpoint's own pixels, so that digests and addresses that older versions
+        stored stay valid.
+        """
+        changes: dict[str, str] = {}
+        if self.image_aspect != "own":
+            changes["image aspect"] = self.image_aspect
+        if self.image_size is not None:
+            changes["image size"] = str(self.image_size)
+        return changes
 
 
 @dataclass(frozen=True)

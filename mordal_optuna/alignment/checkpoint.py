@@ -126,10 +126,7 @@ class CheckpointStore:
             "train_seconds": checkpoint.train_seconds,
             "versions": dict(checkpoint.versions),
             "candidate": checkpoint.candidate,
-            "sources": {
-                kind: {"name": s.name, "location": s.location, "revision": s.revision}
-                for kind, s in checkpoint.sources.items()
-            },
+            "sources": {kind: _source_fields(s) for kind, s in checkpoint.sources.items()},
         }
         manifest = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
@@ -231,7 +228,8 @@ def model_identity(
     """Identity of a model's content: its commit on the hub, or the digests of a local folder.
 
     The digests cover all files that transformers may read: weights, configurations, tokenizer,
-    chat template, image processor, code.
+    chat template, image processor, code. An encoder's `image_aspect` and `image_size` are part of
+    it where they change the pixels of its own image processor.
 
     Args:
         source: name and location of the model.
@@ -243,12 +241,12 @@ def model_identity(
 
 def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests) -> Part:
     """A model as a part of a study's inputs; arguments as in `model_identity`."""
-    folder = Path(source.location)
+    folder, pixels = Path(source.location), source.pixels()
     if folder.is_dir():
-        return ModelFolder(folder, files)
+        return ModelFolder(folder, files, pixels)
     # A configuration that was not loaded from the hub has no commit; use the revision.
     commit = config._commit_hash or source.revision or ""
-    return HubModel({"location": source.location, "commit": commit})
+    return HubModel({"location": source.location, "commit": commit, **pixels})
 
 
 @dataclass(frozen=True)
@@ -256,7 +254,7 @@ class HubModel:
     """A model on the hub.
 
     Attributes:
-        digests: location and commit of the model.
+        digests: location and commit of the model, and what changes an encoder's pixels.
     """
 
     digests: Mapping[str, str]
@@ -264,6 +262,20 @@ class HubModel:
     def unchanged(self, samples: int) -> bool:  # noqa: ARG002
         """False: a branch may have changed on the hub, so the configuration is loaded again."""
         return False
+
+
+def _source_fields(source: ModelSource) -> dict[str, str | int | None]:
+    """Fields of a source that a checkpoint stores, without defaults that older versions lack."""
+    fields: dict[str, str | int | None] = {
+        "name": source.name,
+        "location": source.location,
+        "revision": source.revision,
+    }
+    if source.image_aspect != "own":
+        fields["image_aspect"] = source.image_aspect
+    if source.image_size is not None:
+        fields["image_size"] = source.image_size
+    return fields
 
 
 def _writer(tensors: Mapping[str, torch.Tensor]) -> Callable[[Path], None]:

@@ -1,8 +1,9 @@
 """The study file: its schema, its defaults, and how it is read."""
 
-from mordal_optuna.config.adaptation import adapted, kept_as_given
+from mordal_optuna.config.adaptation import adapted, as_begun, kept_as_given
 from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings
 from mordal_optuna.config.base import Section
+from mordal_optuna.config.models import EncoderSettings, ModelSettings, PoolSettings
 from mordal_optuna.config.reading import (
     differences,
     growth_problems,
@@ -13,8 +14,6 @@ from mordal_optuna.config.reading import (
 from mordal_optuna.config.schema import (
     FAITHFUL,
     CheckpointSettings,
-    ModelSettings,
-    PoolSettings,
     RepresentationSettings,
     RuntimeSettings,
     SearchSettings,
@@ -28,6 +27,7 @@ __all__ = [
     "CheckpointSettings",
     "DatasetSettings",
     "EarlyDocuments",
+    "EncoderSettings",
     "FAITHFUL",
     "LoraSettings",
     "ModelSettings",
@@ -41,6 +41,7 @@ __all__ = [
     "WeightedTask",
     "ZooSettings",
     "adapted",
+    "as_begun",
     "differences",
     "growth_problems",
     "kept_as_given",

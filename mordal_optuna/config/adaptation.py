@@ -21,9 +21,11 @@ From 65,536 samples on only the warm-up changes; from about 137,000 on nothing d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mordal_optuna.config.base import Section
     from mordal_optuna.config.schema import SearchSettings, StudySettings
 
@@ -73,6 +75,21 @@ def adapted(settings: StudySettings, full_samples: int) -> tuple[StudySettings, 
         return settings, None
     line = f"{full_samples:,} samples: {', '.join(changes)}; set them to choose otherwise"
     return settings.model_copy(update=sections), line
+
+
+def as_begun(settings: StudySettings, stored: Mapping[str, Any]) -> StudySettings:
+    """Options that a study file leaves open, with the values that a study began with.
+
+    Studies without a stored `image_aspect` used the checkpoints' own image processors, which was
+    the only choice in older versions.
+
+    Args:
+        settings: settings as read from the study file.
+        stored: fingerprint that was stored with the study.
+    """
+    if "image_aspect" in settings.model_fields_set or "image_aspect" in stored:
+        return settings
+    return settings.model_copy(update={"image_aspect": "own"})
 
 
 def kept_as_given(settings: StudySettings) -> StudySettings:

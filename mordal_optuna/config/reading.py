@@ -16,8 +16,9 @@ from mordal_optuna.search.methods.catalogue import METHODS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# "name" or "owner/name", the form of hub ids; anything else must be a folder.
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+# "name" or "owner/name", the form of hub ids, or open_clip's "hf-hub:owner/name"; anything else
+# must be a folder.
+_HUB_ID = re.compile(r"^(hf-hub:)?[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 _ABSENT = object()
 _EMPTY: tuple[Any, ...] = (None, [], _ABSENT)

@@ -15,8 +15,9 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
+from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
-from mordal_optuna.pool import ModelSource, Pool
+from mordal_optuna.pool import ImageAspect, Pool  # noqa: TC001 - as above
 from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
 
 
@@ -42,53 +43,6 @@ Method = Annotated[str, BeforeValidator(_method)]
 
 # The paper's settings for the `search` section.
 FAITHFUL = METHODS["mordal-faithful"].defaults["search"]
-
-
-class ModelSettings(Section):
-    """One model of the pool.
-
-    Attributes:
-        name: name of the model in the study, its plots and its reports.
-        location: local folder or hub id.
-        revision: commit, tag or branch on the hub; None for the default branch.
-        trust_remote_code: whether code shipped with the model may run.
-    """
-
-    name: Name
-    location: Annotated[str, Field(min_length=1)]
-    revision: str | None = None
-    trust_remote_code: bool = False
-
-    def source(self) -> ModelSource:
-        """The model's location as a plain value."""
-        return ModelSource(self.name, self.location, self.revision, self.trust_remote_code)
-
-
-class PoolSettings(Section):
-    """The models to choose from; every vision encoder with every LLM is a candidate.
-
-    Attributes:
-        vision_encoders: the vision encoders, at least one.
-        llms: the LLMs, at least one.
-    """
-
-    vision_encoders: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
-    llms: Annotated[tuple[ModelSettings, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _no_duplicates(self) -> PoolSettings:
-        for key in ("vision_encoders", "llms"):
-            models = getattr(self, key)
-            names = [model.name for model in models]
-            places = [(model.location, model.revision) for model in models]
-            for number, model in enumerate(models):
-                if names.index(model.name) < number or places.index(places[number]) < number:
-                    msg = (
-                        f"{key}: {model.name!r} at {model.location!r} appears twice; "
-                        "each model is listed once, under one name"
-                    )
-                    raise ValueError(msg)
-        return self
 
 
 class ZooSettings(Section):
@@ -291,6 +245,10 @@ class StudySettings(Section):
         storage: SQLAlchemy address of the shared database; None for a SQLite file in `workdir`.
         seed: random seed of projectors, the order of alignment samples, and document subsets.
         pool: vision encoders and LLMs.
+        image_aspect: how images become squares, in training, scoring, comparison and export.
+            `pad`: padded with the image processor's mean colour and resized, as in LLaVA-1.5, so
+            that every candidate sees the whole image. `own`: by each checkpoint's own image
+            processor, which may crop the image or change its proportions.
         alignment: training recipe and alignment data.
         task: target task, whose score is maximised; None if there are several.
         tasks: several target tasks, whose weighted mean score is maximised, in place of `task`.
@@ -313,6 +271,7 @@ class StudySettings(Section):
     storage: str | None = None
     seed: NonNegative = 0
     pool: PoolSettings
+    image_aspect: ImageAspect = "pad"
     alignment: AlignmentSettings
     tasks: tuple[WeightedTask, ...] = ()
     task: Annotated[TaskSettings | None, Field(validate_default=True)] = None
@@ -386,7 +345,7 @@ class StudySettings(Section):
     def models(self) -> Pool:
         """The pool as a plain value."""
         return Pool(
-            tuple(m.source() for m in self.pool.vision_encoders),
+            tuple(m.encoder(self.image_aspect) for m in self.pool.vision_encoders),
             tuple(m.source() for m in self.pool.llms),
         )
 
@@ -422,6 +381,12 @@ class StudySettings(Section):
         exclude["search"] = {*excluded, "ranker"}  # a ranking may be made in several ways
         # Studies of versions without `tasks` stored no such key.
         exclude["task" if self.tasks else "tasks"] = True
+        # Nor the two options below, where all pixels were those of the checkpoints' processors.
+        if self.image_aspect == "own":
+            exclude["image_aspect"] = True
+        encoders = enumerate(self.pool.vision_encoders)
+        plain = {n: {"image_size"} for n, model in encoders if model.image_size is None}
+        exclude["pool"] = {"vision_encoders": plain}
         return self.model_dump(mode="json", exclude=exclude)
 
     def checkpoint_folder(self) -> str:

@@ -80,13 +80,22 @@ class _Prefix:
 class Answerer:
     """Generates answers in batches that are padded on the left."""
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        *,
+        adds_special_tokens: bool = False,
+    ) -> None:
         """Use a model that is in evaluation mode.
 
         Args:
             model: a LLaVA-style model.
             processor: tokenizer, image processor and chat template of the model.
+            adds_special_tokens: whether the tokenizer adds its special tokens, such as BOS, to
+                prompts that do not begin with BOS; as transformers does with published models.
         """
+        self._adds = adds_special_tokens
         self._model = model
         self._processor = processor
         self._pad = processor.tokenizer.pad_token_id
@@ -195,12 +204,17 @@ class Answerer:
             endings.append(whole[len(prompt) :])
         return [torch.tensor(ids, device=self._model.device) for ids in self._tokens(endings)]
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+    def _tokens(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
         """Token ids of each text, in one call: for short texts the call dominates the cost."""
-        ids: list[list[int]] = self._processor.tokenizer(list(texts), add_special_tokens=False)[
+        ids: list[list[int]] = self._processor.tokenizer(list(texts), add_special_tokens=special)[
             "input_ids"
         ]
         return ids
+
+    def _special(self, prompts: Sequence[str]) -> bool:
+        """Whether the tokenizer adds special tokens to prompts, which have the same beginning."""
+        bos = self._processor.tokenizer.bos_token
+        return self._adds and not (bos and prompts[0].startswith(bos))
 
     def _read(self, texts: Sequence[str], conversations: Sequence[ChatMessages]) -> _Prompts:
         images: list[Image] = []
@@ -228,7 +242,7 @@ class Answerer:
         placeholder = self._model.config.image_token_id
         times = int((ids[0] == placeholder).sum())
         expanded = []
-        for ids_of_text in self._tokens(texts):
+        for ids_of_text in self._tokens(texts, special=self._special(texts)):
             row = torch.tensor(ids_of_text, device=ids.device)
             expanded.append(row.repeat_interleave(torch.where(row == placeholder, times, 1)))
         return _Prompts(expanded, pixels, rows)
@@ -242,7 +256,7 @@ class Answerer:
             images=list(images) or None,
             padding=True,
             padding_side="left",
-            add_special_tokens=False,  # the chat template already contains them
+            add_special_tokens=self._special(texts),
             return_tensors="pt",
         ).to(self._model.device)
         pixels = inputs.get("pixel_values")

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answerer
+from mordal_optuna.models.prompts import leaves_tokens_to_tokenizer
 from mordal_optuna.models.turns import stop_tokens
 from mordal_optuna.processes.channel import Channel
 from mordal_optuna.processes.group import Processes
@@ -79,10 +80,11 @@ class MordalVLM(lmms):
         where = torch.device(device) if device else _process_device()
         if checkpoint_at(pretrained):
             vlm = revive(pretrained, device=where, trust_remote_code=trust_remote_code)
-            model, processor = vlm.model, vlm.processor
+            model, processor, adds = vlm.model, vlm.processor, False
         else:
             model, processor = _load(pretrained, revision or "main", dtype)
-        self._hold(model.to(where).eval(), processor, int(batch_size), max_new_tokens)
+            adds = leaves_tokens_to_tokenizer(model.config, processor)
+        self._hold(model.to(where).eval(), processor, int(batch_size), max_new_tokens, adds)
 
     @classmethod
     def from_live(
@@ -121,12 +123,14 @@ class MordalVLM(lmms):
         processor: ProcessorMixin,
         batch_size: int,
         max_new_tokens: int,
+        adds_special_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.processor = processor
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
+        self._adds_special_tokens = adds_special_tokens
         self._tasks: dict[str, Task] = {}
         self._batch_sizes: dict[str, int] = {}
         # By task and document: -ln p of the reference answer, and whether the answer was cut at
@@ -267,9 +271,10 @@ class MordalVLM(lmms):
             references = None
             if built is not None and built.likelihood:
                 references = [built.reference(document) for document in documents]
-            answers = Answerer(self.model, self.processor).answer(
-                conversations, self._generation(options), references
+            answerer = Answerer(
+                self.model, self.processor, adds_special_tokens=self._adds_special_tokens
             )
+            answers = answerer.answer(conversations, self._generation(options), references)
         except torch.OutOfMemoryError as error:
             if len(asked) == 1:
                 raise EvaluationError(

@@ -60,19 +60,22 @@ class ModelFolder:
             processor, code; any other JSON file is an aspect of its own, under its file name.
     """
 
-    def __init__(self, folder: Path, files: FileDigests) -> None:
+    def __init__(
+        self, folder: Path, files: FileDigests, options: Mapping[str, str] | None = None
+    ) -> None:
         """Digest the files of a model folder.
 
         Args:
             folder: folder with `config.json` and safetensors weights.
             files: computes and caches the digests of files.
+            options: further aspects, with their values in place of a digest.
 
         Raises:
             OSError: if a file cannot be read.
         """
         self._folder = folder
         self._states = file_states(_model_files(folder))
-        self.digests = _model_digests(folder, files)
+        self.digests = {**_model_digests(folder, files), **(options or {})}
 
     def unchanged(self, samples: int) -> bool:  # noqa: ARG002 - models do not grow with samples
         """Whether sizes and times of all files are as recorded; microseconds per file."""

@@ -14,6 +14,7 @@ from mordal_optuna.errors import ModelError
 from mordal_optuna.files.atomic import atomic_write
 from mordal_optuna.models import llava
 from mordal_optuna.models.llava import PatchLlavaConfig, PatchLlavaForConditionalGeneration
+from mordal_optuna.models.prompts import TEMPLATE_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +75,7 @@ def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
     check_folder(folder)
     merge(vlm)
     needs = _needs(vlm)
+    setattr(vlm.model.config, TEMPLATE_ONLY, True)
     if needs:
         vlm.model.config.auto_map = {
             "AutoConfig": f"llava.{PatchLlavaConfig.__name__}",

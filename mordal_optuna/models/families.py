@@ -31,6 +31,11 @@ class VisionFamily:
             but one.
         key_mapping: regular expressions that rename weights of a full checkpoint, and what they
             are replaced by.
+        optional: beginnings of names of the tower's weights that no hidden state depends on, and
+            that some of its checkpoints lack.
+        image_sizes: how the encoder takes images of another size than its own. `any`: positions
+            are computed, or interpolated by the encoder itself. `table`: its table of learned
+            positions is interpolated once, see `resizing`. `timm`: by timm's `set_input_size`.
         architectures: prefixes of `config.architecture`, for timm's models, which all have one
             model type; empty for other families.
     """
@@ -42,6 +47,8 @@ class VisionFamily:
     feature_map: bool = False
     feature_layer: int = -2
     key_mapping: tuple[tuple[str, str], ...] = ()
+    optional: tuple[str, ...] = ()
+    image_sizes: Literal["any", "table", "timm"] = "any"
     architectures: tuple[str, ...] = ()
 
     def describes(self, config: PretrainedConfig) -> bool:
@@ -123,10 +130,20 @@ class LlmFamily:
 
 
 VISION_FAMILIES = (
-    VisionFamily(("clip", "clip_vision_model"), "CLIPVisionModel", class_token=True),
+    VisionFamily(
+        ("clip", "clip_vision_model"), "CLIPVisionModel", class_token=True, image_sizes="table"
+    ),
     # transformers loads SigLIP 2 of fixed resolution as SigLIP.
-    VisionFamily(("siglip", "siglip_vision_model"), "SiglipVisionModel", class_token=False),
-    VisionFamily(("vit",), "ViTModel", class_token=True),
+    VisionFamily(
+        ("siglip", "siglip_vision_model"),
+        "SiglipVisionModel",
+        class_token=False,
+        image_sizes="table",
+    ),
+    # A classifier has no pooler.
+    VisionFamily(
+        ("vit",), "ViTModel", class_token=True, optional=("pooler.",), image_sizes="table"
+    ),
     VisionFamily(("dinov2",), "Dinov2Model", class_token=True),
     VisionFamily(
         ("dinov2_with_registers",),
@@ -137,7 +154,13 @@ VISION_FAMILIES = (
     VisionFamily(
         ("dinov3_vit",), "DINOv3ViTModel", class_token=True, registers="num_register_tokens"
     ),
-    VisionFamily(("aimv2", "aimv2_vision_model"), "Aimv2VisionModel", class_token=False),
+    VisionFamily(
+        ("aimv2", "aimv2_vision_model"),
+        "Aimv2VisionModel",
+        class_token=False,
+        key_mapping=((r"^vision_model\.", ""),),
+        image_sizes="table",
+    ),
     VisionFamily(
         ("internvl", "internvl_vision"),
         "InternVLVisionModel",
@@ -148,12 +171,20 @@ VISION_FAMILIES = (
     VisionFamily(
         ("convnext",), "ConvNextModel", class_token=False, feature_map=True, feature_layer=-1
     ),
+    VisionFamily(
+        ("dinov3_convnext",),
+        "DINOv3ConvNextModel",
+        class_token=False,
+        feature_map=True,
+        feature_layer=-1,
+    ),
     # timm returns maps without CLS for ViTs as well. EVA-CLIP is EVA-02 with CLIP training.
     VisionFamily(
         ("timm_wrapper",),
         "TimmWrapperModel",
         class_token=False,
         feature_map=True,
+        image_sizes="timm",
         architectures=("eva02_", "eva_", "vit_"),
     ),
     VisionFamily(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPImageProcessor
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.families import llm_family, vision_family
+from mordal_optuna.models.foreign import Foreign, converted, read_foreign
+from mordal_optuna.models.pixels import pixel_processor
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -45,7 +47,7 @@ def check_model(source: ModelSource, kind: Literal["vision_encoder", "llm"]) -> 
 
 
 def load_config(source: ModelSource) -> PretrainedConfig:
-    """Load a model's configuration.
+    """Load a model's configuration; of a checkpoint that is converted, that of the result.
 
     Args:
         source: name and location of the model.
@@ -53,6 +55,9 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     Raises:
         ModelError: if it cannot be loaded.
     """
+    foreign = _foreign(source)
+    if foreign is not None:
+        return foreign.config
     try:
         return AutoConfig.from_pretrained(
             source.location,
@@ -90,14 +95,17 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def load_image_processor(source: ModelSource) -> BaseImageProcessor:
-    """Load an encoder's image processor; timm's is converted to one that can be exported.
+    """Load the image processor that makes an encoder's pixels, everywhere and in the export.
 
     Args:
-        source: name and location of the encoder.
+        source: name and location of the encoder, and how its images become squares.
 
     Raises:
-        ModelError: if it cannot be loaded or converted.
+        ModelError: if it cannot be loaded, or has no equivalent that can be exported.
     """
+    foreign = _foreign(source)
+    if foreign is not None and foreign.transform is not None:
+        return pixel_processor(source, foreign.transform)
     try:
         processor = AutoImageProcessor.from_pretrained(
             source.location,
@@ -106,9 +114,8 @@ def load_image_processor(source: ModelSource) -> BaseImageProcessor:
         )
     except _LOADING_ERRORS as error:
         raise ModelError(source.name, _reason(source, error)) from error
-    if type(processor).__name__ == "TimmWrapperImageProcessor":
-        return _from_timm(source.name, processor.data_config)
-    return processor
+    timm = type(processor).__name__ == "TimmWrapperImageProcessor"
+    return pixel_processor(source, processor.data_config if timm else processor)
 
 
 def load_weights(
@@ -119,6 +126,7 @@ def load_weights(
     *,
     key_mapping: dict[str, str] | None = None,
     attention: Attention = "auto",
+    optional: tuple[str, ...] = (),
 ) -> PreTrainedModel:
     """Load a pretrained model in the target dtype, directly on its device.
 
@@ -130,27 +138,38 @@ def load_weights(
         key_mapping: regular expressions that rename weights, with their replacements; None renames
             none.
         attention: implementation of attention, see `Attention`.
+        optional: beginnings of names of weights that nothing reads, and that may be missing; they
+            are then 0.
 
     Raises:
         ModelError: if it cannot be loaded or lacks weights.
     """
-    chosen = {"attn_implementation": attention} if attention != "auto" else {}
+    chosen: dict[str, Any] = {"attn_implementation": attention} if attention != "auto" else {}
+    foreign = _foreign(source)
     try:
-        model, info = loader.from_pretrained(  # type: ignore[attr-defined]
-            source.location,
-            revision=source.revision or "main",
-            trust_remote_code=source.trust_remote_code,
-            use_safetensors=True,
-            dtype=DTYPES[precision],
-            device_map={"": device},
-            output_loading_info=True,
-            key_mapping=key_mapping,
-            **chosen,
-        )
+        if foreign is not None:
+            chosen |= {"config": foreign.config, "state_dict": converted(source, foreign)}
+        # Missing weights are drawn by the global random generator, whose state must not change.
+        with torch.random.fork_rng(devices=[device] if device.type != "cpu" else []):
+            model, info = loader.from_pretrained(  # type: ignore[attr-defined]
+                None if foreign else source.location,
+                revision=source.revision or "main",
+                trust_remote_code=source.trust_remote_code,
+                use_safetensors=True,
+                dtype=DTYPES[precision],
+                device_map={"": device},
+                output_loading_info=True,
+                key_mapping=key_mapping,
+                **chosen,
+            )
     except _LOADING_ERRORS as error:
         raise ModelError(source.name, _reason(source, error)) from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
+    unread = {name for name in info["missing_keys"] if name.startswith(optional or ("\0",))}
+    with torch.no_grad():
+        for name in unread:
+            model.get_parameter(name).zero_()
+    missing = sorted(set(info["missing_keys"]) - unread)
+    if missing:
         raise ModelError(
             source.name,
             f"its checkpoint lacks {len(missing)} weights, such as {missing[0]!r}; "
@@ -159,33 +178,11 @@ def load_weights(
     return model
 
 
-def _from_timm(name: str, data: dict) -> BaseImageProcessor:
-    """CLIP image processor that computes the same as timm's transform for evaluation.
-
-    Raises:
-        ModelError: if CLIP's processor has no equivalent of the crop mode.
-    """
-    from PIL.Image import Resampling
-
-    _, height, width = data["input_size"]
-    if data["crop_mode"] == "center":
-        if height != width:
-            raise ModelError(name, f"crops to {height} x {width} pixels; a square is supported")
-        side = int(height / data["crop_pct"])
-        size = {"shortest_edge": side}
-    elif data["crop_mode"] == "squash":
-        size = {"height": int(height / data["crop_pct"]), "width": int(width / data["crop_pct"])}
-    else:
-        raise ModelError(
-            name, f"has the crop mode {data['crop_mode']!r}; center and squash are supported"
-        )
-    return CLIPImageProcessor(
-        size=size,
-        crop_size={"height": height, "width": width},
-        resample=Resampling[data["interpolation"].upper()],
-        image_mean=list(data["mean"]),
-        image_std=list(data["std"]),
-    )
+def _foreign(source: ModelSource) -> Foreign | None:
+    try:
+        return read_foreign(source)
+    except _LOADING_ERRORS as error:
+        raise ModelError(source.name, _reason(source, error)) from error
 
 
 def _reason(source: ModelSource, error: Exception) -> str:

@@ -13,6 +13,7 @@ from mordal_optuna.models.loading import (
     load_image_processor,
     load_weights,
 )
+from mordal_optuna.models.resizing import resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,10 +93,16 @@ def load_encoder(source: ModelSource, precision: Precision, device: torch.device
         precision,
         device,
         key_mapping=dict(family.key_mapping) or None,
+        optional=family.optional,
     )
+    if source.image_size is not None:
+        resize(source.name, tower, family, source.image_size)
     tower.requires_grad_(False)
     if family.feature_map:
         tower.config.hidden_size = family.width(tower)
+        # transformers counts from the end by this number, which DINOv3's ConvNeXt does not have.
+        if tower.config.model_type == "dinov3_convnext":
+            tower.config.num_hidden_layers = len(tower.config.hidden_sizes)
     give_patches(
         tower,
         layer=family.feature_layer,

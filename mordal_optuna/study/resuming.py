@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from mordal_optuna.config import adapted, differences, growth_problems, kept_as_given
+from mordal_optuna.config import adapted, as_begun, differences, growth_problems, kept_as_given
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.files.inputs import Change, Inputs, candidate_parts
 from mordal_optuna.search.attributes import (
@@ -59,6 +59,7 @@ def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
     stored = stored_value(study.user_attrs, CONFIG)
     if stored is None or not has_spent(study):
         return settings
+    settings = as_begun(settings, stored)
     full_samples = study.user_attrs.get(FULL_SAMPLES)
     chosen = adapted(settings, full_samples)[0] if full_samples else settings
     if stored == chosen.fingerprint():

@@ -11,7 +11,12 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from mordal_optuna.alignment.checkpoint import CheckpointStore, run_address, run_identity
+from mordal_optuna.alignment.checkpoint import (
+    CheckpointStore,
+    model_identity,
+    run_address,
+    run_identity,
+)
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.pool import ModelSource
@@ -121,6 +126,21 @@ def test_the_address_follows_everything_that_is_read_of_a_model(
     before = _address(model, settings)
     (Path(model.location) / file).write_text(content)
     assert _address(model, settings) != before
+
+
+def test_the_address_follows_pixels_that_are_not_the_checkpoints_own(
+    tmp_path: Path, settings: AlignmentSettings
+) -> None:
+    """Own pixels leave it as older versions computed it."""
+    clip = tiny.llm(tmp_path, "llama")  # the kind of model does not matter here
+    config = AutoConfig.from_pretrained(clip.location)
+    own = model_identity(clip, config, FileDigests())
+    assert not {"image aspect", "image size"} & own.keys()
+    padded = replace(clip, image_aspect="pad")
+    assert model_identity(padded, config, FileDigests()) == {**own, "image aspect": "pad"}
+    larger = replace(clip, image_size=64)
+    assert model_identity(larger, config, FileDigests()) == {**own, "image size": "64"}
+    assert len({_address(source, settings) for source in (clip, padded, larger)}) == 3
 
 
 def _address(model: ModelSource, settings: AlignmentSettings) -> str:

@@ -23,13 +23,24 @@ if TYPE_CHECKING:
     from mordal_optuna.config import AlignmentSettings
 
 
-def trained(folder: Path, zoo: Path, settings: AlignmentSettings, data: AlignmentSet) -> str:
-    """A run with two rungs whose parts lie in `folder`; its address."""
+def trained(
+    folder: Path,
+    zoo: Path,
+    settings: AlignmentSettings,
+    data: AlignmentSet,
+    size: int | None = None,
+) -> str:
+    """A run of two rungs whose parts lie in `folder`; with a size, on padded images."""
     for kind, name in (("encoders", "clip-t"), ("llms", "llama-t")):
         shutil.copytree(zoo / kind / name, folder / name)
     store = CheckpointStore(folder / "checkpoints")
     session = AlignmentSession(
-        ModelSource("clip", str(folder / "clip-t")),
+        ModelSource(
+            "clip",
+            str(folder / "clip-t"),
+            image_aspect="pad" if size else "own",
+            image_size=size,
+        ),
         ModelSource("llama", str(folder / "llama-t")),
         settings=settings,
         seed=3,
@@ -56,6 +67,15 @@ def test_it_is_the_candidate_that_was_scored(
         assert {n: p.tolist() for n, p in vlm.trainable().items()} == {
             n: p.tolist() for n, p in kept.items()
         }
+
+
+def test_it_has_the_pixels_that_it_was_trained_on(
+    zoo: Path, settings: AlignmentSettings, data: AlignmentSet, tmp_path: Path, cpu: torch.device
+) -> None:
+    """Padded images of another size, from what the checkpoint says of its encoder."""
+    vlm = revive(trained(tmp_path, zoo, settings, data, size=40), device=cpu)
+    assert vlm.processor.image_processor.do_pad
+    assert vlm.encoder.read([data.pictures(0)[0]]).shape[-2:] == (40, 40)
 
 
 def test_an_address_without_a_checkpoint_is_refused(tmp_path: Path, cpu: torch.device) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mordal_optuna.pool import ModelSource
+from tests.foreign_encoders import FOREIGN, apple_aimv2, intern_vit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,11 +86,21 @@ VISION: dict[str, tuple[str, dict[str, Any], int]] = {
         {**_VISION, "image_size": [32, 32], "patch_size": [8, 8]},
         16,
     ),
+    "vit-classifier": ("ViTForImageClassification", _VISION, 16),
+    "aimv2-full": ("Aimv2Model", {}, 16),
+    "dinov3-convnext": (
+        "DINOv3ConvNextModel",
+        {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_channels": 3},
+        4,
+    ),
     "convnext": (
         "ConvNextModel",
         {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "num_channels": 3},
         4,
     ),
+    # Formats that transformers does not read, see `foreign_encoders`.
+    "internvit-hub": ("", {}, 16),
+    "aimv2-apple": ("", {}, 16),
     # A whole InternVL, of which the encoder is a part; and timm's models, by their own names.
     "internvl": ("InternVLForConditionalGeneration", {}, 16),
     "timm-eva02": (
@@ -135,11 +146,14 @@ def random_encoder(folder: Path, name: str) -> ModelSource:
     tf.set_seed(0)
     if name.startswith("timm-"):
         return _random_timm(folder, name)
+    if name in FOREIGN:
+        return (intern_vit if name == "internvit-hub" else apple_aimv2)(folder)[0]
     loader, options, _ = VISION[name]
     kind = getattr(tf, loader)
-    config = _internvl() if name == "internvl" else kind.config_class(**options)
+    whole = {"internvl": _internvl, "aimv2-full": _aimv2}
+    config = whole[name]() if name in whole else kind.config_class(**options)
     kind(config).save_pretrained(folder / name)
-    side = 64 if name == "convnext" else 32
+    side = 64 if "convnext" in name else 32
     tf.CLIPImageProcessor(
         size={"height": side, "width": side}, do_center_crop=False
     ).save_pretrained(folder / name)
@@ -149,6 +163,12 @@ def random_encoder(folder: Path, name: str) -> ModelSource:
 def _internvl() -> tf.InternVLConfig:
     vision = tf.InternVLVisionConfig(**VISION["internvit"][1])
     return tf.InternVLConfig(vision_config=vision, text_config=tf.Qwen2Config(**_GROUPED))
+
+
+def _aimv2() -> tf.Aimv2Config:
+    """As apple/aimv2-large-patch14-224-lit: vision and text."""
+    text = {key: _TEXT[key] for key in _TEXT if not key.endswith("_token_id")}
+    return tf.Aimv2Config(vision_config=_VISION, text_config={**text, "eos_token_id": 1})
 
 
 def _random_timm(folder: Path, name: str) -> ModelSource:

@@ -21,6 +21,7 @@ from mordal_optuna.models.export import ModelCard, export
 from mordal_optuna.models.loading import check_model
 from mordal_optuna.pool import ModelSource
 from tests.families import LLMS, VISION, random_encoder, random_llm
+from tests.foreign_encoders import OPEN_CLIP, open_clip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,8 +98,20 @@ def test_every_encoder_gives_its_patches_and_nothing_else(tmp_path: Path, name: 
     assert vlm.image_tokens == VISION[name][2]
     train_a_step(vlm)
     needs = save_and_reload(vlm, tmp_path / "export", parts)
-    plain = ("clip", "siglip", "vit", "dinov2", "aimv2", "internvit", "internvl")
-    assert bool(needs) == (name not in plain)
+    needing = ("dinov2-registers", "dinov3", "dinov3-convnext", "convnext")
+    assert bool(needs) == (name in needing or name.startswith("timm-"))
+
+
+@pytest.mark.parametrize("name", OPEN_CLIP)
+def test_open_clips_encoders_train_and_are_exported(tmp_path: Path, name: str) -> None:
+    """The export of its own ViT is plain LLaVA, which needs neither open_clip nor this package."""
+    pytest.importorskip("open_clip", reason="needs open-clip-torch, of the extra `test`")
+    parts = open_clip(tmp_path, name)[0], random_llm(tmp_path, "llama")
+    vlm = joined(*parts)
+    assert vlm.image_tokens == (196 if name == "open-clip-timm" else 16)
+    train_a_step(vlm)
+    needs = save_and_reload(vlm, tmp_path / "export", parts)
+    assert bool(needs) == (name == "open-clip-timm")
 
 
 def test_an_llm_with_narrow_embeddings_is_refused(tmp_path: Path) -> None:

@@ -46,8 +46,10 @@ class MethodSpec:
 
 
 # The paper's thresholds, halving, curves, similarity and training recipe. The paper leaves open
-# the rank of LoRA, the linkage, how features are pooled and how many images are compared; the
-# defaults of `mordal` stay in force for these.
+# the rank of LoRA, the linkage, how features are pooled, how many images are compared and how they
+# become squares; the defaults of `mordal` stay in force for these. `image_aspect: pad` is what
+# LLaVA-1.5 does, on whose data the paper trains. Its image sizes belong to the pool: DINOv2-L at
+# `image_size: 518`; those of its other encoders are their image processors' own.
 _PAPER: dict[str, dict[str, object]] = {
     "search": {
         "vision_threshold": 0.7,
