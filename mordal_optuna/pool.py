@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from mordal_optuna.errors import ConfigError
@@ -39,11 +39,14 @@ class TemplateOptions:
         text: template in place of the LLM's own; None for its own.
         arguments: names and values of variables that the template reads, in the order of names.
         date: date that the template takes for today, as YYYY-MM-DD; None for the real one.
+        system: system prompt of the default template, which LLMs without a template of their own
+            use; None for none.
     """
 
     text: str | None = None
     arguments: tuple[tuple[str, bool | int | float | str | None], ...] = ()
     date: str | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,16 @@ class ModelSource:
         if self.image_size is not None:
             changes["image size"] = str(self.image_size)
         return changes
+
+
+def with_system(source: ModelSource, system: str | None) -> ModelSource:
+    """An LLM with a system prompt for the default template.
+
+    Args:
+        source: the LLM.
+        system: the prompt; None for none.
+    """
+    return replace(source, template=replace(source.template, system=system))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class Checkpoint:
         candidate: name of the candidate, for display only.
         sources: `ModelSource` of the `vision_encoder` and the `llm`; `trust_remote_code` is not
             stored.
+        longest: length of the longest sample up to the rung in tokens, before cutting.
+        skipped: number of samples up to the rung that could not be trained on.
     """
 
     samples: int
@@ -64,6 +66,8 @@ class Checkpoint:
     versions: Mapping[str, str]
     candidate: str = ""
     sources: Mapping[str, ModelSource] = field(default_factory=dict)
+    longest: int = 0
+    skipped: int = 0
 
 
 class CheckpointStore:
@@ -127,6 +131,8 @@ class CheckpointStore:
             "versions": dict(checkpoint.versions),
             "candidate": checkpoint.candidate,
             "sources": {kind: _source_fields(s) for kind, s in checkpoint.sources.items()},
+            "longest": checkpoint.longest,
+            "skipped": checkpoint.skipped,
         }
         manifest = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
@@ -167,6 +173,8 @@ class CheckpointStore:
             facts["versions"],
             facts["candidate"],
             {kind: ModelSource(**source) for kind, source in facts["sources"].items()},
+            facts.get("longest", 0),
+            facts.get("skipped", 0),
         )
 
     def _tensors(self, run: str, samples: int, name: str, digest: str) -> dict[str, torch.Tensor]:
@@ -188,7 +196,8 @@ def run_identity(
 ) -> dict[str, Any]:
     """Everything that shapes the weights of a run: models, recipe, data, seed.
 
-    Paths, and settings that only change the speed, are left out.
+    Paths, and settings that only change the speed, are left out. So are `max_length` and
+    `too_long`, which change nothing unless a sample is cut; see `runs`.
 
     Args:
         vision_encoder: source and configuration of the encoder.
@@ -201,8 +210,8 @@ def run_identity(
     Returns:
         Dictionary of JSON values.
     """
-    places = {"conversations", "images", "dataset", "skip_broken_images", "samples"}
-    recipe = settings.model_dump(mode="json", exclude=places | AlignmentSettings.SPEED)
+    left_out = {*AlignmentSettings.PLACES, *AlignmentSettings.SPEED, "recipe", "warmup_share"}
+    recipe = settings.stored(left_out) | {"max_length": 2048, "too_long": "refuse"}
     return {
         "vision_encoder": model_identity(*vision_encoder, files),
         "llm": model_identity(*llm, files),

@@ -13,6 +13,7 @@ from mordal_optuna.errors import CheckpointError
 from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.loading import load_config
+from mordal_optuna.pool import with_system
 
 if TYPE_CHECKING:
     from mordal_optuna.models.assemble import Vlm
@@ -72,7 +73,7 @@ def revive(address: str, *, device: torch.device, trust_remote_code: bool = Fals
     lora = recipe["lora"]
     vlm = assemble(
         sources["vision_encoder"],
-        sources["llm"],
+        with_system(sources["llm"], recipe.get("system_prompt")),
         lora=LoraSettings(**lora) if lora else None,
         precision=recipe["precision"],
         seed=identity["seed"],

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.checkpoint import Checkpoint, run_address, run_identity
+from mordal_optuna.alignment.checkpoint import Checkpoint, run_identity
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator, shard_frozen
+from mordal_optuna.alignment.runs import Run
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
@@ -159,8 +160,7 @@ class AlignmentSession:
             InputsChangedError: if data or a model changed during training.
         """
         start = perf_counter()
-        identity = self._identity
-        run = run_address(identity)
+        run = self._run.address
         run_on_all = self._machine.processes.run_on_all
         trainer = self._trainer or run_on_all(lambda: self._open(run))
         if self._samples < samples:
@@ -174,17 +174,20 @@ class AlignmentSession:
             )
         with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
             trunk, scored = self._train_and_settle(trainer, samples, progress, guard)
+        skipped = trainer.findings.note()
+        if skipped:
+            progress.note(f"{self._encoder.name} + {self._llm.name}: {skipped}")
         self._trunk = trunk if scored is not None else None
         self._samples = samples
         spent = (perf_counter() - start) * self._accelerator.num_processes
         self._train_seconds += spent
         self._spent_seconds += spent
         weights = trunk.weights if scored is None else scored
-        run_on_all(lambda: self._save(run, identity, trunk, weights, guard))
+        run_on_all(lambda: self._save(trunk, weights, guard))
 
     def rungs(self) -> list[int]:
         """Samples of all checkpoints of this candidate, ascending; loads nothing."""
-        return self._checkpoints.rungs(run_address(self._identity))
+        return self._run.rungs()
 
     def find_checkpoint(self, samples: int) -> CheckpointInfo | None:
         """Read the manifest of a rung's checkpoint; loads no weights.
@@ -198,16 +201,15 @@ class AlignmentSession:
         Raises:
             CheckpointError: if an outage keeps the manifest from being read.
         """
-        run = run_address(self._identity)
-        if samples not in self._checkpoints.rungs(run):
+        if samples not in self._run.rungs():
             return None
         try:
-            manifest = self._checkpoints.files.manifest(run, samples)
+            manifest = self._run.manifest(samples)
         except CheckpointError as error:
             if is_outage(error):
                 raise
             return None  # damaged: `advance` reports it and restores the next lower rung
-        return _info(run, manifest)
+        return _info(self._run.address_of(samples), manifest)
 
     def restore(self, progress: Progress) -> None:
         """Load the highest checkpoint without training, whichever study has written it.
@@ -221,7 +223,7 @@ class AlignmentSession:
             ModelError: if the candidate cannot be assembled.
             CheckpointError: if there is no readable checkpoint.
         """
-        run = run_address(self._identity)
+        run = self._run.address
         run_on_all = self._machine.processes.run_on_all
         latest = run_on_all(lambda: self._latest(run, len(self._data), progress))
         if latest is None:
@@ -297,8 +299,6 @@ class AlignmentSession:
 
     def _save(
         self,
-        run: str,
-        identity: Mapping[str, object],
         trunk: TrunkState,
         scored: Mapping[str, torch.Tensor],
         guard: Guard | None,
@@ -307,6 +307,8 @@ class AlignmentSession:
             return
         if self._check:
             self._check(self._samples)
+        assert self._trainer
+        findings = self._trainer.findings
         checkpoint = Checkpoint(
             samples=self._samples,
             trained=scored,
@@ -315,9 +317,11 @@ class AlignmentSession:
             versions={name: version(name) for name in LIBRARIES},
             candidate=f"{self._encoder.name} + {self._llm.name}",
             sources={"vision_encoder": self._encoder, "llm": self._llm},
+            longest=findings.longest,
+            skipped=findings.skipped,
         )
-        manifest = self._checkpoints.save(run, identity, checkpoint, guard)
-        self._info = _info(run, manifest)
+        manifest = self._run.save(checkpoint, guard)
+        self._info = _info(self._run.address_of(self._samples), manifest)
 
     def _open(self, run: str) -> Trainer:
         name = f"{self._encoder.name} + {self._llm.name}"
@@ -366,24 +370,25 @@ class AlignmentSession:
 
     def _restore(self, trainer: Trainer, run: str, latest: tuple[Manifest, Checkpoint]) -> None:
         manifest, checkpoint = latest
+        trainer.findings.resume(checkpoint.longest, checkpoint.skipped)
         trainer.restore(checkpoint.trunk)
         self._trunk = None
         if checkpoint.trunk.samples != checkpoint.samples or checkpoint.trunk.average is not None:
             trainer.load_weights(checkpoint.trained, checkpoint.samples)
             self._trunk = checkpoint.trunk
         if self._machine.processes.is_main:
-            self._info = _info(run, manifest)
+            self._info = _info(self._run.address_of(checkpoint.samples), manifest)
         self._samples = checkpoint.samples
         self._train_seconds = checkpoint.train_seconds
 
     def _latest(
         self, run: str, at_most: int, progress: Progress
     ) -> tuple[Manifest, Checkpoint] | None:
-        ahead = [r for r in self._checkpoints.rungs(run) if self._samples < r <= at_most]
+        ahead = [r for r in self._run.rungs() if self._samples < r <= at_most]
         for rung in reversed(ahead):
             try:
-                manifest = self._checkpoints.files.manifest(run, rung)
-                return manifest, self._checkpoints.load(run, rung, manifest)
+                manifest = self._run.manifest(rung)
+                return manifest, self._run.load(rung, manifest)
             except CheckpointError as error:
                 if is_outage(error):
                     raise  # the checkpoint may be undamaged
@@ -391,9 +396,9 @@ class AlignmentSession:
         return None
 
     @cached_property
-    def _identity(self) -> dict[str, object]:
+    def _run(self) -> Run:
         """Computed once: loaded weights stay the same even if their files change."""
-        return run_identity(
+        identity = run_identity(
             (self._encoder, load_config(self._encoder)),
             (self._llm, load_config(self._llm)),
             settings=self._settings,
@@ -401,6 +406,7 @@ class AlignmentSession:
             seed=self._seed,
             files=self._machine.files,
         )
+        return Run(self._checkpoints, [identity], self._settings)
 
 
 def _info(run: str, manifest: Manifest) -> CheckpointInfo:

@@ -17,7 +17,7 @@ from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
 from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
-from mordal_optuna.pool import ImageAspect, Pool  # noqa: TC001 - as above
+from mordal_optuna.pool import ImageAspect, Pool, with_system
 from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
 
 
@@ -346,7 +346,7 @@ class StudySettings(Section):
         """The pool as a plain value."""
         return Pool(
             tuple(m.encoder(self.image_aspect) for m in self.pool.vision_encoders),
-            tuple(m.source() for m in self.pool.llms),
+            tuple(with_system(m.source(), self.alignment.system_prompt) for m in self.pool.llms),
         )
 
     @property
@@ -373,7 +373,6 @@ class StudySettings(Section):
         exclude: dict[str, Any] = dict.fromkeys(
             ("runtime", "checkpoints", "workdir", "storage", "zoo", "extends"), True
         )
-        exclude["alignment"] = set(AlignmentSettings.SPEED)
         # Studies of versions without the method `joint` stored no options of it.
         excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)
         if self.search.compare == "auto":
@@ -387,7 +386,12 @@ class StudySettings(Section):
         encoders = enumerate(self.pool.vision_encoders)
         plain = {n: {"image_size"} for n, model in encoders if model.image_size is None}
         exclude["pool"] = {"vision_encoders": plain}
-        return self.model_dump(mode="json", exclude=exclude)
+        stored = self.model_dump(mode="json", exclude=exclude)
+        left_out = {*AlignmentSettings.SPEED, "skip_unusable"}  # which decides no number
+        if self.alignment.recipe == method_defaults(self.search.method, "alignment").get("recipe"):
+            left_out.add("recipe")  # the method's name says it
+        stored["alignment"] = self.alignment.stored(left_out)
+        return stored
 
     def checkpoint_folder(self) -> str:
         """Folder or address of the checkpoints; the default is filled in."""

@@ -162,9 +162,9 @@ class Comparison:
     def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
         """Mean last hidden states of every LLM, fed with the medoid's projected features."""
         encoder = next(s for s in self._pool.vision_encoders if s.name == medoid)
-        recipe = self._settings.alignment.model_dump(
-            mode="json", exclude={"conversations", "images", "dataset", "lora"}
-        )
+        # Where nothing is cut, `too_long` decides no number; older versions stored `refuse`.
+        recipe = self._settings.alignment.stored({"conversations", "images", "dataset", "lora"})
+        recipe["too_long"] = "refuse"
         features = {}
         for llm in self._pool.llms:
             projector: dict[str, object] = {
