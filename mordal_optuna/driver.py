@@ -39,6 +39,7 @@ from mordal_optuna.search.methods.comparing import compares_models
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
+from mordal_optuna.study.commits import pinned
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.growing import check_growth, compared_before, extend
 from mordal_optuna.study.objective import Objective
@@ -285,7 +286,7 @@ def study_plan(
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     if settings.zoo:
         _build_zoo(settings, progress)
-    settings = resumed_settings(study, settings)
+    settings = pinned(study, resumed_settings(study, settings))
     claims = _open_claims(study, settings)
     bench = open_bench(settings, progress, claims)
     try:

@@ -30,6 +30,7 @@ from mordal_optuna.reporting import words
 from mordal_optuna.search.attributes import FURTHER_SCORES
 from mordal_optuna.study.ownership import alone_on
 from mordal_optuna.study.result import FurtherScore
+from mordal_optuna.study.commits import pinned
 from mordal_optuna.study.resuming import check_candidate, resumed_settings
 from mordal_optuna.workbench.measurements import measurement_of
 
@@ -109,7 +110,7 @@ def export_candidate(
         study = open_study(settings)
         if not has_stopped(study):
             raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")
-        settings = resumed_settings(study, settings)
+        settings = pinned(study, resumed_settings(study, settings))
         result = stored_result(study, settings)
         candidate = named[0] if named else result.winner.candidate
         bench = open_bench(settings, progress)

@@ -28,6 +28,7 @@ from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import CheckpointError, ConfigError
 from mordal_optuna.files.digests import ModelFolder
+from mordal_optuna.models.hub import hub_digests, hub_state, is_commit, is_local
 from mordal_optuna.pool import ModelSource
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def run_identity(
     data_digest: str,
     seed: int,
     files: FileDigests,
+    older: bool = False,
 ) -> dict[str, Any]:
     """Everything that shapes the weights of a run: models, recipe, data, seed.
 
@@ -206,6 +208,7 @@ def run_identity(
         data_digest: digest of the alignment set, which covers its size D.
         seed: random seed of the run.
         files: digests of the models' files.
+        older: whether models on the hub are identified as in older versions.
 
     Returns:
         Dictionary of JSON values.
@@ -213,8 +216,12 @@ def run_identity(
     left_out = {*AlignmentSettings.PLACES, *AlignmentSettings.SPEED, "recipe", "warmup_share"}
     recipe = settings.stored(left_out) | {"max_length": 2048, "too_long": "refuse"}
     return {
-        "vision_encoder": model_identity(*vision_encoder, files),
-        "llm": model_identity(*llm, files),
+        **{
+            kind: older_identity(*model)
+            if older and not is_local(model[0])
+            else model_identity(*model, files)
+            for kind, model in (("vision_encoder", vision_encoder), ("llm", llm))
+        },
         "alignment": recipe,
         "data": data_digest,
         "seed": seed,
@@ -234,7 +241,7 @@ def run_address(identity: Mapping[str, Any]) -> str:
 def model_identity(
     source: ModelSource, config: PretrainedConfig, files: FileDigests
 ) -> dict[str, str | None]:
-    """Identity of a model's content: its commit on the hub, or the digests of a local folder.
+    """Identity of a model's content: digests of its files, in a local folder or on the hub.
 
     The digests cover all files that transformers may read: weights, configurations, tokenizer,
     chat template, image processor, code. An encoder's `image_aspect` and `image_size` are part of
@@ -253,9 +260,21 @@ def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests
     folder, pixels = Path(source.location), source.pixels()
     if folder.is_dir():
         return ModelFolder(folder, files, pixels)
+    state = hub_state(source, files)
+    digests = {**hub_digests(source, state), **pixels}
+    return HubModel(digests, older_identity(source, config), is_commit(source.revision))
+
+
+def older_identity(source: ModelSource, config: PretrainedConfig) -> dict[str, str]:
+    """Identity of a model on the hub in older versions: its location and commit.
+
+    Args:
+        source: name and location of the model.
+        config: configuration of the model, which holds the commit.
+    """
     # A configuration that was not loaded from the hub has no commit; use the revision.
     commit = config._commit_hash or source.revision or ""
-    return HubModel({"location": source.location, "commit": commit, **pixels})
+    return {"location": source.location, "commit": commit, **source.pixels()}
 
 
 @dataclass(frozen=True)
@@ -263,14 +282,19 @@ class HubModel:
     """A model on the hub.
 
     Attributes:
-        digests: location and commit of the model, and what changes an encoder's pixels.
+        digests: digests of the files that are read, by purpose, and what changes an encoder's
+            pixels.
+        older: what older versions stored instead.
+        fixed: whether it is loaded at a commit.
     """
 
     digests: Mapping[str, str]
+    older: Mapping[str, str]
+    fixed: bool
 
     def unchanged(self, samples: int) -> bool:  # noqa: ARG002
-        """False: a branch may have changed on the hub, so the configuration is loaded again."""
-        return False
+        """Whether it cannot have changed; a branch may have moved on the hub."""
+        return self.fixed
 
 
 def _source_fields(source: ModelSource) -> dict[str, str | int | None]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.checkpoint import CheckpointStore, model_identity
+from mordal_optuna.alignment.checkpoint import CheckpointStore, model_identity, older_identity
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.assemble import assemble
+from mordal_optuna.models.hub import is_local
 from mordal_optuna.models.loading import load_config
 from mordal_optuna.pool import with_system
 
@@ -63,7 +64,9 @@ def revive(address: str, *, device: torch.device, trust_remote_code: bool = Fals
     }
     files = FileDigests()
     for kind, source in sources.items():
-        if model_identity(source, load_config(source), files) != identity[kind]:
+        config, stored = load_config(source), identity[kind]
+        older = not is_local(source) and older_identity(source, config) == stored
+        if not older and model_identity(source, config, files) != stored:
             raise CheckpointError(
                 address,
                 f"was trained on another {kind.replace('_', ' ')} than the one that is at "

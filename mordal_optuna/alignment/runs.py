@@ -1,17 +1,17 @@
 """A candidate's checkpoints: at which addresses they are stored and found.
 
-An address is the digest of everything that shapes the weights (see `checkpoint`). `max_length` and
-`too_long` shape them only if a sample is longer than `max_length` tokens. So there are two addresses
-for a recipe:
+An address is the digest of everything that shapes the weights (see `checkpoint`). `max_length`
+and `too_long` shape them only if a sample is longer than `max_length` tokens. So there are two
+addresses for a recipe:
 
     whole   nothing was cut up to the rung. Neither option is part of it: it has the values that
             older versions had by default. The manifest tells the length of the longest sample, and
             the rung is used under every `max_length` that is at least as long.
     cut     a sample was cut at `max_length`, which is part of the address.
 
-A run goes from the first to the second at the rung in which its first sample is cut. Older versions
-stored whole rungs under other values of the two options as well, and models of the hub under their
-commit; these addresses are still read.
+A run goes from the first to the second at the rung in which its first sample is cut. Older
+versions stored whole rungs under other values of the two options as well, and models of the hub
+under their commit; these addresses are still read.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.processes.guard import Guard
 
-# Values of the two options at the address of whole rungs: the defaults of older versions. No sample
-# of a rung without a stored length is longer, since they refused it.
+# Values of the two options at the address of whole rungs: the defaults of older versions. No
+# sample of a rung without a stored length is longer, since they refused it.
 WHOLE: dict[str, Any] = {"max_length": 2048, "too_long": "refuse"}
 LONGEST = "longest"
 

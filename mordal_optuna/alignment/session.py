@@ -18,6 +18,7 @@ from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.export import ModelCard, merge
+from mordal_optuna.models.hub import is_local
 from mordal_optuna.models.loading import load_config
 from mordal_optuna.processes.outages import is_outage, raised_as
 
@@ -164,7 +165,7 @@ class AlignmentSession:
         run_on_all = self._machine.processes.run_on_all
         trainer = self._trainer or run_on_all(lambda: self._open(run))
         if self._samples < samples:
-            run_on_all(lambda: self._catch_up(trainer, run, samples, progress))
+            run_on_all(lambda: self._catch_up(trainer, samples, progress))
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -225,13 +226,13 @@ class AlignmentSession:
         """
         run = self._run.address
         run_on_all = self._machine.processes.run_on_all
-        latest = run_on_all(lambda: self._latest(run, len(self._data), progress))
+        latest = run_on_all(lambda: self._latest(len(self._data), progress))
         if latest is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
             raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
         trainer = self._trainer or run_on_all(lambda: self._open(run))
-        self._restore(trainer, run, latest)
+        self._restore(trainer, latest)
 
     def merge(self) -> None:
         """Merge LoRA into the LLM, as an export does; the candidate cannot be trained any more."""
@@ -361,14 +362,14 @@ class AlignmentSession:
         )
         return self._trainer
 
-    def _catch_up(self, trainer: Trainer, run: str, samples: int, progress: Progress) -> None:
+    def _catch_up(self, trainer: Trainer, samples: int, progress: Progress) -> None:
         """Restore the highest checkpoint up to a rung; a study on another task may have one."""
-        latest = self._latest(run, samples, progress)
+        latest = self._latest(samples, progress)
         if latest:
             with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
-                self._restore(trainer, run, latest)
+                self._restore(trainer, latest)
 
-    def _restore(self, trainer: Trainer, run: str, latest: tuple[Manifest, Checkpoint]) -> None:
+    def _restore(self, trainer: Trainer, latest: tuple[Manifest, Checkpoint]) -> None:
         manifest, checkpoint = latest
         trainer.findings.resume(checkpoint.longest, checkpoint.skipped)
         trainer.restore(checkpoint.trunk)
@@ -381,9 +382,7 @@ class AlignmentSession:
         self._samples = checkpoint.samples
         self._train_seconds = checkpoint.train_seconds
 
-    def _latest(
-        self, run: str, at_most: int, progress: Progress
-    ) -> tuple[Manifest, Checkpoint] | None:
+    def _latest(self, at_most: int, progress: Progress) -> tuple[Manifest, Checkpoint] | None:
         ahead = [r for r in self._run.rungs() if self._samples < r <= at_most]
         for rung in reversed(ahead):
             try:
@@ -398,15 +397,20 @@ class AlignmentSession:
     @cached_property
     def _run(self) -> Run:
         """Computed once: loaded weights stay the same even if their files change."""
-        identity = run_identity(
-            (self._encoder, load_config(self._encoder)),
-            (self._llm, load_config(self._llm)),
-            settings=self._settings,
-            data_digest=self._data.digest,
-            seed=self._seed,
-            files=self._machine.files,
-        )
-        return Run(self._checkpoints, [identity], self._settings)
+        models = [(source, load_config(source)) for source in (self._encoder, self._llm)]
+        on_hub = not all(is_local(source) for source, _ in models)
+        identities = [
+            run_identity(
+                *models,
+                settings=self._settings,
+                data_digest=self._data.digest,
+                seed=self._seed,
+                files=self._machine.files,
+                older=older,
+            )
+            for older in ((False, True) if on_hub else (False,))
+        ]
+        return Run(self._checkpoints, identities, self._settings)
 
 
 def _info(run: str, manifest: Manifest) -> CheckpointInfo:

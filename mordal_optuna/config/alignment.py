@@ -81,9 +81,9 @@ class AlignmentSettings(Section):
         dataset: alignment data as a `datasets` dataset, instead of `conversations` and `images`.
         skip_broken_images: largest share of samples, at least 0 and below 1, that may be skipped
             because an image is missing or cannot be decoded; 0 allows none.
-        skip_unusable: largest share of samples, at least 0 and below 1, that may be skipped because
-            they cannot be trained on: records that are no conversation, which all candidates skip,
-            and per candidate samples that its chat template cannot render, or that are cut before
+        skip_unusable: largest share of samples, at least 0 and below 1, that may be skipped
+            because they cannot be trained on: records that are no conversation, which all
+            candidates skip, and per candidate samples that its chat template cannot render, or that are cut before
             their answer or inside an image; 0 allows none.
         samples: D, number of samples of a full alignment; None for all samples, rounded down to
             whole batches.
@@ -91,7 +91,8 @@ class AlignmentSettings(Section):
             65,536 samples, see `config/adaptation.py`.
         learning_rate: peak learning rate of AdamW.
         projector_learning_rate: that of the projector, beside LoRA; None for `learning_rate`.
-        projector_stage: a first stage that trains the projector alone; None for none. Needs `lora`.
+        projector_stage: a first stage that trains the projector alone; None for none. It needs
+            `lora`.
         warmup_samples: number of samples over which the learning rate rises linearly from 0. The
             default is smaller on small alignment sets, see `config/adaptation.py`.
         warmup_share: the same as a share of each stage, at least 0 and below 1, in place of

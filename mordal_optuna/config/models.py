@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from mordal_optuna.config.base import Name, Positive, Section
 from mordal_optuna.pool import ImageAspect, ModelSource
@@ -25,10 +25,24 @@ class ModelSettings(Section):
     location: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     trust_remote_code: bool = False
+    # The commit that `revision` stood for when the study began; no key of the study file.
+    _commit: str | None = PrivateAttr(None)
+
+    def at_commit(self, commit: str | None) -> Self:
+        """The same model, loaded at a commit.
+
+        Args:
+            commit: the commit; None for `revision`.
+        """
+        pinned = self.model_copy()
+        pinned._commit = commit
+        return pinned
 
     def source(self) -> ModelSource:
         """The model's location as a plain value."""
-        return ModelSource(self.name, self.location, self.revision, self.trust_remote_code)
+        return ModelSource(
+            self.name, self.location, self._commit or self.revision, self.trust_remote_code
+        )
 
 
 class EncoderSettings(ModelSettings):

@@ -7,6 +7,7 @@ location is a hub id.
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -348,6 +349,19 @@ class StudySettings(Section):
             tuple(m.encoder(self.image_aspect) for m in self.pool.vision_encoders),
             tuple(with_system(m.source(), self.alignment.system_prompt) for m in self.pool.llms),
         )
+
+    def at_commits(self, commits: Mapping[str, str]) -> StudySettings:
+        """The settings with models on the hub at fixed commits.
+
+        Args:
+            commits: commit by part, `vision_encoder:NAME` or `llm:NAME`.
+        """
+        parts = (("vision_encoders", "vision_encoder"), ("llms", "llm"))
+        pool = {
+            key: tuple(m.at_commit(commits.get(f"{p}:{m.name}")) for m in getattr(self.pool, key))
+            for key, p in parts
+        }
+        return self.model_copy(update={"pool": self.pool.model_copy(update=pool)})
 
     @property
     def targets(self) -> tuple[TaskSettings, ...]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore, run_address
 from mordal_optuna.alignment.conversation import Conversations
@@ -19,6 +18,7 @@ from mordal_optuna.progress import Silent
 from tests.alignment.checkpoints import checkpoint
 
 if TYPE_CHECKING:
+    import torch
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.pool import ModelSource
 

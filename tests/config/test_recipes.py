@@ -50,7 +50,7 @@ def test_llavas_recipe_has_the_published_values() -> None:
 
 
 def test_an_llm_without_a_template_gets_llavas_system_prompt(tmp_path: Path) -> None:
-    """As LLaVA writes it: `<s>SYSTEM USER: <image>\\n...`; others keep their own template."""
+    """As LLaVA writes it, before the first turn; others keep their own template."""
     (source,) = study(recipe="llava-1.5").models().llms
     tokenizer = load_tokenizer(VICUNA.save(tmp_path))
     template = chat_template(tokenizer, source.template)
