@@ -39,7 +39,6 @@ from mordal_optuna.search.methods.comparing import compares_models
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
-from mordal_optuna.study.commits import pinned
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.growing import check_growth, compared_before, extend
 from mordal_optuna.study.objective import Objective
@@ -56,6 +55,7 @@ from mordal_optuna.study.task_results import mean_of
 from mordal_optuna.study.task_studies import TaskStudies
 from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
+from mordal_optuna.workbench.commits import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

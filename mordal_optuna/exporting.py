@@ -30,8 +30,8 @@ from mordal_optuna.reporting import words
 from mordal_optuna.search.attributes import FURTHER_SCORES
 from mordal_optuna.study.ownership import alone_on
 from mordal_optuna.study.result import FurtherScore
-from mordal_optuna.study.commits import pinned
 from mordal_optuna.study.resuming import check_candidate, resumed_settings
+from mordal_optuna.workbench.commits import pinned
 from mordal_optuna.workbench.measurements import measurement_of
 
 if TYPE_CHECKING:

@@ -272,8 +272,8 @@ def older_identity(source: ModelSource, config: PretrainedConfig) -> dict[str, s
         source: name and location of the model.
         config: configuration of the model, which holds the commit.
     """
-    # A configuration that was not loaded from the hub has no commit; use the revision.
-    commit = config._commit_hash or source.revision or ""
+    # Not every version of transformers keeps the commit; a study loads a model at one.
+    commit = getattr(config, "_commit_hash", None) or source.revision or ""
     return {"location": source.location, "commit": commit, **source.pixels()}
 
 

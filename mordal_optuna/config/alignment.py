@@ -83,8 +83,8 @@ class AlignmentSettings(Section):
             because an image is missing or cannot be decoded; 0 allows none.
         skip_unusable: largest share of samples, at least 0 and below 1, that may be skipped
             because they cannot be trained on: records that are no conversation, which all
-            candidates skip, and per candidate samples that its chat template cannot render, or that are cut before
-            their answer or inside an image; 0 allows none.
+            candidates skip, and per candidate samples that its chat template cannot render, or
+            that are cut before their answer or inside an image; 0 allows none.
         samples: D, number of samples of a full alignment; None for all samples, rounded down to
             whole batches.
         batch_size: samples per optimiser step over all processes. The default is smaller below

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from mordal_optuna.errors import ConfigError, ModelError
 from mordal_optuna.files.digests import FileDigests, aspect_of, joined
@@ -27,6 +26,10 @@ if TYPE_CHECKING:
 # Prefix of open_clip's own names of checkpoints on the hub, and names of their files.
 HUB_PREFIX = "hf-hub:"
 _OPEN_CLIP = ("open_clip_config.json", "open_clip_model")
+# The base of huggingface_hub's errors in its HTTP client, whose name depends on the version.
+_HTTP_ERRORS: tuple[type[Exception], ...] = tuple(
+    base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception) and base != OSError
+)
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 # Weights in formats that can run code, or that transformers does not read here.
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".ckpt")
@@ -81,9 +84,9 @@ def hub_state(source: ModelSource, files: FileDigests | None = None) -> HubState
     repository = source.location.removeprefix(HUB_PREFIX)
     try:
         info = HfApi().model_info(repository, revision=source.revision, files_metadata=True)
-    except (OfflineModeIsEnabled, httpx.TransportError) as error:
-        return _cached(source, repository, error)
-    except (OSError, ValueError) as error:
+    except (OfflineModeIsEnabled, *_HTTP_ERRORS, ValueError) as error:
+        if not isinstance(error, HfHubHTTPError | ValueError):  # the hub gives no answer
+            return _cached(source, repository, error)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             source.name,
@@ -145,9 +148,8 @@ def check_weights(pool: Pool, files: FileDigests | None = None) -> None:
         for source in sources:
             names = _names(source, files)
             if not _weights(source, names):
-                problems.append(
-                    f"pool.{kind}.{source.name}.location: {_advice(source, kind, names)}"
-                )
+                key = f"pool.{kind}.{source.name}.location"
+                problems.append(f"{key}: {_advice(source, kind, names)}")
     if problems:
         raise ConfigError(problems)
 
@@ -174,11 +176,14 @@ def _advice(source: ModelSource, kind: str, names: Iterable[str]) -> str:
         )
     )
     model, processor = classes
+    command = (
+        f"from transformers import {model} as M, {processor} as P; "
+        f"M.from_pretrained('{place}', dtype='auto').save_pretrained('{folder}'); "
+        f"P.from_pretrained('{place}').save_pretrained('{folder}')"
+    )
     return (
         f"{place!r} has weights in {others[0]} alone, and weights are read from safetensors files "
-        f'only; convert it once by `python -c "from transformers import {model} as M, {processor} '
-        f"as P; M.from_pretrained('{place}', dtype='auto').save_pretrained('{folder}'); "
-        f"P.from_pretrained('{place}').save_pretrained('{folder}')\"` and give `location: {folder}`"
+        f'only; convert it once by `python -c "{command}"` and give `location: {folder}`'
     )
 
 
@@ -210,8 +215,8 @@ def _cached(source: ModelSource, repository: str, error: Exception) -> HubState:
             return HubState(snapshot.name, files)
     raise ModelError(
         source.name,
-        f"cannot be looked up at {source.location!r} ({type(error).__name__}), and the local cache "
-        "does not have it; connect to the hub once, or give a local folder",
+        f"cannot be looked up at {source.location!r} ({type(error).__name__}), and the local "
+        "cache does not have it; connect to the hub once, or give a local folder",
     ) from error
 
 

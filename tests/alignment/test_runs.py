@@ -19,6 +19,7 @@ from tests.alignment.checkpoints import checkpoint
 
 if TYPE_CHECKING:
     import torch
+
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.pool import ModelSource
 
