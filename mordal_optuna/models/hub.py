@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 HUB_PREFIX = "hf-hub:"
 _OPEN_CLIP = ("open_clip_config.json", "open_clip_model")
 # The base of huggingface_hub's errors in its HTTP client, whose name depends on the version.
-_HTTP_ERRORS: tuple[type[Exception], ...] = tuple(
-    base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception) and base != OSError
+_LOOKUP_ERRORS: tuple[type[Exception], ...] = (
+    OfflineModeIsEnabled,
+    ValueError,
+    *(base for base in HfHubHTTPError.__bases__ if base is not OSError),
 )
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 # Weights in formats that can run code, or that transformers does not read here.
@@ -84,7 +86,7 @@ def hub_state(source: ModelSource, files: FileDigests | None = None) -> HubState
     repository = source.location.removeprefix(HUB_PREFIX)
     try:
         info = HfApi().model_info(repository, revision=source.revision, files_metadata=True)
-    except (OfflineModeIsEnabled, *_HTTP_ERRORS, ValueError) as error:
+    except _LOOKUP_ERRORS as error:
         if not isinstance(error, HfHubHTTPError | ValueError):  # the hub gives no answer
             return _cached(source, repository, error)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
