@@ -54,6 +54,7 @@ from mordal_optuna.study.task_results import mean_of
 from mordal_optuna.study.task_studies import TaskStudies
 from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
+from mordal_optuna.workbench.commits import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -284,7 +285,7 @@ def study_plan(
 def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
     if settings.zoo:
         _build_zoo(settings, progress)
-    settings = with_template_date(study, resumed_settings(study, settings))
+    settings = pinned(study, with_template_date(study, resumed_settings(study, settings)))
     claims = _open_claims(study, settings)
     bench = open_bench(settings, progress, claims)
     try:

@@ -109,6 +109,10 @@ class DataError(MordalError):
         super().__init__(f"data {source!r}: {reason}")
 
 
+class UnusableError(DataError):
+    """One sample of the alignment data cannot be trained on; `skip_unusable` may allow that."""
+
+
 class CheckpointError(MordalError):
     """A checkpoint cannot be written, or its content differs from what was written.
 

@@ -31,6 +31,7 @@ from mordal_optuna.search.attributes import FURTHER_SCORES
 from mordal_optuna.study.ownership import alone_on
 from mordal_optuna.study.result import FurtherScore
 from mordal_optuna.study.resuming import check_candidate, resumed_settings, with_template_date
+from mordal_optuna.workbench.commits import pinned
 from mordal_optuna.workbench.measurements import measurement_of
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def export_candidate(
         study = open_study(settings)
         if not has_stopped(study):
             raise SearchError(f"study {settings.study!r} has not ended; run it to its end first")
-        settings = resumed_settings(study, settings)
+        settings = pinned(study, resumed_settings(study, settings))
         result = stored_result(study, settings)
         candidate = named[0] if named else result.winner.candidate
         bench = open_bench(with_template_date(study, settings), progress)

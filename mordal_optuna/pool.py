@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from mordal_optuna.errors import ConfigError
@@ -39,11 +39,14 @@ class TemplateOptions:
         text: template in place of the LLM's own; None for its own.
         arguments: names and values of variables that the template reads, in the order of names.
         date: date that the template takes for today, as YYYY-MM-DD; None for the real one.
+        system: system prompt of the default template, which LLMs without a template of their own
+            use; None for none.
     """
 
     text: str | None = None
     arguments: tuple[tuple[str, bool | int | float | str | None], ...] = ()
     date: str | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,16 @@ class ModelSource:
         location: existing local folder, or hub id.
         revision: commit, tag or branch on the hub; None for a local folder or the default branch.
         trust_remote_code: whether code shipped with the model may run.
+        template: how the chat template is used.
         image_aspect: how a vision encoder's images become squares, see `ImageAspect`.
         image_size: side of a vision encoder's images in pixels; None for the image processor's.
-        template: how the chat template is used.
     """
 
     name: str
     location: str
     revision: str | None = None
     trust_remote_code: bool = False
+    template: TemplateOptions = TemplateOptions()
     image_aspect: ImageAspect = "own"
     image_size: int | None = None
 
@@ -80,7 +84,15 @@ class ModelSource:
             changes["image size"] = str(self.image_size)
         return changes
 
-    template: TemplateOptions = TemplateOptions()
+
+def with_system(source: ModelSource, system: str | None) -> ModelSource:
+    """An LLM with a system prompt for the default template.
+
+    Args:
+        source: the LLM.
+        system: the prompt; None for none.
+    """
+    return replace(source, template=replace(source.template, system=system))
 
 
 @dataclass(frozen=True)

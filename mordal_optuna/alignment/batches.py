@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 import numpy as np
 import torch
 
-from mordal_optuna.alignment.conversation import IGNORED
-from mordal_optuna.errors import ConfigError
+from mordal_optuna.alignment.conversation import IGNORED, Encoded
+from mordal_optuna.alignment.usable import Checked
+from mordal_optuna.errors import ConfigError, UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from concurrent.futures import Future
 
-    from mordal_optuna.alignment.conversation import Conversations, Encoded
+    from mordal_optuna.alignment.conversation import Conversations
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.features import Prepared, VisionFeatures
 
@@ -103,22 +104,28 @@ class Batches:
         self._share = batch_size // world
         self._threads = threads if data.random_access else 1
         self._encoded: dict[int, Encoded] = {}
+        self._unusable: dict[int, str] = {}
 
-    def check(self, start: int, until: int) -> None:
+    def check(self, start: int, until: int) -> Checked:
         """Tokenise this rank's samples of a range, before any of them is trained on.
+
+        A sample that cannot be trained on keeps its place in its batch, but gives no loss: so all
+        candidates see the same samples at the same step.
 
         Args:
             start: position of the first sample, a multiple of B.
             until: position after the last sample.
 
         Raises:
-            DataError: naming and showing the first sample that cannot be trained on.
+            DataError: naming and showing the first sample that is refused.
         """
+        longest = 0
         for begin in range(start, until, self._batch_size):
             for index in self._positions(begin):
                 if index not in self._encoded:
-                    sample = self._data.sample(index)
-                    self._encoded[index] = self._conversations.encode(sample)
+                    self._encoded[index] = self._encode(index)
+                longest = max(longest, self._encoded[index].whole)
+        return Checked(longest, {n: t for n, t in self._unusable.items() if start <= n < until})
 
     def shares(self, start: int, until: int) -> Iterator[Share]:
         """Yield this rank's share of each global batch of a range, in order.
@@ -139,6 +146,14 @@ class Batches:
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def _encode(self, index: int) -> Encoded:
+        sample = self._data.sample(index)
+        try:
+            return self._conversations.encode(sample)
+        except UnusableError as error:
+            self._unusable[index] = str(error)
+            return Encoded.skipped(sample.images)
 
     def _positions(self, begin: int) -> range:
         first = begin + self._rank * self._share
@@ -174,7 +189,8 @@ def micro_batches(
         batching: `grouped` pads samples to rows of equal length, `packed` joins them to one row.
         pad_id: token that pads rows; it is masked out.
     """
-    order = sorted(range(len(share.encoded)), key=lambda n: share.encoded[n].length)
+    usable = [n for n, sample in enumerate(share.encoded) if sample.length]
+    order = sorted(usable, key=lambda n: share.encoded[n].length)
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         expanded = [conversations.expand(share.encoded[n]) for n in chosen]

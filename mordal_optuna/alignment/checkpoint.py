@@ -28,6 +28,7 @@ from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import CheckpointError, ConfigError
 from mordal_optuna.files.digests import ModelFolder
+from mordal_optuna.models.hub import hub_digests, hub_state, is_commit, is_local
 from mordal_optuna.models.loading import load_template
 from mordal_optuna.models.template import template_identity
 from mordal_optuna.pool import ModelSource, TemplateOptions
@@ -57,6 +58,8 @@ class Checkpoint:
         candidate: name of the candidate, for display only.
         sources: `ModelSource` of the `vision_encoder` and the `llm`; `trust_remote_code` is not
             stored.
+        longest: length of the longest sample up to the rung in tokens, before cutting.
+        skipped: number of samples up to the rung that could not be trained on.
     """
 
     samples: int
@@ -66,6 +69,8 @@ class Checkpoint:
     versions: Mapping[str, str]
     candidate: str = ""
     sources: Mapping[str, ModelSource] = field(default_factory=dict)
+    longest: int = 0
+    skipped: int = 0
 
 
 class CheckpointStore:
@@ -129,6 +134,8 @@ class CheckpointStore:
             "versions": dict(checkpoint.versions),
             "candidate": checkpoint.candidate,
             "sources": {kind: _stored_source(s) for kind, s in checkpoint.sources.items()},
+            "longest": checkpoint.longest,
+            "skipped": checkpoint.skipped,
         }
         manifest = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
@@ -169,6 +176,8 @@ class CheckpointStore:
             facts["versions"],
             facts["candidate"],
             {kind: _read_source(source) for kind, source in facts["sources"].items()},
+            facts.get("longest", 0),
+            facts.get("skipped", 0),
         )
 
     def _tensors(self, run: str, samples: int, name: str, digest: str) -> dict[str, torch.Tensor]:
@@ -187,10 +196,12 @@ def run_identity(
     data_digest: str,
     seed: int,
     files: FileDigests,
+    older: bool = False,
 ) -> dict[str, Any]:
     """Everything that shapes the weights of a run: models, recipe, data, seed.
 
-    Paths, and settings that only change the speed, are left out.
+    Paths, and settings that only change the speed, are left out. So are `max_length` and
+    `too_long`, which change nothing unless a sample is cut; see `runs`.
 
     Args:
         vision_encoder: source and configuration of the encoder.
@@ -199,15 +210,16 @@ def run_identity(
         data_digest: digest of the alignment set, which covers its size D.
         seed: random seed of the run.
         files: digests of the models' files.
+        older: whether models on the hub are identified as in older versions.
 
     Returns:
         Dictionary of JSON values.
     """
-    places = {"conversations", "images", "dataset", "skip_broken_images", "samples"}
-    recipe = settings.model_dump(mode="json", exclude=places | AlignmentSettings.SPEED)
+    left_out = {*AlignmentSettings.PLACES, *AlignmentSettings.SPEED, "recipe", "warmup_share"}
+    recipe = settings.stored(left_out) | {"max_length": 2048, "too_long": "refuse"}
     return {
-        "vision_encoder": model_identity(*vision_encoder, files),
-        "llm": llm_identity(*llm, files),
+        "vision_encoder": part_identity("vision_encoder", *vision_encoder, files, older=older),
+        "llm": part_identity("llm", *llm, files, older=older),
         "alignment": recipe,
         "data": data_digest,
         "seed": seed,
@@ -227,7 +239,7 @@ def run_address(identity: Mapping[str, Any]) -> str:
 def model_identity(
     source: ModelSource, config: PretrainedConfig, files: FileDigests
 ) -> dict[str, str | None]:
-    """Identity of a model's content: its commit on the hub, or the digests of a local folder.
+    """Identity of a model's content: digests of its files, in a local folder or on the hub.
 
     The digests cover all files that transformers may read: weights, configurations, tokenizer,
     chat template, image processor, code. An encoder's `image_aspect` and `image_size` are part of
@@ -241,21 +253,34 @@ def model_identity(
     return dict(model_part(source, config, files).digests)
 
 
-def llm_identity(
-    source: ModelSource, config: PretrainedConfig, files: FileDigests
+def part_identity(
+    kind: str,
+    source: ModelSource,
+    config: PretrainedConfig,
+    files: FileDigests,
+    *,
+    older: bool = False,
 ) -> dict[str, str | None]:
-    """Identity of an LLM: that of its content, and of options that change its chat template.
+    """Identity of a model in a run: its content, and options that change an LLM's chat template.
 
     Args:
-        source: name and location of the LLM, and how its template is used.
-        config: configuration of the LLM, which holds the commit.
+        kind: `vision_encoder` or `llm`.
+        source: name and location of the model, and how it is used.
+        config: configuration of the model, which holds the commit.
         files: digests of local files.
+        older: whether a model on the hub is identified as in older versions.
 
     Raises:
         ModelError: if the template cannot be read, or the options do not fit the template.
     """
-    marks = template_identity(load_template(source), source.template, name=source.name)
-    return {**model_identity(source, config, files), **marks}
+    content: dict[str, str | None] = {}
+    if older and not is_local(source):
+        content.update(older_identity(source, config))
+    else:
+        content.update(model_identity(source, config, files))
+    if kind == "llm":
+        content |= template_identity(load_template(source), source.template, name=source.name)
+    return content
 
 
 def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests) -> Part:
@@ -263,9 +288,21 @@ def model_part(source: ModelSource, config: PretrainedConfig, files: FileDigests
     folder, pixels = Path(source.location), source.pixels()
     if folder.is_dir():
         return ModelFolder(folder, files, pixels)
-    # A configuration that was not loaded from the hub has no commit; use the revision.
-    commit = config._commit_hash or source.revision or ""
-    return HubModel({"location": source.location, "commit": commit, **pixels})
+    state = hub_state(source, files)
+    digests = {**hub_digests(source, state), **pixels}
+    return HubModel(digests, older_identity(source, config), is_commit(source.revision))
+
+
+def older_identity(source: ModelSource, config: PretrainedConfig) -> dict[str, str]:
+    """Identity of a model on the hub in older versions: its location and commit.
+
+    Args:
+        source: name and location of the model.
+        config: configuration of the model, which holds the commit.
+    """
+    # Not every version of transformers keeps the commit; a study loads a model at one.
+    commit = getattr(config, "_commit_hash", None) or source.revision or ""
+    return {"location": source.location, "commit": commit, **source.pixels()}
 
 
 @dataclass(frozen=True)
@@ -273,14 +310,19 @@ class HubModel:
     """A model on the hub.
 
     Attributes:
-        digests: location and commit of the model, and what changes an encoder's pixels.
+        digests: digests of the files that are read, by purpose, and what changes an encoder's
+            pixels.
+        older: what older versions stored instead.
+        fixed: whether it is loaded at a commit.
     """
 
     digests: Mapping[str, str]
+    older: Mapping[str, str]
+    fixed: bool
 
     def unchanged(self, samples: int) -> bool:  # noqa: ARG002
-        """False: a branch may have changed on the hub, so the configuration is loaded again."""
-        return False
+        """Whether it cannot have changed; a branch may have moved on the hub."""
+        return self.fixed
 
 
 def _stored_source(source: ModelSource) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jinja2 import TemplateError
 
-from mordal_optuna.errors import DataError
+from mordal_optuna.errors import DataError, UnusableError
 from mordal_optuna.models.turns import Turns
 
 if TYPE_CHECKING:
@@ -35,20 +35,33 @@ class Encoded:
         ids: token ids, int32.
         trained: whether each token is a target of the loss.
         images: number of placeholders among the ids.
-        length: number of tokens after every image has all of its placeholders, and after cutting.
+        length: number of tokens after every image has all of its placeholders, and after cutting;
+            0 if the sample is skipped.
+        whole: the same before cutting.
     """
 
     ids: np.ndarray
     trained: np.ndarray
     images: int
     length: int
+    whole: int
+
+    @staticmethod
+    def skipped(images: int) -> Encoded:
+        """A sample without tokens, in place of one that is skipped.
+
+        Args:
+            images: number of images that it shows; their features are computed, as for others.
+        """
+        nothing = np.zeros(0, dtype=np.int32)
+        return Encoded(nothing, nothing.astype(bool), images, 0, 0)
 
 
 class Conversations:
     """Tokenises samples for one candidate, and refuses those that cannot be trained on."""
 
     def __init__(
-        self, vlm: Vlm, *, max_length: int, too_long: Literal["refuse", "cut"] = "refuse"
+        self, vlm: Vlm, *, max_length: int, too_long: Literal["refuse", "cut"] = "cut"
     ) -> None:
         """Tokenise for a candidate.
 
@@ -71,8 +84,10 @@ class Conversations:
             sample: the conversation.
 
         Raises:
-            DataError: if the sample has no answer tokens, a wrong number of image placeholders or
-                too many tokens, or the template cannot render it; the message shows the sample.
+            UnusableError: if the sample has no answer tokens, a wrong number of image placeholders
+                or a cut before its answer or inside an image, or the template cannot render it;
+                the message shows the sample.
+            DataError: if it has too many tokens and `too_long` refuses it.
         """
         rendered = self._rendered(sample)
         ids: list[int] = []
@@ -109,10 +124,9 @@ class Conversations:
     def _encoded(self, ids: list[int], trained: list[bool]) -> Encoded:
         array = np.array(ids, dtype=np.int32)
         images = int((array == self._image_id).sum())
-        length = len(ids) + images * (self._image_tokens - 1)
-        if self._too_long == "cut":
-            length = min(length, self._max_length)
-        return Encoded(array, np.array(trained, dtype=bool), images, length)
+        whole = len(ids) + images * (self._image_tokens - 1)
+        length = min(whole, self._max_length) if self._too_long == "cut" else whole
+        return Encoded(array, np.array(trained, dtype=bool), images, length, whole)
 
     def _check(self, sample: Sample, encoded: Encoded, text: str) -> None:
         if encoded.images != sample.images:
@@ -127,11 +141,10 @@ class Conversations:
                 sample, text, "has no answer tokens; a sample must have an answer to train on"
             )
         if encoded.length > self._max_length:
-            raise self._refusal(
-                sample,
-                text,
+            raise DataError(
+                sample.id,
                 f"takes {encoded.length} tokens; max_length allows {self._max_length}, and "
-                "too_long: cut would cut its end",
+                f"too_long: cut would cut its end; it reads {_shown(text)}",
             )
         ids, labels = self.expand(encoded)
         if (labels == IGNORED).all():
@@ -163,6 +176,9 @@ class Conversations:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @staticmethod
-    def _refusal(sample: Sample, text: str, reason: str) -> DataError:
-        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-        return DataError(sample.id, f"{reason}; it reads {shown!r}")
+    def _refusal(sample: Sample, text: str, reason: str) -> UnusableError:
+        return UnusableError(sample.id, f"{reason}; it reads {_shown(text)}")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

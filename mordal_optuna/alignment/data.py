@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Number of broken images that an error or a note names.
 _NAMED = 3
+_BROKEN = "have images that are missing or cannot be decoded"
 # Number of samples whose images are checked between two progress updates.
 _CHUNK = 256
 
@@ -36,14 +37,15 @@ class AlignmentSet:
 
     The order depends only on the seed and the number of records. So the samples at r = 1/16 are a
     prefix of those at r = 1/8, and all candidates see the same samples at the same step. A stream
-    keeps its own order. If a sample is left out for a broken image, the later ones move up.
+    keeps its own order. If a sample is left out for a broken image, or because its record is no
+    conversation, the later ones move up.
 
     Attributes:
         name: name of the source.
         digests: SHA-256 of the `images`, and of the conversations under the source's last name.
         digest: SHA-256 of both; it does not depend on where they are stored.
-        left_out: share of the checked samples that have broken images, 0..1; None for a stream,
-            whose images are only read while training.
+        left_out: share of the checked samples that were left out, for broken images or broken
+            records, 0..1; None for a stream, which is only read while training.
     """
 
     def __init__(
@@ -59,8 +61,7 @@ class AlignmentSet:
             source: source of the samples.
             order: numbers of the samples in the source.
             images: digest of the samples' images.
-            left_out: share of the checked samples that have broken images, 0..1; None for a
-                stream.
+            left_out: share of the checked samples that were left out, 0..1; None for a stream.
         """
         self._source = source
         self._order = order
@@ -96,8 +97,8 @@ class AlignmentSet:
             threads: number of threads that decode images.
 
         Raises:
-            DataError: if the data is broken or too small, or more images are broken than
-                `skip_broken_images` allows.
+            DataError: if the data is broken or too small, more images are broken than
+                `skip_broken_images` allows, or more records than `skip_unusable` does.
         """
         source = open_source(settings)
         if not source.random_access:
@@ -109,16 +110,20 @@ class AlignmentSet:
         order = np.random.default_rng(seed).permutation(len(source)).tolist()
         images: dict[int, str] = {}
         cache = _CheckedImages(checked, images)
-        good, broken = _usable(source, order, wanted, progress, cache, threads)
-        seen = len(good) + len(broken)
-        _report_broken(source, broken, settings.skip_broken_images, seen, progress)
+        good, broken, unusable = _usable(source, order, wanted, progress, cache, threads)
+        seen = len(good) + len(broken) + len(unusable)
+        for found, kind in (
+            (unusable, ("are no conversations", "skip_unusable", settings.skip_unusable)),
+            (broken, (_BROKEN, "skip_broken_images", settings.skip_broken_images)),
+        ):
+            _report_left_out(source, found, kind, seen, progress)
         if settings.samples is None:
             size = settings.batch_size_for(len(good))
             wanted = len(good) // size * size
         if len(good) < wanted or not wanted:
             raise _too_small(source, len(good), wanted)
         content = hashlib.sha256("".join(images[n] for n in good[:wanted]).encode())
-        return cls(source, good[:wanted], content.hexdigest(), len(broken) / seen)
+        return cls(source, good[:wanted], content.hexdigest(), (seen - len(good)) / seen)
 
     def __len__(self) -> int:
         """D, the size of one full alignment."""
@@ -244,10 +249,14 @@ def _usable(
     progress: Progress,
     checked: _CheckedImages,
     threads: int,
-) -> tuple[list[int], dict[int, str]]:
-    """Numbers of the first `wanted` samples with readable images, and problems of the others."""
+) -> tuple[list[int], dict[int, str], dict[int, str]]:
+    """Numbers of the first `wanted` samples that can be used, and problems of the others.
+
+    The problems are those of images, then those of records.
+    """
     good: list[int] = []
     broken: dict[int, str] = {}
+    unusable: dict[int, str] = {}
 
     def problem(index: int) -> str | None:
         return checked.problem(index, source.pictures(index))
@@ -256,32 +265,51 @@ def _usable(
         ThreadPoolExecutor(threads) as pool,
         progress.track("check images", wanted) as advance,
     ):
-        while len(good) < wanted and len(good) + len(broken) < len(order):
-            start = len(good) + len(broken)
+        start = 0
+        while len(good) < wanted and start < len(order):
             chunk = order[start : start + min(_CHUNK, wanted - len(good))]
+            start += len(chunk)
             for index, text in zip(chunk, pool.map(problem, chunk), strict=True):
-                if text is None:
-                    good.append(index)
-                else:
+                record = _record_problem(source, index)
+                if record is not None:
+                    unusable[index] = record
+                elif text is not None:
                     broken[index] = text
+                else:
+                    good.append(index)
             checked.write()
             advance(len(chunk))
-    return good, broken
+    return good, broken, unusable
 
 
-def _report_broken(
-    source: Source, broken: dict[int, str], allowed: float, seen: int, progress: Progress
+def _record_problem(source: Source, index: int) -> str | None:
+    """Why a record is no conversation; None if it is one."""
+    try:
+        source.sample(index)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _report_left_out(
+    source: Source,
+    problems: dict[int, str],
+    kind: tuple[str, str, float],
+    seen: int,
+    progress: Progress,
 ) -> None:
-    if not broken:
+    """Refuse or report samples that cannot be used, by what they are and by the option's name."""
+    if not problems:
         return
-    named = "; ".join(list(broken.values())[:_NAMED])
-    if len(broken) > allowed * seen:
+    what, option, allowed = kind
+    named = "; ".join(list(problems.values())[:_NAMED])
+    if len(problems) > allowed * seen:
         raise DataError(
             source.name,
-            f"{len(broken)} of {seen} samples have images that are missing or cannot be decoded, "
-            f"such as {named}; skip_broken_images allows {100 * allowed:g} %",
+            f"{len(problems)} of {seen} samples {what}, such as {named}; {option} allows "
+            f"{100 * allowed:g} %",
         )
-    progress.note(f"left out {len(broken)} of {seen} samples, whose images are broken: {named}")
+    progress.note(f"left out {len(problems)} of {seen} samples, which {what}: {named}")
 
 
 def _too_small(source: Source, size: int, wanted: int) -> DataError:

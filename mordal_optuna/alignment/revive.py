@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mordal_optuna.alignment.checkpoint import CheckpointStore, llm_identity, model_identity
+from mordal_optuna.alignment.checkpoint import CheckpointStore, part_identity
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.loading import load_config
+from mordal_optuna.pool import with_system
 
 if TYPE_CHECKING:
     from mordal_optuna.models.assemble import Vlm
@@ -62,8 +63,11 @@ def revive(address: str, *, device: torch.device, trust_remote_code: bool = Fals
     }
     files = FileDigests()
     for kind, source in sources.items():
-        identify = llm_identity if kind == "llm" else model_identity
-        if identify(source, load_config(source), files) != identity[kind]:
+        config = load_config(source)
+        forms = [
+            part_identity(kind, source, config, files, older=older) for older in (False, True)
+        ]
+        if identity[kind] not in forms:
             raise CheckpointError(
                 address,
                 f"was trained on another {kind.replace('_', ' ')} than the one that is at "
@@ -73,7 +77,7 @@ def revive(address: str, *, device: torch.device, trust_remote_code: bool = Fals
     lora = recipe["lora"]
     vlm = assemble(
         sources["vision_encoder"],
-        sources["llm"],
+        with_system(sources["llm"], recipe.get("system_prompt")),
         lora=LoraSettings(**lora) if lora else None,
         precision=recipe["precision"],
         seed=identity["seed"],

@@ -4,14 +4,17 @@ Symbols:
     B    samples of a global batch
     D    samples of a full alignment
     s    samples seen, including the present batch
-    w    warmup_samples
+    P    samples of the projector's stage, 0 without one
+    w    warmup_samples; of the projector's stage, the same share: w P / (D - P)
     c    cooldown, a branch's length as a share of its rung
     t    optimiser steps so far
     g    exponent of the average
 
-Rate / learning_rate:
+Rate / learning_rate, in a stage of n samples of which s are seen: n = P, then n = D - P, and D
+without a projector's stage.
     warm-up    min(1, s / w)
-    linear     times (D - s + B) / D, the share of D that is left before the batch
+    linear     times (n - s + B) / n, the share of n that is left before the batch
+    cosine     times (1 + cos(pi max(0, s - B - w) / (n - w))) / 2
     branch     times (end - s + B) / (end - start), from 1 to nearly 0
 
 The average of weights is that of Karras et al. 2024 ("Analyzing and improving the training
@@ -29,6 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mordal_optuna.config.alignment import stage_samples
 from mordal_optuna.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,10 +58,23 @@ class Branch:
     end: int
 
 
-def rate(
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of a step.
+
+    Attributes:
+        projector: that of the projector.
+        lora: that of LoRA; None where the projector alone is trained.
+    """
+
+    projector: float
+    lora: float | None
+
+
+def rates(
     settings: AlignmentSettings, seen: int, full_samples: int, branch: Branch | None
-) -> float:
-    """The learning rate of a step.
+) -> Rates:
+    """The learning rates of a step.
 
     Args:
         settings: alignment recipe.
@@ -65,13 +82,41 @@ def rate(
         full_samples: D, the number of samples of a full alignment.
         branch: cool-down that the step belongs to; None on the trunk.
     """
-    factor = min(1.0, seen / max(1, settings.warmup_samples))
-    left = settings.batch_size - seen
-    if settings.schedule == "linear":
-        factor *= (full_samples + left) / full_samples
+    stage, first = settings.projector_stage, first_stage(settings, full_samples)
+    alone = stage is not None and seen <= first
+    size, warmup = full_samples - first, float(settings.warmup_samples)
+    if alone:
+        size, warmup = first, warmup * first / size
+    start = 0 if alone else first
+    factor = _factor(settings, seen - start, size, warmup)
     if branch:
-        factor *= (branch.end + left) / (branch.end - branch.start)
-    return settings.learning_rate * factor
+        factor *= (branch.end + settings.batch_size - seen) / (branch.end - branch.start)
+    if stage and alone:
+        return Rates(factor * stage.learning_rate, None)
+    peak = settings.projector_learning_rate or settings.learning_rate
+    return Rates(factor * peak, factor * settings.learning_rate)
+
+
+def first_stage(settings: AlignmentSettings, full_samples: int) -> int:
+    """P, number of samples of the stage that trains the projector alone.
+
+    Args:
+        settings: alignment recipe.
+        full_samples: D, the number of samples of a full alignment.
+    """
+    return stage_samples(settings.projector_stage, full_samples, settings.batch_size)
+
+
+def _factor(settings: AlignmentSettings, seen: int, size: int, warmup: float) -> float:
+    """Rate of a stage on the trunk, as a share of its peak."""
+    factor = min(1.0, seen / max(1, warmup))
+    before = seen - settings.batch_size
+    if settings.schedule == "linear":
+        factor *= (size - before) / size
+    if settings.schedule == "cosine":
+        done = max(0.0, before - warmup) / max(1.0, size - warmup)
+        factor *= (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return factor
 
 
 def branch_to(settings: AlignmentSettings, rung: int) -> Branch | None:

@@ -8,13 +8,15 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mordal_optuna.alignment.checkpoint import Checkpoint, run_address, run_identity
+from mordal_optuna.alignment.checkpoint import Checkpoint, run_identity
 from mordal_optuna.alignment.parallel import assemble_on, open_accelerator
+from mordal_optuna.alignment.runs import Run
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.export import ModelCard, merge
+from mordal_optuna.models.hub import is_local
 from mordal_optuna.models.loading import load_config
 from mordal_optuna.processes.outages import is_outage, raised_as
 
@@ -159,12 +161,11 @@ class AlignmentSession:
             InputsChangedError: if data or a model changed during training.
         """
         start = perf_counter()
-        identity = self._identity
-        run = run_address(identity)
+        run = self._run.address
         run_on_all = self._machine.processes.run_on_all
         trainer = self._trainer or self._open(run)
         if self._samples < samples:
-            self._catch_up(trainer, run, samples, progress)
+            self._catch_up(trainer, samples, progress)
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -174,17 +175,20 @@ class AlignmentSession:
             )
         with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
             trunk, scored = self._train_and_settle(trainer, samples, progress, guard)
+        skipped = trainer.findings.note()
+        if skipped:
+            progress.note(f"{self._encoder.name} + {self._llm.name}: {skipped}")
         self._trunk = trunk if scored is not None else None
         self._samples = samples
         spent = (perf_counter() - start) * self._accelerator.num_processes
         self._train_seconds += spent
         self._spent_seconds += spent
         weights = trunk.weights if scored is None else scored
-        run_on_all(lambda: self._save(run, identity, trunk, weights, guard))
+        run_on_all(lambda: self._save(trunk, weights, guard))
 
     def rungs(self) -> list[int]:
         """Samples of all checkpoints of this candidate, ascending; loads nothing."""
-        return self._checkpoints.rungs(run_address(self._identity))
+        return self._run.rungs()
 
     def find_checkpoint(self, samples: int) -> CheckpointInfo | None:
         """Read the manifest of a rung's checkpoint; loads no weights.
@@ -198,16 +202,15 @@ class AlignmentSession:
         Raises:
             CheckpointError: if an outage keeps the manifest from being read.
         """
-        run = run_address(self._identity)
-        if samples not in self._checkpoints.rungs(run):
+        if samples not in self._run.rungs():
             return None
         try:
-            manifest = self._checkpoints.files.manifest(run, samples)
+            manifest = self._run.manifest(samples)
         except CheckpointError as error:
             if is_outage(error):
                 raise
             return None  # damaged: `advance` reports it and restores the next lower rung
-        return _info(run, manifest)
+        return _info(self._run.address_of(samples), manifest)
 
     def restore(self, progress: Progress) -> None:
         """Load the highest checkpoint without training, whichever study has written it.
@@ -221,15 +224,15 @@ class AlignmentSession:
             ModelError: if the candidate cannot be assembled.
             CheckpointError: if there is no readable checkpoint.
         """
-        run = run_address(self._identity)
+        run = self._run.address
         processes = self._machine.processes
-        latest = processes.run_on_main(lambda: self._latest(run, len(self._data), progress))
+        latest = processes.run_on_main(lambda: self._latest(len(self._data), progress))
         if latest is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
             raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
         trainer = self._trainer or self._open(run)
-        processes.run_on_all(lambda: self._restore(trainer, run, latest))
+        processes.run_on_all(lambda: self._restore(trainer, latest))
 
     def merge(self) -> None:
         """Merge LoRA into the LLM, as an export does; the candidate cannot be trained any more."""
@@ -297,8 +300,6 @@ class AlignmentSession:
 
     def _save(
         self,
-        run: str,
-        identity: Mapping[str, object],
         trunk: TrunkState,
         scored: Mapping[str, torch.Tensor],
         guard: Guard | None,
@@ -307,6 +308,8 @@ class AlignmentSession:
             return
         if self._check:
             self._check(self._samples)
+        assert self._trainer
+        findings = self._trainer.findings
         checkpoint = Checkpoint(
             samples=self._samples,
             trained=scored,
@@ -315,9 +318,11 @@ class AlignmentSession:
             versions={name: version(name) for name in LIBRARIES},
             candidate=f"{self._encoder.name} + {self._llm.name}",
             sources={"vision_encoder": self._encoder, "llm": self._llm},
+            longest=findings.longest,
+            skipped=findings.skipped,
         )
-        manifest = self._checkpoints.save(run, identity, checkpoint, guard)
-        self._info = _info(run, manifest)
+        manifest = self._run.save(checkpoint, guard)
+        self._info = _info(self._run.address_of(self._samples), manifest)
 
     def _open(self, run: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
@@ -362,38 +367,37 @@ class AlignmentSession:
                 threads=machine.threads,
             )
 
-    def _catch_up(self, trainer: Trainer, run: str, samples: int, progress: Progress) -> None:
+    def _catch_up(self, trainer: Trainer, samples: int, progress: Progress) -> None:
         """Restore the highest checkpoint up to a rung; a study on another task may have one.
 
         Rank 0 alone reads it and hands it to the others, which might find another one: a network
         drive shows new files to other machines later.
         """
         processes = self._machine.processes
-        latest = processes.run_on_main(lambda: self._latest(run, samples, progress))
+        latest = processes.run_on_main(lambda: self._latest(samples, progress))
         if latest:
-            processes.run_on_all(lambda: self._restore(trainer, run, latest))
+            processes.run_on_all(lambda: self._restore(trainer, latest))
 
-    def _restore(self, trainer: Trainer, run: str, latest: tuple[Manifest, Checkpoint]) -> None:
+    def _restore(self, trainer: Trainer, latest: tuple[Manifest, Checkpoint]) -> None:
         manifest, checkpoint = latest
         trunk, self._trunk = checkpoint.trunk, None
+        trainer.findings.resume(checkpoint.longest, checkpoint.skipped)
         with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
             trainer.restore(trunk)
             if trunk.samples != checkpoint.samples or trunk.average is not None:
                 trainer.load_weights(checkpoint.trained, checkpoint.samples)
                 self._trunk = trunk
         if self._machine.processes.is_main:
-            self._info = _info(run, manifest)
+            self._info = _info(self._run.address_of(checkpoint.samples), manifest)
         self._samples = checkpoint.samples
         self._train_seconds = checkpoint.train_seconds
 
-    def _latest(
-        self, run: str, at_most: int, progress: Progress
-    ) -> tuple[Manifest, Checkpoint] | None:
-        ahead = [r for r in self._checkpoints.rungs(run) if self._samples < r <= at_most]
+    def _latest(self, at_most: int, progress: Progress) -> tuple[Manifest, Checkpoint] | None:
+        ahead = [r for r in self._run.rungs() if self._samples < r <= at_most]
         for rung in reversed(ahead):
             try:
-                manifest = self._checkpoints.files.manifest(run, rung)
-                return manifest, self._checkpoints.load(run, rung, manifest)
+                manifest = self._run.manifest(rung)
+                return manifest, self._run.load(rung, manifest)
             except CheckpointError as error:
                 if is_outage(error):
                     raise  # the checkpoint may be undamaged
@@ -401,16 +405,22 @@ class AlignmentSession:
         return None
 
     @cached_property
-    def _identity(self) -> dict[str, object]:
+    def _run(self) -> Run:
         """Computed once: loaded weights stay the same even if their files change."""
-        return run_identity(
-            (self._encoder, load_config(self._encoder)),
-            (self._llm, load_config(self._llm)),
-            settings=self._settings,
-            data_digest=self._data.digest,
-            seed=self._seed,
-            files=self._machine.files,
-        )
+        models = [(source, load_config(source)) for source in (self._encoder, self._llm)]
+        on_hub = not all(is_local(source) for source, _ in models)
+        identities = [
+            run_identity(
+                *models,
+                settings=self._settings,
+                data_digest=self._data.digest,
+                seed=self._seed,
+                files=self._machine.files,
+                older=older,
+            )
+            for older in ((False, True) if on_hub else (False,))
+        ]
+        return Run(self._checkpoints, identities, self._settings)
 
 
 def _info(run: str, manifest: Manifest) -> CheckpointInfo:

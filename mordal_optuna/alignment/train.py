@@ -24,7 +24,8 @@ from mordal_optuna.alignment.conversation import Conversations
 from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.alignment.parallel import is_sharded, sum_over_ranks
-from mordal_optuna.alignment.schedule import Average, rate
+from mordal_optuna.alignment.schedule import Average, first_stage, rates
+from mordal_optuna.alignment.usable import Findings
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
@@ -86,6 +87,7 @@ class Trainer:
     Attributes:
         samples: the position.
         losses: mean loss per target token of every step so far, in nats.
+        findings: what was found in the samples up to the position.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Trainer:
         """
         self.samples = 0
         self.losses: list[float] = []
+        self.findings = Findings(settings.skip_unusable, len(data))
         self._vlm = vlm
         self._settings = settings
         self._full_samples = len(data)
@@ -129,8 +132,17 @@ class Trainer:
         self._parameters = vlm.trainable()
         self._micro_batch_size = settings.micro_batch_size
         self._batching = settings.batching if vlm.llm_family.packs else "grouped"
+        self._alone = first_stage(settings, len(data))
+        # The groups of the projector and of LoRA, which may have learning rates of their own.
+        self._groups = {
+            of_lora: [p for n, p in self._parameters.items() if ("lora_" in n) == of_lora]
+            for of_lora in (False, True)
+        }
         self._optimizer = torch.optim.AdamW(
-            self._parameters.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True
+            [{"params": group} for group in self._groups.values()],
+            lr=0.0,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self._average = self._new_average()
         self._loss = TargetLoss(vlm, precision=settings.precision, device=device)
@@ -178,7 +190,7 @@ class Trainer:
             LeaseLostError: if the claim is known to be lost, on all ranks.
             TrainingError: if the loss is not finite, memory runs out at one sample per rank, or
                 `until` cannot be reached exactly.
-            DataError: if a sample cannot be trained on.
+            DataError: if a sample is refused, or more than `skip_unusable` cannot be trained on.
         """
 
         def work() -> None:
@@ -197,7 +209,8 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        self._batches.check(self.samples, until)
+        found = self._batches.check(self.samples, until)
+        self.findings.add(self._processes.gather(found), until)
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
         shares = self._batches.shares(self.samples, until)
@@ -274,10 +287,19 @@ class Trainer:
     def _step(self, shares: Iterator[Share], branch: Branch | None) -> None:
         """One optimiser step."""
         seen = self.samples + self._settings.batch_size
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate(self._settings, seen, self._full_samples, branch)
+        if self.samples == self._alone:
+            self._optimizer.state.clear()  # the projector's stage has an optimiser of its own
+        step = rates(self._settings, seen, self._full_samples, branch)
+        for group, chosen in zip(
+            self._optimizer.param_groups, (step.projector, step.lora), strict=True
+        ):
+            group["lr"] = chosen or 0.0
         loss, targets = self._global_gradients(shares)
         parameters = list(self._parameters.values())
+        if step.lora is None:  # neither clipped nor counted by the optimiser
+            parameters = self._groups[False]
+            for parameter in self._groups[True]:
+                parameter.grad = None
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.div_(targets)
@@ -296,7 +318,7 @@ class Trainer:
         """
         share = next(shares)
         features = self._vision.compute(share.prepared)
-        images = sum(sample.images for sample in share.encoded)
+        images = sum(sample.images for sample in share.encoded if sample.length)
         while True:
             loss, fitted = self._gradients(share, features)
             # Before the sum, in which a rank would wait for one that has failed or must repeat.
@@ -313,7 +335,7 @@ class Trainer:
             for name, parameter in self._parameters.items():
                 if "multi_modal_projector" in name:
                     parameter.grad = None
-        return loss, targets
+        return loss, targets.clamp(min=1)  # all samples of the batch may be skipped
 
     def _check_positions(self, reports: Sequence[_Report]) -> None:
         """Refuse to sum gradients of ranks that stand at different samples."""

@@ -42,8 +42,8 @@ def warm_up(
     Args:
         vision_encoder: the encoder; stays frozen.
         llm: the LLM; stays frozen.
-        settings: alignment recipe, used without LoRA, with a constant learning rate that warms up
-            over at most one batch.
+        settings: alignment recipe, used without LoRA, with a constant learning rate (that of its
+            projector's stage, if it has one) that warms up over at most one batch.
         seed: random seed of the projector's initial weights.
         data: alignment set.
         samples: number of samples to train on, rounded down to whole batches, at least one batch.
@@ -57,10 +57,14 @@ def warm_up(
     accelerator = open_accelerator(machine.device)
     vlm = _assembled(vision_encoder, llm, settings, seed, accelerator, machine)
     batches = max(1, min(samples, len(data)) // settings.batch_size)
+    stage = settings.projector_stage
     short = settings.model_copy(
         update={
             "warmup_samples": min(settings.warmup_samples, settings.batch_size),
             "schedule": "constant",
+            "learning_rate": stage.learning_rate if stage else settings.learning_rate,
+            "projector_learning_rate": None,
+            "projector_stage": None,
         }
     )
     trainer = Trainer(

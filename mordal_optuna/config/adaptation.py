@@ -14,7 +14,8 @@ Rules, applied in this order to options that the study file does not set:
               `AlignmentSettings.batch_size_for`); with the default ratios the lowest rung then
               has 15 steps
     b, R      both doubled, R up to 1/2, until b * D >= 15 B; only if neither is set
-    warm-up   at most 3 % of D (LLaVA's share) and half the lowest rung, in whole batches
+    warm-up   `warmup_share` of the samples after `projector_stage`, in whole batches; or else at
+              most 3 % of D (LLaVA's share) and half the lowest rung, in whole batches
     projector's warm-up before LLMs are compared: at most the lowest rung
 From 65,536 samples on only the warm-up changes; from about 137,000 on nothing does.
 """
@@ -23,9 +24,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mordal_optuna.config.alignment import stage_samples
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mordal_optuna.config.alignment import AlignmentSettings
     from mordal_optuna.config.base import Section
     from mordal_optuna.config.schema import SearchSettings, StudySettings
 
@@ -53,7 +57,9 @@ def adapted(settings: StudySettings, full_samples: int) -> tuple[StudySettings, 
     chosen: dict[str, dict[str, float]] = {
         "alignment": {
             "batch_size": batch,
-            "warmup_samples": _at_most(settings.alignment, int(warmup) // batch * batch),
+            "warmup_samples": _shared_warmup(settings.alignment, full_samples, batch)
+            if settings.alignment.warmup_share is not None
+            else _at_most(settings.alignment, int(warmup) // batch * batch),
         },
         "representation": {
             "warmup_samples": _at_most(
@@ -81,15 +87,19 @@ def as_begun(settings: StudySettings, stored: Mapping[str, Any]) -> StudySetting
     """Options that a study file leaves open, with the values that a study began with.
 
     Studies without a stored `image_aspect` used the checkpoints' own image processors, which was
-    the only choice in older versions.
+    the only choice in older versions; these refused samples that are too long by default.
 
     Args:
         settings: settings as read from the study file.
         stored: fingerprint that was stored with the study.
     """
-    if "image_aspect" in settings.model_fields_set or "image_aspect" in stored:
-        return settings
-    return settings.model_copy(update={"image_aspect": "own"})
+    update: dict[str, Any] = {}
+    if "image_aspect" not in settings.model_fields_set | stored.keys():
+        update["image_aspect"] = "own"
+    kept = stored.get("alignment", {}).get("too_long")
+    if kept and "too_long" not in settings.alignment.model_fields_set:
+        update["alignment"] = settings.alignment.model_copy(update={"too_long": kept})
+    return settings.model_copy(update=update)
 
 
 def kept_as_given(settings: StudySettings) -> StudySettings:
@@ -112,6 +122,12 @@ def kept_as_given(settings: StudySettings) -> StudySettings:
             for key, section in sections.items()
         }
     )
+
+
+def _shared_warmup(alignment: AlignmentSettings, full_samples: int, batch: int) -> int:
+    """`warmup_share` of the samples after the projector's stage, in whole batches."""
+    after = full_samples - stage_samples(alignment.projector_stage, full_samples, batch)
+    return int((alignment.warmup_share or 0.0) * after) // batch * batch
 
 
 def _ratios(search: SearchSettings, full_samples: int, batch: int) -> dict[str, float]:

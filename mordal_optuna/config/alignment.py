@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from mordal_optuna.config.base import NonNegative, Positive, Ratio, Section
+from mordal_optuna.config.recipes import RecipeName, with_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Optimiser steps of a full alignment that a default batch size must leave, and the smallest
 # default batch size.
@@ -26,6 +30,21 @@ class LoraSettings(Section):
     rank: Positive = 16
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class ProjectorStage(Section):
+    """A first stage of the training, in which the projector alone is trained.
+
+    It has a warm-up and a schedule of its own. The optimiser starts anew after it.
+
+    Attributes:
+        share: share of a full alignment's samples that it takes, above 0 and below 1, rounded to
+            whole batches.
+        learning_rate: its peak learning rate.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
 
 
 class DatasetSettings(Section):
@@ -55,24 +74,36 @@ class AlignmentSettings(Section):
     """How a candidate is aligned.
 
     Attributes:
+        recipe: published recipe that fills options of this section which the study file leaves
+            out, see `config/recipes.py`; None for the defaults below.
         conversations: JSON file in LLaVA's conversation format.
         images: folder that contains the images named by `conversations`.
         dataset: alignment data as a `datasets` dataset, instead of `conversations` and `images`.
         skip_broken_images: largest share of samples, at least 0 and below 1, that may be skipped
             because an image is missing or cannot be decoded; 0 allows none.
+        skip_unusable: largest share of samples, at least 0 and below 1, that may be skipped
+            because they cannot be trained on: records that are no conversation, which all
+            candidates skip, and per candidate samples that its chat template cannot render, or
+            that are cut before their answer or inside an image; 0 allows none.
         samples: D, number of samples of a full alignment; None for all samples, rounded down to
             whole batches.
         batch_size: samples per optimiser step over all processes. The default is smaller below
             65,536 samples, see `config/adaptation.py`.
         learning_rate: peak learning rate of AdamW.
+        projector_learning_rate: that of the projector, beside LoRA; None for `learning_rate`.
+        projector_stage: a first stage that trains the projector alone; None for none. It needs
+            `lora`.
         warmup_samples: number of samples over which the learning rate rises linearly from 0. The
             default is smaller on small alignment sets, see `config/adaptation.py`.
+        warmup_share: the same as a share of each stage, at least 0 and below 1, in place of
+            `warmup_samples`; None for a number.
         schedule: learning rate after the warm-up, and the weights that are scored at a rung.
             `constant`: constant rate, current weights. `ema`: constant rate, running average of
             the weights. `cooldown`: constant rate on a trunk; for each rung a branch whose rate
             falls linearly to 0 over the last samples before the rung. `linear`: the rate falls
-            linearly to 0 over all D samples, as in LLaVA; D must not change later, and rungs
-            below D are scored before the rate has reached 0.
+            linearly to 0 over all D samples; D must not change later, and rungs below D are
+            scored before the rate has reached 0. `cosine`: the same by half a cosine after the
+            warm-up, as in LLaVA.
         average_width: for `ema`, standard deviation of the averaged samples' positions, as a
             share of all samples so far; above 0 and below 0.28.
         cooldown: for `cooldown`, length of the branch as a share of the rung, above 0 and at
@@ -82,8 +113,10 @@ class AlignmentSettings(Section):
         lora: adapter on the LLM; None trains the projector only.
         precision: dtype of the forward pass and of the frozen weights.
         max_length: longest sequence in tokens, image tokens included.
-        too_long: handling of longer sequences. `refuse`: the data are refused. `cut`: the end is
-            cut off, as in LLaVA, if part of an answer remains.
+        too_long: handling of longer sequences. `cut`: the end is cut off, as in LLaVA. `refuse`:
+            the candidate is refused.
+        system_prompt: system prompt of LLMs that have no chat template of their own, such as
+            Vicuna-1.5; None for none.
         micro_batch_size: samples per forward pass of one process; halved when memory runs out.
         batching: `grouped` pads samples of similar length. `packed` joins the samples of a
             micro-batch into one row without padding; fastest with flash attention, and only where
@@ -98,15 +131,34 @@ class AlignmentSettings(Section):
         {"micro_batch_size", "batching", "attention", "gradient_checkpointing"}
     )
 
+    # Where the data are, and what decides only whether they are used.
+    PLACES: ClassVar = frozenset(
+        {"conversations", "images", "dataset", "skip_broken_images", "skip_unusable", "samples"}
+    )
+    # Options of later versions by their values in older ones, which stored none of them.
+    LATER: ClassVar = {
+        "recipe": None,
+        "skip_unusable": 0.01,
+        "projector_learning_rate": None,
+        "projector_stage": None,
+        "warmup_share": None,
+        "system_prompt": None,
+    }
+
+    recipe: RecipeName | None = None
     conversations: Path | None = None
     images: Path | None = None
     dataset: DatasetSettings | None = None
     skip_broken_images: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    skip_unusable: Annotated[float, Field(ge=0, lt=1)] = 0.01
     samples: Positive | None = None
     batch_size: Positive = 128
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    projector_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    projector_stage: ProjectorStage | None = None
     warmup_samples: NonNegative = 2048
-    schedule: Literal["constant", "ema", "cooldown", "linear"] = "constant"
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    schedule: Literal["constant", "ema", "cooldown", "linear", "cosine"] = "constant"
     average_width: Annotated[float, Field(gt=0, lt=0.28)] = 0.1
     cooldown: Ratio = 0.2
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -114,11 +166,27 @@ class AlignmentSettings(Section):
     lora: LoraSettings | None = LoraSettings()
     precision: Literal["fp32", "bf16"] = "bf16"
     max_length: Positive = 2048
-    too_long: Literal["refuse", "cut"] = "refuse"
+    too_long: Literal["refuse", "cut"] = "cut"
+    system_prompt: Annotated[str, Field(min_length=1)] | None = None
     micro_batch_size: Positive = 8
     batching: Literal["grouped", "packed"] = "grouped"
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     gradient_checkpointing: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe(cls, given: Any) -> Any:
+        return with_recipe(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> AlignmentSettings:
+        if self.lora is None and self.projector_stage:
+            msg = "projector_stage: given without `lora`, where the projector is trained alone"
+            raise ValueError(msg)
+        if self.warmup_share is not None and self.model_fields_set >= {"warmup_samples"}:
+            msg = "warmup_share: given beside `warmup_samples`; one of the two is allowed"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> AlignmentSettings:
@@ -167,3 +235,28 @@ class AlignmentSettings(Section):
         while size > _SMALLEST_BATCH and samples < _FULL_STEPS * size:
             size //= 2
         return size
+
+    def stored(self, exclude: Iterable[str] = ()) -> dict[str, Any]:
+        """JSON values of the options; those of later versions only if they differ from older ones.
+
+        So whatever is derived from them, such as addresses, stays valid.
+
+        Args:
+            exclude: names of options to leave out.
+        """
+        unused = {name for name, old in self.LATER.items() if getattr(self, name) == old}
+        return self.model_dump(mode="json", exclude={*exclude, *unused})
+
+
+def stage_samples(stage: ProjectorStage | None, full_samples: int, batch_size: int) -> int:
+    """Number of samples of the first stage, in whole batches; 0 without one.
+
+    Args:
+        stage: the stage; None for none.
+        full_samples: D, number of samples of a full alignment.
+        batch_size: B, samples of a global batch.
+    """
+    if stage is None:
+        return 0
+    most = max(0, full_samples // batch_size - 1)  # one batch is left for the second stage
+    return min(max(1, round(stage.share * full_samples / batch_size)), most) * batch_size

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from mordal_optuna.config.base import Name, Positive, Section
 from mordal_optuna.errors import ConfigError
@@ -34,10 +34,24 @@ class ModelSettings(Section):
     location: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     trust_remote_code: bool = False
+    # The commit that `revision` stood for when the study began; no key of the study file.
+    _commit: str | None = PrivateAttr(None)
+
+    def at_commit(self, commit: str | None) -> Self:
+        """The same model, loaded at a commit.
+
+        Args:
+            commit: the commit; None for `revision`.
+        """
+        pinned = self.model_copy()
+        pinned._commit = commit
+        return pinned
 
     def source(self) -> ModelSource:
         """The model's location as a plain value."""
-        return ModelSource(self.name, self.location, self.revision, self.trust_remote_code)
+        return ModelSource(
+            self.name, self.location, self._commit or self.revision, self.trust_remote_code
+        )
 
 
 class EncoderSettings(ModelSettings):

@@ -7,7 +7,8 @@ location is a hub id.
 
 from __future__ import annotations
 
-from datetime import date  # noqa: TC003 - pydantic reads the annotations at run time
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
+from datetime import date  # noqa: TC003 - as above
 from pathlib import Path  # noqa: TC003 - as above
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
 from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
-from mordal_optuna.pool import ImageAspect, Pool  # noqa: TC001 - as above
+from mordal_optuna.pool import ImageAspect, Pool, with_system
 from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
 
 
@@ -350,8 +351,24 @@ class StudySettings(Section):
         """The pool as a plain value."""
         return Pool(
             tuple(m.encoder(self.image_aspect) for m in self.pool.vision_encoders),
-            tuple(m.source(self.template_date) for m in self.pool.llms),
+            tuple(
+                with_system(m.source(self.template_date), self.alignment.system_prompt)
+                for m in self.pool.llms
+            ),
         )
+
+    def at_commits(self, commits: Mapping[str, str]) -> StudySettings:
+        """The settings with models on the hub at fixed commits.
+
+        Args:
+            commits: commit by part, `vision_encoder:NAME` or `llm:NAME`.
+        """
+        parts = (("vision_encoders", "vision_encoder"), ("llms", "llm"))
+        pool = {
+            key: tuple(m.at_commit(commits.get(f"{p}:{m.name}")) for m in getattr(self.pool, key))
+            for key, p in parts
+        }
+        return self.model_copy(update={"pool": self.pool.model_copy(update=pool)})
 
     @property
     def targets(self) -> tuple[TaskSettings, ...]:
@@ -378,7 +395,6 @@ class StudySettings(Section):
             ("runtime", "checkpoints", "workdir", "storage", "zoo", "extends"), True
         )
         exclude["template_date"] = True  # stored by itself, see `study/resuming.py`
-        exclude["alignment"] = set(AlignmentSettings.SPEED)
         # Studies of versions without the method `joint` stored no options of it.
         excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)
         if self.search.compare == "auto":
@@ -394,6 +410,10 @@ class StudySettings(Section):
         exclude["pool"] = {"vision_encoders": plain}
         stored = self.model_dump(mode="json", exclude=exclude)
         stored["pool"]["llms"] = [llm.fingerprint() for llm in self.pool.llms]
+        left_out = {*AlignmentSettings.SPEED, "skip_unusable"}  # which decides no number
+        if self.alignment.recipe == method_defaults(self.search.method, "alignment").get("recipe"):
+            left_out.add("recipe")  # the method's name says it
+        stored["alignment"] = self.alignment.stored(left_out)
         return stored
 
     def checkpoint_folder(self) -> str:

@@ -10,10 +10,12 @@ import hashlib
 import json
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
 
 # Size above which safetensors files are digested by blocks of every tensor, and a block's size.
 _WHOLE_BYTES = 1 << 28
@@ -33,6 +35,19 @@ class FileDigests:
     def __init__(self) -> None:
         """Start with an empty cache."""
         self._cache: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self._known: dict[str, Any] = {}
+
+    def once(self, key: str, read: Callable[[], T]) -> T:
+        """What never changes, such as a commit's files, read once.
+
+        Args:
+            key: what is read.
+            read: reads it.
+        """
+        if key not in self._known:
+            self._known[key] = read()
+        value: T = self._known[key]
+        return value
 
     def of(self, path: Path) -> str:
         """Digest of a file, 64 hexadecimal digits.
@@ -168,11 +183,15 @@ def _model_files(folder: Path) -> list[Path]:
     """Files of a model that transformers may read; documentation is left out."""
     templates = folder / "additional_chat_templates"
     paths = [*folder.iterdir(), *(templates.iterdir() if templates.is_dir() else ())]
-    return sorted(path for path in paths if path.is_file() and _aspect(path) is not None)
+    return sorted(path for path in paths if path.is_file() and aspect_of(path) is not None)
 
 
-def _aspect(path: Path) -> str | None:
-    """Purpose of a model's file; its name if the purpose is unknown, None if it is not read."""
+def aspect_of(path: Path) -> str | None:
+    """Purpose of a model's file; its name if the purpose is unknown, None if it is not read.
+
+    Args:
+        path: path of the file.
+    """
     name, suffix = path.name, path.suffix
     if suffix == ".jinja" or name.startswith("chat_template"):
         return "chat template"
@@ -195,7 +214,7 @@ def _aspect(path: Path) -> str | None:
 def _model_digests(folder: Path, files: FileDigests) -> dict[str, str]:
     aspects: dict[str, dict[str, str]] = {}
     for path in _model_files(folder):
-        place, aspect = str(path.relative_to(folder)), _aspect(path)
+        place, aspect = str(path.relative_to(folder)), aspect_of(path)
         assert aspect
         if path.name == "tokenizer_config.json":
             template, rest = _without_template(path)

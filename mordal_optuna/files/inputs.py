@@ -7,7 +7,7 @@ these differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import InputsChangedError, MordalError
@@ -81,22 +81,23 @@ class Inputs:
 
     Attributes:
         parts: digest by part and aspect, 16 hexadecimal digits each.
+        older: the same of parts that older versions identified otherwise, in their way.
     """
 
     parts: Mapping[str, Mapping[str, str]]
+    older: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @staticmethod
-    def of(parts: Mapping[str, Mapping[str, str]]) -> Inputs:
+    def of(parts: Mapping[str, Part]) -> Inputs:
         """Shorten full digests to the stored digits.
 
         Args:
-            parts: full digest by part and aspect.
+            parts: inputs by part name.
         """
+        older = {name: getattr(part, "older", None) for name, part in parts.items()}
         return Inputs(
-            {
-                name: {aspect: digest[:_DIGITS] for aspect, digest in digests.items()}
-                for name, digests in parts.items()
-            }
+            {name: _shortened(part.digests) for name, part in parts.items()},
+            {name: _shortened(digests) for name, digests in older.items() if digests},
         )
 
     def to_json(self) -> dict[str, dict[str, str]]:
@@ -112,12 +113,19 @@ class Inputs:
         changes = []
         for name in sorted(self.parts.keys() & now.parts.keys()):
             before, after = self.parts[name], now.parts[name]
+            # Older versions identified a model on the hub by its commit, which no part has now.
+            if "commit" in before and name in now.older:
+                after = now.older[name]
             changes += [
                 Change(name, aspect)
                 for aspect in sorted(before.keys() | after.keys())
                 if before.get(aspect) != after.get(aspect)
             ]
         return changes
+
+
+def _shortened(digests: Mapping[str, str]) -> dict[str, str]:
+    return {aspect: digest[:_DIGITS] for aspect, digest in digests.items()}
 
 
 class Watch:
@@ -140,7 +148,7 @@ class Watch:
         self._study = study
         self._parts = dict(parts)
         self._readers = readers
-        self.inputs = Inputs.of({name: part.digests for name, part in parts.items()})
+        self.inputs = Inputs.of(parts)
 
     def check(self, parts: Iterable[str], samples: int) -> None:
         """Check that inputs are unchanged.
@@ -182,7 +190,7 @@ class Watch:
             if is_outage(error):
                 raise
             return [Change(name, "", str(error))]
-        now = Inputs.of({name: part.digests})
+        now = Inputs.of({name: part})
         changes = self.inputs.changes(now)
         if not changes:
             self._parts[name] = part  # touched or copied: same content

@@ -30,6 +30,7 @@ from transformers.utils import is_timm_available
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from mordal_optuna.errors import ModelError
+from mordal_optuna.models.hub import HUB_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import ModelSource
 
-# Prefix of open_clip's own names of checkpoints on the hub.
-HUB_PREFIX = "hf-hub:"
 # Name of a projection that is split into those of queries, keys and values.
 _FUSED = "qkv"
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

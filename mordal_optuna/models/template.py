@@ -93,7 +93,7 @@ def chat_template(
     options = options or TemplateOptions()
     own = options.text or _own_template(tokenizer.chat_template)
     if own is None and not options.arguments:
-        return DEFAULT_TEMPLATE
+        return _default_template(options.system)
     used = _used_options(own or "", options, name)
     settings = "".join(f"{{%- set {key} = {_literal(value)} -%}}" for key, value in used.arguments)
     return settings + (_frozen(used.date) if used.date else "") + _FLATTEN + (own or "")
@@ -117,7 +117,7 @@ def template_identity(
     """
     own = options.text or _own_template(template)
     if own is None:
-        return {}
+        return {} if options.system is None else {"system prompt": options.system}
     used = _used_options(own, options, name)
     marks = {}
     if used.text is not None:
@@ -140,6 +140,15 @@ def marks_answers(template: str) -> bool:
         template: text of the template.
     """
     return bool(_MARKERS.search(template))
+
+
+def _default_template(system: str | None) -> str:
+    """The default with a system prompt before the first turn, as in LLaVA's conversation `v1`."""
+    if system is None:
+        return DEFAULT_TEMPLATE
+    begin = "{{ bos_token }}"
+    assert DEFAULT_TEMPLATE.startswith(begin)
+    return f"{begin}{{{{ {_literal(system + ' ')} }}}}{DEFAULT_TEMPLATE.removeprefix(begin)}"
 
 
 def _own_template(template: Template) -> str | None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CONFIG = "mordal:config"
 FULL_SAMPLES = "mordal:full_samples"
 INPUTS = "mordal:inputs"
+# Commits of the models on the hub at which the study loads them, by part.
+COMMITS = "mordal:commits"
 IDENTITY = "mordal:identity"
 REPRESENTATION = "mordal:representation"
 FACTS = "mordal:facts"

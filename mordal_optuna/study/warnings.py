@@ -53,7 +53,7 @@ class StudyFacts:
         chance: c on the target task, 0..1; the weighted mean if there are several target tasks.
         warmup_samples: number of alignment samples over which the learning rate rises, at least 0.
         batch_size: samples per optimiser step, at least 1.
-        left_out: share of alignment samples with broken images, 0..1; None if broken images are
+        left_out: share of alignment samples with broken images or records, 0..1; None if they are
             only found while training.
         chances: c of each target task by its name, 0..1, if there are several; otherwise empty.
     """
@@ -306,7 +306,7 @@ def _left_out(facts: StudyFacts) -> str | None:
         return None
     return (
         f"{_percent(facts.left_out)} % of the alignment samples were left out, since their images "
-        "are broken"
+        "are broken or they are no conversations"
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mordal_optuna.alignment.checkpoint import llm_identity, model_identity
+from mordal_optuna.alignment.checkpoint import model_identity, part_identity
 from mordal_optuna.alignment.session import LIBRARIES
 from mordal_optuna.alignment.warmup import warm_up, with_projector
 from mordal_optuna.errors import ConfigError
@@ -168,16 +168,16 @@ class Comparison:
     def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
         """Mean last hidden states of every LLM, fed with the medoid's projected features."""
         encoder = next(s for s in self._pool.vision_encoders if s.name == medoid)
-        recipe = self._settings.alignment.model_dump(
-            mode="json", exclude={"conversations", "images", "dataset", "lora"}
-        )
+        # Where nothing is cut, `too_long` decides no number; older versions stored `refuse`.
+        recipe = self._settings.alignment.stored({"conversations", "images", "dataset", "lora"})
+        recipe["too_long"] = "refuse"
         features = {}
         for llm in self._pool.llms:
             if llm.name in self._unusable:
                 continue
             projector: dict[str, object] = {
                 "encoder": self._identity(encoder),
-                "llm": llm_identity(llm, load_config(llm), self._machine.files),
+                "llm": part_identity("llm", llm, load_config(llm), self._machine.files),
                 "recipe": recipe,
                 "warmup_samples": self._settings.representation.warmup_samples,
                 "data": self._data.digest,

@@ -19,6 +19,7 @@ from mordal_optuna.evaluation.score import plugin_problem
 from mordal_optuna.evaluation.tasks import build_task, images_of_all
 from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
+from mordal_optuna.models.hub import check_weights
 from mordal_optuna.models.loading import check_model, load_config
 from mordal_optuna.models.probe import check_chat
 from mordal_optuna.processes.channel import Channel
@@ -331,6 +332,7 @@ def _open(
     settings: StudySettings, progress: Progress, launch: Launch, claims: ClaimStore | None
 ) -> Workbench:
     pool, is_main = settings.models(), launch.processes.is_main
+    check_weights(pool)
     for source in pool.vision_encoders:
         check_model(source, "vision_encoder")
     for source in pool.llms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.config import AlignmentSettings
-from mordal_optuna.errors import ConfigError, DataError
+from mordal_optuna.errors import ConfigError, UnusableError
 from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.progress import Silent
 from tests.families import LLMS, random_encoder, random_llm
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mordal_optuna.alignment.samples import Sample
 
 CPU = torch.device("cpu")
 QUESTIONS = ("what is this ?", "is this a box ?", "what ?", "is this a red box ? yes ?")
@@ -125,7 +128,7 @@ def test_the_first_token_of_a_sample_is_no_target(tmp_path: Path) -> None:
     """In a joined row the token before it belongs to another sample."""
     vlm = joined(tmp_path, "llama")
     ids, trained = np.array([3, 4, 5], dtype=np.int32), np.ones(3, dtype=bool)
-    share = Share([Encoded(ids, trained, 0, 3)] * 2, [], 4)
+    share = Share([Encoded(ids, trained, 0, 3, 3)] * 2, [], 4)
     for batching in ("grouped", "packed"):
         (batch,) = micro_batches(
             share,
@@ -139,12 +142,36 @@ def test_the_first_token_of_a_sample_is_no_target(tmp_path: Path) -> None:
         assert batch["places"].tolist() == [0, 1, 3, 4]
 
 
-def test_a_defect_is_found_before_the_first_batch(tmp_path: Path) -> None:
+def test_a_sample_that_cannot_be_trained_on_keeps_its_place_and_gives_no_loss(
+    tmp_path: Path,
+) -> None:
+    """The other samples of its batch, and the features of their images, are as without it."""
     vlm, data = joined(tmp_path, "llama"), alignment_set(tmp_path)
-    batches, _ = prepared(vlm, data)
-    vlm.processor.chat_template = "{{ messages | length }}"
-    with pytest.raises(DataError, match="has no answer tokens"):
-        batches.check(0, 4)
+    batches, vision = prepared(vlm, data)
+    batches.check(0, 4)
+    (whole,) = batches.shares(0, 4)
+    batches, vision = prepared(vlm, data)
+    encode, sample = batches._conversations.encode, data.sample(1)
+
+    def refuses_one(given: Sample) -> Encoded:
+        if given.id == sample.id:
+            raise UnusableError(given.id, "is cut before its answer")
+        return encode(given)
+
+    batches._conversations.encode = refuses_one  # type: ignore[method-assign]
+    found = batches.check(0, 4)
+    assert (list(found.unusable), found.longest) == ([1], max(e.whole for e in whole.encoded))
+    (share,) = batches.shares(0, 4)
+    assert [e.length for e in share.encoded] == [
+        0 if n == 1 else e.length for n, e in enumerate(whole.encoded)
+    ]
+    assert [len(f) for f in vision.compute(share.prepared)] == [
+        len(f) for f in vision.compute(whole.prepared)
+    ]
+    skipped = [Encoded.skipped(e.images) for e in whole.encoded]
+    alone = replace(whole, encoded=[skipped[0], whole.encoded[1], *skipped[2:]])
+    parts = [summed(vlm, part, vision, "grouped", 2) for part in (share, alone)]
+    assert summed(vlm, whole, vision, "grouped", 2) == pytest.approx(sum(parts), rel=1e-5)
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 3), (2, 2), (-1, 2), (0, 0)])

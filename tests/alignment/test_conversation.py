@@ -67,7 +67,7 @@ def refused(vlm: Vlm, sample: Sample, **options: Any) -> str:  # noqa: ANN401
 
 
 def test_a_sample_that_is_too_long_is_refused_and_shown(vlm: Vlm) -> None:
-    sentence = refused(vlm, TWO, max_length=20)
+    sentence = refused(vlm, TWO, max_length=20, too_long="refuse")
     assert "tokens; max_length allows 20, and too_long: cut" in sentence
     assert "it reads '<s>USER: <image>" in sentence
 

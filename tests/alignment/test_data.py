@@ -126,6 +126,19 @@ def test_a_share_of_broken_images_may_be_left_out(tmp_path: Path) -> None:
         read(tmp_path, some_broken(tmp_path), skip_broken_images=0.09)
 
 
+def test_a_share_of_records_that_are_no_conversations_may_be_left_out(tmp_path: Path) -> None:
+    """As with broken images, they are counted and named, and later ones move up."""
+    records = [record(n, "What?", "red") for n in range(20)]
+    order = [read(tmp_path, records).sample(n).id for n in range(20)]
+    records[4] = record(4, "What?", "red", "And?")
+    data = read(tmp_path, records, skip_unusable=0.05, batch_size=1)
+    assert [data.sample(n).id for n in range(len(data))] == [n for n in order if n != "4"]
+    assert data.left_out == 0.05
+    sentence = "1 of 20 samples are no conversations, such as.*'4'.*skip_unusable allows 4 %"
+    with pytest.raises(DataError, match=sentence):
+        read(tmp_path, records, skip_unusable=0.04, batch_size=1)
+
+
 def test_images_found_good_are_not_decoded_again(tmp_path: Path, monkeypatch: Any) -> None:  # noqa: ANN401
     read(tmp_path, MANY)
     decoded: list[object] = []

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from mordal_optuna.alignment.schedule import Average, Branch, branch_to, exponent_of, rate
+from mordal_optuna.alignment.schedule import (
+    Average,
+    Branch,
+    Rates,
+    branch_to,
+    exponent_of,
+    rates,
+)
+from mordal_optuna.config.alignment import ProjectorStage
 from mordal_optuna.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +26,36 @@ if TYPE_CHECKING:
 def recipe(settings: AlignmentSettings, schedule: str) -> AlignmentSettings:
     changed = {"schedule": schedule, "learning_rate": 1.0, "warmup_samples": 16, "cooldown": 0.25}
     return settings.model_copy(update=changed)
+
+
+def rate(settings: AlignmentSettings, seen: int, full: int, branch: Branch | None) -> float:
+    """The one rate of projector and LoRA."""
+    found = rates(settings, seen, full, branch)
+    assert found.lora == found.projector
+    return found.projector
+
+
+def test_a_cosine_falls_after_the_warm_up(settings: AlignmentSettings) -> None:
+    """Half a cosine over what follows the warm-up of 16 of 64 samples, by what is left before."""
+    chosen = recipe(settings, "cosine")
+    found = [rate(chosen, seen, 64, None) for seen in (8, 16, 24, 48, 64)]
+    middle = (1 + np.cos(np.pi / 2)) / 2
+    last = (1 + np.cos(np.pi * 40 / 48)) / 2
+    assert found == pytest.approx([0.5, 1.0, 1.0, middle, last])
+
+
+def test_the_projectors_stage_has_a_warm_up_and_a_schedule_of_its_own(
+    settings: AlignmentSettings,
+) -> None:
+    """A quarter of 64 samples; its warm-up is the same share of it as that of the rest."""
+    stage = ProjectorStage(share=0.25, learning_rate=10.0)
+    changed = {"projector_stage": stage, "projector_learning_rate": 0.1, "warmup_samples": 24}
+    chosen = recipe(settings, "linear").model_copy(update=changed)
+    assert rates(chosen, 8, 64, None) == Rates(10.0, None)
+    assert rates(chosen, 16, 64, None) == Rates(5.0, None)
+    first, peak = rates(chosen, 24, 64, None), rates(chosen, 40, 64, None)
+    assert (first.projector, first.lora) == pytest.approx((0.1 / 3, 1 / 3))
+    assert (peak.projector, peak.lora) == pytest.approx((0.1 * 4 / 6, 4 / 6))
 
 
 def test_the_rate_warms_up_and_stays(settings: AlignmentSettings) -> None:

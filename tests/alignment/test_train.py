@@ -10,14 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.alignment.parallel import open_accelerator
+from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.config.alignment import ProjectorStage
+from mordal_optuna.errors import UnusableError
+from mordal_optuna.models.assemble import assemble
+from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:
-    import torch
-
+    from mordal_optuna.alignment.conversation import Encoded
+    from mordal_optuna.alignment.samples import Sample
     from mordal_optuna.config import AlignmentSettings
 
 
@@ -58,6 +65,85 @@ def trained(
     launch(zoo, data, out, world, *options)
     losses: list[float] = json.loads((out / "losses.json").read_text())
     return load_file(out / "weights.safetensors"), losses
+
+
+def changes(trainer: Trainer, until: int) -> dict[str, float]:
+    """Largest change of projector and LoRA from the position to another one."""
+    before = {n: p.detach().clone() for n, p in trainer._parameters.items()}
+    trainer.run(until, lambda _: None)
+    found = {"projector": 0.0, "lora": 0.0}
+    for name, parameter in trainer._parameters.items():
+        kind = "lora" if "lora_" in name else "projector"
+        found[kind] = max(found[kind], float((parameter.detach() - before[name]).abs().max()))
+    return found
+
+
+def trainer_of(settings: AlignmentSettings, data: AlignmentSet, zoo: Path) -> Trainer:
+    """A trainer of the tiny pair, without ranks and caches."""
+    cpu = torch.device("cpu")
+    vlm = assemble(
+        ModelSource("e", f"{zoo}/encoders/clip-t"),
+        ModelSource("m", f"{zoo}/llms/llama-t"),
+        lora=settings.lora,
+        precision="fp32",
+        seed=0,
+        device=cpu,
+    )
+    accelerator = open_accelerator(cpu)
+    return Trainer(vlm, settings=settings, data=data, seed=0, accelerator=accelerator, device=cpu)
+
+
+def test_the_projectors_stage_leaves_lora_alone_and_then_has_its_own_rate(
+    settings: AlignmentSettings, data: AlignmentSet, zoo: Path
+) -> None:
+    """A fourth of 64 samples. AdamW's first step changes weights by about the learning rate."""
+    changed = {
+        "warmup_samples": 0,
+        "projector_stage": ProjectorStage(share=0.25, learning_rate=1e-3),
+        "projector_learning_rate": 1e-5,
+        "learning_rate": 1e-4,
+    }
+    trainer = trainer_of(settings.model_copy(update=changed), data, zoo)
+    first = changes(trainer, 16)
+    assert first["lora"] == 0
+    assert 1e-3 <= first["projector"] <= 2.1e-3
+    after = changes(trainer, 24)
+    assert after["lora"] == pytest.approx(1e-4, rel=0.01)
+    assert after["projector"] == pytest.approx(1e-5, rel=0.01)
+
+
+def test_one_rate_for_both_groups_is_what_one_group_learns(
+    settings: AlignmentSettings, data: AlignmentSet, zoo: Path
+) -> None:
+    """The same bits: runs of older versions are continued."""
+    trainer = trainer_of(settings, data, zoo)
+    plain = trainer_of(settings, data, zoo)
+    plain._optimizer = torch.optim.AdamW(
+        plain._parameters.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True
+    )
+    plain._optimizer.param_groups.append({**plain._optimizer.param_groups[0], "params": []})
+    for one in (trainer, plain):
+        one.run(24, lambda _: None)
+    for name, value in plain._parameters.items():
+        assert torch.equal(value, trainer._parameters[name])
+
+
+def test_a_batch_of_skipped_samples_changes_nothing(
+    settings: AlignmentSettings, data: AlignmentSet, zoo: Path
+) -> None:
+    trainer = trainer_of(settings.model_copy(update={"skip_unusable": 0.2}), data, zoo)
+    encode, bad = trainer._conversations.encode, {data.sample(n).id for n in range(8, 16)}
+
+    def refuses(sample: Sample) -> Encoded:
+        if sample.id in bad:
+            raise UnusableError(sample.id, "is cut before its answer")
+        return encode(sample)
+
+    trainer._conversations.encode = refuses  # type: ignore[method-assign]
+    trainer.run(8, lambda _: None)
+    assert changes(trainer, 16) == {"projector": 0.0, "lora": 0.0}
+    assert (trainer.findings.skipped, trainer.losses[-1]) == (8, 0.0)
+    assert changes(trainer, 24)["lora"] > 0
 
 
 @pytest.mark.slow

@@ -192,7 +192,10 @@ def test_the_faithful_preset_trains_by_the_papers_recipe_where_nothing_is_said(
     said = {"learning_rate": 2e-4, "schedule": "constant", "batch_size": 128}
     for key, value in said.items():
         assert getattr(recipe("mordal-faithful", **{key: value}), key) == value
-    assert recipe("mordal-faithful", **said) == recipe("mordal") == recipe("mordal", **said)
+    chosen = recipe("mordal-faithful", **said)
+    assert chosen.recipe == "mordal"
+    unnamed = chosen.model_copy(update={"recipe": None})
+    assert unnamed == recipe("mordal") == recipe("mordal", **said)
 
 
 @pytest.mark.parametrize("key", ["alignment", "representation"])

@@ -129,3 +129,14 @@ def test_what_cannot_be_read_any_more_has_changed_but_not_in_an_outage(
         Watch("s", parts, readers).check(["data"], 8)
     with pytest.raises(OSError, match="input/output"):
         Watch("s", parts, {**readers, "data": away}).check(["data"], 8)
+
+
+def test_a_model_that_an_older_version_stored_by_its_commit_is_compared_by_it() -> None:
+    """It is unchanged at the same commit, though it is identified by its files now."""
+    old = {"location": "owner/llm", "commit": "a" * 16}
+    files = {"weights": "1" * 64, "tokenizer": "2" * 64}
+    now = Inputs({"llm:m": files}, {"llm:m": old})
+    assert Inputs({"llm:m": old}).changes(now) == []
+    moved = Inputs({"llm:m": files}, {"llm:m": {**old, "commit": "b" * 16}})
+    assert Inputs({"llm:m": old}).changes(moved) == [Change("llm:m", "commit")]
+    assert Inputs({"llm:m": files}).changes(moved) == []

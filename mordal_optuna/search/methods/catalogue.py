@@ -67,7 +67,7 @@ _PAPER: dict[str, dict[str, object]] = {
     "representation": {"similarity": "cka-biased"},
     # The paper's minibatch, and its learning rate, which falls linearly to 0 over D samples: D is
     # fixed from the start, and a rung is scored with a learning rate that is still above 0.
-    "alignment": {"learning_rate": 1e-4, "schedule": "linear", "batch_size": 4},
+    "alignment": {"recipe": "mordal"},
 }
 # Scores up to 1/8 of the alignment set, curves of three points, and the leader trained fully.
 _ONE_EIGHTH: dict[str, dict[str, object]] = {
