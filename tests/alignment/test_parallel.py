@@ -55,7 +55,9 @@ def test_accelerates_configuration_changes_neither_loss_nor_gradients(
 ) -> None:
     """The recipe alone says how samples are accumulated, and in which precision.
 
-    `accelerate launch` runs inside this process, and starts the trainer in another one.
+    `accelerate launch` runs inside this process, and starts the trainer in another one. It hands
+    on the precision of its configuration. Accumulation it hands on for DeepSpeed only, but a
+    variable of the environment, which Accelerate reads first, may hold it at any time.
     """
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
@@ -63,11 +65,13 @@ def test_accelerates_configuration_changes_neither_loss_nor_gradients(
     launched.mkdir()
     script = str(Path(__file__).with_name("trainer.py"))
     given = [str(zoo), str(zoo / "alignment" / "alignment.json")]
-    options = ["--config_file", str(config), "--gradient_accumulation_steps", "4"]
+    options = ["--config_file", str(config)]
     monkeypatch.setattr(
         sys, "argv", ["accelerate launch", *options, script, *given, str(launched), "1"]
     )
-    launch.main()
+    with monkeypatch.context() as environment:
+        environment.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+        launch.main()
     monkeypatch.setattr(sys, "argv", [script, *given, str(tmp_path), "1"])
     trainer.main()
     for name in ("losses.json", "norms.json"):
