@@ -49,8 +49,9 @@ def open_accelerator(
     try:
         accelerator = Accelerator(
             cpu=device.type == "cpu",
-            # The precision is the recipe's; `accelerate config` may name fp16, which is refused on
-            # CPUs. A process that has used Accelerate before keeps what it began with.
+            # The precision is the recipe's. That of `accelerate config` would be checked against
+            # the device, and fp8 needs further packages. A process that has opened Accelerate
+            # before cannot choose again.
             mixed_precision=None if is_initialized() else "no",
             log_with=list(trackers) or None,
             project_dir=logs,

@@ -103,7 +103,7 @@ class Channel(Generic[M]):
                 return failure
             try:
                 self._processes.run_on_all(lambda: perform(message))  # noqa: B023 - called here
-            except Exception as error:
+            except Exception as error:  # any: all ranks have raised it, and rank 0 decides
                 if not self._processes.can_exchange:
                     raise
                 failure = error

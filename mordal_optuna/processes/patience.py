@@ -71,7 +71,7 @@ class Patience:
         while True:
             try:
                 return work()
-            except Exception as error:
+            except Exception as error:  # any: its class does not say if it is an outage
                 if not is_outage(error):
                     raise
                 reported = outage(error)

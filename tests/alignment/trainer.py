@@ -78,6 +78,7 @@ def main() -> None:
     accelerator = open_accelerator(cpu)
     processes = Processes.join()
     assert accelerator.num_processes == int(world)
+    assert accelerator.mixed_precision == "no"  # whatever its configuration says
     vlm = assemble(
         ModelSource("e", f"{zoo}/encoders/clip-t"),
         ModelSource("m", f"{zoo}/llms/llama-t"),

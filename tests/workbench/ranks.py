@@ -1,12 +1,17 @@
-r"""A workbench on two processes, where either can be made to fail anywhere.
+"""A workbench on two processes, where either can be made to fail anywhere.
 
-    RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=... \
-        python ranks.py STUDY OUT FAULTS [sharded]
+    python ranks.py
 
-No launcher: each process must end by itself. Rank 0 asks for the work of FAULTS, a JSON list of
-`[work, place, rank, error]`, in this order. Each process appends a JSON line to `OUT/seen-RANK`
-for every work that raised or returned something: `[number, error's class and text, or result]`.
-With `sharded` the LLM is sharded, as with FSDP on GPUs, which Accelerate does not choose on CPUs.
+reads launches from its standard input, a JSON line `[STUDY, OUT, FAULTS, sharded, PORT]` each,
+starts two ranks for each, and writes a JSON line `[CODES, SECONDS]` once both have ended: their
+exit statuses, and the time of the end in seconds since the epoch. The ranks are forks of this
+process, which has imported all libraries, since importing takes longer than most launches. No
+launcher watches over them: each must end by itself.
+
+Rank 0 asks for the work of FAULTS, a list of `[work, place, rank, error]`, in this order. Each
+rank appends a JSON line to `OUT/seen-RANK` for every work that raised or returned something:
+`[number, error's class and text, or result]`. If `sharded`, the LLM is sharded, as with FSDP on
+GPUs, which Accelerate does not choose on CPUs.
 """
 
 from __future__ import annotations
@@ -14,11 +19,13 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import optuna
 import torch
@@ -55,6 +62,10 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "ctrl-c": KeyboardInterrupt,
 }
 PAIR = Candidate("clip-t", "llama-t")
+# Study file, folder of what is seen, works, whether the LLM is sharded, a free port.
+Launch = tuple[Path, Path, list[list[Any]], bool, int]
+# Seconds after which the ranks of a launch are killed. A test's limit of 120 s includes imports.
+LIMIT = 70
 
 
 class Faults:
@@ -191,23 +202,68 @@ def lead(settings: Any, faults: Faults, works: list[list[Any]]) -> None:
     bench.stop_followers()
 
 
-def main() -> None:
-    """Lead or follow."""
-    study, out, works, *options = sys.argv[1:]
-    torch.set_num_threads(1)
+def take_part(rank: int, launch: Launch) -> None:
+    """Lead or follow in a launch."""
+    study, out, works, sharded, port = launch
+    _redirect(sys.stderr, out / f"stderr-{rank}")
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true",
+    }
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings = parse_study(yaml.safe_load(Path(study).read_text()))
+    settings = parse_study(yaml.safe_load(study.read_text()))
     settings.workdir.mkdir(parents=True, exist_ok=True)
-    faults = Faults(Path(out))
+    faults = Faults(out)
     prepare(faults)
     mix_positions(faults)
-    if options == ["sharded"]:
+    if sharded:
         for module in (parallel, train, workbench_module):
             module.is_sharded = lambda _: True  # type: ignore[attr-defined]
-    if launched_rank():
+    if rank:
         follow_launch("cpu")
     else:
-        lead(settings, faults, json.loads(works))
+        lead(settings, faults, works)
+
+
+def run(launch: Launch) -> tuple[list[int | None], float]:
+    """Exit statuses of both ranks, and when the last one ended."""
+    fork = multiprocessing.get_context("fork")
+    ranks = [fork.Process(target=take_part, args=(rank, launch)) for rank in (0, 1)]
+    for rank in ranks:
+        rank.start()
+    end = time.monotonic() + LIMIT
+    for rank in ranks:
+        rank.join(max(0.0, end - time.monotonic()))
+    codes = [rank.exitcode for rank in ranks]  # None for one that has not ended
+    ended = time.time()
+    for rank in ranks:
+        rank.kill()
+        rank.join()
+    return codes, ended
+
+
+def main() -> None:
+    """Run launches until there are no more."""
+    torch.set_num_threads(1)
+    import_lmms_eval()
+    import mordal_optuna.evaluation.model  # noqa: F401 - before the ranks are forked
+
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    _redirect(sys.stdout, Path(os.devnull))
+    for line in sys.stdin:
+        study, out, works, sharded, port = json.loads(line)
+        ended = run((Path(study), Path(out), works, sharded, port))
+        print(json.dumps(ended), file=answers, flush=True)
+
+
+def _redirect(stream: TextIO, path: Path) -> None:
+    stream.flush()
+    with path.open("w") as file:
+        os.dup2(file.fileno(), stream.fileno())
 
 
 if __name__ == "__main__":

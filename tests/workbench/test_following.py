@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,6 +20,9 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.workbench.workbench import open_workbench
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 RANKS = (0, 1)
 
 
@@ -31,13 +32,13 @@ class Ended:
 
     Attributes:
         seen: by work's number, then by rank: the result, or the error's class and text.
-        codes: exit status of each rank.
+        codes: exit status of each rank; None if it had to be killed.
         errors: what each rank wrote to stderr.
         until: time in seconds since the epoch at which the last one ended.
     """
 
     seen: dict[int, dict[int, Any]]
-    codes: list[int]
+    codes: list[int | None]
     errors: list[str]
     until: float
 
@@ -48,44 +49,45 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def together(study: dict[str, Any], folder: Path, works: list[Any], *options: str) -> Ended:
-    """Two processes without a launcher, which would end one when the other ends."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(study | {"workdir": str(folder / "run"), "also_score": []}))
-    script = Path(__file__).with_name("ranks.py")
-    command = [sys.executable, str(script), str(path), str(folder), json.dumps(works), *options]
-    launch = {
-        **os.environ,
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "ACCELERATE_USE_CPU": "true",
-        "OMP_NUM_THREADS": "1",
-    }
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**launch, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / f"stderr-{rank}").open("w"),
-        )
-        for rank in RANKS
-    ]
-    try:
-        codes = [process.wait(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    until = time.time()
-    seen: dict[int, dict[int, Any]] = {}
-    for rank in RANKS:
-        lines = folder / f"seen-{rank}"
-        for line in lines.read_text().splitlines() if lines.exists() else ():
-            number, text = json.loads(line)
-            seen.setdefault(number, {})[rank] = text
-    errors = [(folder / f"stderr-{rank}").read_text() for rank in RANKS]
-    return Ended(seen, codes, errors, until)
+class Ranks:
+    """Starts two ranks at a time, which end by themselves."""
+
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        """Start them by `ranks.py`."""
+        self._server = server
+
+    def run(
+        self, study: dict[str, Any], folder: Path, works: list[Any], *, sharded: bool = False
+    ) -> Ended:
+        """Run a study's works on two ranks, to the end of both."""
+        folder.mkdir()
+        path = folder / "study.yaml"
+        path.write_text(yaml.safe_dump(study | {"workdir": str(folder / "run"), "also_score": []}))
+        assert self._server.stdin
+        assert self._server.stdout
+        launch = [str(path), str(folder), works, sharded, free_port()]
+        self._server.stdin.write(json.dumps(launch) + "\n")
+        self._server.stdin.flush()
+        codes, until = json.loads(self._server.stdout.readline())
+        seen: dict[int, dict[int, Any]] = {}
+        for rank in RANKS:
+            lines = folder / f"seen-{rank}"
+            for line in lines.read_text().splitlines() if lines.exists() else ():
+                number, text = json.loads(line)
+                seen.setdefault(number, {})[rank] = text
+        errors = [(folder / f"stderr-{rank}").read_text() for rank in RANKS]
+        return Ended(seen, codes, errors, until)
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("ranks.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        yield Ranks(server)  # it ends at the end of its input
 
 
 def on_each(work: str, place: str, *errors: str) -> list[list[Any]]:
@@ -117,44 +119,57 @@ def check_seen(works: list[list[Any]], ended: Ended, expected: dict[str, str]) -
         assert seen[1 - failing] == f"ProcessError: process {failing} of this launch failed: {own}"
 
 
+TRAINING = "TrainingError: training after 0 samples: "
+COMPARISON_FAULTS = [
+    *on_each("compare", "encoder", "attribute"),
+    *on_each("compare", "warm-up", "file"),
+]
+TRAINING_FAULTS = [
+    *on_each("8", "assemble", "key"),
+    *on_each("8", "gradients", "key", "attribute", "file", "disk"),
+    *on_each("8", "loss", "memory"),
+    *on_each("8", "optimizer", "runtime"),
+    ["8", "save", 0, "attribute"],
+    ["8", "", 1, "ahead"],
+]
+SCORING_FAULTS = [
+    *on_each("8", "share", "attribute", "file"),
+    *on_each("8", "answer", "key", "disk"),
+    ["8", "evaluate", 0, "attribute"],
+    ["8", "load", 0, "file"],
+]
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("faults", "then"),
+    [
+        pytest.param(COMPARISON_FAULTS, "compare", id="comparison"),
+        pytest.param(TRAINING_FAULTS, "8", id="training"),
+        pytest.param(SCORING_FAULTS, "16", id="scoring"),
+    ],
+)
 def test_an_error_of_any_class_on_either_process_is_raised_on_both(
-    study_content: dict[str, Any], tmp_path: Path
+    study_content: dict[str, Any], tmp_path: Path, ranks: Ranks, faults: list[Any], then: str
 ) -> None:
-    """In comparison, training and evaluation; the processes go on with the next work.
+    """The processes go on with the next work, and the last one succeeds.
 
     What libraries raise about a candidate is the candidate's failure on either rank, an outage is
     an outage, and anything else ends the study.
     """
-    works = [
-        *on_each("compare", "encoder", "attribute"),
-        *on_each("compare", "warm-up", "file"),
-        *on_each("8", "assemble", "key"),
-        *on_each("8", "gradients", "key", "attribute", "file", "disk"),
-        *on_each("8", "loss", "memory"),
-        *on_each("8", "optimizer", "runtime"),
-        ["8", "save", 0, "attribute"],
-        ["8", "", 1, "ahead"],
-        *on_each("8", "share", "attribute", "file"),
-        *on_each("8", "answer", "key", "disk"),
-        ["8", "evaluate", 0, "attribute"],
-        ["8", "load", 0, "file"],
-        ["16", "", 0, ""],
-    ]
-    ended = together(study_content, tmp_path / "run", works)
+    works = [*faults, [then, "", 0, ""]]
+    ended = ranks.run(study_content, tmp_path / "launch", works)
     assert ended.codes == [0, 0], ended.errors
-    training = "TrainingError: training after 0 samples: "
     check_seen(
         works,
         ended,
         {
             "disk": "InfrastructureError: outage of storage, disk, network or device: OSError",
             "assemble key": "ModelError: model 'clip-t + llama-t': cannot be made ready (KeyError",
-            "gradients key": f"{training}KeyError: 'made to fail'",
-            "optimizer runtime": f"{training}RuntimeError: made to fail",
-            "loss memory": f"{training}cpu:0 ran out of memory at 1 samples",
-            "ahead": f"{training}the processes stand at different samples: [0, 8]",
+            "gradients key": f"{TRAINING}KeyError: 'made to fail'",
+            "optimizer runtime": f"{TRAINING}RuntimeError: made to fail",
+            "loss memory": f"{TRAINING}cpu:0 ran out of memory at 1 samples",
+            "ahead": f"{TRAINING}the processes stand at different samples: [0, 8]",
             "answer key": "EvaluationError: evaluation on 'mordal_scenes': ",
         },
     )
@@ -162,9 +177,8 @@ def test_an_error_of_any_class_on_either_process_is_raised_on_both(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_sharded_llm_is_trained_scored_and_compared_as_a_whole_one(
-    study_content: dict[str, Any], tmp_path: Path
+    study_content: dict[str, Any], tmp_path: Path, ranks: Ranks
 ) -> None:
     """A rung, its score, the next rung; and after errors while the other waits for weights."""
     works = [
@@ -177,10 +191,10 @@ def test_a_sharded_llm_is_trained_scored_and_compared_as_a_whole_one(
         ["8", "", 0, ""],
         ["16", "", 0, ""],
     ]
-    ended = together(study_content, tmp_path / "sharded", works, "sharded")
+    ended = ranks.run(study_content, tmp_path / "launch", works, sharded=True)
     assert ended.codes == [0, 0], ended.errors
-    no_memory = "TrainingError: training after 0 samples: cpu:0 ran out of memory"
-    check_seen(works[:8], ended, {"memory": no_memory, "loss key": no_memory.split("cpu")[0]})
+    no_memory = f"{TRAINING}cpu:0 ran out of memory"
+    check_seen(works[:8], ended, {"memory": no_memory, "loss key": TRAINING})
     for number in (9, 10):
         for text in ended.seen[number].values():
             assert text.startswith("EvaluationError: evaluation on 'mordal_scenes': "), text
@@ -200,7 +214,6 @@ def test_a_sharded_llm_is_trained_scored_and_compared_as_a_whole_one(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("rank", "how", "reasons"),
     [
@@ -210,12 +223,17 @@ def test_a_sharded_llm_is_trained_scored_and_compared_as_a_whole_one(
     ],
 )
 def test_an_interrupted_process_ends_the_other_within_a_minute(
-    study_content: dict[str, Any], tmp_path: Path, rank: int, how: str, reasons: list[str]
+    study_content: dict[str, Any],
+    tmp_path: Path,
+    ranks: Ranks,
+    rank: int,
+    how: str,
+    reasons: list[str],
 ) -> None:
     """Each with its reason; a process that is killed cannot tell one."""
-    ended = together(study_content, tmp_path / "run", [["8", "gradients", rank, how]])
+    ended = ranks.run(study_content, tmp_path / "launch", [["8", "gradients", rank, how]])
     assert all(ended.codes)
     assert ended.codes[rank] == (-signal.SIGTERM if how == "sigterm" else ended.codes[rank])
     assert all(reason in text for reason, text in zip(reasons, ended.errors, strict=True))
-    begun = (tmp_path / "run" / "fault").stat().st_mtime
+    begun = (tmp_path / "launch" / "fault").stat().st_mtime
     assert ended.until - begun < 60
