@@ -1,0 +1,103 @@
+"""LLMs of chat families as they are scored: where answers end, and which settings count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from PIL import Image
+
+from mordal_optuna.alignment.conversation import IGNORED, Conversations
+from mordal_optuna.alignment.samples import Sample
+from mordal_optuna.evaluation.guards import import_lmms_eval
+from mordal_optuna.models.assemble import Vlm, assemble
+from mordal_optuna.pool import TemplateOptions
+from tests.families import random_encoder
+from tests.families.chat import MESSAGES
+from tests.families.chats import CHATS
+
+import_lmms_eval()
+
+from lmms_eval.protocol import ChatMessages  # noqa: E402 - after the guarded import
+
+from mordal_optuna.evaluation.answers import Answer, Answerer  # noqa: E402
+from mordal_optuna.evaluation.model import MordalVLM  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PICTURE = Image.new("RGB", (32, 32), "red")
+
+
+def candidate(folder: Path, name: str, **settings: Any) -> Vlm:
+    """A bf16 candidate, in which `overfit` trains the whole LLM."""
+    llm = replace(
+        CHATS[name].save(folder, **settings), template=TemplateOptions(date="2026-01-02")
+    )
+    parts = random_encoder(folder, "clip"), llm
+    return assemble(*parts, lora=None, precision="bf16", seed=0, device=torch.device("cpu"))
+
+
+def overfit(vlm: Vlm, steps: int = 40) -> float:
+    """Train on a conversation of one turn until its answer is known; the last loss."""
+    conversations = Conversations(vlm, max_length=1000)
+    ids, labels = conversations.expand(conversations.encode(Sample("s", MESSAGES[:2])))  # type: ignore[arg-type]
+    pixels = vlm.processor.image_processor([PICTURE], return_tensors="pt")["pixel_values"]
+    model = vlm.model.train().float()  # as small steps would be lost in bf16
+    parts = (model.model.language_model, model.lm_head)
+    trained = list({p: None for part in parts for p in part.parameters()})
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(trained, lr=0.01)
+    wanted = torch.tensor(labels)[1:]
+    loss = torch.tensor(0.0)
+    for _ in range(steps):
+        logits = model(input_ids=torch.tensor(ids)[None], pixel_values=pixels).logits[0, :-1]
+        loss = torch.nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORED)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.to(torch.bfloat16).eval()
+    model.model.multi_modal_projector.float()  # as `assemble` leaves it
+    return float(loss.detach())
+
+
+def said(vlm: Vlm, reference: str = "red") -> Answer:
+    """The answer to the first question, with the settings that scoring uses."""
+    parts = [{"type": "image", "url": PICTURE}, {"type": "text", "text": "What color is it?"}]
+    asked = ChatMessages(messages=[{"role": "user", "content": parts}])  # type: ignore[arg-type]
+    lm = MordalVLM.from_live(vlm.model, vlm.processor, tasks=[])
+    options = lm._generation({"max_new_tokens": 12})
+    (answer,) = Answerer(vlm.model, vlm.processor).answer([asked], options, [reference])
+    return answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gemma-2-it", "gemma-3-it", "phi-3.5-mini", "qwen3"])
+def test_an_overfitted_llm_says_its_answer_and_stops(tmp_path: Path, name: str) -> None:
+    """Gemma and Phi-3 end a turn with another token than the tokenizer's eos."""
+    vlm = candidate(tmp_path, name)
+    assert overfit(vlm) < 0.1
+    answer = said(vlm)
+    assert answer.text.strip() == "red"
+    assert not answer.cut
+    assert (answer.likelihood or 0) < 1.0 < (said(vlm, "north").likelihood or 0)
+
+
+def test_no_setting_of_the_llm_but_its_stop_tokens_changes_an_answer(tmp_path: Path) -> None:
+    """Neither from its file nor from the live model, which has its own again after scoring."""
+    changed = {"repetition_penalty": 5.0, "min_new_tokens": 8, "suppress_tokens": [3]}
+    plain, penalised = (
+        candidate(tmp_path / str(number), "qwen2.5-instruct", **settings)
+        for number, settings in enumerate(({"repetition_penalty": 1.0}, changed))
+    )
+    for vlm in (plain, penalised):
+        vlm.model.eval()
+    expected = said(plain)
+    assert len(set(expected.text)) < len(expected.text)  # repeats itself, so a penalty would show
+    assert said(penalised) == expected
+    penalised.model.generation_config.repetition_penalty = 5.0
+    assert said(penalised) == expected
+    assert penalised.model.generation_config.repetition_penalty == 5.0
