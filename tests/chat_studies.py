@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What the conversations say, in turns; the task asks the first question alone.
 WHAT, WHERE, SURE = ("What?", "red"), ("Where is it?", "north"), ("Sure?", "yes")
-_CONVERSATIONS = ((WHAT,), (WHERE, WHAT), (WHAT, WHERE, SURE))
+_CONVERSATIONS = ((WHAT,), (WHERE, WHAT), (WHAT, WHERE, SURE, WHAT))
 _SAMPLES = 96
 _TASK = """
 task: my_task
@@ -58,6 +58,7 @@ def chat_study(folder: Path, names: Sequence[str], **changed: Any) -> dict[str, 
             **conversations(folder),
             "batch_size": 4,
             "learning_rate": 0.01,
+            "schedule": "linear",
             "warmup_samples": 4,
             "lora": {"rank": 8, "alpha": 16},
             "max_length": 400,
