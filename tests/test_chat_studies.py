@@ -52,7 +52,7 @@ def test_eight_families_learn_their_answer_and_stop(tmp_path: Path) -> None:
 def test_an_llm_whose_template_cannot_be_trained_with_fails_alone(tmp_path: Path) -> None:
     """With its reason, though the LLMs are compared; it is a cluster by itself, like no other."""
     names = ["vicuna-1.5", "mistral-v0.3", "qwen2.5-instruct"]
-    search = {"method": "mordal", "compare": "all", "first_ratio": 0.5, "max_ratio": 0.5}
+    search = {"method": "mordal", "first_ratio": 0.25, "max_ratio": 0.5, "finalists": 1}
     content = chat_study(tmp_path, names, search={**search, "llm_threshold": -1.0})
     endless = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     content["pool"]["llms"][1]["chat_template"] = endless
