@@ -252,7 +252,7 @@ class StudySettings(Section):
             that every candidate sees the whole image. `own`: by each checkpoint's own image
             processor, which may crop the image or change its proportions.
         template_date: date that chat templates take for today; None for the day on which the
-            study began.
+            study began, or for the date of the study that it extends.
         alignment: training recipe and alignment data.
         task: target task, whose score is maximised; None if there are several.
         tasks: several target tasks, whose weighted mean score is maximised, in place of `task`.

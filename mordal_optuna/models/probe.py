@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import GenerationConfig
 
 from mordal_optuna.errors import ModelError
-from mordal_optuna.models.loading import load_tokenizer
-from mordal_optuna.models.template import IMAGE_TOKEN, chat_template
+from mordal_optuna.models.generation import load_chat, own_generation
+from mordal_optuna.models.template import IMAGE_TOKEN
 from mordal_optuna.models.turns import Turns, stop_tokens
 
 if TYPE_CHECKING:
@@ -18,15 +16,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from mordal_optuna.models.generation import Chat
     from mordal_optuna.pool import ModelSource
-
-
-@dataclass
-class _Chat:
-    """A tokenizer and a chat template, as a processor has them."""
-
-    tokenizer: PreTrainedTokenizerBase
-    chat_template: str
 
 
 def _turn(role: str, text: str, *, image: bool = False) -> dict[str, Any]:
@@ -55,16 +46,13 @@ def check_chat(
         ModelError: if the template cannot render a conversation or leaves answers or images out,
             if no stop token is trained, or if the tokenizer cannot be loaded.
     """
-    tokenizer = load_tokenizer(source)
-    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
-    template = chat_template(tokenizer, source.template, name=source.name)
-    chat = _Chat(tokenizer, template)
-    stops = set(stop_tokens(chat, _generation(source)))
+    chat = load_chat(source)
+    stops = set(stop_tokens(chat, own_generation(source)))
     for messages in (_CONVERSATION, *conversations):
         _check(source.name, chat, messages, stops)
 
 
-def _check(name: str, chat: _Chat, messages: Sequence[Mapping[str, Any]], stops: set[int]) -> None:
+def _check(name: str, chat: Chat, messages: Sequence[Mapping[str, Any]], stops: set[int]) -> None:
     try:
         rendered = Turns(chat).render(messages)
     except (TemplateError, ValueError) as error:
@@ -92,12 +80,3 @@ def _check(name: str, chat: _Chat, messages: Sequence[Mapping[str, Any]], stops:
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _generation(source: ModelSource) -> GenerationConfig | None:
-    try:
-        return GenerationConfig.from_pretrained(
-            source.location, revision=source.revision or "main"
-        )
-    except OSError:  # many LLMs have no such file
-        return None

@@ -26,7 +26,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.bounds import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -291,6 +291,7 @@ def cluster_pool(
     linkage: Linkage = "average",
     least: float = -1.0,
     one_medoid: bool = False,
+    left_out: Collection[str] = (),
 ) -> ClusterTree:
     """Cluster a pool in two steps: the vision encoders, then the LLMs for each medoid encoder.
 
@@ -308,6 +309,8 @@ def cluster_pool(
         least: smallest chosen threshold, -1 to 1, such as `LEAST_CKA`.
         one_medoid: whether the LLMs are compared with the medoid of the largest vision cluster
             alone; all vision clusters then have the same LLM clusters.
+        left_out: LLMs that were not compared. Each is a cluster by itself, and none of their
+            similarities is read.
 
     Raises:
         SearchError: if a threshold is out of its range.
@@ -330,13 +333,16 @@ def cluster_pool(
         if llm_similarity is None:
             break
         similarity = np.asarray(llm_similarity(medoid), dtype=float)
+        known = [n for n, llm in enumerate(llms) if llm not in left_out]
+        names, among = [llms[n] for n in known], similarity[np.ix_(known, known)]
         cut = (
-            choose_threshold(llms, similarity, linkage=linkage, least=least)
+            choose_threshold(names, among, linkage=linkage, least=least)
             if llm_threshold == "auto"
             else llm_threshold
         )
         cuts[medoid] = cut
-        by_medoid[medoid] = cluster_models(llms, similarity, threshold=cut, linkage=linkage)
+        found = cluster_models(names, among, threshold=cut, linkage=linkage)
+        by_medoid[medoid] = _with_alone(llms, found, left_out)
         compared.append(similarity)
     alone = by_medoid[fed[0]] if by_medoid else [Group((llm,)) for llm in llms]
     clusters = [
@@ -355,6 +361,14 @@ def cluster_pool(
         Thresholds(vision_cut, cuts),
         similarities,
     )
+
+
+def _with_alone(
+    names: Sequence[str], groups: Sequence[Group], alone: Collection[str]
+) -> tuple[Group, ...]:
+    """Groups, and a group for each model that is alone, in the order of their first member."""
+    every = [*groups, *(Group((name,)) for name in names if name in alone)]
+    return tuple(sorted(every, key=lambda group: min(map(names.index, group.members))))
 
 
 def _dendrogram(distances: np.ndarray, linkage: Linkage) -> np.ndarray:

@@ -86,7 +86,7 @@ def check_growth(storage: BaseStorage, settings: StudySettings) -> None:
     """
     if settings.extends is None:
         return
-    earlier = _earlier(storage, settings.extends)
+    earlier = earlier_study(storage, settings.extends)
     names = optuna.get_all_study_names(storage)
     if settings.study in names:
         study = optuna.load_study(study_name=settings.study, storage=storage)
@@ -137,7 +137,7 @@ def extend(study: Study, settings: StudySettings, inputs: Inputs, progress: Prog
     begun = study.user_attrs.get(EXTENDS) or {"study": settings.extends, "complete": False}
     if begun["study"] is None or begun["complete"]:
         return
-    earlier = _earlier(study_storage(settings.storage_url()), begun["study"])
+    earlier = earlier_study(study_storage(settings.storage_url()), begun["study"])
     changes = Inputs(stored_value(earlier.user_attrs, INPUTS) or {}).changes(inputs)
     if changes:
         raise InputsChangedError(earlier.study_name, changes, "put it back to extend the study")
@@ -167,7 +167,7 @@ def compared_before(study: Study, settings: StudySettings) -> Compared:
     begun = study.user_attrs.get(EXTENDS)
     if begun is None:
         return Compared()
-    earlier = _earlier(study_storage(settings.storage_url()), begun["study"])
+    earlier = earlier_study(study_storage(settings.storage_url()), begun["study"])
     representation = stored_representation(earlier)
     if representation is None:
         return Compared()
@@ -292,7 +292,16 @@ def _without_costs(details: Mapping[str, Any]) -> dict[str, Any]:
     return free
 
 
-def _earlier(storage: BaseStorage, name: str) -> Study:
+def earlier_study(storage: BaseStorage, name: str) -> Study:
+    """The study that a study extends.
+
+    Args:
+        storage: storage of both studies.
+        name: name of the earlier study.
+
+    Raises:
+        ConfigError: if the storage has no study of this name.
+    """
     names = optuna.get_all_study_names(storage)
     if name not in names:
         known = ", ".join(repr(other) for other in sorted(names)) or "none"

@@ -26,6 +26,7 @@ from mordal_optuna.search.attributes import (
 )
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.claims import study_storage
+from mordal_optuna.study.growing import earlier_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -76,8 +77,10 @@ def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
 def with_template_date(study: Study, settings: StudySettings) -> StudySettings:
     """The settings with the date that chat templates take for today, which stays the same.
 
-    It is the day on which the study began, unless the study file gives another. A study that an
-    older version began has none: its templates write the real date, as they did.
+    It is the day on which the study began, unless the study file gives another. A study that
+    extends another has the other's date, so that nothing is trained again for another date. A
+    study that an older version began has none, nor has one that extends such a study: templates
+    write the real date, as they did.
 
     Args:
         study: study to begin or resume.
@@ -85,20 +88,31 @@ def with_template_date(study: Study, settings: StudySettings) -> StudySettings:
 
     Raises:
         StudyMismatchError: if the study began with another date than the study file gives.
+        ConfigError: if the study to extend does not exist.
     """
     stored, given = study.user_attrs.get(TEMPLATE_DATE), settings.template_date
     if stored is None and has_spent(study) and given is None:
         return settings
     if stored is None or not has_spent(study):
-        day = given or datetime.now().astimezone().date()
-        if stored != day.isoformat():
-            study.set_user_attr(TEMPLATE_DATE, day.isoformat())
+        day = given or _first_day(settings)
+        shown = day.isoformat() if day else None
+        if stored != shown:
+            study.set_user_attr(TEMPLATE_DATE, shown)
     else:
         day = date.fromisoformat(stored)
         if given not in (None, day):
             line = f"template_date: {stored} stored, {given} given"
             raise StudyMismatchError(settings.study, [line])
     return settings.model_copy(update={"template_date": day})
+
+
+def _first_day(settings: StudySettings) -> date | None:
+    """The day on which a study begins, or the date of the study that it extends."""
+    if settings.extends is None:
+        return datetime.now().astimezone().date()
+    earlier = earlier_study(study_storage(settings.storage_url()), settings.extends)
+    stored = earlier.user_attrs.get(TEMPLATE_DATE)
+    return date.fromisoformat(stored) if stored else None
 
 
 def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score
 from mordal_optuna.models.export import export
+from mordal_optuna.models.generation import generation_mark
 from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.tasks import weighted_mean
 from mordal_optuna.study.warnings import at_chance
@@ -114,6 +115,7 @@ class AlignAndScore:
         self._claims = claims
         self._current: tuple[Candidate, AlignmentSession] | None = None
         self._warned_of_chance: set[str] = set()
+        self._marks: dict[str, str] = {}
 
     def measure(self, candidate: Candidate, samples: int) -> Measurement:
         """Rank 0: align a candidate to a rung and score it on the target tasks.
@@ -259,7 +261,7 @@ class AlignAndScore:
         processes.run_on_all(lambda: self._check(candidate, tasks, samples))
         session = self._session(candidate)
         checkpoint, scores = processes.run_on_all(
-            lambda: self._stored_scores(session, tasks, samples, merged=merged)
+            lambda: self._stored_scores(session, candidate, tasks, samples, merged=merged)
         )
         missing = processes.broadcast([t.name for t in tasks if t.name not in scores])
         if missing:
@@ -272,7 +274,7 @@ class AlignAndScore:
                 # Its weights may be between two rungs, or half gathered; checkpoints are not.
                 self._current = None
                 raise
-            self._store_scores(checkpoint, asked, scores, merged=merged)
+            self._store_scores(checkpoint, candidate, asked, scores, merged=merged)
         if not processes.is_main or checkpoint is None:
             return _ScoredRung()
         return _ScoredRung(checkpoint.train_seconds, tuple(scores[task.name] for task in tasks))
@@ -295,28 +297,48 @@ class AlignAndScore:
         return {s.task: replace(s, seconds=s.seconds * processes.world_size) for s in scores or ()}
 
     def _stored_scores(
-        self, session: AlignmentSession, tasks: Sequence[Task], samples: int, *, merged: bool
+        self,
+        session: AlignmentSession,
+        candidate: Candidate,
+        tasks: Sequence[Task],
+        samples: int,
+        *,
+        merged: bool,
     ) -> tuple[CheckpointInfo | None, dict[str, Score]]:
         """A rung's checkpoint and its stored scores by task; None and empty on other ranks."""
         checkpoint = session.find_checkpoint(samples) if self._scores else None
         if checkpoint is None or self._scores is None:
             return None, {}
-        address = _score_address(checkpoint, merged=merged)
+        address = self._score_address(checkpoint, candidate, merged=merged)
         stored = {task.name: self._scores.get(address, task.identity) for task in tasks}
         return checkpoint, {name: replace(s, found=True) for name, s in stored.items() if s}
 
     def _store_scores(
         self,
         checkpoint: CheckpointInfo | None,
+        candidate: Candidate,
         tasks: Sequence[Task],
         scores: dict[str, Score],
         *,
         merged: bool,
     ) -> None:
         if checkpoint and self._scores:
-            address = _score_address(checkpoint, merged=merged)
+            address = self._score_address(checkpoint, candidate, merged=merged)
             for task in tasks:
                 self._scores.put(address, task.identity, scores[task.name])
+
+    def _score_address(
+        self, checkpoint: CheckpointInfo, candidate: Candidate, *, merged: bool
+    ) -> str:
+        """Key of a checkpoint's scores in the store; merged weights have a key of their own.
+
+        So has an LLM whose answers older versions generated in another way.
+        """
+        llm = self._pool.parts(candidate)[1]
+        if llm.name not in self._marks:
+            self._marks[llm.name] = generation_mark(llm)
+        mark = self._marks[llm.name]
+        return ":".join([checkpoint.address, *["merged"] * merged, *[mark] * bool(mark)])
 
     def _check(self, candidate: Candidate, tasks: Sequence[Task], samples: int) -> None:
         if self._watch:
@@ -386,11 +408,6 @@ def _measurements(
         )
         for score, task in zip(rung.scores[:targets], tasks[:targets], strict=True)
     }
-
-
-def _score_address(checkpoint: CheckpointInfo, *, merged: bool) -> str:
-    """Key of a checkpoint's scores in the store; merged weights have a key of their own."""
-    return f"{checkpoint.address}:merged" if merged else checkpoint.address
 
 
 def _as_text(score: Score) -> str:

@@ -138,6 +138,7 @@ class Comparison:
             linkage=search.linkage,
             least=least_similarity(self._settings.representation),
             one_medoid=not METHODS[search.method].needs_clusters,
+            left_out=self._unusable,
         )
         rows = {medoid: _rows(similarity) for medoid, similarity in similarities.items()}
         return Representation(_rows(vision), rows, tree, dict(self._seconds), self._reused)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,11 @@ from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.models.towers import load_encoder
-from mordal_optuna.pool import ModelSource
+from mordal_optuna.pool import ModelSource, TemplateOptions
 from mordal_optuna.progress import Silent
 from tests.families import random_encoder
+from tests.families.chat import MESSAGES
+from tests.families.chats import CHATS
 from tests.foreign_encoders import open_clip
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ def trained(
     data: AlignmentSet,
     size: int | None = None,
     encoder: ModelSource | None = None,
+    llm: ModelSource | None = None,
 ) -> str:
     """A run of two rungs whose parts lie in `folder`; with a size, on padded images."""
     for kind, name in (("encoders", "clip-t"), ("llms", "llama-t")):
@@ -45,7 +50,7 @@ def trained(
     store = CheckpointStore(folder / "checkpoints")
     session = AlignmentSession(
         encoder or clip,
-        ModelSource("llama", str(folder / "llama-t")),
+        llm or ModelSource("llama", str(folder / "llama-t")),
         settings=settings,
         seed=3,
         data=data,
@@ -113,6 +118,39 @@ def test_encoders_that_are_converted_come_back(
     weights.write_bytes(bytes(content))
     with pytest.raises(CheckpointError, match="another vision encoder"):
         revive(run, device=cpu)
+
+
+def test_the_chat_template_comes_back_with_its_options(
+    zoo: Path, settings: AlignmentSettings, data: AlignmentSet, tmp_path: Path, cpu: torch.device
+) -> None:
+    """Arguments and date; with another template in the LLM's files the checkpoint is refused."""
+    options = TemplateOptions(arguments=(("enable_thinking", True),), date="2026-01-02")
+    source = replace(CHATS["smollm3"].save(tmp_path), template=options)
+    longer = settings.model_copy(update={"max_length": 600})
+    run = trained(tmp_path, zoo, longer, data, llm=source)
+    folder, digest = run.rsplit("/", 1)
+    assert CheckpointStore(folder).load(digest, 16).sources["llm"] == source
+    text = revive(run, device=cpu).processor.apply_chat_template(
+        list(MESSAGES[:1]), add_generation_prompt=True, tokenize=False
+    )
+    assert "Today Date: 02 January 2026\nReasoning Mode: /think" in text
+    assert text.endswith("<|im_start|>assistant\n")
+    file = Path(source.location) / "tokenizer_config.json"
+    stored = json.loads(file.read_text())
+    stored["chat_template"] = stored["chat_template"].replace("Metadata", "Facts")
+    file.write_text(json.dumps(stored))
+    with pytest.raises(CheckpointError, match="another llm"):
+        revive(run, device=cpu)
+
+
+def test_an_own_template_comes_back_without_its_file(
+    zoo: Path, settings: AlignmentSettings, data: AlignmentSet, tmp_path: Path, cpu: torch.device
+) -> None:
+    """The checkpoint holds its text; a default that is not given is the same again."""
+    given = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    source = replace(CHATS["vicuna-1.5"].save(tmp_path), template=TemplateOptions(given))
+    vlm = revive(trained(tmp_path, zoo, settings, data, llm=source), device=cpu)
+    assert vlm.processor.chat_template.endswith(given)
 
 
 def test_an_address_without_a_checkpoint_is_refused(tmp_path: Path, cpu: torch.device) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # One token each, with and without the space before it.
 _WORDS = ("what", "color", "is", "it", "where", "red", "blue", "north", "user", "assistant")
 
+# Standard deviation of the head's weights.
+_HEAD = 0.4
+
 
 @dataclass(frozen=True)
 class Chat:
@@ -45,6 +48,7 @@ class Chat:
         strips: special tokens that swallow the white space after them.
         adds_bos: whether the tokenizer writes bos before a text by itself.
         generation: further content of generation_config.json.
+        config: further content of config.json that changes what the model computes.
         arguments: template arguments that are used by default.
     """
 
@@ -62,6 +66,7 @@ class Chat:
     strips: tuple[str, ...] = ()
     adds_bos: bool = False
     generation: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path, **changed: Any) -> ModelSource:
@@ -79,9 +84,13 @@ class Chat:
         named = {"bos_token_id": ids.get(self.bos or ""), "eos_token_id": ids[self.eos]}
         sizes = {"vocab_size": size, "max_position_embeddings": 1024}
         named["pad_token_id"] = ids.get(self.pad or "")
-        config = kind.config_class(**{**options, **sizes, **named})
+        config = kind.config_class(**{**options, **sizes, **named, **self.config})
         config.architectures = [loader]
-        model = kind(config).to(torch.bfloat16)
+        model = kind(config)
+        # Logits as large as those of trained models, those of the pad token included: otherwise
+        # LoRA could not make an answer sure.
+        model.get_output_embeddings().weight.data.normal_(std=_HEAD)
+        model.to(torch.bfloat16)
         weights = {n: t.clone().contiguous() for n, t in model.state_dict().items()}
         if config.tie_word_embeddings:
             weights.pop("lm_head.weight", None)

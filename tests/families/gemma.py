@@ -48,6 +48,7 @@ GEMMA2 = Chat(
     adds_bos=True,
     stops=("<eos>",),
     generation={"cache_implementation": "hybrid"},
+    config={"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
     rendered=_RENDERED,
     stop=("<eos>", "<end_of_turn>"),
 )

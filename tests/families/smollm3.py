@@ -58,6 +58,7 @@ SMOLLM3 = Chat(
     pad="<|im_end|>",
     stops=("<|im_end|>",),
     generation={"do_sample": True, "temperature": 0.6, "top_p": 0.95},
+    config={"tie_word_embeddings": False},  # unlike the real model, which would learn slowly here
     rendered=(
         "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\n"
         "Today Date: 02 January 2026\nReasoning Mode: /no_think\n\n## Custom Instructions\n\n"

@@ -19,7 +19,7 @@ from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.models.export import ModelCard, export
-from mordal_optuna.models.families import VISION_FAMILIES
+from mordal_optuna.models.families import LLM_FAMILIES, VISION_FAMILIES
 from mordal_optuna.models.loading import check_model
 from mordal_optuna.pool import ModelSource
 from tests.families import LLMS, VISION, random_encoder, random_llm
@@ -119,6 +119,17 @@ def test_every_encoder_family_is_in_the_table() -> None:
     for family in VISION_FAMILIES:
         names = [f"{start}*" for start in family.architectures] or family.model_types
         assert all(f"`{name}`" in table for name in names), family
+
+
+def test_every_llm_family_is_in_the_table() -> None:
+    """In a row of its own, with a value in every column."""
+    text = (Path(__file__).parents[2] / "docs" / "supported-models.md").read_text()
+    table = text.split("\n\n|")[1].split("\n\n")[0].replace("\\|", "")
+    rows = [row.strip("|").split("|") for row in table.splitlines()[2:]]
+    assert all(len(row) == 6 and all(cell.strip() for cell in row) for row in rows)
+    listed = " ".join(row[0] for row in rows)
+    for family in LLM_FAMILIES:
+        assert all(f"`{name}`" in listed for name in family.model_types), family
 
 
 def test_an_llm_with_narrow_embeddings_is_refused(tmp_path: Path) -> None:

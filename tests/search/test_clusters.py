@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -166,3 +168,24 @@ def test_two_models_are_clustered_only_when_similar() -> None:
         matrix = [[1.0, similarity], [similarity, 1.0]]
         cut = choose_threshold(("a", "b"), matrix)
         assert len(cluster_models(("a", "b"), matrix, threshold=cut)) == clusters
+
+
+@pytest.mark.parametrize("threshold", ["auto", -1.0])
+def test_a_model_that_was_not_compared_shifts_no_cut(threshold: Any) -> None:
+    """Its similarity of -1 to all others would make one clear cluster of them."""
+    names = ("a", "faulty", "b", "c", "d")
+    others = blocks(2, 2, inside=0.95, outside=0.6)
+    similarity = 2.0 * np.eye(5) - 1.0
+    similarity[np.ix_([0, 2, 3, 4], [0, 2, 3, 4])] = others
+
+    def clusters(llms: tuple[str, ...], matrix: np.ndarray, left_out: tuple[str, ...]) -> Any:
+        tree = cluster_pool(
+            ("v",), llms, [[1.0]], lambda _: matrix, llm_threshold=threshold, left_out=left_out
+        )
+        return [c.llm.members for c in tree.clusters], tree.thresholds
+
+    found, cut = clusters(names, similarity, ("faulty",))
+    alone, expected = clusters(("a", "b", "c", "d"), others, ())
+    assert cut == expected
+    assert [members for members in found if members != ("faulty",)] == alone
+    assert found[1] == ("faulty",)

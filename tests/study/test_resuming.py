@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,21 @@ from mordal_optuna.driver import open_study
 from mordal_optuna.errors import InputsChangedError, StudyMismatchError
 from mordal_optuna.files.inputs import Change, Inputs
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.attributes import CONFIG, PAIR, REPRESENTATION, RUNGS
-from mordal_optuna.study.resuming import begin, check_candidate, free_name, with_advice
+from mordal_optuna.search.attributes import (
+    CONFIG,
+    FULL_SAMPLES,
+    PAIR,
+    REPRESENTATION,
+    RUNGS,
+    TEMPLATE_DATE,
+)
+from mordal_optuna.study.resuming import (
+    begin,
+    check_candidate,
+    free_name,
+    with_advice,
+    with_template_date,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,3 +193,69 @@ def test_a_free_name_is_one_that_no_study_has(content: dict[str, Any]) -> None:
         assert free_name(settings) == free
         open_study(settings)
     assert free_name(settings_of(content)) == "tiny-4"
+
+
+def test_the_date_of_templates_is_the_day_on_which_a_study_began(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves while nothing is spent, and never after."""
+    study = open_study(settings_of(content))
+    assert dated(study, content, monkeypatch, "2026-03-01") == date(2026, 3, 1)
+    assert dated(study, content, monkeypatch, "2026-03-02") == date(2026, 3, 2)
+    spend(study)
+    assert dated(study, content, monkeypatch, "2026-03-03") == date(2026, 3, 2)
+    llm = with_template_date(study, settings_of(content)).models().llms[0]
+    assert llm.template.date == "2026-03-02"
+
+
+def test_a_given_date_is_kept_and_no_other_is_accepted_later(content: dict[str, Any]) -> None:
+    given = settings_of(content, template_date="2025-12-24")
+    study = open_study(given)
+    assert with_template_date(study, given).template_date == date(2025, 12, 24)
+    spend(study)
+    assert with_template_date(study, settings_of(content)).template_date == date(2025, 12, 24)
+    with pytest.raises(StudyMismatchError, match="2025-12-24 stored, 2025-12-25 given"):
+        with_template_date(study, settings_of(content, template_date="2025-12-25"))
+
+
+def test_a_study_of_an_older_version_keeps_the_real_date(content: dict[str, Any]) -> None:
+    study = open_study(settings_of(content))
+    spend(study)
+    assert with_template_date(study, settings_of(content)).template_date is None
+    assert TEMPLATE_DATE not in study.user_attrs
+
+
+@pytest.mark.parametrize("given", [None, "2026-01-01"])
+@pytest.mark.parametrize("stored", ["2025-12-24", None])
+def test_a_study_that_extends_another_has_its_date(
+    content: dict[str, Any], given: str | None, stored: str | None
+) -> None:
+    """Unless its file gives one; none if an older version began the other study."""
+    earlier = open_study(settings_of(content))
+    begin(earlier, settings_of(content), NOW, Silent())
+    earlier.set_user_attr(FULL_SAMPLES, 64)
+    if stored:
+        earlier.set_user_attr(TEMPLATE_DATE, stored)
+    date_of = {"template_date": given} if given else {}
+    grown = settings_of(content, study="grown", extends="tiny", **date_of)
+    study = open_study(grown)
+    study.set_user_attr(TEMPLATE_DATE, "2020-02-02")  # by a start that spent nothing
+    expected = date.fromisoformat(given or stored) if given or stored else None  # type: ignore[arg-type]
+    for _ in range(2):
+        assert with_template_date(study, grown).template_date == expected
+        spend(study)
+
+
+def dated(
+    study: Study, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, today: str
+) -> date | None:
+    """The date of a study's templates when it is opened on a day."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.fromisoformat(f"{today}T12:00:00").replace(tzinfo=tz)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mordal_optuna.study.resuming.datetime", Clock)
+        return with_template_date(study, settings_of(content)).template_date

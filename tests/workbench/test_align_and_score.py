@@ -18,6 +18,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.progress import Silent
 from mordal_optuna.study.claims import ClaimStore
+from mordal_optuna.workbench import align_and_score
 from mordal_optuna.workbench.workbench import open_workbench
 from tests.evaluation.seven import SEVEN
 
@@ -89,6 +90,26 @@ def test_all_tasks_are_scored_in_one_pass_for_other_studies_to_find(
     assert read == [8]  # once, to look up the scores
     assert (again.train_spent, again.eval_spent) == (0.0, 0.0)
     assert replace(again, train_spent=first.train_spent, eval_spent=first.eval_spent) == first
+
+
+def test_scores_of_answers_that_were_generated_otherwise_are_not_reused(
+    study_content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint is scored again without training; scores of equal generation stay valid."""
+    content = study_content | {"also_score": []}
+    older = measured(content, 8)[0]
+    assert older.eval_spent
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Trainer, "_gradients", refuse)
+    assert measured(content, 8)[0].eval_spent == 0.0
+    with monkeypatch.context() as patch:
+        patch.setattr(align_and_score, "generation_mark", lambda _: "0123abcd")
+        assert (measured(content, 8)[0].eval_spent or 0) > 0
+        assert measured(content, 8)[0].eval_spent == 0.0
+    assert measured(content, 8)[0].eval_spent == 0.0
 
 
 def test_only_the_winner_is_scored_on_further_tasks_by_default(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -117,3 +118,11 @@ def test_what_an_earlier_study_has_paid_for_counts_as_reused(
     moved = compared("own", before)
     assert moved.reused == 0.0
     assert moved.seconds["features"] > 0.0
+
+
+def test_an_llm_that_was_left_out_is_like_no_other() -> None:
+    """The others keep their similarities, in the pool's order."""
+    known = np.array([[1.0, 0.8], [0.8, 1.0]])
+    everything = preparation._among_all(known, ("a", "faulty", "b"), ("faulty",))
+    assert everything.tolist() == [[1.0, -1.0, 0.8], [-1.0, 1.0, -1.0], [0.8, -1.0, 1.0]]
+    assert np.array_equal(preparation._among_all(known, ("a", "b"), ()), known)
