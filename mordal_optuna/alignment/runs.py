@@ -77,6 +77,8 @@ class Run:
         self._whole = _Place(identities[0], WHOLE["max_length"])
         self._cut = self._changed(identities[0], "cut", self._limit + 1)
         self._places = [place for one in identities for place in self._readable(one)]
+        # Lengths of the longest samples of rungs, which never change once a rung is written.
+        self._lengths: dict[tuple[str, int], int] = {}
 
     @property
     def address(self) -> str:
@@ -168,17 +170,20 @@ class Run:
             return True
         if place.identity["alignment"]["too_long"] == "cut":
             return True
-        try:
-            facts = self._store.files.manifest(place.address, samples).facts
-        except CheckpointError as error:
-            if is_outage(error):
-                raise
-            return True  # damaged, as whoever loads it finds out and reports
-        longest: int = facts.get(LONGEST, place.longest)
-        return longest <= self._limit
+        rung = (place.address, samples)
+        if rung not in self._lengths:
+            try:
+                facts = self._store.files.manifest(*rung).facts
+            except CheckpointError as error:
+                if is_outage(error):
+                    raise
+                return True  # damaged, as whoever loads it finds out and reports
+            self._lengths[rung] = facts.get(LONGEST, place.longest)
+        return self._lengths[rung] <= self._limit
 
     def _place(self, samples: int) -> _Place:
-        place = self._found().get(samples)
-        if place is None:
-            raise CheckpointError(f"{self.address}/{samples}", "is not there")
-        return place
+        for place in self._places:
+            there = samples in self._store.rungs(place.address)
+            if there and self._leads_to(place, samples):
+                return place
+        raise CheckpointError(f"{self.address}/{samples}", "is not there")

@@ -191,7 +191,9 @@ def test_the_command_that_is_named_converts_the_weights(tmp_path: Path, kind: st
     made = []
     for problem, model in zip(caught.value.problems, (encoder, llm), strict=True):
         command = problem.split("`")[1]
-        subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True)
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # `python` is this one
+        env = {**os.environ, "PATH": path}
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True, env=env)
         made.append(replace(model, location=str(tmp_path / problem.split("location: ")[-1][:-1])))
         after = load_file(Path(made[-1].location) / "model.safetensors")
         assert after.keys() == before[model.name].keys()
