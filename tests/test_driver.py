@@ -338,7 +338,7 @@ def test_an_unknown_method_is_refused(content: dict[str, Any]) -> None:
         (
             {"pool": {"vision_encoders": [{"name": "x", "location": "no/such"}]}},
             ModelError,
-            "'x': cannot be loaded from 'no/such'",
+            "'x': cannot be looked up at 'no/such'",
         ),
     ],
 )

@@ -38,6 +38,7 @@ def test_a_second_run_adds_what_is_missing(folder: Path, tmp_path: Path) -> None
     assert {key.method for key in read_results(tmp_path / "runs.jsonl")} == {"oboe-tasks"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ablations_have_their_differences_from_the_unchanged_row(
     folder: Path, tmp_path: Path

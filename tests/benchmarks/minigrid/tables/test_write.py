@@ -105,6 +105,7 @@ def test_the_committed_markdown_has_the_same_sections() -> None:
     assert [line for line in text.split("\n") if line.startswith("#")] == SECTIONS
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_same_files_give_the_same_markdown(
     written: tuple[Path, Path], folder: Path, tmp_path: Path
