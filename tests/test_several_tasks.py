@@ -153,6 +153,7 @@ def test_a_later_study_of_one_task_scores_nothing_again(
     }
 
 
+@pytest.mark.long
 def test_two_processes_find_the_scores_of_one(content: dict[str, Any], tmp_path: Path) -> None:
     content["pool"]["vision_encoders"].pop()
     content["search"] = {"method": "grid", "first_ratio": 0.5, "max_ratio": 1.0}

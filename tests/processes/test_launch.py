@@ -91,6 +91,7 @@ def test_two_processes_search_as_one(content: dict[str, Any], tmp_path: Path) ->
     assert again.stdout.count("\nwinner ") == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_process_that_fails_ends_the_trial_for_both(
@@ -117,6 +118,7 @@ def test_a_process_that_fails_ends_the_trial_for_both(
     assert finished == {"clip-t + llama-t", "dinov2-t + mistral-t"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_process_that_vanishes_leaves_no_other_waiting(

@@ -42,6 +42,7 @@ def experiment(number: int) -> TaskData:
     return TaskData(grid, grid, first, clusters, FURTHER, further)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["mordal", "all-at-ratio"])
 def test_replicates_spread_as_experiments_do(method: str) -> None:

@@ -54,6 +54,7 @@ def written(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return markdown, results
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_results_have_every_method_and_figure(
     written: tuple[Path, Path], tasks: tuple[TaskData, ...]
@@ -85,6 +86,7 @@ def test_results_have_every_method_and_figure(
     assert stored["mean"][AT_HALF]["tau"]["value"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_markdown_has_every_section(written: tuple[Path, Path]) -> None:
     """The first line names the command; prose fits in 100 columns; rows match their header."""
