@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 uv run python -m benchmarks.search_overhead.idle
 
 Each row is the mean over synthetic grids that are searched up to a budget. The command writes the
-table to `idle.md`; it takes some minutes.
+table to `idle.md` after each row; it takes some 20 minutes.
 
 Symbols:
     W      number of workers
@@ -102,9 +102,9 @@ def main() -> None:
         cells = [number(mean, digits[name]) for name, mean in means.items()]
         rows.append([f"{side} x {side}", f"{budget:g}", str(size), str(lag), *cells])
         print(rows[-1], flush=True)
-    head = ["pool", "budget", "round_size", "round_lag", *digits]
-    text = f"{WORKERS} workers, {grids} grids a row.\n\n{table(head, rows)}\n"
-    (Path(__file__).parent / "idle.md").write_text(text, encoding="utf-8")
+        head = ["pool", "budget", "round_size", "round_lag", *digits]
+        text = f"{WORKERS} workers, {grids} grids a row.\n\n{table(head, rows)}\n"
+        (Path(__file__).parent / "idle.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ Symbols:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,13 +52,19 @@ class Target:
 
     Attributes:
         model: the joint model of the task's scores that the round may depend on.
-        documents: number of documents behind a score, for the expected noise.
+        documents: number of documents behind a score at other rungs, for the expected noise.
         weight: weight of the task, above 0.
+        by_rung: number of documents behind a score by rung, where it is known.
     """
 
     model: JointModel
     documents: int
     weight: float = 1.0
+    by_rung: Mapping[int, int] = field(default_factory=dict)
+
+    def documents_at(self, rung: int) -> int:
+        """Number of documents behind a score at a rung."""
+        return self.by_rung.get(rung, self.documents)
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class Board:
             *situation.pending,
         ]
         mean, covariance = target.model.at([c for c, _ in places], [rung for _, rung in places])
-        noise = _expected_noise(mean[n:], target)
+        noise = _expected_noise(mean[n:], [rung for _, rung in places[n:]], target)
         for row in range(n + m, len(places)):
             covariance = _observed(covariance, row, noise[row - n])
         self.options = options
@@ -220,10 +226,11 @@ def rounded(values: Floats) -> Floats:
         return np.where(usable, np.round(values * scale) / scale, values)
 
 
-def _expected_noise(mean: Floats, target: Target) -> Floats:
+def _expected_noise(mean: Floats, rungs: Sequence[int], target: Target) -> Floats:
     """Noise of a score of ln error `mean`, by the delta method for a share of the documents."""
     error = np.clip(np.exp(mean), 1e-3, 0.99)
-    sampling = (1 - error) / error / target.documents
+    documents = np.array([target.documents_at(rung) for rung in rungs], dtype=float)
+    sampling = (1 - error) / error / documents
     return np.asarray(target.model.values.shared * sampling + target.model.values.noise**2)
 
 

@@ -316,7 +316,7 @@ class JointPlan(PooledPlan):
         hours = self._budget.device_hours
         return Situation(
             targets=tuple(
-                Target(model, _documents(scores, name), self._tasks.get(name, 1.0))
+                _target(model, scores, name, self._tasks.get(name, 1.0))
                 for name, model in models.items()
             ),
             tops=tops,
@@ -386,10 +386,14 @@ def _lost(moves: Sequence[Move], history: History) -> frozenset[Candidate]:
     )
 
 
-def _documents(scores: Sequence[Scored], task: str) -> int:
-    """Largest number of documents behind a score of a task."""
-    rows = [m.by_task[task] if task else m for _, m in scores]
-    return max((m.documents for m in rows if m.documents), default=_DOCUMENTS)
+def _target(model: JointModel, scores: Sequence[Scored], task: str, weight: float) -> Target:
+    """A task with the largest number of documents behind its scores, and that of each rung."""
+    by_rung: dict[int, int] = {}
+    for _, measurement in scores:
+        found = measurement.by_task[task] if task else measurement
+        if found.documents:
+            by_rung[found.samples] = max(by_rung.get(found.samples, 0), found.documents)
+    return Target(model, max(by_rung.values(), default=_DOCUMENTS), weight, by_rung)
 
 
 def _carried(history: History) -> tuple[Scored, ...]:

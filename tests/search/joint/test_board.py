@@ -27,6 +27,17 @@ def test_a_score_that_is_coming_lowers_the_uncertainty() -> None:
     assert after[0] < before[0] - 1e-3
 
 
+def test_a_score_on_fewer_documents_has_more_noise_at_its_rung_alone() -> None:
+    given = situation()
+    options = Options.of(given)
+    whole = Board(given, given.targets[0], options).noise
+    fewer = Board(given, replace(given.targets[0], by_rung={2048: 60}), options).noise
+    early = np.array([rung == 2048 for _, rung in options.scores])
+    assert 0 < early.sum() < len(early)
+    assert (fewer[early] > 2 * whole[early]).all()
+    assert (fewer[~early] == whole[~early]).all()
+
+
 def test_rounding_errors_decide_nothing() -> None:
     values = np.array([1.0, 1.0 + 1e-13, 0.0, -np.inf, 123.456789012345])
     assert rounded(values)[0] == rounded(values)[1]
