@@ -381,6 +381,12 @@ class StudySettings(Section):
         return (*self.targets, *self.also_score)
 
     @property
+    def tasks_per_rung(self) -> int:
+        """Number of tasks that every rung is scored on."""
+        further = len(self.also_score) if self.also_score_at == "rungs" else 0
+        return len(self.targets) + further
+
+    @property
     def task_weights(self) -> dict[str, float]:
         """Weight of each target task by its name; empty if there is only one target task."""
         return {t.name: t.weight for t in self.tasks} if len(self.tasks) > 1 else {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from mordal_optuna.config.base import Name, Positive, Ratio, Section
+from mordal_optuna.search import documents as early
 
 
 class EarlyDocuments(Section):
@@ -34,7 +35,9 @@ class TaskSettings(Section):
         documents: number of documents in a fixed random subset; None scores all documents.
         early_documents: fewer documents for early rungs, as fixed random subsets that are nested,
             spread over clusters, and equal for all candidates. The first entry whose `below`
-            exceeds the rung applies. The search accounts for the larger standard errors.
+            exceeds the rung applies. `auto` chooses the number with which a score tells most for
+            its cost, see `search.documents`: more at later rungs, all of small tasks. The search
+            accounts for the larger standard errors.
         likelihood: whether the likelihood of the reference answers is also measured at every
             rung. It is a smoother sign of progress than the score and costs one more forward pass
             per document.
@@ -45,12 +48,14 @@ class TaskSettings(Section):
     data: Path | None = None
     revision: str | None = None
     documents: Positive | None = None
-    early_documents: tuple[EarlyDocuments, ...] = ()
+    early_documents: tuple[EarlyDocuments, ...] | Literal["auto"] = ()
     likelihood: bool = True
     batch_size: Positive = 16
 
     @model_validator(mode="after")
     def _grow(self) -> TaskSettings:
+        if self.early_documents == "auto":
+            return self
         for first, second in pairwise(self.early_documents):
             if second.below <= first.below or second.documents < first.documents:
                 msg = (
@@ -66,16 +71,21 @@ class TaskSettings(Section):
             raise ValueError(msg)
         return self
 
-    def documents_at(self, samples: int, full_samples: int) -> int | None:
-        """Number of documents scored at a rung; None for all documents of the task.
+    def documents_at(
+        self, samples: int, full_samples: int, *, documents: int, tasks: int = 1
+    ) -> int:
+        """Number of documents scored at a rung.
 
         Args:
             samples: number of alignment samples at the rung.
             full_samples: D, number of samples of a full alignment.
+            documents: number of documents of the task that are scored at most.
+            tasks: number of tasks that are scored at each rung.
         """
+        if self.early_documents == "auto":
+            return early.early_documents(samples, full_samples, documents, tasks)
         ratio = samples / full_samples
-        early = next((e.documents for e in self.early_documents if ratio < e.below), None)
-        return early or self.documents
+        return next((e.documents for e in self.early_documents if ratio < e.below), documents)
 
 
 class WeightedTask(TaskSettings):

@@ -233,8 +233,13 @@ class AlignAndScore:
         wanted = {task.name: task for task in self._settings.scored_tasks}
         sized = []
         for task in tasks:
-            count = wanted[task.name].documents_at(samples, len(self._data))
-            sized.append(task.subset(count or len(task.documents)))
+            count = wanted[task.name].documents_at(
+                samples,
+                len(self._data),
+                documents=len(task.documents),
+                tasks=self._settings.tasks_per_rung,
+            )
+            sized.append(task.subset(count))
         return sized
 
     def _score_rung(

@@ -438,6 +438,6 @@ def _read_task(settings: StudySettings, task: TaskSettings) -> Part:
 
 def _task(settings: StudySettings, task: TaskSettings) -> Task:
     built = build_task(task, [*settings.task_folders, shipped("tasks")], seed=settings.seed)
-    for early in task.early_documents:
+    for early in () if task.early_documents == "auto" else task.early_documents:
         built.subset(early.documents)  # refused now if there are not so many
     return built

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from mordal_optuna.config import (
     parse_study,
 )
 from mordal_optuna.errors import ConfigError
+from mordal_optuna.search.documents import early_documents
 
 
 def test_a_minimal_study_file_gets_every_default(content: dict[str, Any]) -> None:
@@ -46,9 +48,22 @@ def test_what_changes_only_speed_or_place_is_no_other_study(content: dict[str, A
 def test_rungs_get_the_documents_of_the_first_entry_above_them() -> None:
     early = [{"below": 0.1, "documents": 100}, {"below": 0.25, "documents": 200}]
     task = TaskSettings.model_validate({"name": "gqa", "documents": 300, "early_documents": early})
-    asked = {ratio: task.documents_at(ratio, 100) for ratio in (3, 9, 10, 24, 25, 100)}
+    at = partial(task.documents_at, full_samples=100, documents=300)
+    asked = {ratio: at(ratio) for ratio in (3, 9, 10, 24, 25, 100)}
     assert asked == {3: 100, 9: 100, 10: 200, 24: 200, 25: 300, 100: 300}
-    assert TaskSettings(name="gqa").documents_at(1, 100) is None
+    assert TaskSettings(name="gqa").documents_at(1, 100, documents=50) == 50
+
+
+def test_automatic_documents_depend_on_rung_and_number_of_tasks(content: dict[str, Any]) -> None:
+    further = [{"name": "vizwiz_vqa_val"}, {"name": "docvqa_val"}]
+    content["task"]["early_documents"] = "auto"
+    study = parse_study(content | {"also_score": further, "also_score_at": "rungs"})
+    assert study.tasks_per_rung == 3
+    assert parse_study(content | {"also_score": further}).tasks_per_rung == 1
+    at = partial(study.targets[0].documents_at, full_samples=665_000, documents=5000)
+    assert at(20_000, tasks=3) == early_documents(20_000, 665_000, 5000, 3)
+    assert at(20_000, tasks=3) < at(20_000, tasks=1) < at(40_000, tasks=1)
+    assert at(665_000, tasks=3) == 5000
 
 
 @pytest.mark.parametrize(

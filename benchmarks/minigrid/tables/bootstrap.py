@@ -210,9 +210,14 @@ class Resampler:
             self._p_sums = p @ shown
             self._p_moves = centre, widened_residuals(runs, self._pairs)
 
-    def truth(self, number: int) -> np.ndarray:
-        """Mean scores of each pair's runs on redrawn documents, pairs x rungs."""
-        return mean_of_runs(self._scored(number)[0], self._pairs)
+    def truth(self, number: int, documents: int | None = None) -> np.ndarray:
+        """Mean scores of each pair's runs on redrawn documents, pairs x rungs.
+
+        Args:
+            number: number of the replicate.
+            documents: smallest number of documents of a subset, see `grid`; None for all.
+        """
+        return mean_of_runs(self._scored(number, documents)[0], self._pairs)
 
     def truth_redrawn(self, number: int) -> np.ndarray:
         """The truth with redrawn documents and seeds, pairs x rungs.
@@ -229,31 +234,48 @@ class Resampler:
         """Residuals of redrawn seeds on the scale of z, pairs x rungs."""
         return self._residuals[self.runs(number, run)]
 
-    def scores(self, number: int, run: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def scores(
+        self, number: int, run: int = 0, documents: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Scores and standard errors of one run of every pair, pairs x rungs."""
-        stderr = self._scored(number)[1][self._shown(number, run)]
-        return add_on_z(self.truth(number), self.seeds_redrawn(number, run)), stderr
+        stderr = self._scored(number, documents)[1][self._shown(number, run)]
+        truth = self.truth(number, documents)
+        return add_on_z(truth, self.seeds_redrawn(number, run)), stderr
 
-    def nlls(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def nlls(
+        self, number: int, documents: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean -ln p and standard errors, redrawn like the scores; None without likelihoods."""
         if self._nll_sums is None or self._nll_residuals is None or self._nll_centre is None:
             return None
-        nll, stderr = weighted_scores(self._nll_sums, self._sizes, self._documents(number))
+        drawn = self._documents(number, documents)
+        nll, stderr = weighted_scores(self._nll_sums, self._sizes, drawn)
         factor = np.exp(self._nll_centre + self._nll_residuals[self.runs(number)])
         return nll * factor, stderr * factor
 
-    def p_correct(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def p_correct(
+        self, number: int, documents: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean p and standard errors, redrawn like the scores; None without the runs' means."""
         if self._p_sums is None or self._p_moves is None:
             return None
-        p, stderr = weighted_scores(self._p_sums, self._sizes, self._documents(number))
+        drawn = self._documents(number, documents)
+        p, stderr = weighted_scores(self._p_sums, self._sizes, drawn)
         centre, residuals = self._p_moves
         return add_on_z(p, centre + residuals[self.runs(number)]), stderr
 
-    def grid(self, number: int) -> Grid:
-        """A replicate as a grid, with the similarities and costs of the file."""
-        scores, stderr = self.scores(number)
-        return with_scores(self._grid, scores, stderr, self.nlls(number), self.p_correct(number))
+    def grid(self, number: int, documents: int | None = None) -> Grid:
+        """A replicate as a grid, with the similarities and costs of the file.
+
+        Args:
+            number: number of the replicate.
+            documents: score all rungs on a random subset of the replicate's documents: on whole
+                clusters, until they have so many documents. Smaller subsets lie inside larger
+                ones. None scores all documents.
+        """
+        scores, stderr = self.scores(number, documents=documents)
+        likelihoods = self.nlls(number, documents), self.p_correct(number, documents)
+        return with_scores(self._grid, scores, stderr, *likelihoods)
 
     def replicate(self, number: int) -> Replicate:
         """A replicate as a grid, with its truth."""
@@ -283,15 +305,18 @@ class Resampler:
         own, drawn = np.arange(len(self._drawable)), self.runs(number, run)
         return np.where(self._pairs[drawn] == own, drawn, own)
 
-    def _scored(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def _scored(self, number: int, documents: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Scores and standard errors of all runs on redrawn documents, runs x rungs."""
-        return weighted_scores(self._sums, self._sizes, self._documents(number))
+        return weighted_scores(self._sums, self._sizes, self._documents(number, documents))
 
-    def _documents(self, number: int) -> np.ndarray:
-        """Number of times each cluster of documents is drawn."""
+    def _documents(self, number: int, least: int | None = None) -> np.ndarray:
+        """Number of times each cluster of documents is drawn, for at least so many documents."""
         count = len(self._sizes)
         rng = np.random.default_rng([number, 1, self._task])
-        return np.bincount(rng.integers(0, count, count), minlength=count)
+        drawn = rng.integers(0, count, count)
+        if least is not None:  # draws are independent: the first ones are a random subset
+            drawn = drawn[: np.searchsorted(np.cumsum(self._sizes[drawn]), least) + 1]
+        return np.bincount(drawn, minlength=count)
 
 
 def drawable_runs(pairs: np.ndarray) -> list[np.ndarray]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from benchmarks.minigrid.tables.bootstrap import Replicate
     from mordal_optuna.pool import Candidate
-    from mordal_optuna.replay.grid import Grid
+    from mordal_optuna.replay.light import Measured
     from mordal_optuna.search.curves import Measurement
 
 _GRIDS = Path(__file__).parents[1] / "grids"
@@ -48,7 +48,7 @@ class SeveralGrids:
         grids: grid of each task, by name.
     """
 
-    grids: Mapping[str, Grid]
+    grids: Mapping[str, Measured]
 
     def measurement(self, candidate: Candidate, samples: int) -> Measurement:
         """The mean over the tasks, with each task's own measurement."""
@@ -62,6 +62,7 @@ def searched(
     budget: float,
     *,
     seed: int,
+    seen: Mapping[str, Measured] | None = None,
 ) -> dict[str, float]:
     """Figures of one search for all tasks.
 
@@ -70,8 +71,9 @@ def searched(
         whole: the full data of each task, by which regret is measured.
         budget: cost of everything in full runs.
         seed: random seed of the start.
+        seen: what the search sees of each task; None for the replicates.
     """
-    grids = {name: seen.grid for name, seen in replicates.items()}
+    grids = {name: replicate.grid for name, replicate in replicates.items()}
     first = next(iter(grids.values()))
     options = method_settings("joint").model_copy(
         update={"device_hours": budget * first.full_run_seconds / 3600}
@@ -84,14 +86,13 @@ def searched(
         spent_seconds=first.feature_seconds,
         tasks=dict.fromkeys(grids, 1.0),
     )
-    history = run_light(plan, SeveralGrids(grids)).history
+    history = run_light(plan, SeveralGrids(seen or grids)).history
     taus, regrets = [], []
-    for name, seen in replicates.items():
+    for name, replicate in replicates.items():
         own = history.of_task(name)
         ranking = plan.ranker.rank(own)
-        taus.append(
-            weighted_tau([e.value for e in ranking], [seen.truth[e.candidate] for e in ranking])
-        )
+        truths = [replicate.truth[e.candidate] for e in ranking]
+        taus.append(weighted_tau([e.value for e in ranking], truths))
         picked = next(e.candidate for e in ranking if own.of(e.candidate).measurements)
         truth = whole[name].truth
         regrets.append(100 * (max(truth.values()) - truth[picked]))
