@@ -17,6 +17,7 @@ from mordal_optuna.evaluation import model as evaluation_model
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.progress import Silent
+from mordal_optuna.search import documents
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.workbench import align_and_score
 from mordal_optuna.workbench.workbench import open_workbench
@@ -52,6 +53,21 @@ def test_early_rungs_are_scored_on_fewer_documents(content: dict[str, Any]) -> N
     assert early.log_noise >= (0.5 / 6) / 1.0
     assert early.nll is not None
     assert (late.nll_stderr or 0) > 0
+
+
+def test_automatic_numbers_of_documents_count_the_tasks_of_a_rung(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dearer documents, as the tasks here are too small to be cut."""
+    monkeypatch.setattr(documents, "DOCUMENT_COST", 5.0)
+    content["task"]["early_documents"] = "auto"
+    both = measured(content, 8)[0].documents
+    alone = measured(content | {"also_score_at": "winner"}, 8)[0].documents
+    samples = content["alignment"]["samples"]
+    assert (alone, both) == tuple(documents.early_documents(8, samples, 16, n) for n in (1, 2))
+    assert both is not None
+    assert alone is not None
+    assert both < alone < 16
 
 
 def test_all_tasks_are_scored_in_one_pass_for_other_studies_to_find(
