@@ -29,16 +29,16 @@ import torch
 from benchmarks.alignment_throughput.parts import (
     LARGE,
     TINY,
-    Lora,
-    Recipe,
     Shape,
     drawn,
     models_of,
+    recipe,
     tokenizer_of,
 )
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.config import LoraSettings
 from mordal_optuna.models.assemble import Vlm, join_models
 from mordal_optuna.models.families import llm_family, vision_family
 from mordal_optuna.models.towers import Encoder
@@ -86,13 +86,13 @@ def joined(shape: Shape, device: torch.device, attention: str | None) -> Vlm:
     encoder = NoiseEncoder(tower, None, vision_family("clip", tower.config))
     processor = PlainProcessor(shape)
     image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
-    lora = Lora(shape.lora_rank, 2 * shape.lora_rank)
+    lora = LoraSettings(rank=shape.lora_rank, alpha=2 * shape.lora_rank)
     model = join_models(
         encoder,
         llm,
         image_id,
         name="llama",
-        lora=lora,  # type: ignore[arg-type]
+        lora=lora,
         seed=0,
         device=device,
     )
@@ -189,7 +189,7 @@ def main() -> None:
     peak = peak_operations(device, torch.bfloat16)
     vlm = joined(shape, device, options.attention)
     data = drawn(shape, options.batch * (UNCOUNTED + options.steps))
-    recipe = Recipe(
+    settings = recipe(
         options.batch,
         options.micro,
         "bf16",
@@ -199,7 +199,7 @@ def main() -> None:
     )
     trainer = Trainer(
         vlm,
-        settings=recipe,  # type: ignore[arg-type]
+        settings=settings,
         data=data,  # type: ignore[arg-type]
         seed=0,
         accelerator=open_accelerator(device),
