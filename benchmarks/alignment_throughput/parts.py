@@ -107,7 +107,7 @@ def recipe(batch_size: int, micro_batch_size: int, precision: str, **more: Any) 
         dataset=DatasetSettings(path="drawn"),
         batch_size=batch_size,
         micro_batch_size=micro_batch_size,
-        precision=precision,
+        precision=precision,  # type: ignore[arg-type]
         **chosen,
     )
 
