@@ -83,7 +83,7 @@ class ShareGradients:
             parameter.grad = None
         total = torch.zeros((), device=self._device)
         devices = [] if self._device.type == "cpu" else [self._device]
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), self._loss.in_one_dtype():
             torch.manual_seed(self._step_seed(position))
             for batch in micro_batches(
                 share,

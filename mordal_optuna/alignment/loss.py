@@ -13,14 +13,18 @@ bytes a token in bf16, 1.8 MB with a vocabulary of 152,000.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import cross_entropy
 
 from mordal_optuna.errors import TrainingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mordal_optuna.alignment.batches import Batch
     from mordal_optuna.models.assemble import Vlm
 
@@ -50,6 +54,10 @@ class TargetLoss(torch.nn.Module):
         self.model = vlm.model
         self._autocast = precision == "bf16"
         self._device_type = device.type
+        self._dropout = any(
+            isinstance(module, torch.nn.Dropout) and module.p > 0 and ".lora_dropout." in name
+            for name, module in vlm.model.named_modules()
+        )
         head = vlm.model.lm_head
         if any(parameter.requires_grad for parameter in head.parameters()):
             raise TrainingError(0, "the LLM's head is to be trained; it must be frozen")
@@ -72,6 +80,20 @@ class TargetLoss(torch.nn.Module):
                 aimed, batch["targets"], self.model.lm_head, self._chunk
             )
             return summed
+
+    @contextmanager
+    def in_one_dtype(self) -> Iterator[None]:
+        """Compute LoRA in bf16 from bf16 inputs, forwards and backwards.
+
+        PEFT casts the input of each LoRA layer to float32, the dtype of its weights, and autocast
+        casts it back to bf16: the same numbers, but with a copy for each layer that is kept for
+        the backward pass. With dropout the casts stay: random numbers drawn for another dtype may
+        be other ones, and those of a training must not change.
+
+        Recomputed layers must be recomputed within it, so it is opened around both passes.
+        """
+        with disable_input_dtype_casting(self.model, active=self._autocast and not self._dropout):
+            yield
 
     def _embeddings(self, batch: Batch) -> torch.Tensor:
         """Token embeddings, with projected features at image placeholders, as in LLaVA's class."""

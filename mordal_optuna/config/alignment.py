@@ -127,6 +127,8 @@ class AlignmentSettings(Section):
             micro-batch into one row without padding; fastest with flash attention, and only where
             the LLM's architecture supports it (OPT does not and is padded).
         attention: attention implementation of the LLM; `auto` for the default of transformers.
+            `flash_attention_2` needs the package flash-attn and `flash_attention_3` flash-attn-3;
+            both and `flex_attention` train on a GPU only, where they were not tried.
         gradient_checkpointing: recompute activations in the backward pass instead of storing
             them.
     """
@@ -180,7 +182,9 @@ class AlignmentSettings(Section):
     micro_batch_size: Positive = 8
     micro_batch_tokens: Positive | None = None
     batching: Literal["grouped", "packed"] = "grouped"
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    attention: Literal[
+        "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+    ] = "auto"
     gradient_checkpointing: bool = False
 
     @model_validator(mode="before")
