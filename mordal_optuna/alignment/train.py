@@ -158,7 +158,7 @@ class Trainer:
             world=self._world,
             threads=threads,
         )
-        self._gradients = ShareGradients(
+        self._share = ShareGradients(
             vlm,
             self._conversations,
             settings=settings,
@@ -323,7 +323,7 @@ class Trainer:
         share = next(shares)
         features = self._vision.compute(share.prepared)
         images = sum(sample.images for sample in share.encoded if sample.length)
-        loss, fitted = self._gradients.compute(share, features, self.samples)
+        loss, fitted = self._gradients(share, features)
         while True:
             # Before the sum, in which a rank would wait for one that has failed or must repeat.
             reports = self._processes.gather(_Report(self.samples, fitted, images))
@@ -331,8 +331,8 @@ class Trainer:
             if all(report.fitted for report in reports):
                 break
             if not fitted:
-                loss, fitted = self._gradients.compute(share, features, self.samples)
-        self._gradients.fitted()
+                loss, fitted = self._gradients(share, features)
+        self._share.fitted()
         numbers = torch.stack([loss, torch.tensor(share.targets, device=self._device)])
         loss, targets = sum_over_ranks(self._accelerator, list(self._parameters.values()), numbers)
         if not any(report.images for report in reports):
@@ -352,6 +352,10 @@ class Trainer:
                 f"the processes stand at different samples: {positions}; all must stand at the "
                 "same one",
             )
+
+    def _gradients(self, share: Share, features: list[torch.Tensor]) -> tuple[torch.Tensor, bool]:
+        """Summed loss of this rank's share, gradients in place; whether memory sufficed."""
+        return self._share.compute(share, features, self.samples)
 
     def _failed(self, reason: str) -> TrainingError:
         return TrainingError(self.samples, reason)
