@@ -1,10 +1,10 @@
-"""Tokens per second, share of the device's matrix-product peak, and peak memory of our loop.
+"""Tokens per second, shares of the device's peak, and peak memory of our loop.
 
-    python -m benchmarks.alignment_throughput.gpu [--micro 8] [--batching packed] [--out FILE]
+    python -m benchmarks.alignment_throughput.gpu [--micro 8] [--tokens 16384] [--out FILE]
 
 On a GPU: CLIP-L/14-336 and a 7B Llama with random weights, LoRA of rank 128, bf16. On a CPU the
-same with tiny shapes, to show that it runs. Needs torch, transformers, peft and accelerate; no
-network.
+same with tiny shapes, to show that it runs. Peaks are the fastest matrix product measured, and the
+dense bf16 rate of the device's datasheet. Needs no network.
 
 Operations counted (multiplications and additions separately; without recomputation):
     frozen linear layers   2 N forward, 2 N backward to their inputs, per token
@@ -25,20 +25,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from benchmarks.alignment_throughput.parts import (
     LARGE,
     TINY,
-    Lora,
-    Recipe,
     Shape,
     drawn,
     models_of,
+    recipe,
     tokenizer_of,
 )
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.train import Trainer
+from mordal_optuna.config import LoraSettings
 from mordal_optuna.models.assemble import Vlm, join_models
 from mordal_optuna.models.families import llm_family, vision_family
 from mordal_optuna.models.towers import Encoder
@@ -49,6 +50,16 @@ if TYPE_CHECKING:
     from benchmarks.alignment_throughput.parts import Drawn
 
 UNCOUNTED = 2
+# Dense bf16 operations per second of NVIDIA's datasheets, in 10^12, by what a device's name has in
+# it; the first that fits counts.
+DATASHEET = {
+    "H200": 989.4,
+    "H100 NVL": 835.5,
+    "H100 PCIe": 756.4,
+    "H100": 989.4,
+    "A100": 312.0,
+    "L40S": 362.0,
+}
 
 
 class NoiseEncoder(Encoder):
@@ -63,6 +74,15 @@ class NoiseEncoder(Encoder):
 class PlainProcessor:
     """Tokenizer and LLaVA's layout of a conversation, without an image processor."""
 
+    chat_template = (
+        "<s>{% for message in messages %}"
+        "{{ ' ASSISTANT : ' if message.role == 'assistant' else ' USER : ' }}"
+        "{% for part in message.content %}"
+        "{{ '<image> ' if part.type == 'image' else part.text }}{% endfor %}"
+        "{{ ' </s>' if message.role == 'assistant' else '' }}{% endfor %}"
+        "{{ ' ASSISTANT :' if add_generation_prompt else '' }}"
+    )
+
     def __init__(self, shape: Shape) -> None:
         self.tokenizer = tokenizer_of(shape)
         self.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
@@ -73,11 +93,13 @@ class PlainProcessor:
         add_generation_prompt: bool = False,  # noqa: FBT001, FBT002 - signature of transformers
         tokenize: bool = False,  # noqa: ARG002, FBT001, FBT002
     ) -> str:
-        """Render one question about a picture, with its answer unless a prompt is asked for."""
-        text = f"<s> USER : <image> {messages[0]['content'][1]['text']} ASSISTANT :"
-        if add_generation_prompt:
-            return text
-        return f"{text} {messages[1]['content'][0]['text']} </s>"
+        """Render a conversation, with the start of an answer if one is asked for."""
+        (text,), _ = render_jinja_template(
+            [list(messages)],
+            chat_template=self.chat_template,
+            add_generation_prompt=add_generation_prompt,
+        )
+        return str(text)
 
 
 def joined(shape: Shape, device: torch.device, attention: str | None) -> Vlm:
@@ -86,13 +108,13 @@ def joined(shape: Shape, device: torch.device, attention: str | None) -> Vlm:
     encoder = NoiseEncoder(tower, None, vision_family("clip", tower.config))
     processor = PlainProcessor(shape)
     image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
-    lora = Lora(shape.lora_rank, 2 * shape.lora_rank)
+    lora = LoraSettings(rank=shape.lora_rank, alpha=2 * shape.lora_rank)
     model = join_models(
         encoder,
         llm,
         image_id,
         name="llama",
-        lora=lora,  # type: ignore[arg-type]
+        lora=lora,
         seed=0,
         device=device,
     )
@@ -113,6 +135,15 @@ def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
         wait(device)
         best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
+
+
+def datasheet(name: str) -> float | None:
+    """Dense bf16 operations per second of a device's datasheet; None if it is not listed.
+
+    Args:
+        name: name of the device.
+    """
+    return next((1e12 * rate for part, rate in DATASHEET.items() if part in name), None)
 
 
 def wait(device: torch.device) -> None:
@@ -172,34 +203,40 @@ def operations(vlm: Vlm, shape: Shape, samples: int, counted: tuple[int, int, fl
     )
 
 
-def main() -> None:
-    """Train some steps and print one JSON object."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train some steps and print one JSON object.
+
+    Args:
+        arguments: those of the command line; None reads them there.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--micro", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=None)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batching", choices=["grouped", "packed"], default="grouped")
     parser.add_argument("--attention", default=None)
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     gpu = torch.cuda.is_available()
     device = torch.device("cuda:0" if gpu else "cpu")
     shape = LARGE if gpu else TINY
     peak = peak_operations(device, torch.bfloat16)
     vlm = joined(shape, device, options.attention)
     data = drawn(shape, options.batch * (UNCOUNTED + options.steps))
-    recipe = Recipe(
+    settings = recipe(
         options.batch,
         options.micro,
         "bf16",
+        micro_batch_tokens=options.tokens,
         batching=options.batching,
         learning_rate=1e-4,
         gradient_checkpointing=options.checkpointing,
     )
     trainer = Trainer(
         vlm,
-        settings=recipe,  # type: ignore[arg-type]
+        settings=settings,
         data=data,  # type: ignore[arg-type]
         seed=0,
         accelerator=open_accelerator(device),
@@ -216,8 +253,10 @@ def main() -> None:
     seconds = times[-1] - times[UNCOUNTED - 1]
     samples = options.batch * options.steps
     done = operations(vlm, shape, samples, counted)
+    name = torch.cuda.get_device_name(device) if gpu else platform.processor() or "CPU"
+    nominal = datasheet(name)
     result: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if gpu else platform.processor() or "CPU",
+        "device": name,
         "torch": torch.__version__,
         "shape": "CLIP-L/14-336 + 7B" if gpu else "tiny",
         "options": {k: v for k, v in vars(options).items() if k != "out"},
@@ -225,6 +264,7 @@ def main() -> None:
         "samples_per_second": samples / seconds,
         "matrix_product_peak": peak,
         "share_of_peak": done / seconds / peak,
+        "share_of_datasheet": done / seconds / nominal if nominal else None,
         "peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9 if gpu else None,
         "losses": trainer.losses,
     }

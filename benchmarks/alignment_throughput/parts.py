@@ -1,4 +1,4 @@
-"""Models with random weights, and random conversations; needs torch, transformers and peft."""
+"""Models with random weights, random conversations, and the recipe of the alignment."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+from mordal_optuna.config import AlignmentSettings, DatasetSettings
 
 
 @dataclass(frozen=True)
@@ -91,37 +93,28 @@ LARGE = Shape(
 )
 
 
-@dataclass(frozen=True)
-class Lora:
-    """Stand-in for `LoraSettings`, which needs pydantic."""
+def recipe(batch_size: int, micro_batch_size: int, precision: str, **more: Any) -> Any:
+    """The alignment recipe of all loops: a constant rate from the first step on.
 
-    rank: int
-    alpha: int
-    dropout: float = 0.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Stand-in for `AlignmentSettings`, which needs pydantic."""
-
-    batch_size: int
-    micro_batch_size: int
-    precision: str
-    batching: str = "grouped"
-    attention: str = "auto"
-    learning_rate: float = 1e-3
-    warmup_samples: int = 0
-    schedule: str = "constant"
-    weight_decay: float = 0.0
-    max_gradient_norm: float = 1.0
-    max_length: int = 2048
-    too_long: str = "cut"
-    gradient_checkpointing: bool = False
+    Args:
+        batch_size: samples of an optimiser step.
+        micro_batch_size: largest number of samples of a forward pass.
+        precision: `fp32` or `bf16`.
+        more: further options of the recipe.
+    """
+    chosen = {"learning_rate": 1e-3, "warmup_samples": 0, "lora": None, **more}
+    return AlignmentSettings(
+        dataset=DatasetSettings(path="drawn"),
+        batch_size=batch_size,
+        micro_batch_size=micro_batch_size,
+        precision=precision,  # type: ignore[arg-type]
+        **chosen,
+    )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Stand-in for `sources.Sample`, which needs pydantic."""
+    """Stand-in for `samples.Sample`, without a file."""
 
     id: str
     messages: tuple[dict[str, Any], ...]

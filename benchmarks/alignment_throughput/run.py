@@ -39,17 +39,16 @@ def ours(vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path 
     """
     import torch
 
-    from benchmarks.alignment_throughput.parts import Recipe
+    from benchmarks.alignment_throughput.parts import recipe
     from mordal_optuna.alignment.features import FeatureCache
     from mordal_optuna.alignment.parallel import open_accelerator
     from mordal_optuna.alignment.train import Trainer
 
     cpu = torch.device("cpu")
-    recipe = Recipe(BATCH, MICRO, "fp32", batching=batching)
     features = FeatureCache(cache, {}, budget_bytes=1 << 30) if cache else None
     trainer = Trainer(
         vlm,
-        settings=recipe,  # type: ignore[arg-type]
+        settings=recipe(BATCH, MICRO, "fp32", batching=batching),
         data=data,
         seed=0,
         accelerator=open_accelerator(cpu),
@@ -185,6 +184,7 @@ def prepared() -> tuple[Any, Any]:
     from transformers import CLIPImageProcessor
 
     from benchmarks.alignment_throughput import parts
+    from mordal_optuna.config import LoraSettings
     from mordal_optuna.models.assemble import join
     from mordal_optuna.models.families import vision_family
     from mordal_optuna.models.towers import Encoder
@@ -206,7 +206,7 @@ def prepared() -> tuple[Any, Any]:
         llm,
         parts.tokenizer_of(parts.SMALL),
         names=("clip", "llama"),
-        lora=parts.Lora(rank, 2 * rank),  # type: ignore[arg-type]
+        lora=LoraSettings(rank=rank, alpha=2 * rank),
         seed=0,
         device=cpu,
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.conversation import Conversations
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.features import Prepared, VisionFeatures
+    from mordal_optuna.alignment.memory import TokenBudget
 
 Batching = Literal["grouped", "packed"]
 # Number of shares that are prepared before they are needed.
@@ -36,14 +37,18 @@ _AHEAD = 3
 
 
 class Batch(TypedDict):
-    """Input of the model; sequences are padded on the right, or joined to one row."""
+    """Input of the model; sequences are padded on the right, or joined to one row.
+
+    There is no attention mask: a token never attends to what is on its right, and padding is no
+    target. Without a mask, flash kernels can be chosen, and nothing waits for a look at the mask.
+    """
 
     input_ids: torch.Tensor  # samples x tokens, or 1 x tokens
     targets: torch.Tensor  # tokens to predict, one-dimensional
     places: torch.Tensor  # indices into the flattened input_ids, from which targets are predicted
-    attention_mask: NotRequired[torch.Tensor]  # shape of input_ids; only for padded rows
     position_ids: NotRequired[torch.Tensor]  # shape of input_ids; only for one joined row
-    features: NotRequired[torch.Tensor]  # images x patches x width
+    features: NotRequired[list[torch.Tensor]]  # of each sample, images x patches x width
+    image_places: NotRequired[torch.Tensor]  # indices into the flattened input_ids, of features
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def micro_batches(
     features: Sequence[torch.Tensor],
     conversations: Conversations,
     *,
-    size: int,
+    budget: TokenBudget,
     batching: Batching,
     pad_id: int,
 ) -> Iterator[Batch]:
@@ -185,34 +190,61 @@ def micro_batches(
         share: this rank's part of a global batch.
         features: features of each sample's images, images x patches x width.
         conversations: tokeniser of samples for the candidate.
-        size: largest number of samples of a micro-batch.
+        budget: largest numbers of samples and tokens of a micro-batch.
         batching: `grouped` pads samples to rows of equal length, `packed` joins them to one row.
-        pad_id: token that pads rows; it is masked out.
+        pad_id: token that pads rows.
     """
     usable = [n for n, sample in enumerate(share.encoded) if sample.length]
     order = sorted(usable, key=lambda n: share.encoded[n].length)
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
+    lengths = [share.encoded[n].length for n in order]
+    for start, stop in _parts(lengths, budget, batching):
+        chosen = order[start:stop]
         expanded = [conversations.expand(share.encoded[n]) for n in chosen]
         batch = _packed(expanded) if batching == "packed" else _padded(expanded, pad_id)
         shown = [features[n] for n in chosen if len(features[n])]
         if shown:
-            batch["features"] = torch.cat(shown)
+            batch["features"] = shown
+            batch["image_places"] = conversations.image_places(batch["input_ids"])
         yield batch
+
+
+def samples_of(batch: Batch) -> int:
+    """Number of samples of a micro-batch that is on the CPU.
+
+    Args:
+        batch: the micro-batch.
+    """
+    if "position_ids" in batch:
+        return int((batch["position_ids"] == 0).sum())
+    return len(batch["input_ids"])
+
+
+def _parts(
+    lengths: Sequence[int], budget: TokenBudget, batching: Batching
+) -> Iterator[tuple[int, int]]:
+    """Ranges of samples, of ascending lengths, that are as long as the budget allows."""
+    start = 0
+    while start < len(lengths):
+        stop, joined = start, 0
+        while stop < len(lengths):
+            joined += lengths[stop]
+            samples = stop - start + 1
+            rows, length = (1, joined) if batching == "packed" else (samples, lengths[stop])
+            if not budget.allows(samples, rows, length):
+                break
+            stop += 1
+        yield start, stop
+        start = stop
 
 
 def _padded(expanded: Sequence[tuple[np.ndarray, np.ndarray]], pad_id: int) -> Batch:
     shape = (len(expanded), max(len(ids) for ids, _ in expanded))
     input_ids = np.full(shape, pad_id)
     labels = np.full(shape, IGNORED)
-    attention_mask = np.zeros(shape, dtype=np.int64)
     for row, (ids, wanted) in enumerate(expanded):
         input_ids[row, : len(ids)] = ids
         labels[row, : len(ids)] = wanted
-        attention_mask[row, : len(ids)] = 1
-    batch = _batch(input_ids, labels)
-    batch["attention_mask"] = torch.from_numpy(attention_mask)
-    return batch
+    return _batch(input_ids, labels)
 
 
 def _packed(expanded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:

@@ -17,6 +17,8 @@ from mordal_optuna.errors import DataError, UnusableError
 from mordal_optuna.models.turns import Turns
 
 if TYPE_CHECKING:
+    import torch
+
     from mordal_optuna.alignment.samples import Sample
     from mordal_optuna.models.assemble import Vlm
     from mordal_optuna.models.turns import Rendered
@@ -120,6 +122,15 @@ class Conversations:
         ids = np.repeat(encoded.ids, times)[: encoded.length].astype(np.int64)
         trained = np.repeat(encoded.trained, times)[: encoded.length]
         return ids, np.where(trained, ids, IGNORED)
+
+    def image_places(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Indices of all placeholders of images in the flattened token ids, in order.
+
+        Args:
+            input_ids: token ids of any shape, on the CPU: on a device, their number would have to
+                be waited for.
+        """
+        return (input_ids.flatten() == self._image_id).nonzero().squeeze(1)
 
     def _encoded(self, ids: list[int], trained: list[bool]) -> Encoded:
         array = np.array(ids, dtype=np.int32)

@@ -76,15 +76,15 @@ class FeatureCache:
 
         Args:
             number: number of the group, from 0.
-            features: images x patches x width, on the CPU.
+            features: images x patches x width, on any device; they are moved to the CPU only if
+                they are stored, since a move waits for the device.
         """
-        size = features.numel() * features.element_size()
-        if (number + 1) * size > self._budget:
+        if (number + 1) * features.nbytes > self._budget:
             return
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / "identity.json").write_text(self._identity, encoding="utf-8")
-        self._files.put(f"{number:08d}", Stored({"features": features}))
+        self._files.put(f"{number:08d}", Stored({"features": features.cpu()}))
 
 
 class VisionFeatures:
@@ -149,7 +149,7 @@ class VisionFeatures:
                 assert group.pixels is not None
                 features = self._encode(group.pixels)
                 if self._cache:
-                    self._cache.put(group.number, features.cpu())
+                    self._cache.put(group.number, features)
             by_sample += features.to(self._device, non_blocking=True).split(list(group.counts))
         return by_sample
 

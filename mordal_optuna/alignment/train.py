@@ -16,13 +16,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from mordal_optuna.alignment.batches import Batches, micro_batches
+from mordal_optuna.alignment.batches import Batches
 from mordal_optuna.alignment.conversation import Conversations
 from mordal_optuna.alignment.features import VisionFeatures
-from mordal_optuna.alignment.loss import TargetLoss
+from mordal_optuna.alignment.gradients import ShareGradients
 from mordal_optuna.alignment.parallel import is_sharded, sum_over_ranks
 from mordal_optuna.alignment.schedule import Average, first_stage, rates
 from mordal_optuna.alignment.usable import Findings
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-    from mordal_optuna.alignment.batches import Batch, Share
+    from mordal_optuna.alignment.batches import Share
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.features import FeatureCache
     from mordal_optuna.alignment.schedule import Branch
@@ -125,13 +124,10 @@ class Trainer:
         self._vlm = vlm
         self._settings = settings
         self._full_samples = len(data)
-        self._seed = seed
         self._device = device
         self._accelerator = accelerator
         self._processes = processes or Processes()
         self._parameters = vlm.trainable()
-        self._micro_batch_size = settings.micro_batch_size
-        self._batching = settings.batching if vlm.llm_family.packs else "grouped"
         self._alone = first_stage(settings, len(data))
         # The groups of the projector and of LoRA, which may have learning rates of their own.
         self._groups = {
@@ -145,7 +141,6 @@ class Trainer:
             fused=True,
         )
         self._average = self._new_average()
-        self._loss = TargetLoss(vlm, precision=settings.precision, device=device)
         self._pending: list[torch.Tensor] = []
         rank, self._world = self._share_of()
         self._conversations = Conversations(
@@ -162,6 +157,15 @@ class Trainer:
             rank=rank,
             world=self._world,
             threads=threads,
+        )
+        self._share = ShareGradients(
+            vlm,
+            self._conversations,
+            settings=settings,
+            seed=seed,
+            rank=rank,
+            device=device,
+            sharded=is_sharded(accelerator),
         )
         if settings.gradient_checkpointing:
             vlm.model.model.language_model.activation_checkpointing_enable(
@@ -311,7 +315,7 @@ class Trainer:
     def _global_gradients(self, shares: Iterator[Share]) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the gradients of the next global batch's summed loss, in place.
 
-        If a share does not fit in memory, all ranks repeat theirs with smaller micro-batches.
+        A rank whose share did not fit in memory repeats it with smaller micro-batches.
 
         Returns:
             The summed loss and T.
@@ -319,14 +323,16 @@ class Trainer:
         share = next(shares)
         features = self._vision.compute(share.prepared)
         images = sum(sample.images for sample in share.encoded if sample.length)
+        loss, fitted = self._gradients(share, features)
         while True:
-            loss, fitted = self._gradients(share, features)
             # Before the sum, in which a rank would wait for one that has failed or must repeat.
             reports = self._processes.gather(_Report(self.samples, fitted, images))
             self._check_positions(reports)
             if all(report.fitted for report in reports):
                 break
-            self._halve_micro_batch()
+            if not fitted:
+                loss, fitted = self._gradients(share, features)
+        self._share.fitted()
         numbers = torch.stack([loss, torch.tensor(share.targets, device=self._device)])
         loss, targets = sum_over_ranks(self._accelerator, list(self._parameters.values()), numbers)
         if not any(report.images for report in reports):
@@ -349,53 +355,10 @@ class Trainer:
 
     def _gradients(self, share: Share, features: list[torch.Tensor]) -> tuple[torch.Tensor, bool]:
         """Summed loss of this rank's share, gradients in place; whether memory sufficed."""
-        self._optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self._device)
-        devices = [] if self._device.type == "cpu" else [self._device]
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self._step_seed())
-            try:
-                for batch in micro_batches(
-                    share,
-                    features,
-                    self._conversations,
-                    size=self._micro_batch_size,
-                    batching=self._batching,
-                    pad_id=self._vlm.processor.tokenizer.pad_token_id,
-                ):
-                    summed = self._loss(_moved(batch, self._device))
-                    # Not Accelerate's, which divides by the gradient accumulation of its
-                    # configuration and scales for fp16: this loop accumulates, and never scales.
-                    summed.backward()
-                    total += summed.detach()
-            except torch.OutOfMemoryError as error:
-                if is_sharded(self._accelerator):  # others wait for this rank's layers
-                    raise self._out_of_memory("use a smaller micro_batch_size") from error
-                return torch.zeros((), device=self._device), False
-        return total, True
-
-    def _halve_micro_batch(self) -> None:
-        if self._micro_batch_size == 1:
-            raise self._out_of_memory(
-                "gradient_checkpointing, a shorter max_length, bf16 or FSDP may help"
-            )
-        self._micro_batch_size = max(1, self._micro_batch_size // 2)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _out_of_memory(self, advice: str) -> TrainingError:
-        return TrainingError(
-            self.samples,
-            f"{self._device} ran out of memory at {self._micro_batch_size} samples a forward "
-            f"pass; {advice}",
-        )
+        return self._share.compute(share, features, self.samples)
 
     def _failed(self, reason: str) -> TrainingError:
         return TrainingError(self.samples, reason)
-
-    def _step_seed(self) -> int:
-        entropy = [self._seed, self.samples, self._accelerator.process_index]
-        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
     def _check_losses(self) -> None:
         """Read the losses of past steps, log them, and raise if one is not finite."""
@@ -434,8 +397,3 @@ class Trainer:
 
 def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    moved: Batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}  # type: ignore[assignment, attr-defined]
-    return moved

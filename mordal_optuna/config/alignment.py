@@ -117,18 +117,28 @@ class AlignmentSettings(Section):
             the candidate is refused.
         system_prompt: system prompt of LLMs that have no chat template of their own, such as
             Vicuna-1.5; None for none.
-        micro_batch_size: samples per forward pass of one process; halved when memory runs out.
+        micro_batch_size: most samples of a forward pass of one process; none is the bound if
+            `micro_batch_tokens` alone is given.
+        micro_batch_tokens: most tokens of a forward pass of one process, images and padding
+            included; a single longer sample is still trained on. None for no bound. Where memory
+            runs out, samples of that length and longer get three quarters of the tokens that
+            did not fit, and more again step by step.
         batching: `grouped` pads samples of similar length. `packed` joins the samples of a
             micro-batch into one row without padding; fastest with flash attention, and only where
             the LLM's architecture supports it (OPT does not and is padded).
         attention: attention implementation of the LLM; `auto` for the default of transformers.
+            `flash_attention_2` needs the package flash-attn and `flash_attention_3` flash-attn-3;
+            both and `flex_attention` train on a GPU only, where they were not tried.
         gradient_checkpointing: recompute activations in the backward pass instead of storing
             them.
     """
 
     # Options that change speed and memory only; results differ by rounding at most.
     SPEED: ClassVar = frozenset(
-        {"micro_batch_size", "batching", "attention", "gradient_checkpointing"}
+        {
+            *("micro_batch_size", "micro_batch_tokens", "batching", "attention"),
+            "gradient_checkpointing",
+        }
     )
 
     # Where the data are, and what decides only whether they are used.
@@ -143,6 +153,7 @@ class AlignmentSettings(Section):
         "projector_stage": None,
         "warmup_share": None,
         "system_prompt": None,
+        "micro_batch_tokens": None,
     }
 
     recipe: RecipeName | None = None
@@ -169,8 +180,11 @@ class AlignmentSettings(Section):
     too_long: Literal["refuse", "cut"] = "cut"
     system_prompt: Annotated[str, Field(min_length=1)] | None = None
     micro_batch_size: Positive = 8
+    micro_batch_tokens: Positive | None = None
     batching: Literal["grouped", "packed"] = "grouped"
-    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    attention: Literal[
+        "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+    ] = "auto"
     gradient_checkpointing: bool = False
 
     @model_validator(mode="before")
@@ -235,6 +249,14 @@ class AlignmentSettings(Section):
         while size > _SMALLEST_BATCH and samples < _FULL_STEPS * size:
             size //= 2
         return size
+
+    @property
+    def most_samples(self) -> int | None:
+        """Most samples of a forward pass; None if tokens alone bound it."""
+        given = self.model_fields_set
+        if self.micro_batch_tokens is not None and "micro_batch_size" not in given:
+            return None
+        return self.micro_batch_size
 
     def stored(self, exclude: Iterable[str] = ()) -> dict[str, Any]:
         """JSON values of the options; those of later versions only if they differ from older ones.

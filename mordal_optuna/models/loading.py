@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.families import llm_family, vision_family
@@ -15,6 +16,8 @@ from mordal_optuna.models.foreign import Foreign, converted, read_foreign
 from mordal_optuna.models.pixels import pixel_processor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
 
@@ -23,7 +26,16 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16"]
 # `auto` leaves the choice to transformers, which uses SDPA for most architectures.
-Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
+Attention = Literal[
+    "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+]
+# What an implementation of attention needs: whether it is there, and its name.
+_NEEDED: dict[str, tuple[Callable[..., bool], str]] = {
+    "flash_attention_2": (is_flash_attn_2_available, "the package flash-attn and a GPU"),
+    "flash_attention_3": (is_flash_attn_3_available, "the package flash-attn-3 and a GPU"),
+    # Its backward pass is compiled for GPUs alone.
+    "flex_attention": (lambda **_: torch.accelerator.is_available(), "a GPU"),
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Errors of transformers for a missing folder, hub id, file, weight or package, and for a broken
 # configuration.
@@ -173,6 +185,7 @@ def load_weights(
     Raises:
         ModelError: if it cannot be loaded or lacks weights.
     """
+    _check_attention(source.name, attention)
     chosen: dict[str, Any] = {"attn_implementation": attention} if attention != "auto" else {}
     foreign = _foreign(source)
     try:
@@ -205,6 +218,15 @@ def load_weights(
             "they would be random",
         )
     return model
+
+
+def _check_attention(name: str, attention: Attention) -> None:
+    there, needed = _NEEDED.get(attention, (None, ""))
+    if there is not None and not there(kernels_fallback_ok=True):
+        raise ModelError(
+            name,
+            f"attention: got {attention}, which needs {needed}; auto, sdpa and eager need none",
+        )
 
 
 def _foreign(source: ModelSource) -> Foreign | None:

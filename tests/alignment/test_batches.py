@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mordal_optuna.alignment.batches import Batches, Share, micro_batches
+from mordal_optuna.alignment import loss
+from mordal_optuna.alignment.batches import Batches, Share, micro_batches, samples_of
 from mordal_optuna.alignment.conversation import Conversations, Encoded
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.loss import TargetLoss
-from mordal_optuna.config import AlignmentSettings
+from mordal_optuna.alignment.memory import TokenBudget
+from mordal_optuna.config import AlignmentSettings, LoraSettings
 from mordal_optuna.errors import ConfigError, UnusableError
 from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.progress import Silent
@@ -62,17 +67,17 @@ def prepared(vlm: Vlm, data: AlignmentSet, **options: Any) -> tuple[Batches, Vis
 
 
 def summed(vlm: Vlm, share: Share, vision: VisionFeatures, batching: str, size: int) -> float:
-    loss = TargetLoss(vlm, precision="fp32", device=CPU)
+    compute = TargetLoss(vlm, precision="fp32", device=CPU)
     made = micro_batches(
         share,
         vision.compute(share.prepared),
         Conversations(vlm, max_length=100),
-        size=size,
+        budget=TokenBudget(size, None),
         batching=batching,
         pad_id=0,
     )
     with torch.no_grad():
-        return sum(float(loss(batch)) for batch in made)
+        return sum(float(compute(batch)) for batch in made)
 
 
 def llavas_own(vlm: Vlm, data: AlignmentSet) -> float:
@@ -134,7 +139,7 @@ def test_the_first_token_of_a_sample_is_no_target(tmp_path: Path) -> None:
             share,
             [torch.empty(0)] * 2,
             Conversations(vlm, max_length=100),
-            size=2,
+            budget=TokenBudget(2, None),
             batching=batching,
             pad_id=0,
         )
@@ -174,8 +179,161 @@ def test_a_sample_that_cannot_be_trained_on_keeps_its_place_and_gives_no_loss(
     assert summed(vlm, whole, vision, "grouped", 2) == pytest.approx(sum(parts), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("batching", "size", "tokens", "expected"),
+    [
+        ("grouped", 3, None, [3, 3, 1]),  # the grouping of versions without a bound of tokens
+        ("grouped", None, 20, [4, 2, 1]),  # 4 x 4, 2 x 9, and one that is longer than the bound
+        ("grouped", 3, 20, [3, 2, 1, 1]),  # 3 x 3, 2 x 6, then 2 x 30 would be too many
+        ("packed", None, 20, [5, 1, 1]),  # 2 + 3 + 3 + 4 + 6, 9 and 30
+    ],
+)
+def test_micro_batches_fill_the_budget_and_no_more(
+    tmp_path: Path, batching: Any, size: int | None, tokens: int | None, expected: list[int]
+) -> None:
+    vlm = joined(tmp_path, "llama")
+    encoded = []
+    for length in (9, 3, 2, 30, 4, 3, 6):
+        ids = np.arange(3, 3 + length, dtype=np.int32)
+        encoded.append(Encoded(ids, np.ones(length, dtype=bool), 0, length, length))
+    made = micro_batches(
+        Share(encoded, [], 0),
+        [torch.empty(0)] * 7,
+        Conversations(vlm, max_length=100),
+        budget=TokenBudget(size, tokens),
+        batching=batching,
+        pad_id=0,
+    )
+    assert [samples_of(batch) for batch in made] == expected
+
+
 @pytest.mark.parametrize(("rank", "world"), [(0, 3), (2, 2), (-1, 2), (0, 0)])
 def test_ranks_that_cannot_share_a_batch_equally_are_refused(rank: int, world: int) -> None:
     nothing: Any = None
     with pytest.raises(ConfigError, match=f"rank {rank} of {world} ranks .* of 4 samples"):
         Batches(nothing, nothing, nothing, batch_size=4, rank=rank, world=world, threads=1)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements of a tensor whose last dimension has a certain size."""
+
+    def __init__(self, width: int) -> None:
+        """Nothing seen yet."""
+        super().__init__()
+        self.width, self.elements = width, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and look at its result."""
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, torch.Tensor) and tensor.shape[-1:] == (self.width,):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("llm", ["llama", "gemma2", "granite"])  # a cap, a divisor of logits
+def test_logits_of_a_few_tokens_at_once_have_the_same_loss_and_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llm: str
+) -> None:
+    """As the head and torch's cross entropy on all tokens at once."""
+    vlm, data = joined(tmp_path, llm), alignment_set(tmp_path)
+    batches, vision = prepared(vlm, data)
+    batches.check(0, 4)
+    (share,) = batches.shares(0, 4)
+    read = Conversations(vlm, max_length=100)
+    vocabulary = vlm.model.lm_head.weight.shape[0]
+    found = []
+    for rows in (1000, 3):
+        monkeypatch.setattr(loss, "_LOGITS_BYTES", rows * 4 * vocabulary)
+        (batch,) = micro_batches(
+            share,
+            vision.compute(share.prepared),
+            read,
+            budget=TokenBudget(4, None),
+            batching="grouped",
+            pad_id=0,
+        )
+        vlm.model.zero_grad()
+        summed = TargetLoss(vlm, precision="fp32", device=CPU)(batch)
+        summed.backward()
+        found.append([summed.detach(), *(p.grad for p in vlm.trainable().values())])
+    hidden = vlm.model.model.language_model(
+        inputs_embeds=TargetLoss(vlm, precision="fp32", device=CPU)._embeddings(batch)
+    ).last_hidden_state.flatten(0, 1)[batch["places"]]
+    vlm.model.zero_grad()
+    plain = cross_entropy(vlm.model.lm_head(hidden), batch["targets"], reduction="sum")
+    plain.backward()
+    expected = [plain.detach(), *(p.grad for p in vlm.trainable().values())]
+    for one in found:
+        for value, same in zip(one, expected, strict=True):
+            assert torch.allclose(value, same, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [50, 7])
+def test_no_tensor_ever_holds_the_logits_of_more_tokens_than_a_chunk(rows: int) -> None:
+    """Forwards and backwards; between the two only gradients of hidden states are kept."""
+    head = torch.nn.Linear(4, 997, bias=False).requires_grad_(False)
+    hidden, kept = torch.randn(50, 4, requires_grad=True), []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.shape)
+        return tensor
+
+    with (
+        LargestTensor(997) as largest,
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept),
+    ):
+        summed = loss._ChunkedCrossEntropy.apply(hidden, torch.arange(50), head, rows)
+        kept_outside = [shape for shape in kept if shape == (50, 4)]
+        summed.backward()
+    assert largest.elements == rows * 997
+    assert len(kept_outside) == 1
+    assert hidden.grad is not None
+
+
+class ToFloat(TorchDispatchMode):
+    """Counts casts of tensors of tokens from bf16 to float32."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, and count it if it is such a cast."""
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].ndim == 3:
+            self.number += (args[0].dtype, result.dtype) == (torch.bfloat16, torch.float32)
+        return result
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_lora_in_one_dtype_has_the_same_bits_and_fewer_casts(
+    tmp_path: Path, dropout: float
+) -> None:
+    """One cast fewer for each of 7 linear layers of 2 layers; with dropout all stay."""
+    parts = random_encoder(tmp_path, "clip"), random_llm(tmp_path, "llama")
+    lora = LoraSettings(rank=4, alpha=8, dropout=dropout)
+    vlm = assemble(*parts, lora=lora, precision="bf16", seed=0, device=CPU)
+    for name, parameter in vlm.trainable().items():
+        if "lora_B" in name:  # zero at first, where half of the gradients are zero
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    data = alignment_set(tmp_path)
+    batches, vision = prepared(vlm, data)
+    batches.check(0, 4)
+    (share,) = batches.shares(0, 4)
+    features = vision.compute(share.prepared)
+    compute = TargetLoss(vlm, precision="bf16", device=CPU)
+    found, casts = [], []
+    for context in (nullcontext(), compute.in_one_dtype()):
+        torch.manual_seed(0)
+        vlm.model.zero_grad()
+        read, budget = Conversations(vlm, max_length=100), TokenBudget(4, None)
+        (batch,) = micro_batches(
+            share, features, read, budget=budget, batching="grouped", pad_id=0
+        )
+        with context, ToFloat() as counted:
+            summed = compute(batch)
+            forwards = counted.number
+            summed.backward()
+        casts.append(forwards)
+        found.append([summed.detach(), *(p.grad for p in vlm.trainable().values())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert casts[0] - casts[1] == (0 if dropout else 14)

@@ -56,6 +56,15 @@ def test_the_budget_keeps_the_first_groups(
     assert [cache.get(number) is not None for number in range(3)] == [True, True, False]
 
 
+def test_features_beyond_the_budget_stay_on_their_device(tmp_path: Path) -> None:
+    """A move waits for the device; meta tensors cannot be moved at all."""
+    cache = FeatureCache(tmp_path, {}, budget_bytes=100)
+    features = torch.ones(2, 3, 4, device="meta")
+    cache.put(1, features)
+    with pytest.raises(NotImplementedError):
+        FeatureCache(tmp_path, {}, budget_bytes=1000).put(1, features)
+
+
 def test_another_identity_is_another_cache(tmp_path: Path) -> None:
     one = FeatureCache(tmp_path, {"precision": "fp32"}, budget_bytes=1 << 20)
     one.put(0, torch.ones(2, 3, 4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
 
 from mordal_optuna.errors import ModelError
+from mordal_optuna.models import loading
 from mordal_optuna.models.loading import check_model, load_tokenizer, load_weights
 from mordal_optuna.models.towers import load_encoder
 from mordal_optuna.pool import ModelSource
@@ -49,6 +50,24 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 1 weights, such as .*up_proj"):
         load_weights(source, AutoModelForCausalLM, "fp32", CPU)
+
+
+@pytest.mark.parametrize(
+    ("attention", "needed"),
+    [
+        ("flash_attention_2", "the package flash-attn and a GPU"),
+        ("flash_attention_3", "the package flash-attn-3 and a GPU"),
+        ("flex_attention", "a GPU"),
+    ],
+)
+def test_attention_that_cannot_be_had_is_refused_with_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, attention: Any, needed: str
+) -> None:
+    """Before the weights are read: the folder need not exist."""
+    there = loading._NEEDED[attention]
+    monkeypatch.setitem(loading._NEEDED, attention, (lambda **_: False, there[1]))
+    with pytest.raises(ModelError, match=f"got {attention}, which needs {needed}; auto, sdpa"):
+        load_weights(ModelSource("x", "none"), object, "fp32", CPU, attention=attention)
 
 
 def test_a_tokenizer_pads_with_eos_if_it_has_no_pad_token_and_needs_an_eos_token(
