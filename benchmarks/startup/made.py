@@ -1,8 +1,8 @@
 """Generated conversations with the lengths and turns of LLaVA-665k, and a small pair to train.
 
-`PARTS` follows the mixture of LLaVA-1.5 (table 7 of https://arxiv.org/abs/2310.03744): share of the
-records, question-answer pairs of a record, words of a question and of an answer. A record then has
-1.5 KB of JSON on average, as those of llava_v1_5_mix665k.json (1.03 GB) have.
+`PARTS` follows the mixture of LLaVA-1.5 (table 7 of https://arxiv.org/abs/2310.03744): share of
+the records, question-answer pairs of a record, words of a question and of an answer. A record has
+1.4 KB of JSON on average; those of llava_v1_5_mix665k.json (1.03 GB) have 1.5 KB.
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     texts = (
-        turn["value"] for one in records(3000, images=False, seed=2) for turn in one["conversations"]
+        turn["value"]
+        for one in records(3000, images=False, seed=2)
+        for turn in one["conversations"]
     )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(

@@ -64,7 +64,9 @@ class UntilFirstStep:
 def memory() -> dict[str, float]:
     """Megabytes of this process: its own pages, pages of mapped files, and the peak of both."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    values = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("Vm", "Rss"))}
+    values = {
+        line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("Vm", "Rss"))
+    }
     kinds = {"own": "RssAnon", "files": "RssFile", "peak": "VmHWM"}
     return {name: int(values[kind]) / 1024 for name, kind in kinds.items()}
 
@@ -87,9 +89,7 @@ def start(folder: Path, data: Path, share: float) -> dict[str, Any]:
     )
     work = folder / "work"
     begin = perf_counter()
-    read = AlignmentSet.read(
-        settings, seed=0, progress=UntilFirstStep(), checked=work, threads=2
-    )
+    read = AlignmentSet.read(settings, seed=0, progress=UntilFirstStep(), checked=work, threads=2)
     opened = perf_counter()
     session = AlignmentSession(
         *sources,
@@ -162,9 +162,9 @@ def shown(row: dict[str, Any]) -> str:
     kind = "with images" if row["images"] else "text only"
     held = row["memory"]
     return (
-        f"| {row['conversations']:,} {kind} | {row['rung']:,} | {row['start']} | {row['open']:.1f} "
-        f"| {row['check']:.1f} | {row['seconds']:.1f} | {held['own']:,.0f} | {held['files']:,.0f} "
-        f"| {held['peak']:,.0f} |"
+        f"| {row['conversations']:,} {kind} | {row['rung']:,} | {row['start']} "
+        f"| {row['open']:.1f} | {row['check']:.1f} | {row['seconds']:.1f} "
+        f"| {held['own']:,.0f} | {held['files']:,.0f} | {held['peak']:,.0f} |"
     )
 
 
