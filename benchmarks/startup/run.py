@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,12 @@ def memory() -> dict[str, float]:
     return {name: int(values[kind]) / 1024 for name, kind in kinds.items()}
 
 
+def cpu() -> float:
+    """CPU seconds of this process and of those that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def start(folder: Path, data: Path, share: float) -> dict[str, Any]:
     """One start, in this process: seconds of its parts, and memory after the first step."""
     import torch
@@ -88,7 +95,7 @@ def start(folder: Path, data: Path, share: float) -> dict[str, Any]:
         conversations=data, images=data.parent, batch_size=BATCH, micro_batch_size=4
     )
     work = folder / "work"
-    begin = perf_counter()
+    begin, idle = perf_counter(), cpu()
     read = AlignmentSet.read(settings, seed=0, progress=UntilFirstStep(), checked=work, threads=2)
     opened = perf_counter()
     session = AlignmentSession(
@@ -112,6 +119,7 @@ def start(folder: Path, data: Path, share: float) -> dict[str, Any]:
         "open": opened - begin,
         "check": done - opened,
         "seconds": done - begin,
+        "cpu": cpu() - idle,
         "memory": memory(),
         "digest": read.digest,
     }
@@ -163,7 +171,7 @@ def shown(row: dict[str, Any]) -> str:
     held = row["memory"]
     return (
         f"| {row['conversations']:,} {kind} | {row['rung']:,} | {row['start']} "
-        f"| {row['open']:.1f} | {row['check']:.1f} | {row['seconds']:.1f} "
+        f"| {row['open']:.1f} | {row['check']:.1f} | {row['seconds']:.1f} | {row['cpu']:.1f} "
         f"| {held['own']:,.0f} | {held['files']:,.0f} | {held['peak']:,.0f} |"
     )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Bytes that are read at once, and number of records whose objects are kept for the next reader.
 _PIECE = 1 << 22
 _KEPT = 512
+_DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
 
 
@@ -91,7 +92,7 @@ class Records:
         begin, end = self._starts[index : index + 2]
         try:
             text = os.pread(self._file.fileno(), end - begin, begin).decode("utf-8")
-            content, _ = json.JSONDecoder().raw_decode(text)
+            content, _ = _DECODER.raw_decode(text)
             return Record.model_validate(content)
         except ValueError as error:
             raise DataError(
@@ -172,7 +173,7 @@ def _entries(text: _Text) -> Iterator[tuple[int, Any]]:
     Raises:
         _Unexpected: if the text is no JSON list of objects.
     """
-    decode = json.JSONDecoder().raw_decode
+    decode = _DECODER.raw_decode
     text.take("[")
     while text.token() != "]":
         if text.token() != "{":
