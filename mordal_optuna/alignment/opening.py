@@ -12,10 +12,13 @@ import json
 from array import array
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mordal_optuna.alignment.forked import in_processes
 from mordal_optuna.errors import DataError
 from mordal_optuna.files.digests import file_states
 from mordal_optuna.models.images import open_image
@@ -188,21 +191,29 @@ def look(
         wanted: number of usable samples to find.
         held: number of samples from the end that may be left out of the digests.
         checked: images that were checked before.
-        threads: number of threads that decode images.
+        threads: number of threads that decode images, and of processes that read records.
         progress: receives progress updates.
     """
     found = Found(TextDigest(held), TextDigest(held))
+    chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+
+    def read(chunk: Sequence[int]) -> list[_Read]:
+        return [_read(source, index, checked) for index in chunk]
+
     with (
+        # Processes end with the last result, or when it is clear that no other one is needed.
+        closing(in_processes(read, chunks[: _needed(wanted, len(order))], threads)) as first,
         ThreadPoolExecutor(threads) as pool,
         progress.track("check images", wanted) as advance,
     ):
-        start = 0
-        while len(found.good) < wanted and start < len(order):
-            chunk = order[start : start + min(_CHUNK, wanted - len(found.good))]
-            start += len(chunk)
-            _look(source, chunk, found, checked, pool)
+        results = chain(first, map(read, chunks[_needed(wanted, len(order)) :]))
+        for chunk, samples in zip(chunks, results, strict=False):
+            before = found.seen
+            _add(source, chunk, samples, found, wanted, checked, pool)
             checked.write()
-            advance(len(chunk))
+            advance(found.seen - before)
+            if len(found.good) == wanted:
+                break
     return found
 
 
@@ -217,36 +228,72 @@ def picture_state(source: Source, index: int) -> int:
     return hash(tuple(file_states(paths).values())) if paths else 0
 
 
-def _look(
+@dataclass(frozen=True)
+class _Read:
+    """A sample as a process has read it.
+
+    Attributes:
+        text: its conversation as JSON; empty if the record is none.
+        problem: why the record is no conversation; None if it is one.
+        images: digests of its images as one text; None if some are not known.
+        state: state of its image files, see `picture_state`.
+    """
+
+    text: bytes
+    problem: str | None
+    images: str | None
+    state: int
+
+
+def _read(source: Source, index: int, checked: CheckedImages) -> _Read:
+    """Read a sample and look up its images."""
+    try:
+        sample = source.sample(index)
+    except DataError as error:
+        return _Read(b"", str(error), "", 0)
+    text = json.dumps([sample.id, sample.messages]).encode()
+    return _Read(text, None, checked.known(source, index), picture_state(source, index))
+
+
+def _needed(wanted: int, size: int) -> int:
+    """Number of chunks that are read in any case."""
+    return -(-min(wanted, size) // _CHUNK)
+
+
+def _add(
     source: Source,
     chunk: Sequence[int],
+    samples: Sequence[_Read],
     found: Found,
+    wanted: int,
     checked: CheckedImages,
     pool: ThreadPoolExecutor,
 ) -> None:
-    """Look at a few samples."""
-    known = {index: checked.known(source, index) for index in chunk}
+    """Add samples to what was found, until there are as many as wanted."""
+    known = [
+        # Another sample that was read meanwhile may show the same images.
+        checked.known(source, index) if sample.images is None else sample.images
+        for index, sample in zip(chunk, samples, strict=True)
+    ]
     waiting = {
         index: pool.submit(checked.check, source, index)
-        for index, digests in known.items()
-        if digests is None
+        for index, images in zip(chunk, known, strict=True)
+        if images is None
     }
-    for index in chunk:
-        images = known[index]
-        try:
-            sample = source.sample(index)
-        except DataError as error:
-            found.unusable[index] = str(error)
+    for index, sample, images in zip(chunk, samples, known, strict=True):
+        if len(found.good) == wanted:
+            break
+        if sample.problem is not None:
+            found.unusable[index] = sample.problem
             continue
-        if images is None:
-            images, problem = waiting[index].result()
-            if problem is not None:
-                found.broken[index] = problem
-                continue
-        found.conversations.add(json.dumps([sample.id, sample.messages]).encode())
-        found.images.add(images.encode())
+        digests, problem = (images, None) if images is not None else waiting[index].result()
+        if problem is not None:
+            found.broken[index] = problem
+            continue
+        found.conversations.add(sample.text)
+        found.images.add(digests.encode())
         found.good.append(index)
-        found.states.append(picture_state(source, index))
+        found.states.append(sample.state)
 
 
 def _short(key: str) -> str:
