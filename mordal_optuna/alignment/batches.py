@@ -13,18 +13,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
 
 from mordal_optuna.alignment.conversation import IGNORED, Encoded
+from mordal_optuna.alignment.lengths import BLOCK, Lengths
 from mordal_optuna.alignment.usable import Checked
 from mordal_optuna.errors import ConfigError, UnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from mordal_optuna.alignment.conversation import Conversations
     from mordal_optuna.alignment.data import AlignmentSet
@@ -79,6 +82,7 @@ class Batches:
         rank: int,
         world: int,
         threads: int,
+        lengths: Path | None = None,
     ) -> None:
         """Prepare shares.
 
@@ -89,7 +93,9 @@ class Batches:
             batch_size: B, the number of samples of a global batch.
             rank: w, from 0.
             world: W, the number of ranks; must divide B.
-            threads: number of threads; a stream is read by a single one.
+            threads: number of threads, and of processes that count tokens; a stream is read by a
+                single one.
+            lengths: folder of the counts of tokens, see `Lengths`; None keeps none.
 
         Raises:
             ConfigError: if W does not divide B, or w is not below W.
@@ -110,12 +116,21 @@ class Batches:
         self._threads = threads if data.random_access else 1
         self._encoded: dict[int, Encoded] = {}
         self._unusable: dict[int, str] = {}
+        self._encoding = Lock()
+        self._world = world
+        self._lengths = None
+        if data.random_access and lengths:
+            self._lengths = Lengths(data, conversations, lengths, threads=threads)
 
     def check(self, start: int, until: int) -> Checked:
-        """Tokenise this rank's samples of a range, before any of them is trained on.
+        """Look for samples of a range that cannot be trained on, before any of them is trained on.
 
         A sample that cannot be trained on keeps its place in its batch, but gives no loss: so all
-        candidates see the same samples at the same step.
+        candidates see the same samples at the same step. All ranks together look at all samples.
+
+        Tokens are counted once for each tokenizer and template; only samples that are cut or
+        refused are tokenised again. Without a folder of counts, and for a stream, each rank
+        tokenises its samples of the range, and keeps them in memory.
 
         Args:
             start: position of the first sample, a multiple of B.
@@ -124,13 +139,29 @@ class Batches:
         Raises:
             DataError: naming and showing the first sample that is refused.
         """
-        longest = 0
-        for begin in range(start, until, self._batch_size):
-            for index in self._positions(begin):
-                if index not in self._encoded:
-                    self._encoded[index] = self._encode(index)
-                longest = max(longest, self._encoded[index].whole)
+        if self._lengths:
+            longest = self._counted(self._lengths, start, until)
+        else:
+            longest = 0
+            for begin in range(start, until, self._batch_size):
+                for index in self._positions(begin):
+                    if index not in self._encoded:
+                        self._encoded[index] = self._encode(index)
+                    longest = max(longest, self._encoded[index].whole)
         return Checked(longest, {n: t for n, t in self._unusable.items() if start <= n < until})
+
+    def _counted(self, lengths: Lengths, start: int, until: int) -> int:
+        """Longest sample of this rank's blocks, in tokens; those that do not fit are encoded."""
+        longest = 0
+        blocks = range(start // BLOCK, -(-until // BLOCK))
+        for block, counts in lengths.of(blocks[self._rank :: self._world]).items():
+            first = max(start, block * BLOCK)
+            seen = counts[first - block * BLOCK : until - block * BLOCK]
+            fit = self._conversations.fit(seen)
+            longest = max(longest, int(self._conversations.wholes(seen[fit]).max(initial=0)))
+            for index in np.flatnonzero(~fit):
+                longest = max(longest, self._encode(first + int(index)).whole)
+        return longest
 
     def shares(self, start: int, until: int) -> Iterator[Share]:
         """Yield this rank's share of each global batch of a range, in order.
@@ -155,7 +186,8 @@ class Batches:
     def _encode(self, index: int) -> Encoded:
         sample = self._data.sample(index)
         try:
-            return self._conversations.encode(sample)
+            with self._encoding:  # threads would only take turns
+                return self._conversations.encode(sample)
         except UnusableError as error:
             self._unusable[index] = str(error)
             return Encoded.skipped(sample.images)
@@ -166,7 +198,10 @@ class Batches:
 
     def _make(self, begin: int) -> Share:
         positions = self._positions(begin)
-        encoded = [self._encoded.pop(index) for index in positions]
+        encoded = [
+            self._encoded.pop(index) if index in self._encoded else self._encode(index)
+            for index in positions
+        ]
         targets = 0
         for one in encoded:
             _, labels = self._conversations.expand(one)

@@ -7,7 +7,9 @@ the prompt is tokenised without the answer.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,6 +19,8 @@ from mordal_optuna.errors import DataError, UnusableError
 from mordal_optuna.models.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from mordal_optuna.alignment.samples import Sample
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 # Number of characters of a sample that an error shows.
 _SHOWN = 240
+# Libraries that may tokenise or render otherwise in another version.
+_LIBRARIES = ("transformers", "tokenizers", "jinja2")
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Conversations:
         """
         self._turns = Turns(vlm.processor)
         self._tokenizer = vlm.processor.tokenizer
+        self._template = vlm.processor.chat_template
         self._image_id = vlm.model.config.image_token_index
         self._image_tokens = vlm.image_tokens
         self._max_length = max_length
@@ -94,19 +101,72 @@ class Conversations:
         rendered = self._rendered(sample)
         ids: list[int] = []
         trained: list[bool] = []
-        done = 0
-        for begin, end in rendered.answers:
-            context = self._tokens(rendered.text[done:begin])
-            answer = self._tokens(rendered.text[begin:end])
-            ids += context + answer
-            trained += [False] * len(context) + [True] * len(answer)
-            done = end
-        rest = self._tokens(rendered.text[done:])
-        ids += rest
-        trained += [False] * len(rest)
+        pieces = _pieces(rendered)
+        for (_, answers), tokens in zip(pieces, self._tokens([p for p, _ in pieces]), strict=True):
+            ids += tokens
+            trained += [answers] * len(tokens)
         encoded = self._encoded(ids, trained)
         self._check(sample, encoded, rendered.text)
         return encoded
+
+    def count(self, samples: Sequence[Sample]) -> list[tuple[int, int]]:
+        """Count the tokens of samples, whatever is cut and however many tokens an image takes.
+
+        Args:
+            samples: the conversations.
+
+        Returns:
+            For each its number of tokens, with one for each image, and its number of images; -1
+            for tokens if `encode` refuses it at any `max_length`.
+        """
+        rendered: list[list[tuple[str, bool]]] = []
+        for sample in samples:
+            try:
+                rendered.append(_pieces(self._rendered(sample)))
+            except UnusableError:
+                rendered.append([])
+        tokens = iter(self._tokens([text for pieces in rendered for text, _ in pieces]))
+        counts = []
+        for sample, pieces in zip(samples, rendered, strict=True):
+            parts = [next(tokens) for _ in pieces]
+            images = sum(part.count(self._image_id) for part in parts)
+            answered = any(part and said for part, (_, said) in zip(parts, pieces, strict=True))
+            usable = answered and images == sample.images
+            counts.append((sum(map(len, parts)) if usable else -1, sample.images))
+        return counts
+
+    def wholes(self, counts: np.ndarray) -> np.ndarray:
+        """Numbers of tokens before cutting, after every image has all of its placeholders.
+
+        Args:
+            counts: samples x 2, tokens and images as `count` gives them.
+        """
+        return counts[:, 0] + counts[:, 1] * (self._image_tokens - 1)
+
+    def fit(self, counts: np.ndarray) -> np.ndarray:
+        """Whether `encode` neither refuses nor cuts samples.
+
+        Args:
+            counts: samples x 2, tokens and images as `count` gives them.
+        """
+        return (counts[:, 0] >= 0) & (self.wholes(counts) <= self._max_length)
+
+    def identity(self) -> dict[str, object] | None:
+        """Everything that shapes what `count` returns, but the samples; JSON values.
+
+        None for a tokenizer in Python, whose rules cannot be told.
+        """
+        tokenizer = self._tokenizer
+        if not tokenizer.is_fast:
+            return None
+        rules = f"{tokenizer.backend_tokenizer.to_str()}{tokenizer.split_special_tokens}"
+        return {
+            "tokenizer": hashlib.sha256(rules.encode()).hexdigest(),
+            "template": hashlib.sha256(str(self._template).encode()).hexdigest(),
+            "special": {key: str(token) for key, token in tokenizer.special_tokens_map.items()},
+            "image": self._image_id,
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
 
     def expand(self, encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
         """Expand each image to all of its placeholders.
@@ -183,12 +243,25 @@ class Conversations:
                 sample, str(sample.messages), f"has answers that cannot be found: {error}"
             ) from error
 
-    def _tokens(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts, each tokenised by itself."""
+        if not texts:
+            return []
+        found = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+        return list(found["input_ids"])
 
     @staticmethod
     def _refusal(sample: Sample, text: str, reason: str) -> UnusableError:
         return UnusableError(sample.id, f"{reason}; it reads {_shown(text)}")
+
+
+def _pieces(rendered: Rendered) -> list[tuple[str, bool]]:
+    """The texts of a rendering that are tokenised separately, and whether each is an answer."""
+    pieces, done = [], 0
+    for begin, end in rendered.answers:
+        pieces += [(rendered.text[done:begin], False), (rendered.text[begin:end], True)]
+        done = end
+    return [(text, said) for text, said in [*pieces, (rendered.text[done:], False)] if text]
 
 
 def _shown(text: str) -> str:

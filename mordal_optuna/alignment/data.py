@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mordal_optuna.alignment.opening import CheckedImages, look, picture_state
 from mordal_optuna.alignment.sources import open_source
 from mordal_optuna.errors import DataError
 from mordal_optuna.files.digests import file_states, joined
-from mordal_optuna.models.images import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 # Number of broken images that an error or a note names.
 _NAMED = 3
 _BROKEN = "have images that are missing or cannot be decoded"
-# Number of samples whose images are checked between two progress updates.
-_CHUNK = 256
 
 
 class AlignmentSet:
@@ -52,6 +48,9 @@ class AlignmentSet:
         self,
         source: Source,
         order: Sequence[int],
+        states: array[int],
+        *,
+        conversations: str,
         images: str,
         left_out: float | None = None,
     ) -> None:
@@ -60,16 +59,17 @@ class AlignmentSet:
         Args:
             source: source of the samples.
             order: numbers of the samples in the source.
+            states: states of the samples' image files, see `picture_state`.
+            conversations: digest of the samples' conversations.
             images: digest of the samples' images.
             left_out: share of the checked samples that were left out, 0..1; None for a stream.
         """
         self._source = source
         self._order = order
+        self._pictures = states
         self.left_out = left_out
         self.name = source.name
         self._files = file_states(source.files())
-        self._pictures = array("q", map(self._picture_state, range(len(order))))
-        conversations = self._conversations()
         self.digest = joined({"conversations": conversations, "images": images})
         self.digests = {Path(self.name).name: conversations, "images": images}
 
@@ -102,28 +102,52 @@ class AlignmentSet:
         """
         source = open_source(settings)
         if not source.random_access:
-            return cls(source, range(len(source)), images="")
+            return cls._streamed(source)
         wanted = settings.samples or len(source)
         least = settings.batch_size_for(len(source))
         if wanted > len(source) or len(source) < least:
             raise _too_small(source, len(source), max(wanted, least))
-        order = np.random.default_rng(seed).permutation(len(source)).tolist()
-        images: dict[int, str] = {}
-        cache = _CheckedImages(checked, images)
-        good, broken, unusable = _usable(source, order, wanted, progress, cache, threads)
-        seen = len(good) + len(broken) + len(unusable)
-        for found, kind in (
-            (unusable, ("are no conversations", "skip_unusable", settings.skip_unusable)),
-            (broken, (_BROKEN, "skip_broken_images", settings.skip_broken_images)),
+        found = look(
+            source,
+            array("q", np.random.default_rng(seed).permutation(len(source)).tolist()),
+            wanted,
+            held=settings.batch_size,
+            checked=CheckedImages(checked),
+            threads=threads,
+            progress=progress,
+        )
+        seen, good = found.seen, found.good
+        for problems, kind in (
+            (found.unusable, ("are no conversations", "skip_unusable", settings.skip_unusable)),
+            (found.broken, (_BROKEN, "skip_broken_images", settings.skip_broken_images)),
         ):
-            _report_left_out(source, found, kind, seen, progress)
+            _report_left_out(source, problems, kind, seen, progress)
         if settings.samples is None:
             size = settings.batch_size_for(len(good))
             wanted = len(good) // size * size
         if len(good) < wanted or not wanted:
             raise _too_small(source, len(good), wanted)
-        content = hashlib.sha256("".join(images[n] for n in good[:wanted]).encode())
-        return cls(source, good[:wanted], content.hexdigest(), (seen - len(good)) / seen)
+        over = len(good) - wanted
+        return cls(
+            source,
+            good[:wanted],
+            found.states[:wanted],
+            conversations=found.conversations.without(over),
+            images=found.images.without(over),
+            left_out=(seen - len(good)) / seen,
+        )
+
+    @classmethod
+    def _streamed(cls, source: Source) -> AlignmentSet:
+        """Samples of a stream, which are only read while training."""
+        content = hashlib.sha256(f"{source.version()}:{len(source)}".encode())
+        return cls(
+            source,
+            range(len(source)),
+            array("q", bytes(8 * len(source))),
+            conversations=content.hexdigest(),
+            images="",
+        )
 
     def __len__(self) -> int:
         """D, the size of one full alignment."""
@@ -162,133 +186,10 @@ class AlignmentSet:
             samples: number of samples from the start whose images are compared.
         """
         return file_states(self._source.files()) == self._files and all(
-            self._picture_state(n) == self._pictures[n] for n in range(min(samples, len(self)))
+            picture_state(self._source, self._order[n]) == state
+            for n, state in enumerate(self._pictures[:samples])
+            if state
         )
-
-    def _picture_state(self, index: int) -> int:
-        """Hash of sizes and times of a sample's image files; 0 if it has none."""
-        paths = self._source.image_files(self._order[index])
-        return hash(tuple(file_states(paths).values())) if paths else 0
-
-    def _conversations(self) -> str:
-        content = hashlib.sha256()
-        if not self._source.random_access:
-            content.update(f"{self._source.version()}:{len(self)}".encode())
-            return content.hexdigest()
-        for index in self._order:
-            sample = self._source.sample(index)
-            content.update(json.dumps([sample.id, sample.messages]).encode())
-        return content.hexdigest()
-
-
-class _CheckedImages:
-    """Digests of samples' images, each decoded once.
-
-    Image files are identified by name, size and modification time.
-    """
-
-    def __init__(self, folder: Path | None, by_sample: dict[int, str]) -> None:
-        """Read the list of images that were checked before.
-
-        Args:
-            folder: folder of the list; None starts with an empty list.
-            by_sample: dictionary that receives the digests of each checked sample's images, by the
-                sample's number.
-        """
-        self._file = folder / "good-images.txt" if folder else None
-        self._digests: dict[str, str] = {}
-        if self._file and self._file.is_file():
-            lines = self._file.read_text(encoding="utf-8").splitlines()
-            # An older version wrote lines without a digest: such an image is read once more.
-            self._digests = dict(line.split(" ", 1) for line in lines if " " in line)
-        self._new: list[str] = []
-        self._by_sample = by_sample
-
-    def problem(self, index: int, pictures: Sequence[Picture]) -> str | None:
-        """Why a sample's images cannot be used; None if they can."""
-        digests = []
-        for picture in pictures:
-            name = str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"
-            try:
-                digests.append(self._digest(picture))
-            except FileNotFoundError:
-                return f"{name} (missing)"
-            except (OSError, DataError) as error:
-                return f"{name} ({error.__cause__ or error})"
-        self._by_sample[index] = ":".join(["", *digests])
-        return None
-
-    def write(self) -> None:
-        if self._file and self._new:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in self._new)
-        self._new = []
-
-    def _digest(self, picture: Picture) -> str:
-        if not isinstance(picture, Path):
-            open_image(picture)
-            return hashlib.sha256(picture).hexdigest()
-        state = picture.stat()
-        text = f"{picture.absolute()}:{state.st_size}:{state.st_mtime_ns}"
-        key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        digest = self._digests.get(key)
-        if digest is None:
-            content = picture.read_bytes()
-            open_image(content)
-            digest = hashlib.sha256(content).hexdigest()
-            self._digests[key] = digest
-            self._new.append(f"{key} {digest}")
-        return digest
-
-
-def _usable(
-    source: Source,
-    order: list[int],
-    wanted: int,
-    progress: Progress,
-    checked: _CheckedImages,
-    threads: int,
-) -> tuple[list[int], dict[int, str], dict[int, str]]:
-    """Numbers of the first `wanted` samples that can be used, and problems of the others.
-
-    The problems are those of images, then those of records.
-    """
-    good: list[int] = []
-    broken: dict[int, str] = {}
-    unusable: dict[int, str] = {}
-
-    def problem(index: int) -> str | None:
-        return checked.problem(index, source.pictures(index))
-
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        progress.track("check images", wanted) as advance,
-    ):
-        start = 0
-        while len(good) < wanted and start < len(order):
-            chunk = order[start : start + min(_CHUNK, wanted - len(good))]
-            start += len(chunk)
-            for index, text in zip(chunk, pool.map(problem, chunk), strict=True):
-                record = _record_problem(source, index)
-                if record is not None:
-                    unusable[index] = record
-                elif text is not None:
-                    broken[index] = text
-                else:
-                    good.append(index)
-            checked.write()
-            advance(len(chunk))
-    return good, broken, unusable
-
-
-def _record_problem(source: Source, index: int) -> str | None:
-    """Why a record is no conversation; None if it is one."""
-    try:
-        source.sample(index)
-    except DataError as error:
-        return str(error)
-    return None
 
 
 def _report_left_out(

@@ -29,7 +29,7 @@ class Machine:
         device: torch device of this process.
         features: folder of cached encoder features; None computes features every time.
         feature_bytes: largest size in bytes of one encoder's cached features.
-        threads: number of threads that decode images.
+        threads: number of threads that decode images, and of processes that count tokens.
         trackers: names of Accelerate's trackers.
         project: prefix of the names of runs in trackers.
         logs: folder for trackers that write files.
@@ -46,6 +46,11 @@ class Machine:
     logs: str = "."
     processes: Processes = field(default_factory=Processes)
     files: FileDigests = field(default_factory=FileDigests)
+
+    @property
+    def lengths(self) -> Path | None:
+        """Folder of samples' numbers of tokens, beside that of features; None keeps none."""
+        return self.features.with_name("lengths") if self.features else None
 
     def cache(
         self,

@@ -365,6 +365,7 @@ class AlignmentSession:
                     self._encoder, self._data, self._settings, accelerator.num_processes
                 ),
                 threads=machine.threads,
+                lengths=machine.lengths,
             )
 
     def _catch_up(self, trainer: Trainer, samples: int, progress: Progress) -> None:

@@ -6,12 +6,10 @@ are used, and in which order.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-
+from mordal_optuna.alignment.records import Records
 from mordal_optuna.alignment.samples import (
     Message,
     Sample,
@@ -19,7 +17,7 @@ from mordal_optuna.alignment.samples import (
     split_at_images,
     text_part,
 )
-from mordal_optuna.alignment.tables import Stream, Table, hub_commit, load
+from mordal_optuna.alignment.tables import Stream, Table, file_key, hub_commit, load
 from mordal_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -71,6 +69,22 @@ class Source(Protocol):
         """
         ...
 
+    def keys(self, index: int) -> tuple[str, ...] | None:
+        """Names under which the digests of a sample's images are kept, one for each image.
+
+        A name changes whenever the image may have changed. Asking for it reads no image.
+
+        Args:
+            index: number of the sample, from 0.
+
+        Returns:
+            The names; None if only the images themselves tell.
+
+        Raises:
+            FileNotFoundError: if an image file is missing.
+        """
+        ...
+
     def files(self) -> list[Path]:
         """Local files that the samples are read from; empty for a dataset on the hub."""
         ...
@@ -101,25 +115,6 @@ def open_source(settings: AlignmentSettings) -> Source:
     return Table(load(settings.dataset), settings.dataset)
 
 
-class _Turn(BaseModel):
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-    speaker: str = Field(alias="from", pattern="^(human|gpt)$")
-    value: str
-
-
-class _Record(BaseModel):
-    """One entry of the file; other keys are ignored."""
-
-    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
-    id: str
-    image: str | tuple[str, ...] | None = None
-    conversations: tuple[_Turn, ...] = Field(min_length=2)
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        return (self.image,) if isinstance(self.image, str) else self.image or ()
-
-
 class LlavaFile:
     """LLaVA's conversation format: a JSON list of records beside a folder of images."""
 
@@ -137,7 +132,7 @@ class LlavaFile:
         """
         self.name = str(conversations)
         self._images = images
-        self._records = _read_records(conversations)
+        self._records = Records(conversations)
 
     def __len__(self) -> int:
         """Number of records."""
@@ -145,7 +140,7 @@ class LlavaFile:
 
     def sample(self, index: int) -> Sample:
         """The conversation of a record; a single image is put first, as LLaVA does."""
-        record = self._records[index]
+        record = self._records.read(index)
         several = len(record.images) > 1
         messages = []
         for number, turn in enumerate(record.conversations):
@@ -167,7 +162,11 @@ class LlavaFile:
 
     def image_files(self, index: int) -> tuple[Path, ...]:
         """Paths of a record's images."""
-        return tuple(self._images / name for name in self._records[index].images)
+        return tuple(self._images / name for name in self._records.read(index).images)
+
+    def keys(self, index: int) -> tuple[str, ...]:
+        """Paths, sizes and modification times of a record's images."""
+        return tuple(map(file_key, self.image_files(index)))
 
     def files(self) -> list[Path]:
         """The JSON file."""
@@ -176,20 +175,3 @@ class LlavaFile:
     def version(self) -> str:
         """Empty: the samples themselves are read and digested."""
         return ""
-
-
-def _read_records(path: Path) -> list[_Record]:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(str(path), f"cannot be read as JSON ({error})") from error
-    try:
-        return TypeAdapter(list[_Record]).validate_python(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise DataError(
-            str(path),
-            f"entry {where}: {problem['msg'].lower()}; LLaVA's format is a list of records with "
-            "id, image and conversations of human and gpt turns",
-        ) from error

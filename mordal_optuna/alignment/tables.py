@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyarrow import ListScalar
+from pyarrow.types import is_struct
+
 from mordal_optuna.alignment.samples import sample_from_messages
 from mordal_optuna.errors import DataError
-from mordal_optuna.files.digests import FileDigests, cache_folder, files_below, joined
+from mordal_optuna.files.digests import FileDigests, cache_folder, file_states, files_below, joined
 from mordal_optuna.processes.outages import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from datasets import Dataset, IterableDataset
+    from pyarrow import Array
 
     from mordal_optuna.alignment.samples import Sample
     from mordal_optuna.config import DatasetSettings
@@ -40,9 +44,14 @@ class Table:
         self._columns = settings
         self._rows = _encoded_images(dataset, settings)
         self._texts = self._rows.select_columns([settings.messages])
+        # Rows as Arrow has them, whose images can be counted without reading them.
+        self._images = None
+        if settings.images:
+            self._images = self._rows.select_columns([settings.images]).with_format("arrow")
         # Either all rows name image files, or none does.
         first = self.pictures(0) if len(self._rows) else ()
         self._names_files = any(isinstance(picture, Path) for picture in first)
+        self._state = _state(self._rows, settings)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -51,16 +60,47 @@ class Table:
     def sample(self, index: int) -> Sample:
         """The conversation of a row."""
         messages = self._texts[index][self._columns.messages]
-        return sample_from_messages(str(index), messages, lambda: len(self.pictures(index)))
+        return sample_from_messages(str(index), messages, lambda: self._count(index))
 
     def pictures(self, index: int) -> tuple[Picture, ...]:
         """The images of a row."""
         return _row_pictures(self._rows[index], self._columns)
 
+    def keys(self, index: int) -> tuple[str, ...] | None:
+        """State of the dataset's files with the row, or that of the image files it names.
+
+        None if the dataset has no files, or the row both holds images and names files.
+        """
+        images = self._stored(index)
+        if images is None or not len(images):
+            return ()
+        held = is_struct(images.type) and images.type.get_field_index("bytes") >= 0
+        if held and not images.field("bytes").null_count:
+            state = self._state
+            return tuple(f"{state}:{n}:{index}" for n in range(len(images))) if state else None
+        paths = [picture for picture in self.pictures(index) if isinstance(picture, Path)]
+        return tuple(map(file_key, paths)) if len(paths) == len(images) else None
+
     def image_files(self, index: int) -> tuple[Path, ...]:
         """Image files that a row names; empty if rows hold the images themselves."""
         pictures = self.pictures(index) if self._names_files else ()
         return tuple(picture for picture in pictures if isinstance(picture, Path))
+
+    def _stored(self, index: int) -> Array | None:
+        """A row's images as Arrow holds them, not copied; None for none."""
+        if self._images is None:
+            return None
+        column = self._images[index].column(0)
+        value = column[0]
+        if not value.is_valid:
+            return None
+        if isinstance(value, ListScalar):
+            return value.values
+        return next(chunk for chunk in column.chunks if len(chunk))
+
+    def _count(self, index: int) -> int:
+        images = self._stored(index)
+        return 0 if images is None else len(images)
 
     def files(self) -> list[Path]:
         """Files of a local dataset."""
@@ -115,6 +155,9 @@ class Stream:
     def image_files(self, index: int) -> tuple[Path, ...]:  # noqa: ARG002
         """Empty: image files are not known before the stream is read."""
         return ()
+
+    def keys(self, index: int) -> None:  # noqa: ARG002
+        """None: images are not known before the stream is read."""
 
     def files(self) -> list[Path]:
         """Files of a local dataset; empty for one on the hub."""
@@ -237,6 +280,29 @@ def _encoded_images(dataset: Any, settings: DatasetSettings) -> Any:
     if isinstance(kind, List):
         return dataset.cast_column(settings.images, List(Image(decode=False)))
     return dataset
+
+
+def file_key(path: Path) -> str:
+    """Name under which an image file's digest is kept: its path, size and modification time.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+    """
+    state = path.stat()
+    return f"{path.absolute()}:{state.st_size}:{state.st_mtime_ns}"
+
+
+def _state(dataset: Dataset, settings: DatasetSettings) -> str | None:
+    """Digest of the states of the Arrow files that hold the rows; None if memory holds them."""
+    files = [Path(file["filename"]) for file in dataset.cache_files]
+    if not files:
+        return None
+    # The settings tell which rows of the files these are: a split may be a part of one.
+    read = {"read": json.dumps(settings.model_dump(mode="json"), sort_keys=True)}
+    return joined({**read, "files": json.dumps(file_states(files), sort_keys=True)})
 
 
 def _row_pictures(row: Any, columns: DatasetSettings) -> tuple[Picture, ...]:

@@ -31,6 +31,7 @@ from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from accelerate import Accelerator
 
@@ -101,6 +102,7 @@ class Trainer:
         processes: Processes | None = None,
         cache: FeatureCache | None = None,
         threads: int = 2,
+        lengths: Path | None = None,
     ) -> None:
         """Start at sample 0.
 
@@ -114,6 +116,7 @@ class Trainer:
             processes: ranks of the launch, which exchange failures; None for a single process.
             cache: cache of features; None computes them every time.
             threads: number of threads that decode images.
+            lengths: folder of samples' numbers of tokens, see `Batches`; None keeps none.
 
         Raises:
             TrainingError: if the number of ranks does not divide a global batch.
@@ -157,6 +160,7 @@ class Trainer:
             rank=rank,
             world=self._world,
             threads=threads,
+            lengths=lengths,
         )
         self._share = ShareGradients(
             vlm,
@@ -181,7 +185,7 @@ class Trainer:
     ) -> None:
         """Train up to a number of samples.
 
-        All samples up to there are tokenised and checked before the first is trained on.
+        All samples up to there are checked before the first is trained on.
 
         Args:
             until: number of samples to reach: whole batches, at most D.

@@ -77,6 +77,7 @@ def warm_up(
         processes=machine.processes,
         cache=machine.cache(vision_encoder, data, settings, accelerator.num_processes),
         threads=machine.threads,
+        lengths=machine.lengths,
     )
     until = batches * settings.batch_size
     with progress.track(f"warm up {vision_encoder.name} + {llm.name}", until) as advance:

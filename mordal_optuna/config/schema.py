@@ -222,7 +222,8 @@ class RuntimeSettings(Section):
         device: torch device; `auto` for the accelerator if there is one, else the CPU.
         threads: number of torch's CPU threads; more than the number of free cores slows small
             models down.
-        data_threads: number of threads that decode images during training.
+        data_threads: number of threads that decode images, and of processes that count tokens
+            before a rung.
         feature_cache_gb: disk space for vision features of the alignment set, which all LLMs
             share, in 10^9 bytes. The features of the first samples are stored; 0 stores none.
         trackers: experiment trackers of Accelerate, such as `tensorboard` or `wandb`.

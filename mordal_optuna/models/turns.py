@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from mordal_optuna.models.template import IMAGE_TOKEN, marks_answers
+from mordal_optuna.models.template import (
+    IMAGE_TOKEN,
+    joined_parts,
+    joins_parts,
+    marks_answers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +87,7 @@ class Turns:
         pieces = _split(self._text(marked), [_WORD.format(n) for n in numbers])
         if len(pieces) == 1:
             return Rendered(text, ())
-        said = ["".join(map(_shown, messages[number]["content"])) for number in numbers]
+        said = [joined_parts(messages[number]["content"]) for number in numbers]
         places = _places(text, pieces, said)
         return Rendered(text, tuple(self._with_ends(places, pieces)))
 
@@ -165,6 +170,11 @@ class Turns:
         template = self._processor.chat_template
         if not isinstance(template, str):
             raise ValueError("it has no chat template")  # noqa: TRY004 - a value of a processor
+        if joins_parts(template):
+            messages = [
+                {"role": message["role"], "content": joined_parts(message["content"])}
+                for message in messages
+            ]
         texts, spans = render_jinja_template(
             conversations=[list(messages)],
             chat_template=template,
@@ -195,10 +205,6 @@ def stop_tokens(processor: Chats, generation: GenerationConfig | None) -> list[i
 
 def _text(value: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": value}]
-
-
-def _shown(part: Mapping[str, str]) -> str:
-    return f"{IMAGE_TOKEN}\n" if part["type"] == "image" else part["text"]
 
 
 def _split(marked: str, words: Sequence[str]) -> list[str]:

@@ -92,7 +92,8 @@ def llm_features(
     def encode(batch: list[Image]) -> torch.Tensor:
         pixels = vlm.processor.image_processor(images=batch, return_tensors="pt")["pixel_values"]
         embeddings = model.get_image_features(pixels.to(device, tower.dtype)).pooler_output
-        hidden = model.model.language_model(inputs_embeds=torch.stack(embeddings))
+        # Without a cache: it would hold keys and values of all layers, which nothing reads.
+        hidden = model.model.language_model(inputs_embeds=torch.stack(embeddings), use_cache=False)
         return hidden.last_hidden_state.double().mean(dim=1)
 
     title = f"features of the LLM ({model.config.text_config.model_type})"

@@ -142,7 +142,7 @@ def test_a_share_of_records_that_are_no_conversations_may_be_left_out(tmp_path: 
 def test_images_found_good_are_not_decoded_again(tmp_path: Path, monkeypatch: Any) -> None:  # noqa: ANN401
     read(tmp_path, MANY)
     decoded: list[object] = []
-    monkeypatch.setattr("mordal_optuna.alignment.data.open_image", decoded.append)
+    monkeypatch.setattr("mordal_optuna.alignment.opening.open_image", decoded.append)
     path = tmp_path / "data.json"
     settings = AlignmentSettings(conversations=path, images=tmp_path, batch_size=2)
     AlignmentSet.read(settings, seed=0, progress=Silent(), checked=tmp_path)

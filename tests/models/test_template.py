@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from transformers import AutoTokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
 
-from mordal_optuna.models.template import DEFAULT_TEMPLATE, chat_template
+from mordal_optuna.models.template import (
+    DEFAULT_TEMPLATE,
+    chat_template,
+    joined_parts,
+    joins_parts,
+)
 from tests import tiny
+from tests.families.chats import CHATS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,3 +48,24 @@ def test_an_own_template_is_kept_and_gets_the_image_as_text(tmp_path: Path) -> N
         "<|im_start|>user\n<image>\nWhat?<|im_end|>\n<|im_start|>assistant\nred<|im_end|>\n"
         "<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_turns_whose_parts_are_joined_before_are_rendered_the_same(
+    tmp_path: Path, name: str
+) -> None:
+    """By every LLM's own template; the default joins no parts."""
+    tokenizer = AutoTokenizer.from_pretrained(CHATS[name].save(tmp_path).location)
+    template = chat_template(tokenizer)
+    assert joins_parts(template) == (CHATS[name].template is not None)
+    if not joins_parts(template):
+        return
+    joined = [{**turn, "content": joined_parts(turn["content"])} for turn in MESSAGES]
+    both = [
+        render_jinja_template(
+            conversations=[given], chat_template=template, **tokenizer.special_tokens_map
+        )[0][0]
+        for given in (MESSAGES, joined)
+    ]
+    assert both[0] == both[1]
+    assert "<image>\nWhat?" in both[0]

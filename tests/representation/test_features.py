@@ -59,6 +59,20 @@ def test_llm_features_do_not_depend_on_the_batch(
     assert np.allclose(*found, atol=1e-5)
 
 
+def test_the_forward_pass_of_the_llm_keeps_no_keys_and_values(
+    tmp_path: Path, cpu: torch.device
+) -> None:
+    """They take gigabytes for an LLM of 7B parameters, and nothing reads them."""
+    parts = tiny.encoder(tmp_path, "clip"), tiny.llm(tmp_path, "llama")
+    vlm = assemble(*parts, lora=None, precision="fp32", seed=0, device=cpu)
+    kept = []
+    vlm.model.model.language_model.register_forward_hook(
+        lambda _, __, output: kept.append(output.past_key_values)
+    )
+    llm_features(vlm, IMAGES, batch_size=4, device=cpu, progress=Silent())
+    assert kept == [None, None]
+
+
 def test_at_least_one_image_and_batches_of_at_least_one_are_needed(
     tmp_path: Path, cpu: torch.device
 ) -> None:
