@@ -388,7 +388,7 @@ class _Reply:
     @classmethod
     def of(cls, answer: Answer, stops: Sequence[str] | str) -> _Reply:
         """The answer up to the first stop string; one that has reached it was not cut."""
-        text = _cut(answer.text, stops)
+        text = up_to_stop(answer.text, stops)
         result = GenerationResult(text, TokenCounts(output_tokens=answer.tokens))
         stopped = text != answer.text.strip()
         return cls(result, answer.likelihood, answer.cut and not stopped)
@@ -404,8 +404,13 @@ def _by_settings(
     return [(task, settings, indices) for (task, settings), indices in groups.items()]
 
 
-def _cut(text: str, until: Sequence[str] | str) -> str:
-    """The text before the first stop string."""
+def up_to_stop(text: str, until: Sequence[str] | str) -> str:
+    """The text before the first stop string, without surrounding space.
+
+    Args:
+        text: an answer.
+        until: stop strings, or a single one.
+    """
     for stop in [until] if isinstance(until, str) else until:
         if stop:
             text = text.split(stop)[0]

@@ -20,6 +20,7 @@ from mordal_optuna.evaluation.documents import (
     guessed_share,
     standard_error,
 )
+from mordal_optuna.evaluation.engines import ENGINES
 from mordal_optuna.evaluation.guards import (
     import_lmms_eval,
     launch_hidden,
@@ -31,10 +32,14 @@ from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from transformers import PreTrainedModel, ProcessorMixin
 
+    from mordal_optuna.evaluation.engine_model import EngineModel
+    from mordal_optuna.evaluation.model import MordalVLM
     from mordal_optuna.evaluation.task import Task
+    from mordal_optuna.models.assemble import Vlm
 
 # Name of the model plugin, and group of its entry point.
 PLUGIN, PLUGIN_GROUP = "mordal_vlm", "lmms_eval.models"
@@ -63,6 +68,9 @@ class Score:
         cut: share of answers that ended at the token limit; None in scores of older versions.
         empty: share of answers without any text; None in scores of older versions.
         alike: share of documents with the most frequent answer; None in scores of older versions.
+        engine: name of the engine that answered; None for the live model.
+        differing: share of answers in which the engine and the live model differ, of the documents
+            that both answered, 0..1; None for the live model.
     """
 
     task: str
@@ -78,6 +86,8 @@ class Score:
     cut: float | None = None
     empty: float | None = None
     alike: float | None = None
+    engine: str | None = None
+    differing: float | None = None
 
     @property
     def nll(self) -> float | None:
@@ -142,6 +152,50 @@ def score(
     if not together.is_main:
         wrapped.follow()
         return None
+    return _scored(wrapped, tasks, start)
+
+
+def score_by_engine(
+    name: str,
+    vlm: Vlm,
+    tasks: Sequence[Task],
+    *,
+    device: torch.device,
+    arguments: Mapping[str, Any],
+    folder: Path,
+) -> tuple[Score, ...]:
+    """Score a live candidate's merged export by an engine; the candidate stays unchanged.
+
+    Args:
+        name: name of the engine, see `engines.ENGINES`.
+        vlm: the candidate, whole in this process.
+        tasks: tasks built by `build_task`, with different names and without likelihoods.
+        device: device of the candidate, which is free for the engine meanwhile.
+        arguments: further arguments of the engine.
+        folder: folder for the export, which is removed afterwards.
+
+    Returns:
+        The score on each task, in the order of `tasks`.
+
+    Raises:
+        EvaluationError: if a document cannot be answered or scored; there is no score then.
+        TaskError: if the declared metric is not among the results.
+    """
+    start = perf_counter()
+    import_lmms_eval()
+    from mordal_optuna.evaluation.engine_model import engine_model
+
+    wrapped = engine_model(
+        ENGINES[name], vlm, tasks, device=device, arguments=arguments, folder=folder
+    )
+    scores = _scored(wrapped, tasks, start)
+    return tuple(replace(s, engine=name, differing=wrapped.differing[s.task]) for s in scores)
+
+
+def _scored(
+    wrapped: MordalVLM | EngineModel, tasks: Sequence[Task], start: float
+) -> tuple[Score, ...]:
+    """Rank 0: the scores of a wrapped model, whose evaluation began at a time in seconds."""
     names = ", ".join(task.name for task in tasks)
     try:
         with raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")):
@@ -154,7 +208,8 @@ def score(
     shared = perf_counter() - start - sum(wrapped.seconds.values())
     total = sum(s.documents for s in scores)
     return tuple(
-        replace(s, seconds=wrapped.seconds[s.task] + shared * s.documents / total) for s in scores
+        replace(s, seconds=wrapped.seconds.get(s.task, 0.0) + shared * s.documents / total)
+        for s in scores
     )
 
 
@@ -187,7 +242,7 @@ def _score(
         clusters=task.clusters,
         guessed=guessed_share(samples, task),
         likelihoods=tuple(answers) or None,
-        cut=sum(cut[key] for key in keys) / len(keys),
+        cut=sum(cut[key] for key in keys) / len(keys) if cut else None,
         empty=texts.count("") / len(texts),
         alike=Counter(texts).most_common(1)[0][1] / len(texts),
     )

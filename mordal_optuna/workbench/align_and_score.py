@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.session import AlignmentSession
-from mordal_optuna.evaluation.score import score
+from mordal_optuna.evaluation.score import score, score_by_engine
 from mordal_optuna.models.export import export
 from mordal_optuna.models.generation import generation_mark
 from mordal_optuna.search.answers import Answers
@@ -291,8 +291,19 @@ class AlignAndScore:
         self, session: AlignmentSession, candidate: Candidate, tasks: Sequence[Task], samples: int
     ) -> dict[str, Score]:
         """Scores of the live weights by task; empty on other ranks."""
-        processes = self._machine.processes
-        scores = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
+        processes, wanted = self._machine.processes, self._settings.evaluation
+        if wanted.engine == "live":
+            scores = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
+        else:
+            scores = score_by_engine(
+                wanted.engine,
+                session.vlm,
+                tasks,
+                device=self._machine.device,
+                arguments=wanted.arguments,
+                folder=self._settings.workdir / "engine",
+            )
+            self._progress.note(_differing(scores))
         processes.run_on_all(lambda: self._check(candidate, tasks, samples))
         return {s.task: replace(s, seconds=s.seconds * processes.world_size) for s in scores or ()}
 
@@ -332,13 +343,15 @@ class AlignAndScore:
     ) -> str:
         """Key of a checkpoint's scores in the store; merged weights have a key of their own.
 
-        So has an LLM whose answers older versions generated in another way.
+        So has an LLM whose answers older versions generated in another way. Scores of an engine
+        have one by its name and the arguments that may change answers; it scores merged weights.
         """
         llm = self._pool.parts(candidate)[1]
         if llm.name not in self._marks:
             self._marks[llm.name] = generation_mark(llm)
         mark = self._marks[llm.name]
-        return ":".join([checkpoint.address, *["merged"] * merged, *[mark] * bool(mark)])
+        scored = self._settings.evaluation.mark() or "merged" * merged
+        return ":".join(part for part in (checkpoint.address, scored, mark) if part)
 
     def _check(self, candidate: Candidate, tasks: Sequence[Task], samples: int) -> None:
         if self._watch:
@@ -408,6 +421,14 @@ def _measurements(
         )
         for score, task in zip(rung.scores[:targets], tasks[:targets], strict=True)
     }
+
+
+def _differing(scores: Sequence[Score]) -> str:
+    shares = (f"{100 * (s.differing or 0.0):.0f} % on {s.task}" for s in scores)
+    return (
+        f"answers of {scores[0].engine} that differ from the live model's, of the documents that "
+        f"both answered: {'; '.join(shares)}"
+    )
 
 
 def _as_text(score: Score) -> str:

@@ -32,4 +32,5 @@ def measurement_of(score: Score, samples: int) -> Measurement:
         cut=score.cut,
         empty=score.empty,
         alike=score.alike,
+        differing=score.differing,
     )
