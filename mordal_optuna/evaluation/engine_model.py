@@ -21,7 +21,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models import get_model
 from tokenizers import processors
 
-from mordal_optuna.errors import EvaluationError
+from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.model import MordalVLM, up_to_stop
 from mordal_optuna.models.export import merged_copy, write
 
@@ -232,8 +232,15 @@ def _free(device: torch.device) -> None:
 
 
 def _built(engine: Engine, arguments: Mapping[str, Any]) -> lmms:
-    """The engine; libraries raise whatever they like while they load a model."""
-    model: lmms = get_model(engine.name)(**arguments)
+    """The engine, built by its name in lmms-eval.
+
+    Raises:
+        ModelError: if its constructor refuses the arguments.
+    """
+    try:
+        model: lmms = get_model(engine.name)(**arguments)
+    except (AssertionError, ImportError) as error:  # by which lmms-eval's models refuse
+        raise ModelError(engine.name, f"cannot be opened as an engine ({error})") from error
     return model
 
 

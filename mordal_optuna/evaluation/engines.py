@@ -40,7 +40,7 @@ class Engine:
         arguments: further arguments; those of the study file come after them.
         towers: classes of vision towers that it builds; None for all that LLaVA's own class has.
         stops_at_eos_alone: whether it ignores further stop tokens of the export.
-        takes_device: whether it has an argument `device`.
+        takes_device: whether it has arguments `device` and `device_map`.
         counts_tokens: whether every answer comes with its number of tokens, so that one without it
             is one that failed.
         beams: whether it searches with beams.
@@ -67,7 +67,8 @@ class Engine:
             device: device that is free for the engine.
             given: arguments of the study file.
         """
-        placed = {"device": str(device)} if self.takes_device else {}
+        names = ("device", "device_map") if self.takes_device else ()
+        placed = dict.fromkeys(names, str(device))
         return {**self.arguments, **placed, **given, self.folder: str(folder)}
 
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from transformers import AutoProcessor
 
 from mordal_optuna.config import LoraSettings
-from mordal_optuna.errors import EvaluationError
+from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.engines import ENGINES
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.score import Score, score, score_by_engine
 from mordal_optuna.models.assemble import Vlm, assemble
 from mordal_optuna.pool import ModelSource
 from tests.evaluation.fake_decord import fake_decord
+from tests.evaluation.test_published_llava import llama_tokenizer
 
 import_lmms_eval()
 
@@ -137,7 +139,7 @@ def test_an_error_that_the_engine_swallows_fails_the_evaluation(
 def test_an_engine_that_cannot_be_built_is_named(
     engine: None, trained: Vlm, tasks: list[Task], tmp_path: Path
 ) -> None:
-    with pytest.raises(EvaluationError, match="unknown_option"):
+    with pytest.raises(ModelError, match="llava_hf.*unknown_option"):
         by_llava_hf(trained, tasks, tmp_path, unknown_option=1)
 
 
@@ -153,3 +155,17 @@ def test_an_engine_without_beams_refuses_them(
 
     with pytest.raises(EvaluationError, match="3 beams; the engine 'vllm' has one"):
         model._as_asked(Request())  # type: ignore[arg-type]
+
+
+def test_the_engine_reads_prompts_without_the_tokens_that_the_tokenizer_adds(
+    tmp_path: Path, trained: Vlm
+) -> None:
+    """LLaVA's own loading would put BOS before a prompt whose template has written it."""
+    tokenizer = llama_tokenizer()
+    trained.processor.tokenizer = tokenizer
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    engine_model._template_only(trained.processor).save_pretrained(tmp_path)
+    reread = AutoProcessor.from_pretrained(tmp_path).tokenizer
+    plain = tokenizer("<s>USER: a", add_special_tokens=False)["input_ids"]
+    assert reread("<s>USER: a")["input_ids"] == plain
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id, "the live one is unchanged"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,11 +21,11 @@ from mordal_optuna.progress import Silent
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.workbench import align_and_score
 from mordal_optuna.workbench.workbench import open_workbench
+from tests.evaluation.fake_decord import fake_decord
 from tests.evaluation.seven import SEVEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mordal_optuna.search.curves import Measurement
 
@@ -229,3 +230,40 @@ def test_several_target_tasks_are_scored_in_one_pass_over_one_training(
     assert len(passes) == 1
     assert (alone.score, alone.answers) == (first.score, first.answers)
     assert not alone.by_task
+
+
+@pytest.mark.slow
+def test_an_engine_scores_as_the_live_model_does_and_under_a_key_of_its_own(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By lmms-eval's `llava_hf`, between the rungs of a training that goes on unchanged."""
+    fake_decord(monkeypatch)
+    tasks = {
+        "task": content["task"] | {"likelihood": False},
+        "also_score": [task | {"likelihood": False} for task in content["also_score"]],
+    }
+    live = measured(content | tasks, 8, 16)
+    scored: list[int] = []
+    scores = align_and_score.score_by_engine
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        scored.append(len(arguments[2]))
+        return scores(*arguments, **options)
+
+    monkeypatch.setattr(align_and_score, "score_by_engine", noted)
+    engine = content | tasks | {"study": "engine", "evaluation": {"engine": "llava_hf"}}
+    found = measured(engine, 8, 16)
+    assert scored == [2, 2], "the live model's scores, in the same database, are not used"
+    assert [m.score for m in found] == [m.score for m in live]
+    assert [m.differing for m in found] == [0.0, 0.0]
+    assert [m.differing for m in live] == [None, None]
+    again = measured(engine | {"study": "again"}, 8)
+    assert scored == [2, 2], "the engine's own scores are found"
+    assert again[0].differing == 0.0
+    # Trained anew, with the engine between the rungs, to the very same weights.
+    fresh = engine | {"checkpoints": {"folder": str(Path(content["workdir"]) / "other")}}
+    fresh |= {"storage": f"sqlite:///{Path(content['workdir']) / 'other.db'}"}
+    assert [m.score for m in measured(fresh, 8, 16)] == [m.score for m in live]
+    folders = [Path(content["workdir"]) / name for name in ("checkpoints", "other")]
+    weights = [sorted(p.read_bytes() for p in f.rglob("trained*")) for f in folders]
+    assert weights[0] == weights[1] != []
