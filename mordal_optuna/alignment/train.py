@@ -25,6 +25,7 @@ from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.alignment.parallel import is_sharded, sum_over_ranks
 from mordal_optuna.alignment.schedule import Average, first_stage, rates
+from mordal_optuna.alignment.timing import Clock, Work
 from mordal_optuna.alignment.usable import Findings
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.processes.group import Processes
@@ -102,6 +103,7 @@ class Trainer:
         processes: Processes | None = None,
         cache: FeatureCache | None = None,
         threads: int = 2,
+        clock: Clock | None = None,
     ) -> None:
         """Start at sample 0.
 
@@ -115,6 +117,7 @@ class Trainer:
             processes: ranks of the launch, which exchange failures; None for a single process.
             cache: cache of features; None computes them every time.
             threads: number of threads that decode images.
+            clock: counts where the time goes; None if nobody reads it.
 
         Raises:
             TrainingError: if the number of ranks does not divide a global batch.
@@ -122,6 +125,7 @@ class Trainer:
         self.samples = 0
         self.losses: list[float] = []
         self.findings = Findings(settings.skip_unusable, len(data))
+        self._clock, self._work = clock or Clock(device), Work.per_token(vlm)
         self._vlm = vlm
         self._settings = settings
         self._full_samples = len(data)
@@ -194,7 +198,8 @@ class Trainer:
         """
 
         def work() -> None:
-            with raised_as(self._failed):  # here, since other ranks are told what leaves the work
+            # `raised_as` here, since other ranks are told what leaves the work.
+            with raised_as(self._failed), self._clock.span("training"):
                 self._run(until, advance, branch, guard)
 
         self._processes.run_on_all(work)
@@ -209,7 +214,8 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        found = self._batches.check(self.samples, until)
+        with self._clock.span("checking"):
+            found = self._batches.check(self.samples, until)
         self.findings.add(self._processes.gather(found), until)
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
@@ -316,8 +322,10 @@ class Trainer:
         Returns:
             The summed loss and T.
         """
-        share = next(shares)
-        features = self._vision.compute(share.prepared)
+        with self._clock.queued("waiting"):
+            share = next(shares)
+        with self._clock.queued("encoding"):
+            features = self._vision.compute(share.prepared)
         images = sum(sample.images for sample in share.encoded if sample.length)
         while True:
             loss, fitted = self._gradients(share, features)
@@ -327,6 +335,7 @@ class Trainer:
             if all(report.fitted for report in reports):
                 break
             self._halve_micro_batch()
+        self._clock.trained(share, self._work)
         numbers = torch.stack([loss, torch.tensor(share.targets, device=self._device)])
         loss, targets = sum_over_ranks(self._accelerator, list(self._parameters.values()), numbers)
         if not any(report.images for report in reports):
@@ -363,7 +372,7 @@ class Trainer:
                     batching=self._batching,
                     pad_id=self._vlm.processor.tokenizer.pad_token_id,
                 ):
-                    summed = self._loss(_moved(batch, self._device))
+                    summed = self._loss(_moved(self._clock.computed(batch), self._device))
                     # Not Accelerate's, which divides by the gradient accumulation of its
                     # configuration and scales for fp16: this loop accumulates, and never scales.
                     summed.backward()

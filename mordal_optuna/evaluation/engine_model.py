@@ -21,6 +21,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models import get_model
 from tokenizers import processors
 
+from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.model import MordalVLM, up_to_stop
 from mordal_optuna.models.export import merged_copy, write
@@ -57,6 +58,7 @@ class EngineModel(lmms):
         engine: Engine,
         live: MordalVLM,
         open_engine: Callable[[], AbstractContextManager[lmms]],
+        clock: Clock,
     ) -> None:
         """Join an engine and the live model.
 
@@ -64,6 +66,7 @@ class EngineModel(lmms):
             engine: the engine's description.
             live: the live model, wrapped for the tasks.
             open_engine: opens the engine on the device, and closes it.
+            clock: counts where the time goes; an engine does not say how long it decodes images.
         """
         super().__init__()
         self.differing: dict[str, float] = {}
@@ -73,6 +76,7 @@ class EngineModel(lmms):
         self._engine = engine
         self._live = live
         self._open_engine = open_engine
+        self._clock = clock
         self.task_dict = live.task_dict
 
     def clean(self) -> None:
@@ -98,7 +102,8 @@ class EngineModel(lmms):
         asked = [self._as_asked(request) for request in requests]
         with self._open_engine() as engine:
             engine.task_dict = self._live.task_dict
-            answers = engine.generate_until(asked)
+            with self._clock.span("generating"):
+                answers = engine.generate_until(asked)
         finished = [self._finished(*pair) for pair in zip(requests, answers, strict=True)]
         counts: dict[str, list[bool]] = {}
         for number, own in zip(compared, live, strict=True):
@@ -165,6 +170,7 @@ def engine_model(
     device: torch.device,
     arguments: Mapping[str, Any],
     folder: Path,
+    clock: Clock | None = None,
 ) -> EngineModel:
     """An engine for a live candidate, which writes the export when it is needed.
 
@@ -175,18 +181,22 @@ def engine_model(
         device: device of the candidate.
         arguments: arguments of the study file.
         folder: folder for the export, which is removed afterwards.
+        clock: counts where the time goes: the export and the engine's start count as `loading`.
+            None if nobody reads it.
     """
+    own = clock or Clock(device)
 
     @contextmanager
     def opened() -> Iterator[lmms]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as place, off_device(vlm.model, device):
             export = Path(place) / "export"
-            merged = merged_copy(vlm)
-            merged.processor = _template_only(merged.processor)
-            write(merged, export)
-            del merged
-            built = _built(engine, engine.built_with(export, device, arguments))
+            with own.span("loading"):
+                merged = merged_copy(vlm)
+                merged.processor = _template_only(merged.processor)
+                write(merged, export)
+                del merged
+                built = _built(engine, engine.built_with(export, device, arguments))
             try:
                 yield built
             finally:
@@ -194,8 +204,8 @@ def engine_model(
                 del built
                 _free(device)
 
-    live = MordalVLM.from_live(vlm.model, vlm.processor, tasks=tasks)
-    return EngineModel(engine, live, opened)
+    live = MordalVLM.from_live(vlm.model, vlm.processor, tasks=tasks, clock=own)
+    return EngineModel(engine, live, opened, own)
 
 
 @contextmanager

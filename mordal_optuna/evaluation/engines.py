@@ -79,7 +79,7 @@ ENGINES = {
         Engine(
             "vllm",
             package="vllm",
-            install="pip install 'mordal-optuna[vllm]'",
+            install="pip install vllm",
             folder="model",
             arguments={
                 "trust_remote_code": False,

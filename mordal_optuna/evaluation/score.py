@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tenacity import RetryError
 
+from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.documents import (
     document_values,
@@ -124,6 +125,7 @@ def score(
     tasks: Sequence[Task],
     *,
     processes: Processes | None = None,
+    clock: Clock | None = None,
 ) -> tuple[Score, ...] | None:
     """Score a live model on tasks in one pass; model and random generators stay unchanged.
 
@@ -135,6 +137,7 @@ def score(
         processor: tokenizer, image processor and chat template of the model.
         tasks: tasks built by `build_task`, with different names.
         processes: processes that share the documents; None for a single process.
+        clock: counts where the time goes; None if nobody reads it.
 
     Returns:
         The score on each task, in the order of `tasks`; None on other ranks.
@@ -148,11 +151,11 @@ def score(
     from mordal_optuna.evaluation.model import MordalVLM
 
     together = processes or Processes()
-    wrapped = MordalVLM.from_live(model, processor, tasks=tasks, processes=together)
+    wrapped = MordalVLM.from_live(model, processor, tasks=tasks, processes=together, clock=clock)
     if not together.is_main:
         wrapped.follow()
         return None
-    return _scored(wrapped, tasks, start)
+    return _scored(wrapped, tasks, start, clock or Clock(wrapped.device))
 
 
 def score_by_engine(
@@ -163,6 +166,7 @@ def score_by_engine(
     device: torch.device,
     arguments: Mapping[str, Any],
     folder: Path,
+    clock: Clock | None = None,
 ) -> tuple[Score, ...]:
     """Score a live candidate's merged export by an engine; the candidate stays unchanged.
 
@@ -173,6 +177,7 @@ def score_by_engine(
         device: device of the candidate, which is free for the engine meanwhile.
         arguments: further arguments of the engine.
         folder: folder for the export, which is removed afterwards.
+        clock: counts where the time goes; None if nobody reads it.
 
     Returns:
         The score on each task, in the order of `tasks`.
@@ -185,20 +190,30 @@ def score_by_engine(
     import_lmms_eval()
     from mordal_optuna.evaluation.engine_model import engine_model
 
+    clock = clock or Clock(device)
     wrapped = engine_model(
-        ENGINES[name], vlm, tasks, device=device, arguments=arguments, folder=folder
+        ENGINES[name],
+        vlm,
+        tasks,
+        device=device,
+        arguments=arguments,
+        folder=folder,
+        clock=clock,
     )
-    scores = _scored(wrapped, tasks, start)
+    scores = _scored(wrapped, tasks, start, clock)
     return tuple(replace(s, engine=name, differing=wrapped.differing[s.task]) for s in scores)
 
 
 def _scored(
-    wrapped: MordalVLM | EngineModel, tasks: Sequence[Task], start: float
+    wrapped: MordalVLM | EngineModel, tasks: Sequence[Task], start: float, clock: Clock
 ) -> tuple[Score, ...]:
     """Rank 0: the scores of a wrapped model, whose evaluation began at a time in seconds."""
     names = ", ".join(task.name for task in tasks)
     try:
-        with raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")):
+        with (
+            raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")),
+            clock.span("judging"),
+        ):
             results = _evaluate(wrapped, tasks)
             scores = [_score(results, task, wrapped.likelihoods, wrapped.cut) for task in tasks]
     finally:
