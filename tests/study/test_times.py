@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.study import growing
 from mordal_optuna.study.times import PARTS, Times, times
 
 FIRST = {"training": 3.0, "waiting": 1.0, "tokens": 90.0, "computed": 100.0}
@@ -42,3 +43,12 @@ def test_a_study_without_times_has_no_speed() -> None:
     speeds = (sums.tokens_per_second, sums.padding, sums.of_peak, sums.waiting)
     assert speeds == (None, None, None, None)
     assert set(sums.to_json()["training"].values()) == {None}
+
+
+def test_times_stay_with_the_study_that_spent_them() -> None:
+    """A study that extends another takes over its scores, but not what they took."""
+    details = {"stderr": 0.1, "train_seconds": 3.0, "time": FIRST}
+    free = growing._without_costs({**details, "tasks": {"gqa": details}})
+    assert "time" not in free
+    assert "time" not in free["tasks"]["gqa"]
+    assert free["train_seconds"] == 3.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +20,9 @@ from mordal_optuna.evaluation import model as evaluation_model
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.progress import Silent
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.study.claims import ClaimStore
+from mordal_optuna.study.times import PARTS
 from mordal_optuna.workbench import align_and_score
 from mordal_optuna.workbench.workbench import open_workbench
 from tests.evaluation.fake_decord import fake_decord
@@ -27,7 +31,6 @@ from tests.evaluation.seven import SEVEN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mordal_optuna.search.curves import Measurement
 
 PAIR = Candidate("clip-t", "llama-t")
 
@@ -90,7 +93,8 @@ def test_all_tasks_are_scored_in_one_pass_for_other_studies_to_find(
     again = measured(content, 8)[0]
     assert read == [8, 8]  # where the rung is stored, and the scores
     assert (again.train_spent, again.eval_spent) == (0.0, 0.0)
-    assert replace(again, train_spent=first.train_spent, eval_spent=first.eval_spent) == first
+    spent = {name: getattr(first, name) for name in ("train_spent", "eval_spent", "time")}
+    assert replace(again, **spent) == first
 
 
 def test_scores_of_answers_that_were_generated_otherwise_are_not_reused(
@@ -267,3 +271,32 @@ def test_an_engine_scores_as_the_live_model_does_and_under_a_key_of_its_own(
     folders = [Path(content["workdir"]) / name for name in ("checkpoints", "other")]
     weights = [sorted(p.read_bytes() for p in f.rglob("trained*")) for f in folders]
     assert weights[0] == weights[1] != []
+
+
+def test_a_rung_stores_where_its_time_went(content: dict[str, Any]) -> None:
+    """Parts add up to what the measurement took; a rung that is only looked up took nothing."""
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    bench = open_workbench(settings, Silent())
+    begun = perf_counter()
+    first = bench.measure(PAIR, 8)
+    took = perf_counter() - begun
+    assert first.time.keys() >= {*PARTS, "tokens", "computed", "operations", "possible"}
+    assert 0.9 * took <= sum(first.time[part] for part in PARTS) <= took + 0.01
+    assert first.train_spent is not None
+    trained = ("loading", "checking", "encoding", "training", "waiting")
+    assert sum(first.time[part] for part in trained) <= first.train_spent + 0.01
+    details = json.loads(json.dumps(first.to_json()))
+    assert Measurement.from_json(details, samples=8, score=first.score).time == first.time
+    again = bench.measure(PAIR, 8)
+    assert "tokens" not in again.time
+    assert sum(again.time.values()) < 0.5 * took
+
+
+def test_several_tasks_store_the_time_once(content: dict[str, Any]) -> None:
+    """With the mean over the tasks, since a pair is trained once for all."""
+    tasks = [content["task"], *content["also_score"]]
+    several = {k: v for k, v in content.items() if k not in ("task", "also_score")}
+    (mean,) = measured(several | {"tasks": tasks}, 8)
+    assert mean.time["training"] > 0
+    assert not any(one.time for one in mean.by_task.values())
