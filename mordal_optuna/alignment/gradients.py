@@ -14,6 +14,7 @@ import torch
 from mordal_optuna.alignment.batches import micro_batches, samples_of
 from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.alignment.memory import TokenBudget
+from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ShareGradients:
         rank: int,
         device: torch.device,
         sharded: bool,
+        clock: Clock | None = None,
     ) -> None:
         """Compute gradients of a candidate's projector and LoRA.
 
@@ -50,6 +52,7 @@ class ShareGradients:
             device: torch device of the candidate.
             sharded: whether other ranks wait for this one in each layer, so that it cannot repeat
                 a share alone.
+            clock: counts the tokens that are computed; None if nobody reads it.
         """
         self._parameters = list(vlm.trainable().values())
         self._conversations = conversations
@@ -57,6 +60,7 @@ class ShareGradients:
         self._rank = rank
         self._device = device
         self._sharded = sharded
+        self._clock = clock or Clock(device)
         self._pad_id = vlm.processor.tokenizer.pad_token_id
         self._batching = settings.batching if vlm.llm_family.packs else "grouped"
         self._budget = TokenBudget(settings.most_samples, settings.micro_batch_tokens)
@@ -94,7 +98,7 @@ class ShareGradients:
                 pad_id=self._pad_id,
             ):
                 try:
-                    total += self._summed(batch)
+                    total += self._summed(self._clock.computed(batch))
                     continue
                 except torch.OutOfMemoryError as error:
                     self._shrink(batch, position, error)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.checkpoint import model_identity
 from mordal_optuna.alignment.features import FeatureCache, feature_identity
+from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.loading import load_config
 from mordal_optuna.processes.group import Processes
@@ -51,6 +53,11 @@ class Machine:
     def lengths(self) -> Path | None:
         """Folder of samples' numbers of tokens, beside that of features; None keeps none."""
         return self.features.with_name("lengths") if self.features else None
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Counts where the time of the present candidate goes."""
+        return Clock(self.device)
 
     def cache(
         self,

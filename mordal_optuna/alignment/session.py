@@ -163,9 +163,10 @@ class AlignmentSession:
         start = perf_counter()
         run = self._run.address
         run_on_all = self._machine.processes.run_on_all
-        trainer = self._trainer or self._open(run)
-        if self._samples < samples:
-            self._catch_up(trainer, samples, progress)
+        with self._machine.clock.span("loading"):
+            trainer = self._trainer or self._open(run)
+            if self._samples < samples:
+                self._catch_up(trainer, samples, progress)
         if self._samples == samples:
             return
         if samples < self._samples:
@@ -184,7 +185,8 @@ class AlignmentSession:
         self._train_seconds += spent
         self._spent_seconds += spent
         weights = trunk.weights if scored is None else scored
-        run_on_all(lambda: self._save(trunk, weights, guard))
+        with self._machine.clock.span("saving"):
+            run_on_all(lambda: self._save(trunk, weights, guard))
 
     def rungs(self) -> list[int]:
         """Samples of all checkpoints of this candidate, ascending; loads nothing."""
@@ -366,6 +368,7 @@ class AlignmentSession:
                 ),
                 threads=machine.threads,
                 lengths=machine.lengths,
+                clock=machine.clock,
             )
 
     def _catch_up(self, trainer: Trainer, samples: int, progress: Progress) -> None:

@@ -24,6 +24,7 @@ from mordal_optuna.alignment.features import VisionFeatures
 from mordal_optuna.alignment.gradients import ShareGradients
 from mordal_optuna.alignment.parallel import is_sharded, sum_over_ranks
 from mordal_optuna.alignment.schedule import Average, first_stage, rates
+from mordal_optuna.alignment.timing import Clock, Work
 from mordal_optuna.alignment.usable import Findings
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.processes.group import Processes
@@ -103,6 +104,7 @@ class Trainer:
         cache: FeatureCache | None = None,
         threads: int = 2,
         lengths: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Start at sample 0.
 
@@ -117,6 +119,7 @@ class Trainer:
             cache: cache of features; None computes them every time.
             threads: number of threads that decode images.
             lengths: folder of samples' numbers of tokens, see `Batches`; None keeps none.
+            clock: counts where the time goes; None if nobody reads it.
 
         Raises:
             TrainingError: if the number of ranks does not divide a global batch.
@@ -124,6 +127,7 @@ class Trainer:
         self.samples = 0
         self.losses: list[float] = []
         self.findings = Findings(settings.skip_unusable, len(data))
+        self._clock, self._work = clock or Clock(device), Work.per_token(vlm)
         self._vlm = vlm
         self._settings = settings
         self._full_samples = len(data)
@@ -170,6 +174,7 @@ class Trainer:
             rank=rank,
             device=device,
             sharded=is_sharded(accelerator),
+            clock=self._clock,
         )
         if settings.gradient_checkpointing:
             vlm.model.model.language_model.activation_checkpointing_enable(
@@ -202,7 +207,8 @@ class Trainer:
         """
 
         def work() -> None:
-            with raised_as(self._failed):  # here, since other ranks are told what leaves the work
+            # `raised_as` here, since other ranks are told what leaves the work.
+            with raised_as(self._failed), self._clock.span("training"):
                 self._run(until, advance, branch, guard)
 
         self._processes.run_on_all(work)
@@ -217,7 +223,8 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        found = self._batches.check(self.samples, until)
+        with self._clock.span("checking"):
+            found = self._batches.check(self.samples, until)
         self.findings.add(self._processes.gather(found), until)
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
@@ -324,8 +331,10 @@ class Trainer:
         Returns:
             The summed loss and T.
         """
-        share = next(shares)
-        features = self._vision.compute(share.prepared)
+        with self._clock.queued("waiting"):
+            share = next(shares)
+        with self._clock.queued("encoding"):
+            features = self._vision.compute(share.prepared)
         images = sum(sample.images for sample in share.encoded if sample.length)
         loss, fitted = self._gradients(share, features)
         while True:
@@ -337,6 +346,7 @@ class Trainer:
             if not fitted:
                 loss, fitted = self._gradients(share, features)
         self._share.fitted()
+        self._clock.trained(share, self._work)
         numbers = torch.stack([loss, torch.tensor(share.targets, device=self._device)])
         loss, targets = sum_over_ranks(self._accelerator, list(self._parameters.values()), numbers)
         if not any(report.images for report in reports):

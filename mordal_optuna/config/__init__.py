@@ -3,6 +3,7 @@
 from mordal_optuna.config.adaptation import adapted, as_begun, kept_as_given
 from mordal_optuna.config.alignment import AlignmentSettings, DatasetSettings, LoraSettings
 from mordal_optuna.config.base import Section
+from mordal_optuna.config.evaluation import EvaluationSettings
 from mordal_optuna.config.models import (
     EncoderSettings,
     LlmSettings,
@@ -33,6 +34,7 @@ __all__ = [
     "DatasetSettings",
     "EarlyDocuments",
     "EncoderSettings",
+    "EvaluationSettings",
     "FAITHFUL",
     "LlmSettings",
     "LoraSettings",

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
+from mordal_optuna.config.evaluation import EvaluationSettings
 from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
 from mordal_optuna.pool import ImageAspect, Pool, with_system
@@ -263,6 +264,7 @@ class StudySettings(Section):
             `rungs`: every candidate at each of its rungs, in one pass with the target task; later
             studies reuse these scores from the database.
         task_folders: folders with lmms-eval task YAMLs, searched in addition to the shipped ones.
+        evaluation: what generates the answers that are scored.
         representation: comparison of models.
         search: search method and its options.
         checkpoints: storage of checkpoints; does not affect the identity of the study.
@@ -284,6 +286,7 @@ class StudySettings(Section):
     also_score: tuple[TaskSettings, ...] = ()
     also_score_at: Literal["winner", "rungs"] = "winner"
     task_folders: tuple[Path, ...] = ()
+    evaluation: EvaluationSettings = EvaluationSettings()
     representation: RepresentationSettings = RepresentationSettings()
     search: SearchSettings = SearchSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
@@ -325,6 +328,13 @@ class StudySettings(Section):
             raise ValueError(msg)
         if self.search.curve == "likelihood" and not all(t.likelihood for t in self.targets):
             msg = "search.curve: 'likelihood' needs `likelihood: true` for every target task"
+            raise ValueError(msg)
+        measured = [task.name for task in self.scored_tasks if task.likelihood]
+        if measured and self.evaluation.engine != "live":
+            msg = (
+                f"evaluation.engine: {self.evaluation.engine!r} measures no likelihoods; set "
+                f"`likelihood: false` for {', '.join(measured)}"
+            )
             raise ValueError(msg)
         return self
 
@@ -415,7 +425,10 @@ class StudySettings(Section):
         encoders = enumerate(self.pool.vision_encoders)
         plain = {n: {"image_size"} for n, model in encoders if model.image_size is None}
         exclude["pool"] = {"vision_encoders": plain}
+        exclude["evaluation"] = True  # as in studies of versions without engines
         stored = self.model_dump(mode="json", exclude=exclude)
+        if self.evaluation.engine != "live":
+            stored["evaluation"] = self.evaluation.stored()
         stored["pool"]["llms"] = [llm.fingerprint() for llm in self.pool.llms]
         left_out = {*AlignmentSettings.SPEED, "skip_unusable"}  # which decides no number
         if self.alignment.recipe == method_defaults(self.search.method, "alignment").get("recipe"):

@@ -16,6 +16,7 @@ from lmms_eval.protocol import ChatMessages
 from torch.distributed.fsdp import FSDPModule
 
 from mordal_optuna.alignment.revive import checkpoint_at, revive
+from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answerer
 from mordal_optuna.models.prompts import leaves_tokens_to_tokenizer
@@ -96,6 +97,7 @@ class MordalVLM(lmms):
         tasks: Sequence[Task],
         max_new_tokens: int = 64,
         processes: Processes | None = None,
+        clock: Clock | None = None,
     ) -> MordalVLM:
         """Wrap a model that is already in memory; its state is unchanged after the evaluation.
 
@@ -106,9 +108,11 @@ class MordalVLM(lmms):
             max_new_tokens: token limit for tasks that set none.
             processes: processes that hold the same model and share the documents; None for a
                 single process.
+            clock: counts where the time goes; None if nobody reads it.
         """
         held = cls.__new__(cls)
         held._hold(model, processor, 1, max_new_tokens)
+        held._clock = clock or held._clock
         for task in tasks:
             held._tasks[task.name] = task
             held._batch_sizes[task.name] = task.batch_size
@@ -141,6 +145,7 @@ class MordalVLM(lmms):
         self.seconds: dict[str, float] = {}
         self._stops = stop_tokens(processor, model.generation_config)
         self._processes = Processes()
+        self._clock = Clock(self.device)
         self._rank = _environment("RANK", 0)
         self._world_size = _environment("WORLD_SIZE", 1)
 
@@ -207,6 +212,7 @@ class MordalVLM(lmms):
         with (
             raised_as(lambda reason: EvaluationError(names, f"failed ({reason})")),
             _evaluating(self.model),
+            self._clock.span("generating"),
         ):
             for task, settings, indices in _by_settings(asked, share):
                 start = perf_counter()
@@ -313,8 +319,9 @@ class MordalVLM(lmms):
         ]
 
     def _messages(self, asked: _Question, reader: Reader) -> ChatMessages:
-        document = self.task_dict[asked.task][asked.split][asked.document]
-        return ChatMessages(messages=reader(document))
+        with self._clock.span("decoding"):
+            document = self.task_dict[asked.task][asked.split][asked.document]
+            return ChatMessages(messages=reader(document))
 
     def _generation(self, options: dict[str, Any]) -> dict[str, Any]:
         """Fields of a generation configuration from the generation options of a task."""
@@ -388,7 +395,7 @@ class _Reply:
     @classmethod
     def of(cls, answer: Answer, stops: Sequence[str] | str) -> _Reply:
         """The answer up to the first stop string; one that has reached it was not cut."""
-        text = _cut(answer.text, stops)
+        text = up_to_stop(answer.text, stops)
         result = GenerationResult(text, TokenCounts(output_tokens=answer.tokens))
         stopped = text != answer.text.strip()
         return cls(result, answer.likelihood, answer.cut and not stopped)
@@ -404,8 +411,13 @@ def _by_settings(
     return [(task, settings, indices) for (task, settings), indices in groups.items()]
 
 
-def _cut(text: str, until: Sequence[str] | str) -> str:
-    """The text before the first stop string."""
+def up_to_stop(text: str, until: Sequence[str] | str) -> str:
+    """The text before the first stop string, without surrounding space.
+
+    Args:
+        text: an answer.
+        until: stop strings, or a single one.
+    """
     for stop in [until] if isinstance(until, str) else until:
         if stop:
             text = text.split(stop)[0]

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from tenacity import RetryError
 
+from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.documents import (
     document_values,
     guessed_share,
     standard_error,
 )
+from mordal_optuna.evaluation.engines import ENGINES
 from mordal_optuna.evaluation.guards import (
     import_lmms_eval,
     launch_hidden,
@@ -31,10 +33,14 @@ from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from transformers import PreTrainedModel, ProcessorMixin
 
+    from mordal_optuna.evaluation.engine_model import EngineModel
+    from mordal_optuna.evaluation.model import MordalVLM
     from mordal_optuna.evaluation.task import Task
+    from mordal_optuna.models.assemble import Vlm
 
 # Name of the model plugin, and group of its entry point.
 PLUGIN, PLUGIN_GROUP = "mordal_vlm", "lmms_eval.models"
@@ -63,6 +69,9 @@ class Score:
         cut: share of answers that ended at the token limit; None in scores of older versions.
         empty: share of answers without any text; None in scores of older versions.
         alike: share of documents with the most frequent answer; None in scores of older versions.
+        engine: name of the engine that answered; None for the live model.
+        differing: share of answers in which the engine and the live model differ, of the documents
+            that both answered, 0..1; None for the live model.
     """
 
     task: str
@@ -78,6 +87,8 @@ class Score:
     cut: float | None = None
     empty: float | None = None
     alike: float | None = None
+    engine: str | None = None
+    differing: float | None = None
 
     @property
     def nll(self) -> float | None:
@@ -114,6 +125,7 @@ def score(
     tasks: Sequence[Task],
     *,
     processes: Processes | None = None,
+    clock: Clock | None = None,
 ) -> tuple[Score, ...] | None:
     """Score a live model on tasks in one pass; model and random generators stay unchanged.
 
@@ -125,6 +137,7 @@ def score(
         processor: tokenizer, image processor and chat template of the model.
         tasks: tasks built by `build_task`, with different names.
         processes: processes that share the documents; None for a single process.
+        clock: counts where the time goes; None if nobody reads it.
 
     Returns:
         The score on each task, in the order of `tasks`; None on other ranks.
@@ -138,13 +151,69 @@ def score(
     from mordal_optuna.evaluation.model import MordalVLM
 
     together = processes or Processes()
-    wrapped = MordalVLM.from_live(model, processor, tasks=tasks, processes=together)
+    wrapped = MordalVLM.from_live(model, processor, tasks=tasks, processes=together, clock=clock)
     if not together.is_main:
         wrapped.follow()
         return None
+    return _scored(wrapped, tasks, start, clock or Clock(wrapped.device))
+
+
+def score_by_engine(
+    name: str,
+    vlm: Vlm,
+    tasks: Sequence[Task],
+    *,
+    device: torch.device,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    clock: Clock | None = None,
+) -> tuple[Score, ...]:
+    """Score a live candidate's merged export by an engine; the candidate stays unchanged.
+
+    Args:
+        name: name of the engine, see `engines.ENGINES`.
+        vlm: the candidate, whole in this process.
+        tasks: tasks built by `build_task`, with different names and without likelihoods.
+        device: device of the candidate, which is free for the engine meanwhile.
+        arguments: further arguments of the engine.
+        folder: folder for the export, which is removed afterwards.
+        clock: counts where the time goes; None if nobody reads it.
+
+    Returns:
+        The score on each task, in the order of `tasks`.
+
+    Raises:
+        EvaluationError: if a document cannot be answered or scored; there is no score then.
+        TaskError: if the declared metric is not among the results.
+    """
+    start = perf_counter()
+    import_lmms_eval()
+    from mordal_optuna.evaluation.engine_model import engine_model
+
+    clock = clock or Clock(device)
+    wrapped = engine_model(
+        ENGINES[name],
+        vlm,
+        tasks,
+        device=device,
+        arguments=arguments,
+        folder=folder,
+        clock=clock,
+    )
+    scores = _scored(wrapped, tasks, start, clock)
+    return tuple(replace(s, engine=name, differing=wrapped.differing[s.task]) for s in scores)
+
+
+def _scored(
+    wrapped: MordalVLM | EngineModel, tasks: Sequence[Task], start: float, clock: Clock
+) -> tuple[Score, ...]:
+    """Rank 0: the scores of a wrapped model, whose evaluation began at a time in seconds."""
     names = ", ".join(task.name for task in tasks)
     try:
-        with raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")):
+        with (
+            raised_as(lambda reason: EvaluationError(names, f"lmms-eval failed ({reason})")),
+            clock.span("judging"),
+        ):
             results = _evaluate(wrapped, tasks)
             scores = [_score(results, task, wrapped.likelihoods, wrapped.cut) for task in tasks]
     finally:
@@ -154,7 +223,8 @@ def score(
     shared = perf_counter() - start - sum(wrapped.seconds.values())
     total = sum(s.documents for s in scores)
     return tuple(
-        replace(s, seconds=wrapped.seconds[s.task] + shared * s.documents / total) for s in scores
+        replace(s, seconds=wrapped.seconds.get(s.task, 0.0) + shared * s.documents / total)
+        for s in scores
     )
 
 
@@ -187,7 +257,7 @@ def _score(
         clusters=task.clusters,
         guessed=guessed_share(samples, task),
         likelihoods=tuple(answers) or None,
-        cut=sum(cut[key] for key in keys) / len(keys),
+        cut=sum(cut[key] for key in keys) / len(keys) if cut else None,
         empty=texts.count("") / len(texts),
         alike=Counter(texts).most_common(1)[0][1] / len(texts),
     )

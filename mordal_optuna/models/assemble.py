@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from mordal_optuna.errors import ModelError
-from mordal_optuna.models.families import LlmFamily, llm_family
+from mordal_optuna.models.families import LlmFamily, VisionFamily, llm_family
 from mordal_optuna.models.llava import (
     PatchLlavaConfig,
     PatchLlavaForConditionalGeneration,
@@ -41,6 +41,8 @@ from mordal_optuna.models.towers import Encoder, load_encoder
 from mordal_optuna.models.turns import stop_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from mordal_optuna.config import LoraSettings
@@ -231,7 +233,7 @@ def _transplant(
     image_id: int,
     device: torch.device,
 ) -> LlavaForConditionalGeneration:
-    needs = beyond_llava(encoder, family, language_model.config)
+    needs = beyond_llava(encoder.family, encoder.tower.config, family, language_model.config)
     # Deep copies: LlavaConfig changes the given configurations in place, and the LLM would then
     # compute other logits.
     config = (PatchLlavaConfig if needs else LlavaConfig)(
@@ -266,26 +268,51 @@ def _transplant(
 
 
 def beyond_llava(
-    encoder: Encoder, family: LlmFamily, config: PretrainedConfig
+    vision: VisionFamily,
+    vision_config: PretrainedConfig,
+    family: LlmFamily,
+    config: PretrainedConfig,
 ) -> dict[str, float | bool]:
     """Fields of `PatchLlavaConfig` that a pair needs; empty if LLaVA's own class suffices.
 
     Args:
-        encoder: the encoder.
+        vision: description of the encoder's architecture.
+        vision_config: configuration of the encoder.
+        family: description of the LLM's architecture.
+        config: configuration of the LLM.
+    """
+    wanted = {**encoder_fields(vision, vision_config), **head_fields(family, config)}
+    return {} if is_plain(wanted) else wanted
+
+
+def encoder_fields(family: VisionFamily, config: PretrainedConfig) -> dict[str, float | bool]:
+    """Fields of `PatchLlavaConfig` about an encoder.
+
+    Args:
+        family: description of the encoder's architecture.
+        config: configuration of the encoder.
+    """
+    return {
+        "register_tokens": family.register_tokens(config),
+        "feature_map": family.feature_map,
+    }
+
+
+def head_fields(family: LlmFamily, config: PretrainedConfig) -> dict[str, float | bool]:
+    """Fields of `PatchLlavaConfig` about an LLM's head.
+
+    Args:
         family: description of the LLM's architecture.
         config: configuration of the LLM.
     """
     softcap = (getattr(config, family.softcap) if family.softcap else None) or 0.0
     divisor = getattr(config, family.divide_logits) if family.divide_logits else 1.0
-    wanted = {
-        "register_tokens": encoder.family.register_tokens(encoder.tower.config),
-        "feature_map": encoder.family.feature_map,
-        "logit_softcap": softcap,
-        "logit_divisor": divisor,
-    }
-    plain = {"register_tokens": 0, "feature_map": False, "logit_softcap": 0.0}
-    plain["logit_divisor"] = 1.0
-    return wanted if wanted != plain else {}
+    return {"logit_softcap": softcap, "logit_divisor": divisor}
+
+
+def is_plain(fields: Mapping[str, float | bool]) -> bool:
+    """Whether LLaVA's own class suffices for fields of an encoder or of a head."""
+    return all(value == (1.0 if name == "logit_divisor" else 0) for name, value in fields.items())
 
 
 def _with_lora(

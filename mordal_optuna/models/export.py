@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,20 +75,35 @@ def export(vlm: Vlm, folder: Path, card: ModelCard) -> list[str]:
     """
     check_folder(folder)
     merge(vlm)
-    needs = _needs(vlm)
+    with atomic_write(folder) as temporary:
+        needs = write(vlm, temporary)
+        (temporary / "README.md").write_text(_render(card, needs), encoding="utf-8")
+    return needs
+
+
+def write(vlm: Vlm, folder: Path) -> list[str]:
+    """Write a merged candidate's weights, configuration and processor.
+
+    Args:
+        vlm: the candidate, see `merge`.
+        folder: new folder.
+
+    Returns:
+        What the folder needs beyond `LlavaForConditionalGeneration`, a sentence each; empty if it
+        needs nothing.
+    """
+    needs = needs_of(vlm)
     setattr(vlm.model.config, TEMPLATE_ONLY, True)
     if needs:
         vlm.model.config.auto_map = {
             "AutoConfig": f"llava.{PatchLlavaConfig.__name__}",
             "AutoModelForImageTextToText": f"llava.{PatchLlavaForConditionalGeneration.__name__}",
         }
-    with atomic_write(folder) as temporary:
-        temporary.mkdir()
-        if needs:
-            shutil.copy(llava.__file__, temporary / "llava.py")
-        vlm.model.save_pretrained(temporary)
-        vlm.processor.save_pretrained(temporary)
-        (temporary / "README.md").write_text(_render(card, needs), encoding="utf-8")
+    folder.mkdir()
+    if needs:
+        shutil.copy(llava.__file__, folder / "llava.py")
+    vlm.model.save_pretrained(folder)
+    vlm.processor.save_pretrained(folder)
     return needs
 
 
@@ -130,6 +146,20 @@ def merge(vlm: Vlm) -> None:
     _tie_or_copy_head(model)
 
 
+def merged_copy(vlm: Vlm) -> Vlm:
+    """A copy of a candidate with LoRA merged, which leaves the live one to be trained further.
+
+    Unmerging would not restore the weights in bf16, so all weights are copied, on the device where
+    they are.
+
+    Args:
+        vlm: the candidate, whole in this process.
+    """
+    copied = replace(vlm, model=copy.deepcopy(vlm.model))
+    merge(copied)
+    return copied
+
+
 def _tie_or_copy_head(model: LlavaForConditionalGeneration) -> None:
     """Tie the head as LLaVA does; if LLaVA cannot, give it a copy of the tied weights."""
     tied = model.lm_head.weight is model.get_input_embeddings().weight
@@ -139,7 +169,12 @@ def _tie_or_copy_head(model: LlavaForConditionalGeneration) -> None:
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
 
 
-def _needs(vlm: Vlm) -> list[str]:
+def needs_of(vlm: Vlm) -> list[str]:
+    """What a candidate's export needs beyond `LlavaForConditionalGeneration`, a sentence each.
+
+    Args:
+        vlm: the candidate.
+    """
     if not isinstance(vlm.model, PatchLlavaForConditionalGeneration):
         return []
     config, needs = vlm.model.config, []

@@ -49,6 +49,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
             "full_runs": result.full_runs,
             "grid_runs": result.grid_runs,
         },
+        "time": result.times.to_json(),
         "stopped_because": result.stopped_because,
         "further_scores": [score.to_json() for score in result.further_scores],
         "failures": {str(candidate): reason for candidate, reason in result.failures.items()},

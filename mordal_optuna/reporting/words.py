@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from mordal_optuna.study.times import COMPARING, PARTS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.standings import Group, Standing
     from mordal_optuna.study.costs import Costs
     from mordal_optuna.study.result import Challenger, FurtherScore, StudyResult
+    from mordal_optuna.study.times import Times
 
 # Heading of each group of the ranking.
 GROUPS: dict[Group, str] = {
@@ -267,6 +270,34 @@ def cost_parts(costs: Costs) -> list[tuple[str, float]]:
     """Label and device-seconds of each part of the costs; lost time only if there was any."""
     parts = [(label, getattr(costs, name)) for name, label in COST_PARTS.items()]
     return parts if costs.lost else parts[:-1]
+
+
+def time_parts(times: Times) -> list[tuple[str, float, float]]:
+    """Label, device-seconds and share of each part that took time, then the total."""
+    labels = {COMPARING: "comparing models", **PARTS}
+    parts = [(labels[name], seconds) for name, seconds in times.seconds.items() if seconds]
+    return [(label, s, s / times.total) for label, s in [*parts, ("total", times.total)]]
+
+
+def training_speed(times: Times) -> str:
+    """Speed of the training and what limits it, as far as known; empty without training."""
+    if times.tokens_per_second is None:
+        return ""
+    texts = [f"Training: {times.tokens_per_second:,.0f} tokens a device-second"]
+    if times.of_peak is not None:
+        texts.append(f"{percent(times.of_peak)} % of the device's peak")
+    if times.padding is not None:
+        texts.append(f"{percent(times.padding)} % padding")
+    if times.waiting is not None:
+        texts.append(f"{percent(times.waiting)} % of the time waiting for data")
+    return ", ".join(texts) + "."
+
+
+def untimed(times: Times) -> str:
+    """How many rungs the times lack; empty if none."""
+    if not times.without:
+        return ""
+    return f"{times.without} of {times.rungs + times.without} rungs were measured without times."
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy import special
@@ -35,6 +35,8 @@ from mordal_optuna.search.bounds import require
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
+
+    from mordal_optuna.search.points import Point
 
 # Standard error of ln error assumed for scores without a standard error (plain Optuna objectives):
 # about that of 300 documents at an error of .5.
@@ -49,7 +51,7 @@ STABLE_LEVEL = 0.05
 _REQUIRED = "stderr", "documents", "train_seconds", "eval_seconds"
 _OPTIONAL = (
     *("nll", "nll_stderr", "p_correct", "p_correct_stderr", "guessed", "cut", "empty", "alike"),
-    *("train_spent", "eval_spent"),
+    *("train_spent", "eval_spent", "differing"),
 )
 
 
@@ -80,6 +82,9 @@ class Measurement:
         alike: share of documents that got the most frequent answer; None if unknown.
         by_task: the measurement of each task if the score is a weighted mean over several tasks,
             see `tasks.weighted_mean`; empty if there is one task.
+        differing: share of answers in which an engine and the live model differ; None without one.
+        time: device-seconds that this study spent on the score by part, and what was computed in
+            them, see `study/times.py`; empty if unknown.
     """
 
     samples: int
@@ -100,6 +105,8 @@ class Measurement:
     p_correct: float | None = None
     p_correct_stderr: float | None = None
     by_task: Mapping[str, Measurement] = field(default_factory=dict, hash=False)
+    differing: float | None = None
+    time: Mapping[str, float] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the bounds.
@@ -117,7 +124,8 @@ class Measurement:
     def to_json(self) -> dict[str, Any]:
         """The details that a trial stores beside Optuna's intermediate value and the answers."""
         tasks = {name: {"score": m.score, **m.to_json()} for name, m in self.by_task.items()}
-        optional = {name: getattr(self, name) for name in _OPTIONAL} | {"tasks": tasks or None}
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        optional |= {"tasks": tasks or None, "time": dict(self.time) or None}
         return {name: getattr(self, name) for name in _REQUIRED} | {
             name: value for name, value in optional.items() if value is not None
         }
@@ -167,26 +175,7 @@ class Measurement:
         return max(1.0 - self.score, 0.5 / self.documents if self.documents else UNKNOWN_FLOOR)
 
 
-class Point(Protocol):
-    """A point of a curve: a `Measurement`, or another quantity that falls as errors do."""
-
-    @property
-    def samples(self) -> int:
-        """n_i, at least 1."""
-        ...
-
-    @property
-    def log_error(self) -> float:
-        """y_i, or the logarithm of the other quantity."""
-        ...
-
-    @property
-    def log_noise(self) -> float:
-        """Standard error of `log_error`, above 0."""
-        ...
-
-
-AnyPoint = TypeVar("AnyPoint", bound=Point)
+AnyPoint = TypeVar("AnyPoint", bound="Point")
 Key = TypeVar("Key", bound="Hashable")
 
 

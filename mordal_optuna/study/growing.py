@@ -286,7 +286,8 @@ def _carried(
 
 def _without_costs(details: Mapping[str, Any]) -> dict[str, Any]:
     """Details of a score for which the present study has spent nothing."""
-    free = {**details, "train_spent": 0.0, "eval_spent": 0.0}
+    kept = {name: value for name, value in details.items() if name != "time"}
+    free = {**kept, "train_spent": 0.0, "eval_spent": 0.0}
     if "tasks" in details:
         free["tasks"] = {task: _without_costs(own) for task, own in details["tasks"].items()}
     return free

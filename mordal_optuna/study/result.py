@@ -22,6 +22,7 @@ from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.study.costs import Costs
 from mordal_optuna.study.task_results import task_results, unbeaten
+from mordal_optuna.study.times import Times, times
 from mordal_optuna.study.warnings import result_warnings, stored_facts
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ class StudyResult:
             about; empty if there is one.
         unbeaten: pairs that no other pair beats on all tasks, by their estimates; empty if there
             is one task.
+        times: device-seconds by what the device did, and the speed of the training.
     """
 
     study: str
@@ -207,6 +209,7 @@ class StudyResult:
     warnings: tuple[str, ...] = ()
     tasks: tuple[TaskResult, ...] = ()
     unbeaten: tuple[Candidate, ...] = ()
+    times: Times = field(default_factory=Times)
 
     @property
     def measured(self) -> Measurement:
@@ -294,6 +297,7 @@ def read_result(
         warnings=result_warnings(curves, winner, stored_facts(study.user_attrs), plan.rungs[-1]),
         tasks=by_task,
         unbeaten=unbeaten(by_task) if by_task else (),
+        times=_times(history, representation),
     )
 
 
@@ -368,6 +372,16 @@ def _settling_seconds(
 def _is_failing(record: CandidateHistory) -> bool:
     """Whether no score followed the candidate's last failure."""
     return record.last_failure is not None and record.last_failure > (record.last_trial or -1)
+
+
+def _times(history: History, representation: Representation | None) -> Times:
+    rungs = [
+        m
+        for record in history.candidates.values()
+        for m in record.measurements
+        if m.samples not in record.carried
+    ]
+    return times(rungs, sum(representation.seconds.values()) if representation else 0.0)
 
 
 def _costs(history: History, representation: Representation | None) -> Costs:

@@ -42,6 +42,7 @@ _UNUSABLE = {
     "guessed": (0.05, "could not be read and were drawn at random"),
     "empty": (0.05, "were empty"),
     "alike": (0.9, "are one and the same"),
+    "differing": (0.1, "differ between the engine and the live model"),
 }
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.alignment.session import AlignmentSession
-from mordal_optuna.evaluation.score import score
+from mordal_optuna.evaluation.score import score, score_by_engine
 from mordal_optuna.models.export import export
 from mordal_optuna.models.generation import generation_mark
 from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.tasks import weighted_mean
 from mordal_optuna.study.warnings import at_chance
-from mordal_optuna.workbench.measurements import measurement_of
+from mordal_optuna.workbench.measurements import differing_text, measurement_of, score_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,18 +130,22 @@ class AlignAndScore:
         Raises:
             MordalError: if the candidate cannot be assembled, trained or scored.
         """
-        session = self._session(candidate)
+        session, clock = self._session(candidate), self._machine.clock
         spent_before = session.spent_seconds
         tasks = self._rung_tasks(samples)
-        rung = self._score_rung(tasks, candidate, samples)
+        clock.take()  # what was spent on another rung, or on one that failed
+        with clock.span("other"):
+            rung = self._score_rung(tasks, candidate, samples)
+        time = clock.take(self._machine.processes.world_size, self._settings.alignment.precision)
         self._progress.note(
-            f"{candidate} at {samples} samples: " + "; ".join(map(_as_text, rung.scores))
+            f"{candidate} at {samples} samples: " + "; ".join(map(score_text, rung.scores))
         )
         spent = session.spent_seconds - spent_before
         measurements = _measurements(samples, rung, tasks, len(self._targets), spent)
         self._warn_of_chance(candidate, measurements)
         weights = self._settings.task_weights
-        return weighted_mean(measurements, weights) if weights else measurements[tasks[0].name]
+        scored = weighted_mean(measurements, weights) if weights else measurements[tasks[0].name]
+        return replace(scored, time=time)
 
     def follow_measure(self, candidate: Candidate, samples: int) -> None:
         """Other ranks: take part in `measure`."""
@@ -296,8 +300,26 @@ class AlignAndScore:
         self, session: AlignmentSession, candidate: Candidate, tasks: Sequence[Task], samples: int
     ) -> dict[str, Score]:
         """Scores of the live weights by task; empty on other ranks."""
-        processes = self._machine.processes
-        scores = score(session.vlm.model, session.vlm.processor, tasks, processes=processes)
+        processes, wanted = self._machine.processes, self._settings.evaluation
+        if wanted.engine == "live":
+            scores = score(
+                session.vlm.model,
+                session.vlm.processor,
+                tasks,
+                processes=processes,
+                clock=self._machine.clock,
+            )
+        else:
+            scores = score_by_engine(
+                wanted.engine,
+                session.vlm,
+                tasks,
+                device=self._machine.device,
+                arguments=wanted.arguments,
+                folder=self._settings.workdir / "engine",
+                clock=self._machine.clock,
+            )
+            self._progress.note(differing_text(scores))
         processes.run_on_all(lambda: self._check(candidate, tasks, samples))
         return {s.task: replace(s, seconds=s.seconds * processes.world_size) for s in scores or ()}
 
@@ -337,13 +359,15 @@ class AlignAndScore:
     ) -> str:
         """Key of a checkpoint's scores in the store; merged weights have a key of their own.
 
-        So has an LLM whose answers older versions generated in another way.
+        So has an LLM whose answers older versions generated in another way. Scores of an engine
+        have one by its name and the arguments that may change answers; it scores merged weights.
         """
         llm = self._pool.parts(candidate)[1]
         if llm.name not in self._marks:
             self._marks[llm.name] = generation_mark(llm)
         mark = self._marks[llm.name]
-        return ":".join([checkpoint.address, *["merged"] * merged, *[mark] * bool(mark)])
+        scored = self._settings.evaluation.mark() or "merged" * merged
+        return ":".join(part for part in (checkpoint.address, scored, mark) if part)
 
     def _check(self, candidate: Candidate, tasks: Sequence[Task], samples: int) -> None:
         if self._watch:
@@ -413,12 +437,3 @@ def _measurements(
         )
         for score, task in zip(rung.scores[:targets], tasks[:targets], strict=True)
     }
-
-
-def _as_text(score: Score) -> str:
-    text = f"{100 * score.value:.1f} ± {100 * score.stderr:.1f} % on {score.task}"
-    if score.nll is not None:
-        text += f", -ln p {score.nll:.2f}"
-    if score.guessed is not None:
-        text += f" ({100 * score.guessed:.0f} % of the answers could not be read and were drawn)"
-    return text

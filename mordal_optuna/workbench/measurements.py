@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mordal_optuna.evaluation.score import Score
 
 
@@ -32,4 +34,32 @@ def measurement_of(score: Score, samples: int) -> Measurement:
         cut=score.cut,
         empty=score.empty,
         alike=score.alike,
+        differing=score.differing,
     )
+
+
+def differing_text(scores: Sequence[Score]) -> str:
+    """How many of an engine's answers differ from the live model's, in words.
+
+    Args:
+        scores: scores of an engine on each task.
+    """
+    shares = (f"{100 * (s.differing or 0.0):.0f} % on {s.task}" for s in scores)
+    return (
+        f"answers of {scores[0].engine} that differ from the live model's, of the documents that "
+        f"both answered: {'; '.join(shares)}"
+    )
+
+
+def score_text(score: Score) -> str:
+    """A score in words, as it is noted while a study runs.
+
+    Args:
+        score: score of a checkpoint on one task.
+    """
+    text = f"{100 * score.value:.1f} ± {100 * score.stderr:.1f} % on {score.task}"
+    if score.nll is not None:
+        text += f", -ln p {score.nll:.2f}"
+    if score.guessed is not None:
+        text += f" ({100 * score.guessed:.0f} % of the answers could not be read and were drawn)"
+    return text

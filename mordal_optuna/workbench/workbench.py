@@ -14,6 +14,7 @@ from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
 from mordal_optuna.config import adapted
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import ConfigError, ModelError
+from mordal_optuna.evaluation.engines import check_engine
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import plugin_problem
 from mordal_optuna.evaluation.tasks import build_task, images_of_all
@@ -337,6 +338,10 @@ def _open(
         check_model(source, "vision_encoder")
     for source in pool.llms:
         check_model(source, "llm")
+    if settings.evaluation.engine != "live":
+        sharded = is_sharded(open_accelerator(launch.device))
+        world = launch.processes.world_size
+        check_engine(settings.evaluation.engine, pool, processes=world, sharded=sharded)
     data = _read_data(settings, progress)
     settings, chosen = adapted(settings, len(data))
     if chosen:

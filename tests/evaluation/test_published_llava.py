@@ -10,8 +10,7 @@ preprocessor_config.json and tokenizer_config.json, and transformers'
 from __future__ import annotations
 
 import json
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +22,7 @@ from tokenizers import Tokenizer, models, trainers
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.export import ModelCard, export
+from tests.evaluation.fake_decord import fake_decord
 from tests.families import random_encoder, random_llm
 
 import_lmms_eval()
@@ -100,9 +100,7 @@ def llava_hf(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
     """lmms-eval's own model; `decord`, which it imports for videos only, may be missing."""
     from accelerate.state import AcceleratorState, PartialState
 
-    stub = ModuleType("decord")
-    stub.VideoReader = stub.cpu = None  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "decord", stub)
+    fake_decord(monkeypatch)
     from lmms_eval.models.chat.llava_hf import LlavaHf
 
     yield LlavaHf

@@ -10,7 +10,7 @@ import torch
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.assemble import Vlm, assemble
-from mordal_optuna.models.export import ModelCard, check_folder, export, merge
+from mordal_optuna.models.export import ModelCard, check_folder, export, merge, merged_copy
 from tests import tiny
 
 if TYPE_CHECKING:
@@ -87,3 +87,15 @@ def test_an_export_that_fails_leaves_nothing_and_can_be_repeated(
     text = (folder / "README.md").read_text(encoding="utf-8")
     for shown in ("# clip + llama", "57.5 % on ai2d", "- seed: 7", "1,536"):
         assert shown in text
+
+
+def test_a_merged_copy_leaves_the_candidate_to_be_trained(vlm: Vlm) -> None:
+    before = {name: p.detach().clone() for name, p in vlm.model.named_parameters()}
+    own = logits(vlm)
+    copied = merged_copy(vlm)
+    assert not any("lora" in name for name, _ in copied.model.named_parameters())
+    assert torch.allclose(own, logits(copied), atol=1e-5)
+    after = dict(vlm.model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert torch.equal(own, logits(vlm))

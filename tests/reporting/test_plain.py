@@ -16,7 +16,11 @@ def test_the_result_has_the_agreed_keys(result: StudyResult) -> None:
     assert set(plain) == {
         *("study", "task", "method", "full_samples", "warnings", "headline", "final", "winner"),
         *("ties", "challengers", "ranking", "costs", "stopped_because", "further_scores"),
-        *("failures", "config"),
+        *("failures", "config", "time"),
+    }
+    assert set(plain["time"]) == {"seconds", "total", "training", "rungs", "rungs_without"}
+    assert set(plain["time"]["training"]) == {
+        *("tokens", "tokens_per_second", "of_peak", "padding", "waiting"),
     }
     assert set(plain["costs"]) == {
         *("features", "similarity", "warmup", "training", "evaluation", "lost", "reused"),

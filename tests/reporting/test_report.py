@@ -10,6 +10,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting import task_words, words
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.search.standings import Standing
+from mordal_optuna.study.times import Times
 from tests.reporting.results import result_without_costs
 
 if TYPE_CHECKING:
@@ -106,3 +107,26 @@ def test_several_tasks_have_a_table_before_the_ranking(
             assert text in tasks
     assert tasks.count('tie">') == len(several.unbeaten)
     assert "<h2>Tasks</h2>" not in written(result, tmp_path)
+
+
+def test_the_report_shows_where_the_time_went(result: StudyResult, tmp_path: Path) -> None:
+    """Not in studies of older versions, which stored no times."""
+    assert "Where the time went" not in written(result, tmp_path)
+    seconds = {"comparing": 1.0, "training": 6.0, "waiting": 2.0, "saving": 0.0, "judging": 1.0}
+    counts = {"tokens": 9000.0, "computed": 10000.0, "operations": 3e9, "possible": 6e9}
+    timed = replace(result, times=Times(seconds, counts, rungs=4, without=2))
+    html = written(timed, tmp_path)
+    part = html.split("<h2>Where the time went</h2>")[1].split("<h2>")[0]
+    rows = re.findall(r"<tr[^>]*><td>(.*?)</td><td class=.n.>(.*?)</td>.*?>([\d.]+)</td>", part)
+    assert rows == [
+        ("comparing models", "1.0", "10.0"),
+        ("training steps", "6.0", "60.0"),
+        ("waiting for training data", "2.0", "20.0"),
+        ("scoring: judging answers", "1.0", "10.0"),
+        ("total", "10.0", "100.0"),
+    ]
+    speed = (
+        "Training: 1,500 tokens a device-second, 50.0 % of the device&#39;s peak, 10.0 % padding"
+    )
+    assert f"{speed}, 25.0 % of the time waiting for data." in part
+    assert "2 of 6 rungs were measured without times." in part

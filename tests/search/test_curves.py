@@ -272,9 +272,11 @@ def test_a_measurement_reads_back_as_it_was_stored() -> None:
     whole = Measurement(
         8, 0.5, 0.1, 9, 2.0, 1.0, nll=0.3, nll_stderr=0.01, guessed=0.1, train_spent=1.5,
         eval_spent=0.5, answers="packed", cut=0.2, empty=0.0, alike=0.4,
+        differing=0.03, time={"training": 1.5},
     )  # fmt: skip
     optional = {"nll": 0.3, "nll_stderr": 0.01, "guessed": 0.1, "cut": 0.2, "empty": 0.0}
     optional |= {"alike": 0.4, "train_spent": 1.5, "eval_spent": 0.5}
+    optional |= {"differing": 0.03, "time": {"training": 1.5}}
     assert whole.to_json() == dict(zip(names, (0.1, 9, 2.0, 1.0), strict=True)) | optional
     for measurement, answers in ((plain, None), (whole, "packed")):
         details = measurement.to_json()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mordal_optuna.alignment import timing
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.alignment.train import Trainer
@@ -18,16 +22,17 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.progress import Silent
 from mordal_optuna.search import documents
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.study.claims import ClaimStore
+from mordal_optuna.study.times import PARTS
 from mordal_optuna.workbench import align_and_score
 from mordal_optuna.workbench.workbench import open_workbench
+from tests.evaluation.fake_decord import fake_decord
 from tests.evaluation.seven import SEVEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from mordal_optuna.search.curves import Measurement
 
 PAIR = Candidate("clip-t", "llama-t")
 
@@ -105,7 +110,8 @@ def test_all_tasks_are_scored_in_one_pass_for_other_studies_to_find(
     again = measured(content, 8)[0]
     assert read == [8, 8]  # where the rung is stored, and the scores
     assert (again.train_spent, again.eval_spent) == (0.0, 0.0)
-    assert replace(again, train_spent=first.train_spent, eval_spent=first.eval_spent) == first
+    spent = {name: getattr(first, name) for name in ("train_spent", "eval_spent", "time")}
+    assert replace(again, **spent) == first
 
 
 def test_scores_of_answers_that_were_generated_otherwise_are_not_reused(
@@ -245,3 +251,73 @@ def test_several_target_tasks_are_scored_in_one_pass_over_one_training(
     assert len(passes) == 1
     assert (alone.score, alone.answers) == (first.score, first.answers)
     assert not alone.by_task
+
+
+@pytest.mark.slow
+def test_an_engine_scores_as_the_live_model_does_and_under_a_key_of_its_own(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By lmms-eval's `llava_hf`, between the rungs of a training that goes on unchanged."""
+    fake_decord(monkeypatch)
+    tasks = {
+        "task": content["task"] | {"likelihood": False},
+        "also_score": [task | {"likelihood": False} for task in content["also_score"]],
+    }
+    live = measured(content | tasks, 8, 16)
+    scored: list[int] = []
+    scores = align_and_score.score_by_engine
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        scored.append(len(arguments[2]))
+        return scores(*arguments, **options)
+
+    monkeypatch.setattr(align_and_score, "score_by_engine", noted)
+    engine = content | tasks | {"study": "engine", "evaluation": {"engine": "llava_hf"}}
+    found = measured(engine, 8, 16)
+    assert scored == [2, 2], "the live model's scores, in the same database, are not used"
+    assert [m.score for m in found] == [m.score for m in live]
+    assert [m.differing for m in found] == [0.0, 0.0]
+    assert [m.differing for m in live] == [None, None]
+    again = measured(engine | {"study": "again"}, 8)
+    assert scored == [2, 2], "the engine's own scores are found"
+    assert again[0].differing == 0.0
+    # Trained anew, with the engine between the rungs, to the very same weights.
+    fresh = engine | {"checkpoints": {"folder": str(Path(content["workdir"]) / "other")}}
+    fresh |= {"storage": f"sqlite:///{Path(content['workdir']) / 'other.db'}"}
+    assert [m.score for m in measured(fresh, 8, 16)] == [m.score for m in live]
+    folders = [Path(content["workdir"]) / name for name in ("checkpoints", "other")]
+    weights = [sorted(p.read_bytes() for p in f.rglob("trained*")) for f in folders]
+    assert weights[0] == weights[1] != []
+
+
+def test_a_rung_stores_where_its_time_went(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts add up to what the measurement took; a rung that is only looked up took nothing."""
+    # Measuring a CPU's peak takes .1 s, once, and is part of no rung.
+    monkeypatch.setattr(timing, "peak_operations", lambda *_: 1e12)
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True, exist_ok=True)
+    bench = open_workbench(settings, Silent())
+    begun = perf_counter()
+    first = bench.measure(PAIR, 8)
+    took = perf_counter() - begun
+    assert first.time.keys() >= {*PARTS, "tokens", "computed", "operations", "possible"}
+    assert 0.9 * took <= sum(first.time[part] for part in PARTS) <= took + 0.01
+    assert first.train_spent is not None
+    trained = ("loading", "checking", "encoding", "training", "waiting")
+    assert sum(first.time[part] for part in trained) <= first.train_spent + 0.01
+    details = json.loads(json.dumps(first.to_json()))
+    assert Measurement.from_json(details, samples=8, score=first.score).time == first.time
+    again = bench.measure(PAIR, 8)
+    assert "tokens" not in again.time
+    assert sum(again.time.values()) < 0.5 * took
+
+
+def test_several_tasks_store_the_time_once(content: dict[str, Any]) -> None:
+    """With the mean over the tasks, since a pair is trained once for all."""
+    tasks = [content["task"], *content["also_score"]]
+    several = {k: v for k, v in content.items() if k not in ("task", "also_score")}
+    (mean,) = measured(several | {"tasks": tasks}, 8)
+    assert mean.time["training"] > 0
+    assert not any(one.time for one in mean.by_task.values())
