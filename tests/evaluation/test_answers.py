@@ -16,7 +16,7 @@ import_lmms_eval()
 
 from lmms_eval.protocol import ChatMessages  # noqa: E402 - after the guarded import
 
-from mordal_optuna.evaluation.answers import Answer, Answerer, _cut_rows  # noqa: E402
+from mordal_optuna.evaluation.answers import Answer, Answerer  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,23 +42,6 @@ def answered(vlm: Vlm, asked: list[ChatMessages], size: int, **options: Any) -> 
         for n in range(0, len(asked), size)
         for answer in model.answer(asked[n : n + size], chosen, REFERENCES[n : n + size])
     ]
-
-
-@pytest.mark.parametrize(
-    ("row", "limit", "cut"),
-    [
-        ([5, 6, 7], 3, True),
-        ([5, 6, 1], 3, False),  # the stop token came last
-        ([5, 1, 0], 3, False),
-        ([5, 6, 7], 4, False),  # all ended before the limit
-        ([5], 1, False),  # a letter alone: no room for a stop token
-    ],
-)
-def test_an_answer_is_cut_that_has_not_ended_at_the_token_limit(
-    row: list[int], limit: int, *, cut: bool
-) -> None:
-    options = {"max_new_tokens": limit, "eos_token_id": 1}
-    assert _cut_rows(torch.tensor([row]), options) == [cut]
 
 
 def check_equal(together: list[Answer], alone: list[Answer]) -> None:
