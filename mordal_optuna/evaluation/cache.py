@@ -50,8 +50,8 @@ class GrowingLayer(DynamicLayer):
         if self._buffers is None:
             self.hold(key_states, value_states, new)
         elif start + new > self._buffers[0].shape[-2]:
-            both = ((self.keys, key_states), (self.values, value_states))
-            self.hold(*(torch.cat(pair, dim=-2) for pair in both), start + new)
+            keys = torch.cat([self.keys, key_states], dim=-2)
+            self.hold(keys, torch.cat([self.values, value_states], dim=-2), start + new)
         else:
             for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
                 buffer[:, :, start : start + new] = states
@@ -154,9 +154,7 @@ class _Copy:
         target[:, :, padding : self.longest] = source[:, :, start:end]
 
 
-def _gathered(
-    sources: Sequence[torch.Tensor], copies: Sequence[_Copy], room: int
-) -> torch.Tensor:
+def _gathered(sources: Sequence[torch.Tensor], copies: Sequence[_Copy], room: int) -> torch.Tensor:
     _, heads, _, width = sources[0].shape
     count = sum(copy.count for copy in copies)
     buffer = sources[0].new_empty(count, heads, copies[0].longest + room, width)

@@ -107,7 +107,7 @@ class Decoder:
         # The prefix of the last image, since the next prompts may ask about it too.
         self._last: tuple[Pixels, list[int], Piece] | None = None
 
-    @torch.no_grad()
+    @torch.no_grad()  # not inference mode: FSDP could not train on what it gathers
     def run(self, prompts: Iterator[Prompt]) -> Iterator[Decoded]:
         """Answer prompts; each answer equals that of a batch of one.
 
@@ -121,7 +121,8 @@ class Decoder:
         """
         numbered, batch, more = enumerate(prompts), None, True
         while True:
-            alive = [row for row in batch.rows if not row.ended(self._limits)] if batch else []
+            rows: list[_Row] = batch.rows if batch else []
+            alive = [row for row in rows if not row.ended(self._limits)]
             free = self._size - len(alive)
             if more and (not alive or free >= max(1, self._size // 4)):
                 group = list(islice(numbered, free))

@@ -8,9 +8,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
     from lmms_eval.protocol import ChatMessages
     from PIL.Image import Image
     from transformers import PreTrainedModel, ProcessorMixin
@@ -147,9 +146,7 @@ class PromptReader:
                 pixels.tokens = ids.count(self._placeholder)
         return pixels
 
-    def _processed(
-        self, text: str, images: list[Image]
-    ) -> tuple[list[int], torch.Tensor | None]:
+    def _processed(self, text: str, images: list[Image]) -> tuple[list[int], torch.Tensor | None]:
         """Token ids and pixel values from the processor."""
         inputs = self._processor(
             text=[text],
