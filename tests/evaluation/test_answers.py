@@ -17,6 +17,7 @@ import_lmms_eval()
 from lmms_eval.protocol import ChatMessages  # noqa: E402 - after the guarded import
 
 from mordal_optuna.evaluation.answers import Answer, Answerer  # noqa: E402
+from mordal_optuna.evaluation.decoding import Decoded, Limits  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,24 @@ def answered(vlm: Vlm, asked: list[ChatMessages], size: int, **options: Any) -> 
         for n in range(0, len(asked), size)
         for answer in model.answer(asked[n : n + size], chosen, REFERENCES[n : n + size])
     ]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limit", "cut"),
+    [
+        ([5, 6, 7], 3, True),
+        ([5, 6, 1], 3, False),  # the stop token came last
+        ([5, 1, 0], 3, False),  # padding, as `generate` returns it
+        ([5, 6, 7], 4, False),
+        ([5], 1, False),  # a letter alone: no room for a stop token
+    ],
+)
+def test_an_answer_is_cut_that_has_not_ended_at_the_token_limit(
+    plain: Vlm, tokens: list[int], limit: int, *, cut: bool
+) -> None:
+    model = Answerer(plain.model, plain.processor)
+    limits = Limits(frozenset({1}), limit)
+    assert model._answer(Decoded(0, tokens, None), limits).cut == cut
 
 
 def check_equal(together: list[Answer], alone: list[Answer]) -> None:
