@@ -26,6 +26,7 @@ from mordal_optuna.evaluation.guards import (
     quiet,
     random_states_kept,
 )
+from mordal_optuna.evaluation.rows import rows_kept
 from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
 
@@ -232,7 +233,7 @@ def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
             task.live.set_config(key="num_fewshot", value=0)
         wrapped.task_dict[task.name] = task.live.dataset
     try:
-        with random_states_kept(), quiet(), launch_hidden():
+        with random_states_kept(), quiet(), launch_hidden(), rows_kept(tasks):
             random.seed(_SEEDS[0])
             np.random.seed(_SEEDS[1])  # noqa: NPY002 - generator that lmms-eval's tasks use
             torch.manual_seed(_SEEDS[2])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +66,11 @@ class Task:
             self.document_digests,
         ]
         return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The documents without images, in memory."""
+        return Rows(self.live.dataset_no_image[self.split])
 
     @cached_property
     def chance(self) -> float:
