@@ -261,6 +261,9 @@ class StudySettings(Section):
         also_score_at: candidates that are scored on the further tasks. `winner`: the winner only.
             `rungs`: every candidate at each of its rungs, in one pass with the target task; later
             studies reuse these scores from the database.
+        score_merged: whether rungs are scored with LoRA merged into the LLM, as an export is. It
+            is faster, and for `bf16` only, where merging rounds, so that scores with and without
+            it differ. Training goes on with the weights as they were.
         task_folders: folders with lmms-eval task YAMLs, searched in addition to the shipped ones.
         representation: comparison of models.
         search: search method and its options.
@@ -282,6 +285,7 @@ class StudySettings(Section):
     task: Annotated[TaskSettings | None, Field(validate_default=True)] = None
     also_score: tuple[TaskSettings, ...] = ()
     also_score_at: Literal["winner", "rungs"] = "winner"
+    score_merged: bool = False
     task_folders: tuple[Path, ...] = ()
     representation: RepresentationSettings = RepresentationSettings()
     search: SearchSettings = SearchSettings()
@@ -310,6 +314,13 @@ class StudySettings(Section):
         if task is None and others.data.get("tasks") == ():
             raise PydanticKnownError("missing")
         return task
+
+    @model_validator(mode="after")
+    def _merged_in_bf16(self) -> StudySettings:
+        if self.score_merged and self.alignment.precision != "bf16":
+            msg = f"score_merged: needs alignment.precision bf16, got {self.alignment.precision}"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> StudySettings:
@@ -402,6 +413,8 @@ class StudySettings(Section):
         exclude["search"] = {*excluded, "ranker"}  # a ranking may be made in several ways
         # Studies of versions without `tasks` stored no such key.
         exclude["task" if self.tasks else "tasks"] = True
+        if not self.score_merged:  # nor this one
+            exclude["score_merged"] = True
         # Nor the two options below, where all pixels were those of the checkpoints' processors.
         if self.image_aspect == "own":
             exclude["image_aspect"] = True

@@ -146,12 +146,11 @@ def guessed_share(samples: Sequence[Mapping[str, Any]], task: Task) -> float | N
     """
     if not task.spec.guesses:
         return None
-    documents = task.live.dataset_no_image[task.split]
     guessed = 0
     with quiet(), _recorded_draws() as drawn:
-        for row, sample in enumerate(samples):
+        for document, sample in zip(task.rows, samples, strict=True):
             drawn.clear()
-            task.live.process_results(documents[row], [sample["resps"][0][0]])
+            task.live.process_results(document, [sample["resps"][0][0]])
             guessed += bool(drawn)
     return guessed / len(samples)
 

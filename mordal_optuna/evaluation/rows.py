@@ -5,16 +5,12 @@ Reading a row from a dataset takes about 50 microseconds, and copying a plain on
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from datasets import Dataset
-
-    from mordal_optuna.evaluation.task import Task
 
 
 class Rows:
@@ -43,23 +39,6 @@ class Rows:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as above
         return getattr(self._documents, name)
-
-
-@contextmanager
-def rows_kept(tasks: Sequence[Task]) -> Iterator[None]:
-    """Let the task objects of lmms-eval read documents without images from plain rows.
-
-    Args:
-        tasks: the tasks that will be scored.
-    """
-    with ExitStack() as kept:
-        for task in tasks:
-            documents = task.live.dataset_no_image[task.split]
-            splits = {**task.live.dataset_no_image, task.split: task.rows}
-            kept.enter_context(patch.object(task.live, "dataset_no_image", splits))
-            if task.live.task_docs is documents:
-                kept.enter_context(patch.object(task.live, "task_docs", task.rows))
-        yield
 
 
 def _fresh(value: Any) -> Any:  # noqa: ANN401 - values of any column

@@ -6,9 +6,11 @@ import argparse
 import importlib.metadata
 import random
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,12 +28,11 @@ from mordal_optuna.evaluation.guards import (
     quiet,
     random_states_kept,
 )
-from mordal_optuna.evaluation.rows import rows_kept
 from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from transformers import PreTrainedModel, ProcessorMixin
 
@@ -233,7 +234,7 @@ def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
             task.live.set_config(key="num_fewshot", value=0)
         wrapped.task_dict[task.name] = task.live.dataset
     try:
-        with random_states_kept(), quiet(), launch_hidden(), rows_kept(tasks):
+        with random_states_kept(), quiet(), launch_hidden(), _rows_kept(tasks):
             random.seed(_SEEDS[0])
             np.random.seed(_SEEDS[1])  # noqa: NPY002 - generator that lmms-eval's tasks use
             torch.manual_seed(_SEEDS[2])
@@ -252,6 +253,23 @@ def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
         names = ", ".join(task.name for task in tasks)
         raise EvaluationError(names, f"scoring answers failed ({cause})") from cause
     return results
+
+
+@contextmanager
+def _rows_kept(tasks: Sequence[Task]) -> Iterator[None]:
+    """Let the task objects of lmms-eval read documents without images from plain rows.
+
+    Args:
+        tasks: the tasks that will be scored.
+    """
+    with ExitStack() as kept:
+        for task in tasks:
+            documents = task.live.dataset_no_image[task.split]
+            splits = {**task.live.dataset_no_image, task.split: task.rows}
+            kept.enter_context(patch.object(task.live, "dataset_no_image", splits))
+            if task.live.task_docs is documents:
+                kept.enter_context(patch.object(task.live, "task_docs", task.rows))
+        yield
 
 
 def _main_metric(results: dict[str, Any], task: Task) -> float:

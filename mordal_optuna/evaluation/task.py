@@ -99,7 +99,7 @@ class Task:
         Raises:
             TaskError: if the document has no reference answer.
         """
-        row = self.live.dataset_no_image[self.split][document]
+        row = self.rows[document]
         if self.spec.gold and self.spec.gold not in row:
             raise self._missing_field("gold", self.spec.gold, row)
         target = row[self.spec.gold] if self.spec.gold else self.live.doc_to_target(row)

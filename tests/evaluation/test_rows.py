@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from datasets import Dataset
 
-from mordal_optuna.evaluation.rows import Rows, rows_kept
+from mordal_optuna.evaluation.rows import Rows
+from mordal_optuna.evaluation.score import _rows_kept
 
 if TYPE_CHECKING:
     from mordal_optuna.evaluation.task import Task
@@ -36,7 +37,7 @@ def test_a_row_that_a_task_has_changed_is_read_anew() -> None:
 
 def test_a_task_object_has_its_datasets_back_afterwards(scenes: Task) -> None:
     before, docs = scenes.live.dataset_no_image, scenes.live.task_docs
-    with rows_kept([scenes]):
+    with _rows_kept([scenes]):
         assert scenes.live.dataset_no_image[scenes.split] is scenes.rows
         assert scenes.live.eval_docs_no_media is scenes.rows
     assert scenes.live.dataset_no_image is before

@@ -19,6 +19,7 @@ from mordal_optuna.processes.guard import Token
 from mordal_optuna.progress import Silent
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.workbench import align_and_score
+from mordal_optuna.workbench.score_store import ScoreStore
 from mordal_optuna.workbench.workbench import open_workbench
 from tests.evaluation.seven import SEVEN
 
@@ -229,3 +230,28 @@ def test_several_target_tasks_are_scored_in_one_pass_over_one_training(
     assert len(passes) == 1
     assert (alone.score, alone.answers) == (first.score, first.answers)
     assert not alone.by_task
+
+
+def test_rungs_scored_with_merged_weights_are_trained_as_without(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such scores have the key of an export's, and the export finds them."""
+    content["alignment"] = content["alignment"] | {"precision": "bf16"}
+    stored: list[str] = []
+    put = ScoreStore.put
+
+    def noted(store: ScoreStore, checkpoint: str, *rest: Any) -> None:
+        stored.append(checkpoint)
+        put(store, checkpoint, *rest)
+
+    monkeypatch.setattr(ScoreStore, "put", noted)
+    digests = []
+    for merged in (False, True):
+        stored.clear()
+        study = content | {"workdir": str(tmp_path / str(merged)), "score_merged": merged}
+        measured(study, 8, 16)
+        assert {key.endswith(":merged") for key in stored} == {merged}
+        files = CheckpointFiles(parse_study(study).checkpoint_folder())
+        (run,) = files.runs()
+        digests.append([files.manifest(run, rung).digest for rung in (8, 16)])
+    assert digests[0] == digests[1]
