@@ -6,9 +6,13 @@ The model is a small LLaVA with random weights in fp32, exported like any winner
 drawn multiple-choice questions in AI2D's schema, prompted by lmms-eval's task code, with 16 tokens
 per answer. There is one question per picture, as in VizWiz, ScienceQA and MMMU; or four, as on a
 page or a diagram; or 32, as in GQA (12,578 questions on 398 pictures). All models must give the
-same answers. Only model time is counted, in CPU seconds of one thread, so the machine may do other
-work. `llava_hf` accepts one document at a time only. With a GPU, `--device cuda --dtype bfloat16
---size 7b` uses LLaVA-1.5-7B's shapes and wall-clock seconds.
+same answers. Only model time is counted, in CPU seconds of this process, so the machine may do
+other work. `llava_hf` accepts one document at a time only. With a GPU, `--device cuda --size 7b`
+uses LLaVA-1.5-7B's shapes in bf16 and wall-clock seconds.
+
+The share of the peak is the matrix products that the documents need, with each picture encoded
+once, over those that the device does in the same time in the largest plain product. In `llava_hf`,
+which encodes a picture for every question, the products that are repeated do not count.
 """
 
 from __future__ import annotations
@@ -225,6 +229,41 @@ def write_documents(folder: Path, documents: int, questions: int) -> None:
     )
 
 
+def peak(device: str, dtype: str) -> float:
+    """Multiplications and additions a second in a product of square matrices, the best of ten."""
+    side = 8192 if device.startswith("cuda") else 1024
+    left = torch.randn(side, side, device=device, dtype=getattr(torch, dtype))
+    clock, best = Clock(device), float("inf")
+    for _ in range(10):
+        start = clock()
+        left @ left
+        best = min(best, clock() - start)
+    return 2 * side**3 / best
+
+
+def needed(size: str, texts: list[str], folder: Path, questions: int, answer: int) -> float:
+    """Multiplications and additions per document in the layers' matrix products.
+
+    Args:
+        size: key of `SIZES`.
+        texts: prompts of all documents.
+        folder: exported model, whose tokenizer is used.
+        questions: number of questions per picture.
+        answer: tokens per answer.
+    """
+    from transformers import AutoTokenizer
+
+    (width, layers, image, patch), (hidden, depth, _, inner, vocabulary) = SIZES[size]
+    patches = (image // patch) ** 2
+    # Attention's four projections and the MLP: two matrices in the encoder, three in the LLM.
+    of_encoder = layers * 12 * width**2 * (patches + 1) + patches * hidden * (width + hidden)
+    of_token = depth * (4 * hidden**2 + 3 * hidden * inner)
+    tokens = [len(ids) for ids in AutoTokenizer.from_pretrained(folder)(texts)["input_ids"]]
+    per_picture = of_encoder + of_token * patches
+    per_question = of_token * (sum(tokens) / len(tokens) + answer) + answer * hidden * vocabulary
+    return 2 * (per_picture / questions + per_question)
+
+
 def table(chosen: argparse.Namespace, scratch: Path, questions: int) -> list[dict[str, Any]]:
     """One row per model; all are compared with the first."""
     import lmms_eval.tasks
@@ -236,11 +275,15 @@ def table(chosen: argparse.Namespace, scratch: Path, questions: int) -> list[dic
     write_documents(data, chosen.documents, questions)
     config = utils.load_yaml_config(f"{lmms_eval.tasks.__path__[0]}/ai2d/ai2d.yaml")
     config |= {"dataset_path": str(data), "dataset_kwargs": {"cache_dir": f"{data}-cache"}}
-    folder = model_folder(scratch / f"{questions}", chosen.size, prompts(config))
+    texts = prompts(config)
+    folder = model_folder(scratch / f"{questions}", chosen.size, texts)
+    limit = config["generation_kwargs"]["max_new_tokens"]
+    products = needed(chosen.size, texts, folder, questions, limit)
+    most = peak(chosen.device, chosen.dtype)
     measured = rivals(folder, chosen.device, chosen.dtype)
-    for size in (1, 8, 32):
+    for size in (1, 8, 32, "auto"):
         model = MordalVLM(str(folder), size, chosen.device, chosen.dtype)
-        measured[f"mordal_vlm, batches of {size}"] = (model, False)
+        measured[f"mordal_vlm, {size} at once"] = (model, False)
     clock = Clock(chosen.device)
     rows: list[dict[str, Any]] = []
     expected: list[str] | None = None
@@ -251,10 +294,13 @@ def table(chosen: argparse.Namespace, scratch: Path, questions: int) -> list[dic
         equal = sum(a.strip() == e.strip() for a, e in zip(answers, expected, strict=True))
         rate = chosen.documents / seconds
         times = rate / rows[0]["rate"] if rows else 1.0
-        rows.append({"model": name, "rate": rate, "times": times, "equal": equal})
+        share = rate * products / most
+        row = {"model": name, "rate": rate, "times": times, "share": share, "equal": equal}
+        rows.append(row)
         print(
             f"{questions:2} questions a picture  {name:26} {rate:7.2f} documents/s "
-            f"{times:5.2f} times  {equal} of {chosen.documents} answers equal",
+            f"{times:5.2f} times  {100 * share:3.0f} % of the peak  "
+            f"{equal} of {chosen.documents} answers equal",
             flush=True,
         )
     return rows
@@ -266,10 +312,11 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=96)
     parser.add_argument("--questions", type=int, nargs="+", default=[1, 4, 32])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"])
     parser.add_argument("--size", choices=list(SIZES), default="small")
     parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args()
+    chosen.dtype = chosen.dtype or ("bfloat16" if chosen.device != "cpu" else "float32")
     from mordal_optuna.evaluation.guards import import_lmms_eval
 
     import_lmms_eval()

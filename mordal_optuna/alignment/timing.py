@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # What time is spent on. In the order of a rung: loading models and checkpoints, tokenising and
 # checking samples, encoding images, optimiser steps, waiting for prepared samples, writing
-# checkpoints; then reading documents and images, generating answers, judging them; and the rest.
+# checkpoints; then waiting for documents, generating answers, judging them; and the rest.
 Part = Literal[
     "loading",
     "checking",
@@ -40,7 +40,7 @@ Part = Literal[
     "training",
     "waiting",
     "saving",
-    "decoding",
+    "reading",
     "generating",
     "judging",
     "other",

@@ -316,6 +316,14 @@ class StudySettings(Section):
         return task
 
     @model_validator(mode="after")
+    def _merged_in_bf16(self) -> StudySettings:
+        if self.evaluation.merged and self.alignment.precision != "bf16":
+            found = self.alignment.precision
+            msg = f"evaluation.merged: needs alignment.precision bf16, got {found}"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _tasks_fit(self) -> StudySettings:
         if self.task and self.tasks:
             msg = "tasks: given beside `task`; a study file has one of the two"
@@ -427,7 +435,7 @@ class StudySettings(Section):
         exclude["pool"] = {"vision_encoders": plain}
         exclude["evaluation"] = True  # as in studies of versions without engines
         stored = self.model_dump(mode="json", exclude=exclude)
-        if self.evaluation.engine != "live":
+        if self.evaluation.is_identity:
             stored["evaluation"] = self.evaluation.stored()
         stored["pool"]["llms"] = [llm.fingerprint() for llm in self.pool.llms]
         left_out = {*AlignmentSettings.SPEED, "skip_unusable"}  # which decides no number

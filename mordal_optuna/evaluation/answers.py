@@ -1,27 +1,26 @@
-"""Generates answers to a batch of conversations, and measures the likelihood of references.
-
-Most benchmarks ask several questions about one image, and the prompt starts with the image. The
-common prefix of such prompts, up to the end of the image, is encoded once for every image of a
-batch; questions and reference answers continue from its key-value cache.
-"""
+"""Generates answers to conversations, and measures the likelihood of references."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig
 
+from mordal_optuna.evaluation.cache import is_supported
+from mordal_optuna.evaluation.decoding import Decoded, Decoder, Limits
+from mordal_optuna.evaluation.reading import PromptReader
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lmms_eval.protocol import ChatMessages
-    from PIL.Image import Image
-    from transformers import Cache, PreTrainedModel, ProcessorMixin
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from mordal_optuna.evaluation.reading import Prompt
 
 
 @dataclass(frozen=True)
@@ -41,44 +40,8 @@ class Answer:
     likelihood: float | None
 
 
-@dataclass(frozen=True)
-class _Prompts:
-    """Tokenised prompts of a batch.
-
-    Attributes:
-        rows: token ids of each prompt, with expanded image tokens and without padding.
-        pixels: pixel values of the images; None without images.
-        image: row of `pixels` for each prompt if every prompt has exactly one image; else None.
-    """
-
-    rows: list[torch.Tensor]
-    pixels: torch.Tensor | None
-    image: list[int] | None
-
-
-@dataclass(frozen=True)
-class _Prefix:
-    """The common prefix of all prompts of a batch, encoded once for every image.
-
-    Attributes:
-        length: number of tokens.
-        cache: keys and values, one row per image.
-        image: row of the cache for each prompt.
-    """
-
-    length: int
-    cache: Cache
-    image: torch.Tensor
-
-    def expand(self) -> Cache:
-        """A copy of the cache with one row per prompt, which generation may extend."""
-        expanded = copy.deepcopy(self.cache)
-        expanded.batch_select_indices(self.image)
-        return expanded
-
-
 class Answerer:
-    """Generates answers in batches that are padded on the left."""
+    """Generates answers to several conversations at once."""
 
     def __init__(
         self,
@@ -95,19 +58,18 @@ class Answerer:
             adds_special_tokens: whether the tokenizer adds its special tokens, such as BOS, to
                 prompts that do not begin with BOS; as transformers does with published models.
         """
-        self._adds = adds_special_tokens
         self._model = model
         self._processor = processor
-        self._pad = processor.tokenizer.pad_token_id
+        self._reader = PromptReader(model, processor, adds_special_tokens=adds_special_tokens)
+        self._pad: int = processor.tokenizer.pad_token_id
 
-    @torch.no_grad()  # not inference mode: what FSDP gathers in it cannot be trained on after
     def answer(
         self,
         conversations: Sequence[ChatMessages],
         options: dict[str, Any],
         references: Sequence[str] | None,
     ) -> list[Answer]:
-        """Answer a batch of conversations; each answer equals that of a batch of one.
+        """Answer conversations, all at once; each answer equals that of a batch of one.
 
         Args:
             conversations: questions with their images.
@@ -119,32 +81,57 @@ class Answerer:
             ValueError: if a conversation holds video or audio, or the chat template rewrites a
                 prompt when an answer follows it.
         """
-        texts = [self._render(c.to_hf_messages(), prompt=True) for c in conversations]
-        prompts = self._read(texts, conversations)
-        prefix = self._encode_prefix(prompts, greedy=options["num_beams"] == 1)
-        ids, mask = self._padded(prompts.rows, prefix)
-        # Image placeholders are suppressed, since there are no features for them.
-        settings = GenerationConfig(**options, suppress_tokens=[self._model.config.image_token_id])
-        with _no_own_settings(self._model):
-            output = self._model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=settings,
-                **_context(prompts, prefix),
-            )
-        new = output[:, ids.shape[1] :]
-        # A stop token may be an ordinary token, which the tokenizer would not skip.
-        said = [row[~torch.isin(row, _stops(options, row))] for row in new]
-        answers = self._processor.tokenizer.batch_decode(said, skip_special_tokens=True)
-        counts = [int((row != self._pad).sum()) for row in new]
-        cut = _cut_rows(new, options)
-        likelihoods: Sequence[float | None] = [None] * len(texts)
-        if references is not None:
-            answer_ids = self._answer_ids(conversations, texts, references)
-            likelihoods = self._likelihoods(prompts, answer_ids, prefix)
-        return [Answer(*row) for row in zip(answers, counts, cut, likelihoods, strict=True)]
+        asked = references if references is not None else [None] * len(conversations)
+        prompts = [self.prepare(c, r) for c, r in zip(conversations, asked, strict=True)]
+        answers = dict(self.stream(prompts, options, len(prompts)))
+        return [answers[number] for number in range(len(prompts))]
 
-    @torch.no_grad()  # as in `answer`
+    def prepare(self, conversation: ChatMessages, reference: str | None) -> Prompt:
+        """Render, tokenise and resize a conversation; several threads may do so at once.
+
+        Args:
+            conversation: question with its images.
+            reference: reference answer whose likelihood will be measured; None for none.
+
+        Raises:
+            ValueError: if the conversation holds video or audio, or the chat template rewrites the
+                prompt when an answer follows it.
+        """
+        return self._reader.read(conversation, reference)
+
+    @torch.no_grad()  # not inference mode: what FSDP gathers in it cannot be trained on after
+    def stream(
+        self, prompts: Iterable[Prompt], options: dict[str, Any], size: int
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answer prompts, of which at most `size` are in memory at once.
+
+        Beam search, sampling, and LLMs that cache more than keys and values answer in padded
+        batches, by transformers' own `generate`.
+
+        Args:
+            prompts: prompts, best with those on one image together and long ones first.
+            options: fields of a generation configuration; the model's own is not used.
+            size: largest number of prompts at once.
+
+        Yields:
+            Number and answer of each prompt, in the order in which the answers end.
+        """
+        limits = Limits(frozenset(_stop_ids(options)), options["max_new_tokens"])
+        greedy = options["num_beams"] == 1 and not options["do_sample"]
+        left = iter(prompts)
+        if greedy and is_supported(self._model.config.get_text_config()):
+            decoder = Decoder(self._model, limits, size=size, pad=self._pad)
+            for decoded in decoder.run(left):
+                yield decoded.number, self._answer(decoded, limits)
+            return
+        first = 0
+        while batch := list(islice(left, size)):
+            for decoded in self._generated(batch, options):
+                answer = self._answer(replace(decoded, number=first), limits)
+                yield first, answer
+                first += 1
+
+    @torch.no_grad()  # as in `stream`
     def read(self, conversations: Sequence[ChatMessages]) -> tuple[torch.Tensor, torch.Tensor]:
         """Last hidden states and next-token logits of prompts, without generating an answer.
 
@@ -158,25 +145,18 @@ class Answerer:
         Raises:
             ValueError: if a conversation holds video or audio.
         """
-        texts = [self._render(c.to_hf_messages(), prompt=True) for c in conversations]
-        prompts = self._read(texts, conversations)
-        ids, mask = self._padded(prompts.rows, None)
+        prompts = [self.prepare(c, None) for c in conversations]
+        ids, mask = self._padded([prompt.ids for prompt in prompts])
         output = self._model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            position_ids=_positions(mask),
             output_hidden_states=True,
             logits_to_keep=1,
             use_cache=False,
-            **_context(prompts, None),
+            **self._images(prompts),
         )
         return output.hidden_states[-1][:, -1].float(), output.logits[:, -1].float()
-
-    def _render(self, messages: list[dict[str, Any]], *, prompt: bool) -> str:
-        rendered: str = self._processor.apply_chat_template(
-            messages, add_generation_prompt=prompt, tokenize=False
-        )
-        return rendered
 
     def answer_ids(self, conversation: ChatMessages, answer: str) -> torch.Tensor:
         """Token ids of an answer and its end of turn, tokenised as in alignment.
@@ -188,180 +168,88 @@ class Answerer:
         Raises:
             ValueError: if the chat template rewrites the prompt when an answer follows it.
         """
-        prompt = self._render(conversation.to_hf_messages(), prompt=True)
-        return self._answer_ids([conversation], [prompt], [answer])[0]
+        ids = self._reader.answer_ids(conversation, answer)
+        return torch.tensor(ids, device=self._model.device)
 
-    def _answer_ids(
-        self, conversations: Sequence[ChatMessages], prompts: Sequence[str], answers: Sequence[str]
-    ) -> list[torch.Tensor]:
-        """Token ids of several answers, given the rendered prompts."""
-        endings = []
-        for conversation, prompt, answer in zip(conversations, prompts, answers, strict=True):
-            turn = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-            whole = self._render([*conversation.to_hf_messages(), turn], prompt=False)
-            if not whole.startswith(prompt):
-                raise ValueError("the chat template rewrites the prompt when an answer follows it")
-            endings.append(whole[len(prompt) :])
-        return [torch.tensor(ids, device=self._model.device) for ids in self._tokens(endings)]
+    def _answer(self, decoded: Decoded, limits: Limits) -> Answer:
+        """The answer as text; it is cut if it has as many tokens as allowed and none stops it.
 
-    def _tokens(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
-        """Token ids of each text, in one call: for short texts the call dominates the cost."""
-        ids: list[list[int]] = self._processor.tokenizer(list(texts), add_special_tokens=special)[
-            "input_ids"
-        ]
-        return ids
-
-    def _special(self, prompts: Sequence[str]) -> bool:
-        """Whether the tokenizer adds special tokens to prompts, which have the same beginning."""
-        bos = self._processor.tokenizer.bos_token
-        return self._adds and not (bos and prompts[0].startswith(bos))
-
-    def _read(self, texts: Sequence[str], conversations: Sequence[ChatMessages]) -> _Prompts:
-        images: list[Image] = []
-        shown: list[int] = []
-        for conversation in conversations:
-            media, videos, audios = conversation.extract_media()
-            if videos or audios:
-                raise ValueError("it holds video or audio; images and text are supported")
-            images += [picture.convert("RGB") for picture in media]
-            shown.append(len(media))
-        if set(shown) == {1}:
-            return self._read_alike(texts, images)
-        ids, mask, pixels = self._processed(texts, images)
-        return _Prompts(
-            [row[real.bool()] for row, real in zip(ids, mask, strict=True)], pixels, None
-        )
-
-    def _read_alike(self, texts: Sequence[str], images: Sequence[Image]) -> _Prompts:
-        """Prompts with one image each; equal images are processed once."""
-        numbers: dict[bytes, int] = {}
-        # Images are compared by pixels: the same image may be stored many times.
-        rows = [numbers.setdefault(_fingerprint(image), len(numbers)) for image in images]
-        firsts = [rows.index(number) for number in range(len(numbers))]
-        ids, _, pixels = self._processed([texts[n] for n in firsts], [images[n] for n in firsts])
-        placeholder = self._model.config.image_token_id
-        times = int((ids[0] == placeholder).sum())
-        expanded = []
-        for ids_of_text in self._tokens(texts, special=self._special(texts)):
-            row = torch.tensor(ids_of_text, device=ids.device)
-            expanded.append(row.repeat_interleave(torch.where(row == placeholder, times, 1)))
-        return _Prompts(expanded, pixels, rows)
-
-    def _processed(
-        self, texts: Sequence[str], images: Sequence[Image]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Token ids, attention mask and pixel values from the processor."""
-        inputs = self._processor(
-            text=list(texts),
-            images=list(images) or None,
-            padding=True,
-            padding_side="left",
-            add_special_tokens=self._special(texts),
-            return_tensors="pt",
-        ).to(self._model.device)
-        pixels = inputs.get("pixel_values")
-        if pixels is not None:
-            tower = next(self._model.model.vision_tower.parameters())
-            pixels = pixels.to(tower.dtype)
-        return inputs["input_ids"], inputs["attention_mask"], pixels
-
-    def _encode_prefix(self, prompts: _Prompts, *, greedy: bool) -> _Prefix | None:
-        """Encode the common prefix of all prompts; None if there is none.
-
-        Beam search would need a cache for every beam. Prompts with several images, or with text
-        before the image, have no common prefix.
+        A limit of one token, which tasks set to read a single letter, leaves no room for a stop
+        token and counts as uncut.
         """
-        if prompts.image is None or not greedy:
-            return None
-        placeholder = self._model.config.image_token_id
-        length = int((prompts.rows[0] == placeholder).nonzero()[-1]) + 1
-        first = prompts.rows[0][:length]
-        if any(not torch.equal(row[:length], first) for row in prompts.rows):
-            return None
-        pixels = prompts.pixels
-        assert pixels is not None
-        cache = self._model(
-            input_ids=first.expand(len(pixels), -1),
-            attention_mask=first.new_ones(len(pixels), length),
-            pixel_values=pixels,
-            use_cache=True,
-            logits_to_keep=1,
-        ).cache
-        return _Prefix(length, cache, torch.tensor(prompts.image, device=first.device))
+        tokens = decoded.tokens
+        # A stop token may be an ordinary token, which the tokenizer would not skip.
+        said = [token for token in tokens if token not in limits.stops]
+        text = self._processor.tokenizer.decode(said, skip_special_tokens=True)
+        count = sum(token != self._pad for token in tokens)
+        full = limits.tokens > 1 and len(tokens) >= limits.tokens
+        cut = full and limits.stops.isdisjoint(tokens)
+        return Answer(text, count, cut, decoded.likelihood)
 
-    def _padded(
-        self, rows: Sequence[torch.Tensor], prefix: _Prefix | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and mask, padded on the left, or after the common prefix if there is one."""
-        common = prefix.length if prefix else 0
+    def _generated(self, prompts: Sequence[Prompt], options: dict[str, Any]) -> list[Decoded]:
+        """Answers by transformers' `generate`, to prompts that are padded on the left."""
+        ids, mask = self._padded([prompt.ids for prompt in prompts])
+        # Image placeholders are suppressed, since there are no features for them.
+        settings = GenerationConfig(**options, suppress_tokens=[self._model.config.image_token_id])
+        with _no_own_settings(self._model):
+            output = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=settings,
+                **self._images(prompts),
+            )
+        new = output[:, ids.shape[1] :].tolist()
+        likelihoods: Sequence[float | None] = [None] * len(prompts)
+        references = [p.reference for p in prompts if p.reference is not None]
+        if references:
+            likelihoods = self._likelihoods(prompts, references)
+        return [Decoded(0, tokens, p) for tokens, p in zip(new, likelihoods, strict=True)]
+
+    def _images(self, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+        """The images of prompts as an argument of the model; none if no prompt has any."""
+        values = [p.pixels.values for p in prompts if p.pixels and p.pixels.values is not None]
+        return {"pixel_values": torch.cat(values).to(self._model.device)} if values else {}
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask, padded on the left."""
         longest = max(len(row) for row in rows)
-        ids = rows[0].new_full((len(rows), longest), self._pad)
-        mask = torch.zeros_like(ids)
-        for number, row in enumerate(rows):
-            rest = longest - (len(row) - common)
-            ids[number, :common], ids[number, rest:] = row[:common], row[common:]
-            mask[number, :common], mask[number, rest:] = 1, 1
-        return ids, mask
+        ids = [[*[self._pad] * (longest - len(row)), *row] for row in rows]
+        mask = [[*[0] * (longest - len(row)), *[1] * len(row)] for row in rows]
+        device = self._model.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
     def _likelihoods(
-        self, prompts: _Prompts, answers: Sequence[torch.Tensor], prefix: _Prefix | None
+        self, prompts: Sequence[Prompt], references: Sequence[list[int]]
     ) -> list[float]:
-        """-ln p of each answer after its prompt, summed over its tokens.
-
-        The sum is the logarithm of a probability and thus comparable between tokenizers; the mean
-        would depend on the number of tokens.
-        """
-        rows = [torch.cat(pair) for pair in zip(prompts.rows, answers, strict=True)]
-        ids, mask = self._padded(rows, prefix)
-        # Left padding aligns the ends of all answers: only the last logits are needed.
-        longest = max(len(answer) for answer in answers)
-        start = prefix.length if prefix else 0
+        """-ln p of each reference after its prompt, as `Decoder` measures it."""
+        rows = [[*p.ids, *r] for p, r in zip(prompts, references, strict=True)]
+        ids, mask = self._padded(rows)
+        # Left padding aligns the ends of all references: only the last logits are needed.
+        longest = max(len(reference) for reference in references)
         logits = self._model(
-            input_ids=ids[:, start:],
+            input_ids=ids,
             attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, start:],
-            **_context(prompts, prefix),
-            use_cache=prefix is not None,
+            position_ids=_positions(mask),
+            use_cache=False,
             logits_to_keep=longest + 1,
+            **self._images(prompts),
         ).logits
         log_probabilities = torch.log_softmax(logits[:, :-1].float(), dim=-1)
         per_token = log_probabilities.gather(-1, ids[:, -longest:, None])[..., 0]
         return [
-            float(-row[longest - len(a) :].sum())
-            for row, a in zip(per_token, answers, strict=True)
+            float(-row[longest - len(r) :].sum())
+            for row, r in zip(per_token, references, strict=True)
         ]
 
 
-def _context(prompts: _Prompts, prefix: _Prefix | None) -> dict[str, Any]:
-    """Model arguments with the encoded prefix, or else with the images."""
-    if prefix:
-        return {"cache": prefix.expand()}
-    if prompts.pixels is None:
-        return {}
-    return {"pixel_values": prompts.pixels[prompts.image] if prompts.image else prompts.pixels}
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions of tokens that are padded on the left."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def _cut_rows(new: torch.Tensor, options: dict[str, Any]) -> list[bool]:
-    """Whether each answer was cut at the token limit.
-
-    A limit of one token, which tasks set to read a single letter, leaves no room for a stop token
-    and counts as uncut.
-
-    Args:
-        new: generated token ids, answers x tokens.
-        options: arguments of `generate`.
-    """
-    limit = options["max_new_tokens"]
-    if limit == 1 or new.shape[1] < limit:
-        return [False] * len(new)
-    ended = torch.isin(new, _stops(options, new)).any(dim=1)
-    return [not stopped for stopped in ended.tolist()]
-
-
-def _stops(options: dict[str, Any], like: torch.Tensor) -> torch.Tensor:
-    """Ids of the stop tokens, on the device of a tensor."""
+def _stop_ids(options: dict[str, Any]) -> list[int]:
     ids = options["eos_token_id"]
-    return torch.tensor(ids if isinstance(ids, list) else [ids], device=like.device)
+    return list(ids) if isinstance(ids, list) else [ids]
 
 
 @contextmanager
@@ -376,7 +264,3 @@ def _no_own_settings(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def _fingerprint(image: Image) -> bytes:
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from mordal_optuna.evaluation.task import Task
 
+# Number of documents read at once.
+_BATCH = 64
+
 
 def document_values(samples: Sequence[Mapping[str, Any]], task: Task) -> tuple[float, ...]:
     """Value of each document, 0..1.
@@ -66,6 +69,28 @@ def column_clusters(name: str, documents: Any, key: str | None) -> tuple[int, ..
         )
     numbers: dict[Any, int] = {}
     return tuple(numbers.setdefault(value, len(numbers)) for value in _column(documents, key))
+
+
+def picture_keys(documents: Any) -> list[tuple[Any, ...]] | None:
+    """What distinguishes the pictures of documents, without decoding them.
+
+    Args:
+        documents: a split of a dataset.
+
+    Returns:
+        One key per document, equal for the same pictures; None for documents without image
+        columns, or that are no dataset.
+    """
+    from datasets import Dataset, Image
+
+    if not isinstance(documents, Dataset):
+        return None
+    columns = [name for name, kind in documents.features.items() if isinstance(kind, Image)]
+    if not columns:
+        return None
+    encoded = documents.select_columns(columns).with_format("arrow")
+    rows = (row for table in encoded.iter(batch_size=_BATCH) for row in table.to_pylist())
+    return [tuple(_image_key(row[c], n) for c in columns) for n, row in enumerate(rows)]
 
 
 def standard_error(values: Sequence[float], clusters: Sequence[int] | None) -> float:
@@ -121,12 +146,11 @@ def guessed_share(samples: Sequence[Mapping[str, Any]], task: Task) -> float | N
     """
     if not task.spec.guesses:
         return None
-    documents = task.live.dataset_no_image[task.split]
     guessed = 0
     with quiet(), _recorded_draws() as drawn:
-        for row, sample in enumerate(samples):
+        for document, sample in zip(task.rows, samples, strict=True):
             drawn.clear()
-            task.live.process_results(documents[row], [sample["resps"][0][0]])
+            task.live.process_results(document, [sample["resps"][0][0]])
             guessed += bool(drawn)
     return guessed / len(samples)
 

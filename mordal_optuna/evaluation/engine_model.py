@@ -23,7 +23,8 @@ from tokenizers import processors
 
 from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import EvaluationError, ModelError
-from mordal_optuna.evaluation.model import MordalVLM, up_to_stop
+from mordal_optuna.evaluation.model import MordalVLM
+from mordal_optuna.evaluation.questions import up_to_stop
 from mordal_optuna.models.export import merged_copy, write
 
 if TYPE_CHECKING:

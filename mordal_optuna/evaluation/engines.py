@@ -114,12 +114,13 @@ ENGINES = {
 }
 
 
-def check_engine(name: str, pool: Pool, *, processes: int, sharded: bool) -> None:
+def check_engine(name: str, pool: Pool, *, merged: bool, processes: int, sharded: bool) -> None:
     """Refuse an engine that cannot answer for every pair of a pool, before any cost.
 
     Args:
-        name: name of the engine.
+        name: name of the engine, or `live`.
         pool: the study's models.
+        merged: whether the live model is to answer with LoRA merged.
         processes: number of processes of the launch.
         sharded: whether the LLM is sharded across them.
 
@@ -127,6 +128,10 @@ def check_engine(name: str, pool: Pool, *, processes: int, sharded: bool) -> Non
         ConfigError: naming what is missing, or the models that do not fit.
         ModelError: if a model's configuration cannot be read.
     """
+    if merged and sharded:
+        raise ConfigError(["evaluation.merged: needs whole weights; FSDP shards them"])
+    if name == "live":
+        return
     engine = ENGINES[name]
     if processes > 1 or sharded:
         raise _refused(name, "needs a single process without FSDP; start one, or use `live`")

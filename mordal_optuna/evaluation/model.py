@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 from torch.distributed.fsdp import FSDPModule
@@ -19,6 +17,10 @@ from mordal_optuna.alignment.revive import checkpoint_at, revive
 from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import EvaluationError, ModelError
 from mordal_optuna.evaluation.answers import Answerer
+from mordal_optuna.evaluation.documents import picture_keys
+from mordal_optuna.evaluation.prefetch import prepared_ahead, threads
+from mordal_optuna.evaluation.questions import Ask, Question, Reply, by_settings, longest_first
+from mordal_optuna.evaluation.sizes import BatchSize
 from mordal_optuna.models.prompts import leaves_tokens_to_tokenizer
 from mordal_optuna.models.turns import stop_tokens
 from mordal_optuna.processes.channel import Channel
@@ -26,15 +28,20 @@ from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
-    from lmms_eval.api.instance import Instance
+    from lmms_eval.api.instance import GenerationResult, Instance
     from transformers import PreTrainedModel, ProcessorMixin
 
     from mordal_optuna.evaluation.answers import Answer
+    from mordal_optuna.evaluation.reading import Prompt
     from mordal_optuna.evaluation.task import Task
 
     Reader = Callable[[Any], Any]
+
+
+# What a document or a model raises that cannot be answered.
+_FAILURES = (RuntimeError, ValueError, IndexError, KeyError, OSError, TypeError)
 
 
 class MordalVLM(lmms):
@@ -66,7 +73,8 @@ class MordalVLM(lmms):
             pretrained: folder or hub id of a LLaVA-style model with its processor; or a checkpoint
                 of a study, `<checkpoints>/<run>/<samples>`, whose vision encoder and LLM are
                 loaded from the locations in its study file.
-            batch_size: number of documents generated for at once.
+            batch_size: number of documents generated for at once; `auto` to find it from the
+                memory of a CUDA device.
             device: torch device; None for the accelerator if there is one, else the CPU.
             dtype: dtype of the weights; `auto` for the stored dtype. Checkpoints of a study always
                 use the study's precision.
@@ -86,7 +94,8 @@ class MordalVLM(lmms):
         else:
             model, processor = _load(pretrained, revision or "main", dtype)
             adds = leaves_tokens_to_tokenizer(model.config, processor)
-        self._hold(model.to(where).eval(), processor, int(batch_size), max_new_tokens, adds)
+        size = batch_size if batch_size == "auto" else int(batch_size)
+        self._hold(model.to(where).eval(), processor, size, max_new_tokens, adds)
 
     @classmethod
     def from_live(
@@ -115,7 +124,6 @@ class MordalVLM(lmms):
         held._clock = clock or held._clock
         for task in tasks:
             held._tasks[task.name] = task
-            held._batch_sizes[task.name] = task.batch_size
             held.task_dict[task.name] = task.live.dataset
         if processes is not None:  # lmms-eval must see a single process
             held._processes = processes
@@ -126,7 +134,7 @@ class MordalVLM(lmms):
         self,
         model: PreTrainedModel,
         processor: ProcessorMixin,
-        batch_size: int,
+        batch_size: int | str,
         max_new_tokens: int,
         adds_special_tokens: bool = False,
     ) -> None:
@@ -137,7 +145,7 @@ class MordalVLM(lmms):
         self.max_new_tokens = max_new_tokens
         self._adds_special_tokens = adds_special_tokens
         self._tasks: dict[str, Task] = {}
-        self._batch_sizes: dict[str, int] = {}
+        self._sizes: dict[str, BatchSize] = {}
         # By task and document: -ln p of the reference answer, and whether the answer was cut at
         # the token limit. By task: seconds spent.
         self.likelihoods: dict[tuple[str, int], float] = {}
@@ -169,9 +177,9 @@ class MordalVLM(lmms):
         Raises:
             EvaluationError: naming the task and the document that could not be answered.
         """
-        asked = [_Question.of(request) for request in requests]
+        asked = [Question.of(request) for request in requests]
         readers = [request.args[1] for request in requests]
-        return self._channel.run(_Ask(tuple(asked)), lambda: self._answer_share(asked, readers))
+        return self._channel.run(Ask(tuple(asked)), lambda: self._answer_share(asked, readers))
 
     def follow(self) -> None:
         """Other ranks: answer a share of each list of questions, until rank 0 stops.
@@ -193,28 +201,28 @@ class MordalVLM(lmms):
         return any(isinstance(module, FSDPModule) for module in self.model.modules())
 
     @property
-    def _channel(self) -> Channel[_Ask]:
+    def _channel(self) -> Channel[Ask]:
         return Channel(self._processes)
 
-    def _answer_questions(self, message: _Ask) -> None:
+    def _answer_questions(self, message: Ask) -> None:
         readers = [self._tasks[q.task].live.doc_to_messages for q in message.questions]
         self._answer_share(message.questions, readers)
 
     def _answer_share(
-        self, asked: Sequence[_Question], readers: Sequence[Reader]
+        self, asked: Sequence[Question], readers: Sequence[Reader]
     ) -> list[GenerationResult]:
         share = range(self._processes.rank, len(asked), self._processes.world_size)
         if self._sharded:
             # Every forward pass gathers the layers from all ranks, so all must run the same ones.
             share = range(len(asked))
-        replies: dict[int, _Reply] = {}
+        replies: dict[int, Reply] = {}
         names = ", ".join(sorted({question.task for question in asked}))
         with (
             raised_as(lambda reason: EvaluationError(names, f"failed ({reason})")),
             _evaluating(self.model),
             self._clock.span("generating"),
         ):
-            for task, settings, indices in _by_settings(asked, share):
+            for task, settings, indices in by_settings(asked, share):
                 start = perf_counter()
                 replies.update(self._replies(task, settings, indices, asked, readers))
                 spent = perf_counter() - start
@@ -233,22 +241,113 @@ class MordalVLM(lmms):
         task: str,
         settings: str,
         indices: Sequence[int],
-        asked: Sequence[_Question],
+        asked: Sequence[Question],
         readers: Sequence[Reader],
-    ) -> Iterator[tuple[int, _Reply]]:
-        """Replies to questions of one task with the same generation arguments, in batches.
-
-        Those on one image, where the task says which, come together.
-        """
-        clusters = self._tasks[task].clusters if task in self._tasks else None
-        left = sorted(indices, key=lambda i: clusters[asked[i].document] if clusters else 0)
+    ) -> Iterator[tuple[int, Reply]]:
+        """Replies to questions of one task with the same generation arguments."""
+        options = json.loads(settings)
+        left = longest_first(asked, indices, self._pictures(asked[indices[0]]))
+        size = self._sizes.setdefault(task, BatchSize(self._asked(task), self.device))
         while left:
-            size = self._batch_sizes.get(task, self.batch_size)
-            chunk, left = left[:size], left[size:]
-            replies = self._answer(
-                [asked[i] for i in chunk], [readers[i] for i in chunk], json.loads(settings)
-            )
-            yield from zip(chunk, replies, strict=True)
+            portion = left[: size.portion(len(left))]
+            answered, fitted = set(), True
+            try:
+                for index, answer in self._answers(portion, asked, readers, options, size.now):
+                    answered.add(index)
+                    yield index, Reply.of(answer, options.get("until") or [])
+            except torch.OutOfMemoryError as error:
+                missing = [i for i in portion if i not in answered]
+                self._refuse_to_shrink(task, asked[missing[0]].document, size.now, error)
+                fitted = False
+            # Outside the handler, whose error holds the activations in memory.
+            if fitted:
+                size.succeed()
+            else:
+                size.fail()
+            left = [i for i in left if i not in answered]
+
+    def _answers(
+        self,
+        portion: Sequence[int],
+        asked: Sequence[Question],
+        readers: Sequence[Reader],
+        options: dict[str, Any],
+        size: int,
+    ) -> Iterator[tuple[int, Answer]]:
+        """Answers with the indices of their questions, in the order in which they end."""
+        answerer = Answerer(
+            self.model, self.processor, adds_special_tokens=self._adds_special_tokens
+        )
+        open_ = dict.fromkeys(asked[i].document for i in portion)
+        task, generation = asked[portion[0]].task, self._generation(options)
+
+        def prepare(index: int) -> Prompt:
+            return self._prompt(answerer, asked[index], readers[index])
+
+        workers = threads(self._processes.world_size)
+        with prepared_ahead(prepare, portion, ahead=size + workers, workers=workers) as prompts:
+            try:
+                for number, answer in answerer.stream(self._awaited(prompts), generation, size):
+                    open_.pop(asked[portion[number]].document, None)
+                    yield portion[number], answer
+            except torch.OutOfMemoryError:
+                raise
+            except _FAILURES as error:
+                named = sorted(list(open_)[:size])
+                raise EvaluationError(
+                    task, f"documents {named} cannot be answered ({error})"
+                ) from error
+
+    def _awaited(self, prompts: Iterator[Prompt]) -> Iterator[Prompt]:
+        """The prompts; the time until each is ready counts as `reading`."""
+        while True:
+            with self._clock.span("reading"):
+                prompt = next(prompts, None)
+            if prompt is None:
+                return
+            yield prompt
+
+    def _prompt(self, answerer: Answerer, asked: Question, reader: Reader) -> Prompt:
+        """A document as a prompt; called by threads ahead of the device."""
+        built = self._tasks.get(asked.task)
+        try:
+            document = self.task_dict[asked.task][asked.split][asked.document]
+            conversation = ChatMessages(messages=reader(document))
+            reference = None
+            if built is not None and built.likelihood:
+                reference = built.reference(asked.document)
+            return answerer.prepare(conversation, reference)
+        except _FAILURES as error:
+            raise EvaluationError(
+                asked.task, f"document {asked.document} cannot be answered ({error})"
+            ) from error
+
+    def _pictures(self, asked: Question) -> Sequence[Hashable] | None:
+        """What distinguishes the pictures of a task's documents; None if it is not known."""
+        if asked.task in self._tasks:
+            task = self._tasks[asked.task]
+            return task.clusters or range(len(task.documents))
+        return picture_keys(self.task_dict[asked.task][asked.split])
+
+    def _asked(self, task: str) -> int | None:
+        """Number of documents at once that was asked for; None to find it from the memory."""
+        if task in self._tasks:
+            return self._tasks[task].batch_size
+        return None if self.batch_size == "auto" else int(self.batch_size)
+
+    def _refuse_to_shrink(
+        self, task: str, document: int, size: int, error: torch.OutOfMemoryError
+    ) -> None:
+        if self._sharded:  # the other ranks are in the midst of the same batch
+            raise EvaluationError(
+                task,
+                f"{size} documents at once do not fit the memory of process "
+                f"{self._processes.rank}; use a smaller batch_size of the task ({error})",
+            ) from error
+        if size == 1:
+            raise EvaluationError(
+                task, f"document {document} alone does not fit the memory ({error})"
+            ) from error
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
         """Not supported.
@@ -271,57 +370,6 @@ class MordalVLM(lmms):
         raise EvaluationError(
             task, f"asks for {kind}; mordal_vlm answers tasks with output_type generate_until"
         )
-
-    def _answer(
-        self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
-    ) -> list[_Reply]:
-        task, documents = asked[0].task, [question.document for question in asked]
-        built = self._tasks.get(task)
-        try:
-            conversations = [self._messages(q, r) for q, r in zip(asked, readers, strict=True)]
-            references = None
-            if built is not None and built.likelihood:
-                references = [built.reference(document) for document in documents]
-            answerer = Answerer(
-                self.model, self.processor, adds_special_tokens=self._adds_special_tokens
-            )
-            answers = answerer.answer(conversations, self._generation(options), references)
-        except torch.OutOfMemoryError as error:
-            if self._sharded:  # the other ranks are in the midst of the same batch
-                raise EvaluationError(
-                    task,
-                    f"{len(asked)} documents at once do not fit the memory of process "
-                    f"{self._processes.rank}; use a smaller batch_size of the task ({error})",
-                ) from error
-            if len(asked) == 1:
-                raise EvaluationError(
-                    task, f"document {documents[0]} alone does not fit the memory ({error})"
-                ) from error
-            return self._answer_in_halves(asked, readers, options)
-        except (RuntimeError, ValueError, IndexError, KeyError, OSError, TypeError) as error:
-            raise EvaluationError(
-                str(task), f"documents {documents} cannot be answered ({error})"
-            ) from error
-        stops = options.get("until") or []
-        return [_Reply.of(answer, stops) for answer in answers]
-
-    def _answer_in_halves(
-        self, asked: Sequence[_Question], readers: Sequence[Reader], options: dict[str, Any]
-    ) -> list[_Reply]:
-        """Answer a batch that did not fit into memory; later batches of the task are as small."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        half = len(asked) // 2
-        self._batch_sizes[asked[0].task] = half
-        return [
-            *self._answer(asked[:half], readers[:half], options),
-            *self._answer(asked[half:], readers[half:], options),
-        ]
-
-    def _messages(self, asked: _Question, reader: Reader) -> ChatMessages:
-        with self._clock.span("decoding"):
-            document = self.task_dict[asked.task][asked.split][asked.document]
-            return ChatMessages(messages=reader(document))
 
     def _generation(self, options: dict[str, Any]) -> dict[str, Any]:
         """Fields of a generation configuration from the generation options of a task."""
@@ -360,68 +408,6 @@ def _load(pretrained: str, revision: str, dtype: str) -> tuple[PreTrainedModel, 
             f"cannot be loaded ({reason}); it must be a LLaVA-style folder or hub id",
         ) from error
     return model, processor
-
-
-@dataclass(frozen=True)
-class _Question:
-    """A request as it can be sent to another process, which has the same tasks."""
-
-    task: str
-    split: str
-    document: int
-    settings: str
-
-    @classmethod
-    def of(cls, request: Instance) -> _Question:
-        _, _, settings, document, task, split = request.args
-        return cls(str(task), str(split), int(document), json.dumps(settings, sort_keys=True))
-
-
-@dataclass(frozen=True)
-class _Ask:
-    """Message of rank 0: answer this rank's share of the questions."""
-
-    questions: tuple[_Question, ...]
-
-
-@dataclass(frozen=True)
-class _Reply:
-    """An answer, and -ln p of the reference answer where it was asked for."""
-
-    result: GenerationResult
-    likelihood: float | None
-    cut: bool
-
-    @classmethod
-    def of(cls, answer: Answer, stops: Sequence[str] | str) -> _Reply:
-        """The answer up to the first stop string; one that has reached it was not cut."""
-        text = up_to_stop(answer.text, stops)
-        result = GenerationResult(text, TokenCounts(output_tokens=answer.tokens))
-        stopped = text != answer.text.strip()
-        return cls(result, answer.likelihood, answer.cut and not stopped)
-
-
-def _by_settings(
-    asked: Sequence[_Question], own: Sequence[int]
-) -> list[tuple[str, str, list[int]]]:
-    """Tasks, generation arguments, and indices of the questions that share both."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index in own:
-        groups.setdefault((asked[index].task, asked[index].settings), []).append(index)
-    return [(task, settings, indices) for (task, settings), indices in groups.items()]
-
-
-def up_to_stop(text: str, until: Sequence[str] | str) -> str:
-    """The text before the first stop string, without surrounding space.
-
-    Args:
-        text: an answer.
-        until: stop strings, or a single one.
-    """
-    for stop in [until] if isinstance(until, str) else until:
-        if stop:
-            text = text.split(stop)[0]
-    return text.strip()
 
 
 def _process_device() -> torch.device:

@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import random
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedModel, ProcessorMixin
@@ -302,7 +303,7 @@ def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
             task.live.set_config(key="num_fewshot", value=0)
         wrapped.task_dict[task.name] = task.live.dataset
     try:
-        with random_states_kept(), quiet(), launch_hidden():
+        with random_states_kept(), quiet(), launch_hidden(), _rows_kept(tasks):
             random.seed(_SEEDS[0])
             np.random.seed(_SEEDS[1])  # noqa: NPY002 - generator that lmms-eval's tasks use
             torch.manual_seed(_SEEDS[2])
@@ -321,6 +322,26 @@ def _evaluate(wrapped: Any, tasks: Sequence[Task]) -> dict[str, Any]:
         names = ", ".join(task.name for task in tasks)
         raise EvaluationError(names, f"scoring answers failed ({cause})") from cause
     return results
+
+
+@contextmanager
+def _rows_kept(tasks: Sequence[Task]) -> Iterator[None]:
+    """Let the task objects of lmms-eval read documents without images from plain rows.
+
+    Args:
+        tasks: the tasks that will be scored.
+    """
+    with ExitStack() as kept:
+        for task in tasks:
+            documents = task.live.dataset_no_image[task.split]
+            splits = {**task.live.dataset_no_image, task.split: task.rows}
+            for name, value in (("dataset_no_image", splits), ("task_docs", task.rows)):
+                before = getattr(task.live, name)
+                if name == "task_docs" and before is not documents:
+                    continue
+                kept.callback(setattr, task.live, name, before)
+                setattr(task.live, name, value)
+        yield
 
 
 def _main_metric(results: dict[str, Any], task: Task) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +68,11 @@ class Task:
         return hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
 
     @cached_property
+    def rows(self) -> Rows:
+        """The documents without images, in memory."""
+        return Rows(self.live.dataset_no_image[self.split])
+
+    @cached_property
     def chance(self) -> float:
         """Score of random guessing, 0..1; the mean of 1/n where documents list n options.
 
@@ -93,7 +99,7 @@ class Task:
         Raises:
             TaskError: if the document has no reference answer.
         """
-        row = self.live.dataset_no_image[self.split][document]
+        row = self.rows[document]
         if self.spec.gold and self.spec.gold not in row:
             raise self._missing_field("gold", self.spec.gold, row)
         target = row[self.spec.gold] if self.spec.gold else self.live.doc_to_target(row)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig
 
 from mordal_optuna.models.loading import load_config, load_tokenizer
 from mordal_optuna.models.template import IMAGE_TOKEN, chat_template
@@ -35,6 +35,8 @@ _WITHOUT_EFFECT = frozenset(
         *("compile_config", "disable_compile", "low_memory"),
     }
 )
+# Tokens of a window that no benchmark's prompt fills.
+_LONG = 4096
 
 
 @dataclass
@@ -85,7 +87,8 @@ def generation_mark(source: ModelSource) -> str:
     """What distinguishes an LLM's scores from those that older versions stored for its weights.
 
     Older versions stopped at the tokenizer's eos alone, and applied the LLM's own settings, such
-    as a repetition penalty, to greedy answers.
+    as a repetition penalty, to greedy answers. They put padding inside a prompt, behind its
+    picture, so that a sliding window reached less far in a batch than alone.
 
     Args:
         source: the LLM, and how its chat template is used.
@@ -99,10 +102,20 @@ def generation_mark(source: ModelSource) -> str:
     """
     chat, own = load_chat(source), own_generation(source)
     stops = stop_tokens(chat, own)
-    if stops == [chat.tokenizer.eos_token_id] and not _own_effects(own):
+    windowed = _slides_within_prompts(source)
+    if stops == [chat.tokenizer.eos_token_id] and not _own_effects(own) and not windowed:
         return ""
-    shaped = json.dumps({"stops": stops, "own settings": False}, sort_keys=True)
+    effects = {"stops": stops, "own settings": False}
+    if windowed:
+        effects["padding"] = "before the prompt"
+    shaped = json.dumps(effects, sort_keys=True)
     return hashlib.sha256(shaped.encode()).hexdigest()[:8]
+
+
+def _slides_within_prompts(source: ModelSource) -> bool:
+    """Whether an LLM has a sliding window that can be shorter than a prompt with a picture."""
+    layers = DynamicCache(config=load_config(source).get_text_config()).layers
+    return any(layer.is_sliding and layer.sliding_window < _LONG for layer in layers)
 
 
 def _own_effects(generation: GenerationConfig) -> set[str]:

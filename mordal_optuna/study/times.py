@@ -18,7 +18,7 @@ PARTS = {
     "training": "training steps",
     "waiting": "waiting for training data",
     "saving": "saving checkpoints",
-    "decoding": "scoring: decoding images",
+    "reading": "scoring: waiting for documents",
     "generating": "scoring: generating answers",
     "judging": "scoring: judging answers",
     "other": "other",

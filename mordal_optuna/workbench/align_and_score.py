@@ -6,6 +6,7 @@ which takes part in the same work and returns nothing.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from mordal_optuna.alignment.session import AlignmentSession
 from mordal_optuna.evaluation.score import score, score_by_engine
 from mordal_optuna.models.export import export
 from mordal_optuna.models.generation import generation_mark
+from mordal_optuna.models.merging import merged_meanwhile
 from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.tasks import weighted_mean
 from mordal_optuna.study.warnings import at_chance
@@ -260,17 +262,18 @@ class AlignAndScore:
             tasks: tasks with different names.
             candidate: the pair.
             samples: number of alignment samples at the rung.
-            merged: whether to score it with LoRA merged, which ends its training.
+            merged: whether to merge LoRA for good, which ends its training.
 
         Raises:
             InputsChangedError: if data, a task or a model has changed since the study was opened.
             MordalError: if the candidate cannot be assembled, trained or scored.
         """
         processes = self._machine.processes
+        as_exported = merged or self._settings.evaluation.merged
         processes.run_on_all(lambda: self._check(candidate, tasks, samples))
         session = self._session(candidate)
         checkpoint, scores = processes.run_on_all(
-            lambda: self._stored_scores(session, candidate, tasks, samples, merged=merged)
+            lambda: self._stored_scores(session, candidate, tasks, samples, merged=as_exported)
         )
         missing = processes.broadcast([t.name for t in tasks if t.name not in scores])
         if missing:
@@ -278,12 +281,13 @@ class AlignAndScore:
             try:
                 self._align(session, candidate, samples, merged=merged)
                 checkpoint = session.checkpoint
-                scores |= self._score(session, candidate, asked, samples)
+                with merged_meanwhile(session.vlm) if as_exported > merged else nullcontext():
+                    scores |= self._score(session, candidate, asked, samples)
             except BaseException:
                 # Its weights may be between two rungs, or half gathered; checkpoints are not.
                 self._current = None
                 raise
-            self._store_scores(checkpoint, candidate, asked, scores, merged=merged)
+            self._store_scores(checkpoint, candidate, asked, scores, merged=as_exported)
         if not processes.is_main or checkpoint is None:
             return _ScoredRung()
         return _ScoredRung(checkpoint.train_seconds, tuple(scores[task.name] for task in tasks))

@@ -338,10 +338,10 @@ def _open(
         check_model(source, "vision_encoder")
     for source in pool.llms:
         check_model(source, "llm")
-    if settings.evaluation.engine != "live":
-        sharded = is_sharded(open_accelerator(launch.device))
-        world = launch.processes.world_size
-        check_engine(settings.evaluation.engine, pool, processes=world, sharded=sharded)
+    if (wanted := settings.evaluation).is_identity:
+        sharded, world = is_sharded(open_accelerator(launch.device)), launch.processes.world_size
+        merged = wanted.merged
+        check_engine(wanted.engine, pool, merged=merged, processes=world, sharded=sharded)
     data = _read_data(settings, progress)
     settings, chosen = adapted(settings, len(data))
     if chosen:

@@ -96,3 +96,19 @@ def test_what_a_study_extends_is_no_part_of_the_fingerprint(content: dict[str, A
     assert extending.fingerprint() == parse_study(content).fingerprint()
     with pytest.raises(ConfigError, match="extends: 'same' is the study's own name"):
         parse_study(content | {"study": "same", "extends": "same"})
+
+
+def test_merged_scoring_is_for_bf16_and_identifies_a_study_only_if_it_is_on(
+    study_content: dict[str, Any],
+) -> None:
+    """A running study cannot change to it, and those that began without the key go on."""
+    plain = parse_study(study_content)
+    assert "evaluation" not in plain.fingerprint()
+    merged = study_content | {"evaluation": {"merged": True}}
+    with pytest.raises(ConfigError, match="evaluation.merged: needs alignment.precision bf16"):
+        parse_study(merged)
+    low = study_content["alignment"] | {"precision": "bf16"}
+    assert parse_study(merged | {"alignment": low}).fingerprint()["evaluation"] == {
+        "engine": "live",
+        "merged": True,
+    }

@@ -16,7 +16,8 @@ import_lmms_eval()
 
 from lmms_eval.protocol import ChatMessages  # noqa: E402 - after the guarded import
 
-from mordal_optuna.evaluation.answers import Answer, Answerer, _cut_rows  # noqa: E402
+from mordal_optuna.evaluation.answers import Answer, Answerer  # noqa: E402
+from mordal_optuna.evaluation.decoding import Decoded, Limits  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,20 +46,21 @@ def answered(vlm: Vlm, asked: list[ChatMessages], size: int, **options: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("row", "limit", "cut"),
+    ("tokens", "limit", "cut"),
     [
         ([5, 6, 7], 3, True),
         ([5, 6, 1], 3, False),  # the stop token came last
-        ([5, 1, 0], 3, False),
-        ([5, 6, 7], 4, False),  # all ended before the limit
+        ([5, 1, 0], 3, False),  # padding, as `generate` returns it
+        ([5, 6, 7], 4, False),
         ([5], 1, False),  # a letter alone: no room for a stop token
     ],
 )
 def test_an_answer_is_cut_that_has_not_ended_at_the_token_limit(
-    row: list[int], limit: int, *, cut: bool
+    plain: Vlm, tokens: list[int], limit: int, *, cut: bool
 ) -> None:
-    options = {"max_new_tokens": limit, "eos_token_id": 1}
-    assert _cut_rows(torch.tensor([row]), options) == [cut]
+    model = Answerer(plain.model, plain.processor)
+    limits = Limits(frozenset({1}), limit)
+    assert model._answer(Decoded(0, tokens, None), limits).cut == cut
 
 
 def check_equal(together: list[Answer], alone: list[Answer]) -> None:

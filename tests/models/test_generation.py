@@ -70,3 +70,14 @@ def test_without_their_file_settings_are_those_of_the_configuration(tmp_path: Pa
     (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": [1, 4]}))
     assert own_generation(source).eos_token_id == [1, 4]
     assert {1, 4} <= set(stop_tokens(load_chat(source), own_generation(source)))
+
+
+@pytest.mark.parametrize(("window", "changes"), [(512, True), (4096, False)])
+def test_a_window_shorter_than_prompts_gives_another_key(
+    tmp_path: Path, window: int, *, changes: bool
+) -> None:
+    """Older versions put padding inside prompts, which such a window counted."""
+    source = CHATS["mistral-v0.3"].save(tmp_path)
+    config = Path(source.location) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sliding_window": window}))
+    assert bool(generation_mark(source)) == changes

@@ -26,6 +26,7 @@ from mordal_optuna.search.curves import Measurement
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.times import PARTS
 from mordal_optuna.workbench import align_and_score
+from mordal_optuna.workbench.score_store import ScoreStore
 from mordal_optuna.workbench.workbench import open_workbench
 from tests.evaluation.fake_decord import fake_decord
 from tests.evaluation.seven import SEVEN
@@ -321,3 +322,29 @@ def test_several_tasks_store_the_time_once(content: dict[str, Any]) -> None:
     (mean,) = measured(several | {"tasks": tasks}, 8)
     assert mean.time["training"] > 0
     assert not any(one.time for one in mean.by_task.values())
+
+
+def test_rungs_scored_with_merged_weights_are_trained_as_without(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such scores have the key of an export's, and the export finds them."""
+    content["alignment"] = content["alignment"] | {"precision": "bf16"}
+    stored: list[str] = []
+    put = ScoreStore.put
+
+    def noted(store: ScoreStore, checkpoint: str, *rest: Any) -> None:
+        stored.append(checkpoint)
+        put(store, checkpoint, *rest)
+
+    monkeypatch.setattr(ScoreStore, "put", noted)
+    digests = []
+    for merged in (False, True):
+        stored.clear()
+        study = content | {"workdir": str(tmp_path / str(merged))}
+        study |= {"evaluation": {"merged": merged}}
+        measured(study, 8, 16)
+        assert {key.endswith(":merged") for key in stored} == {merged}
+        files = CheckpointFiles(parse_study(study).checkpoint_folder())
+        (run,) = files.runs()
+        digests.append([files.manifest(run, rung).digest for rung in (8, 16)])
+    assert digests[0] == digests[1]
