@@ -123,6 +123,7 @@ def prepare(faults: Faults) -> None:
     import_lmms_eval()
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+    from mordal_optuna.evaluation.answers import Answerer
     from mordal_optuna.evaluation.model import MordalVLM
 
     for owner, name, place in (
@@ -131,7 +132,7 @@ def prepare(faults: Faults) -> None:
         (torch.optim.AdamW, "step", "optimizer"),
         (CheckpointStore, "save", "save"),
         (CheckpointStore, "load", "load"),
-        (MordalVLM, "_answer", "answer"),
+        (Answerer, "stream", "answer"),
         (MordalVLM, "_answer_share", "share"),
         (score, "_evaluate", "evaluate"),
         (features, "load_encoder", "encoder"),

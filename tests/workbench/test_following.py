@@ -171,6 +171,8 @@ def test_an_error_of_any_class_on_either_process_is_raised_on_both(
             "loss memory": f"{TRAINING}cpu:0 ran out of memory at 1 samples",
             "ahead": f"{TRAINING}the processes stand at different samples: [0, 8]",
             "answer key": "EvaluationError: evaluation on 'mordal_scenes': ",
+            "answer disk": "InfrastructureError: outage of storage, disk, network or device: "
+            "evaluation on 'mordal_scenes': documents",
         },
     )
     assert ended.seen[len(works)].keys() == {0}  # a result, on rank 0 alone
