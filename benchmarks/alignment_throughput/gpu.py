@@ -38,6 +38,7 @@ from benchmarks.alignment_throughput.parts import (
 )
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
 from mordal_optuna.alignment.parallel import open_accelerator
+from mordal_optuna.alignment.peaks import of_name
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config import LoraSettings
 from mordal_optuna.models.assemble import Vlm, join_models
@@ -50,16 +51,6 @@ if TYPE_CHECKING:
     from benchmarks.alignment_throughput.parts import Drawn
 
 UNCOUNTED = 2
-# Dense bf16 operations per second of NVIDIA's datasheets, in 10^12, by what a device's name has in
-# it; the first that fits counts.
-DATASHEET = {
-    "H200": 989.4,
-    "H100 NVL": 835.5,
-    "H100 PCIe": 756.4,
-    "H100": 989.4,
-    "A100": 312.0,
-    "L40S": 362.0,
-}
 
 
 class NoiseEncoder(Encoder):
@@ -135,15 +126,6 @@ def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
         wait(device)
         best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
-
-
-def datasheet(name: str) -> float | None:
-    """Dense bf16 operations per second of a device's datasheet; None if it is not listed.
-
-    Args:
-        name: name of the device.
-    """
-    return next((1e12 * rate for part, rate in DATASHEET.items() if part in name), None)
 
 
 def wait(device: torch.device) -> None:
@@ -254,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     samples = options.batch * options.steps
     done = operations(vlm, shape, samples, counted)
     name = torch.cuda.get_device_name(device) if gpu else platform.processor() or "CPU"
-    nominal = datasheet(name)
+    nominal = of_name(name)
     result: dict[str, Any] = {
         "device": name,
         "torch": torch.__version__,

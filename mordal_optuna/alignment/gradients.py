@@ -6,10 +6,12 @@ for rounding. Dropout is seeded for each share, by the random seed, the position
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mordal_optuna.alignment.batches import micro_batches, samples_of
 from mordal_optuna.alignment.loss import TargetLoss
@@ -18,7 +20,9 @@ from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from transformers import PreTrainedModel
 
     from mordal_optuna.alignment.batches import Batch, Share
     from mordal_optuna.alignment.conversation import Conversations
@@ -54,6 +58,7 @@ class ShareGradients:
                 a share alone.
             clock: counts the tokens that are computed; None if nobody reads it.
         """
+        self._llm = vlm.model.model.language_model
         self._parameters = list(vlm.trainable().values())
         self._conversations = conversations
         self._seed = seed
@@ -64,6 +69,11 @@ class ShareGradients:
         self._pad_id = vlm.processor.tokenizer.pad_token_id
         self._batching = settings.batching if vlm.llm_family.packs else "grouped"
         self._budget = TokenBudget(settings.most_samples, settings.micro_batch_tokens)
+        # Sharded ranks would have to begin at the same layer.
+        self._may_recompute = settings.gradient_checkpointing == "auto" and not sharded
+        if settings.gradient_checkpointing is True:
+            self._recompute()
+        self._layers = compiled_layers(self._llm) if settings.compile else {}
         self._loss = TargetLoss(vlm, precision=settings.precision, device=device)
 
     def compute(
@@ -87,7 +97,7 @@ class ShareGradients:
             parameter.grad = None
         total = torch.zeros((), device=self._device)
         devices = [] if self._device.type == "cpu" else [self._device]
-        with torch.random.fork_rng(devices=devices), self._loss.in_one_dtype():
+        with torch.random.fork_rng(devices=devices), self._loss.in_one_dtype(), self._compiled():
             torch.manual_seed(self._step_seed(position))
             for batch in micro_batches(
                 share,
@@ -119,14 +129,38 @@ class ShareGradients:
         summed.backward()
         return summed.detach()
 
+    @contextmanager
+    def _compiled(self) -> Iterator[None]:
+        """Let the LLM's layers run as they were compiled; scoring runs them as they are."""
+        for layer, forward in self._layers.items():
+            layer.forward = forward
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                del layer.forward
+
+    def _recompute(self) -> None:
+        """Compute activations again in the backward pass from now on, instead of keeping them."""
+        self._llm.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
+        )
+
     def _shrink(self, batch: Batch, position: int, error: Exception) -> None:
         samples = samples_of(batch)
         rows, length = batch["input_ids"].shape
+        if samples == 1 and self._may_recompute:
+            self._may_recompute = False
+            self._recompute()
+            return
         advice = None
         if self._sharded:
             advice = "use a smaller micro_batch_size or micro_batch_tokens"
         elif samples == 1:
-            advice = "gradient_checkpointing, a shorter max_length, bf16 or FSDP may help"
+            advice = (
+                "gradient_checkpointing, where it is off, a shorter max_length, bf16 or FSDP may "
+                "help"
+            )
         if advice:
             raise TrainingError(
                 position,
@@ -138,6 +172,18 @@ class ShareGradients:
     def _step_seed(self, position: int) -> int:
         entropy = [self._seed, position, self._rank]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+def compiled_layers(llm: PreTrainedModel) -> dict[torch.nn.Module, Callable[..., Any]]:
+    """Forward passes of an LLM's layers, which torch compiles at their first use.
+
+    Layers share their code, so that one compilation serves all. Lengths are symbols in it.
+
+    Args:
+        llm: the LLM.
+    """
+    layers = [layer for layer in llm.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    return {layer: torch.compile(layer.forward, dynamic=True) for layer in layers}
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

@@ -176,10 +176,6 @@ class Trainer:
             sharded=is_sharded(accelerator),
             clock=self._clock,
         )
-        if settings.gradient_checkpointing:
-            vlm.model.model.language_model.activation_checkpointing_enable(
-                activation_checkpointing_kwargs={"use_reentrant": False}
-            )
 
     def run(
         self,

@@ -130,14 +130,19 @@ class AlignmentSettings(Section):
             `flash_attention_2` needs the package flash-attn and `flash_attention_3` flash-attn-3;
             both and `flex_attention` train on a GPU only, where they were not tried.
         gradient_checkpointing: recompute activations in the backward pass instead of storing
-            them.
+            them: about a third more computation for a fraction of the memory. `auto`: from the
+            moment on when a single sample does not fit in memory otherwise, for the rest of the
+            candidate's training in this process; with FSDP as `false`.
+        compile: let torch.compile fuse the operations of the LLM's layers, which takes about a
+            minute for each candidate and needs a C++ compiler. Not with dropout, whose random
+            numbers would be others. It was not tried on a GPU.
     """
 
     # Options that change speed and memory only; results differ by rounding at most.
     SPEED: ClassVar = frozenset(
         {
             *("micro_batch_size", "micro_batch_tokens", "batching", "attention"),
-            "gradient_checkpointing",
+            *("gradient_checkpointing", "compile"),
         }
     )
 
@@ -154,6 +159,7 @@ class AlignmentSettings(Section):
         "warmup_share": None,
         "system_prompt": None,
         "micro_batch_tokens": None,
+        "compile": False,
     }
 
     recipe: RecipeName | None = None
@@ -185,7 +191,8 @@ class AlignmentSettings(Section):
     attention: Literal[
         "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
     ] = "auto"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    compile: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -196,6 +203,9 @@ class AlignmentSettings(Section):
     def _rates_fit(self) -> AlignmentSettings:
         if self.lora is None and self.projector_stage:
             msg = "projector_stage: given without `lora`, where the projector is trained alone"
+            raise ValueError(msg)
+        if self.compile and self.lora and self.lora.dropout:
+            msg = f"compile: given with lora.dropout {self.lora.dropout}; it needs 0"
             raise ValueError(msg)
         if self.warmup_share is not None and self.model_fields_set >= {"warmup_samples"}:
             msg = "warmup_share: given beside `warmup_samples`; one of the two is allowed"

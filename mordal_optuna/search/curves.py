@@ -106,7 +106,7 @@ class Measurement:
     p_correct_stderr: float | None = None
     by_task: Mapping[str, Measurement] = field(default_factory=dict, hash=False)
     differing: float | None = None
-    time: Mapping[str, float] = field(default_factory=dict, hash=False, repr=False)
+    time: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the bounds.

@@ -169,9 +169,13 @@ class Comparison:
     def _llm_features(self, medoid: str) -> dict[str, np.ndarray]:
         """Mean last hidden states of every LLM, fed with the medoid's projected features."""
         encoder = next(s for s in self._pool.vision_encoders if s.name == medoid)
-        # Where nothing is cut, `too_long` decides no number; older versions stored `refuse`.
+        # Older versions stored `refuse`, which decides no number where nothing is cut, and had no
+        # `auto`.
         recipe = self._settings.alignment.stored({"conversations", "images", "dataset", "lora"})
-        recipe["too_long"] = "refuse"
+        recipe |= {
+            "too_long": "refuse",
+            "gradient_checkpointing": recipe["gradient_checkpointing"] is True,
+        }
         features = {}
         for llm in self._pool.llms:
             if llm.name in self._unusable:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from mordal_optuna.alignment import memory
+from mordal_optuna.alignment import gradients, memory
 from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.loss import TargetLoss
@@ -85,6 +85,39 @@ def test_what_changes_only_the_speed_changes_no_bit_or_only_rounding(
         assert all(torch.allclose(reference[n], found[n], atol=1e-5) for n in reference), change
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_layers_train_the_same_weights(
+    session: Any,  # noqa: ANN401
+    settings: AlignmentSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Within rounding, also where layers are recomputed; they are as they were afterwards."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    compiled: list[Any] = []
+    original = gradients.compiled_layers
+
+    def noted(llm: Any) -> Any:  # noqa: ANN401
+        compiled.append(original(llm))
+        return compiled[-1]
+
+    monkeypatch.setattr(gradients, "compiled_layers", noted)
+    plain = settings.model_copy(update={"lora": LoraSettings(rank=4, alpha=8)})
+    session(tmp_path / "plain", plain).advance(16, Silent())
+    expected = weights_of(tmp_path / "plain", 16)
+    assert not compiled
+    for checkpointing in (False, True):
+        change = {"compile": True, "gradient_checkpointing": checkpointing}
+        folder = tmp_path / str(checkpointing)
+        session(folder, plain.model_copy(update=change)).advance(16, Silent())
+        found = weights_of(folder, 16)
+        assert all(torch.allclose(expected[n], found[n], atol=1e-5) for n in expected)
+        assert compiled[-1]
+        assert not any("forward" in vars(layer) for layer in compiled[-1])
+
+
 def weights_of(folder: Path, samples: int) -> Any:  # noqa: ANN401
     store = CheckpointStore(folder / "checkpoints")
     return store.load(store.files.runs()[0], samples).trained
@@ -117,14 +150,43 @@ def test_memory_that_runs_out_makes_smaller_micro_batches_for_a_while(
         session(tmp_path / "less", plain).advance(24, Silent())
         assert rows == [4, 3, *[2] * 8, 4, 4]
 
-        def never_fits(*_: object) -> torch.Tensor:
+        never: list[bool] = []
+
+        def never_fits(self: TargetLoss, _: object) -> torch.Tensor:
+            never.append(self.model.model.language_model.is_activation_checkpointing)
             raise torch.OutOfMemoryError
 
         patch.setattr(TargetLoss, "forward", never_fits)
         with pytest.raises(TrainingError, match="ran out of memory at 1 samples of"):
             session(tmp_path / "none", plain).advance(16, Silent())
+        assert never[-2:] == [False, True], "a single sample is tried with checkpointing"
     expected, found = (weights_of(tmp_path / name, 24) for name in ("plain", "less"))
     assert all(torch.allclose(expected[n], found[n], atol=1e-5) for n in expected)
+
+
+def test_checkpointing_is_chosen_where_a_single_sample_does_not_fit(
+    session: Any,  # noqa: ANN401
+    settings: AlignmentSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By `auto` alone, and the weights are those with enough memory, within rounding."""
+    plain = settings.model_copy(update={"lora": LoraSettings(rank=4, alpha=8)})
+    session(tmp_path / "plain", plain).advance(16, Silent())
+    forward = TargetLoss.forward
+
+    def needs_checkpointing(self: TargetLoss, batch: Any) -> torch.Tensor:  # noqa: ANN401
+        if not self.model.model.language_model.is_activation_checkpointing:
+            raise torch.OutOfMemoryError
+        return forward(self, batch)
+
+    monkeypatch.setattr(TargetLoss, "forward", needs_checkpointing)
+    session(tmp_path / "auto", plain).advance(16, Silent())
+    expected, found = (weights_of(tmp_path / name, 16) for name in ("plain", "auto"))
+    assert all(torch.allclose(expected[n], found[n], atol=1e-5) for n in expected)
+    off = plain.model_copy(update={"gradient_checkpointing": False})
+    with pytest.raises(TrainingError, match="gradient_checkpointing, where it is off"):
+        session(tmp_path / "off", off).advance(16, Silent())
 
 
 def test_losses_reach_the_trackers(
