@@ -264,6 +264,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name in LOOPS:
                 runs[name].append(called(name, cache))
+                print(f"{name}: {runs[name][-1]['samples_per_second']:.2f} samples/s", flush=True)
     rows = {}
     for name, measured in runs.items():
         speeds = sorted(run["samples_per_second"] for run in measured)

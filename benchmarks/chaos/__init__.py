@@ -1,0 +1,1 @@
+"""Faults of every kind while several workers search on one PostgreSQL."""
