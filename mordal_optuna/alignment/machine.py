@@ -12,6 +12,7 @@ from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.loading import load_config
 from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.stopping import StopRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,7 @@ class Machine:
         logs: folder for trackers that write files.
         processes: ranks of this launch, which train each candidate together.
         files: digests of models' files, each read once.
+        stop: whether this process was asked to end; training then ends after the present step.
     """
 
     device: torch.device
@@ -48,6 +50,7 @@ class Machine:
     logs: str = "."
     processes: Processes = field(default_factory=Processes)
     files: FileDigests = field(default_factory=FileDigests)
+    stop: StopRequest = field(default_factory=StopRequest)
 
     @property
     def lengths(self) -> Path | None:
