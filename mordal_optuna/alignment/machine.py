@@ -31,6 +31,8 @@ class Machine:
     Attributes:
         device: torch device of this process.
         features: folder of cached encoder features; None computes features every time.
+        shared_features: folder or fsspec address of cached features that several workers use, in
+            place of `features`; None for that.
         feature_bytes: largest size in bytes of one encoder's cached features.
         threads: number of threads that decode images, and of processes that count tokens.
         trackers: names of Accelerate's trackers.
@@ -44,6 +46,7 @@ class Machine:
     device: torch.device
     features: Path | None = None
     feature_bytes: int = 0
+    shared_features: str | None = None
     threads: int = 2
     trackers: tuple[str, ...] = ()
     project: str = "mordal"
@@ -89,4 +92,5 @@ class Machine:
             share=settings.batch_size // processes,
             device=self.device,
         )
-        return FeatureCache(self.features, identity, budget_bytes=self.feature_bytes)
+        folder = self.shared_features or self.features
+        return FeatureCache(folder, identity, budget_bytes=self.feature_bytes)
