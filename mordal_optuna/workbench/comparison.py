@@ -231,7 +231,7 @@ class Comparison:
                         if mine:
                             found[name] = self._features(job)
             if len(found) == before:
-                self._machine.processes.run_on_main(lambda: pauses and pauses.wait())
+                self._machine.processes.run_on_main(pauses.wait if pauses else _never)
             elif pauses:
                 pauses.reset()
         return {name: found[name] for name in jobs}
@@ -356,6 +356,10 @@ class Comparison:
         matrix = self._measure(features)
         self._seconds["similarity"] += self._since(start)
         return matrix
+
+
+def _never() -> None:
+    """What ranks other than 0 would do alone: `run_on_main` calls it nowhere."""
 
 
 def similarity_measure(
