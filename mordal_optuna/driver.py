@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from filelock import FileLock, Timeout
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from mordal_optuna.config import StudySettings
-from mordal_optuna.errors import (
-    BusyError,
-    ConfigError,
-    InputsChangedError,
-    SearchError,
-)
+from mordal_optuna.errors import ConfigError, InputsChangedError, SearchError
+from mordal_optuna.files.locking import alone_in
 from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.search.attributes import (
     FULL_SAMPLES,
@@ -40,6 +34,7 @@ from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.growing import check_growth, compared_before, extend
+from mordal_optuna.study.membership import Alone
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
 from mordal_optuna.study.result import (
@@ -49,12 +44,20 @@ from mordal_optuna.study.result import (
     store_representation,
     stored_representation,
 )
-from mordal_optuna.study.resuming import begin, resumed_settings, with_advice, with_template_date
+from mordal_optuna.study.resuming import (
+    begin,
+    forget_refused_start,
+    has_spent,
+    resumed_settings,
+    with_advice,
+    with_template_date,
+)
 from mordal_optuna.study.task_results import mean_of
 from mordal_optuna.study.task_studies import TaskStudies
 from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
 from mordal_optuna.workbench.commits import pinned
+from mordal_optuna.workbench.embedded import build_zoo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,17 +66,22 @@ if TYPE_CHECKING:
 
     from mordal_optuna.config import StudySettings
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.progress import Progress
+    from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.workbench.workbench import Workbench
 
 
-def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
+def run_study(
+    settings: StudySettings, progress: Progress, stop: StopRequest | None = None
+) -> StudyResult:
     """Run a study to its end, or continue it; only read the result if it is finished.
 
     Args:
         settings: the study file's settings.
         progress: receives progress updates.
+        stop: whether this process was asked to end; None if nobody asks.
 
     Returns:
         The result: winner, ranking, costs and scores on further tasks.
@@ -83,6 +91,7 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         StudyMismatchError: if a study of this name exists with another configuration.
         InputsChangedError: if data, a task or a model has changed since the study began.
         BusyError: if another process works in the same folder, or on the same study.
+        Preempted: if this process was asked to end.
         MordalError: if a model, the data or a task cannot be used.
     """
     settings.workdir.mkdir(parents=True, exist_ok=True)
@@ -90,7 +99,7 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         study = open_study(settings)
         if not is_finished(study, settings):
             with alone_on(settings.storage_url(), settings.study):
-                _work(study, settings, progress)
+                work(study, settings, progress, Alone(), stop)
         elif launched_world_size() > 1:
             from mordal_optuna.workbench.following import end_launch
 
@@ -98,18 +107,19 @@ def run_study(settings: StudySettings, progress: Progress) -> StudyResult:
         return stored_result(study, settings)
 
 
-def follow_study(settings: StudySettings) -> None:
+def follow_study(settings: StudySettings, stop: StopRequest | None = None) -> None:
     """Ranks above 0: take part in the training and scoring of a launch until rank 0 is done.
 
     Args:
         settings: the same study file's settings as on rank 0.
+        stop: whether this process was asked to end; None if nobody asks.
 
     Raises:
         MordalError: if the workbench cannot be opened.
     """
     from mordal_optuna.workbench.following import follow_launch
 
-    follow_launch(settings.runtime.device)
+    follow_launch(settings.runtime.device, stop)
 
 
 def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Candidate, str]:
@@ -282,14 +292,40 @@ def study_plan(
         raise ConfigError([f"search: {error}"]) from error
 
 
-def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
+def work(
+    study: Study,
+    settings: StudySettings,
+    progress: Progress,
+    member: Alone,
+    stop: StopRequest | None = None,
+) -> None:
+    """Do all stages of a study that has not ended, alone or beside others.
+
+    Args:
+        study: the Optuna study.
+        settings: the study file's settings.
+        progress: receives progress updates.
+        member: this process among those that work on the study.
+        stop: whether this process was asked to end; None if nobody asks.
+
+    Raises:
+        MordalError: as `run_study`.
+    """
     if settings.zoo:
-        _build_zoo(settings, progress)
-    settings = pinned(study, with_template_date(study, resumed_settings(study, settings)))
-    claims = _open_claims(study, settings)
-    bench = open_bench(settings, progress, claims)
+        build_zoo(settings, progress)
+    with member.turn("begin"):
+        begun = member.has_begun
+        if not (begun or has_spent(study)):
+            forget_refused_start(study)
+        settings = resumed_settings(study, settings, begun=begun)
+        settings = with_template_date(study, settings, begun=begun)
+        settings = pinned(study, settings, begun=begun)
+        claims = _open_claims(study, settings)
+        member.begin()
+    member.does("opening models, data and tasks")
+    bench = open_bench(settings, progress, claims, stop)
     try:
-        _stages(study, bench, claims, progress)
+        _stages(study, bench, claims, progress, member)
     except InputsChangedError as error:
         advised = with_advice(error, study, settings, bench.rungs)
         bench.stop_followers(advised)
@@ -301,7 +337,10 @@ def _work(study: Study, settings: StudySettings, progress: Progress) -> None:
 
 
 def open_bench(
-    settings: StudySettings, progress: Progress, claims: ClaimStore | None = None
+    settings: StudySettings,
+    progress: Progress,
+    claims: ClaimStore | None = None,
+    stop: StopRequest | None = None,
 ) -> Workbench:
     """Rank 0: open everything that training and scoring need, on all ranks of the launch.
 
@@ -309,15 +348,17 @@ def open_bench(
         settings: the study's settings, with the defaults that it began with.
         progress: receives progress updates.
         claims: claims under which this worker trains; None to train without claims.
+        stop: whether this process was asked to end; None if nobody asks.
 
     Raises:
         MordalError: if a model, the data or a task cannot be used.
     """
-    # Loads torch, transformers and lmms-eval, which takes seconds: not needed before this point.
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
+    from mordal_optuna.workbench.devices import join_launch
     from mordal_optuna.workbench.workbench import open_workbench
 
-    return open_workbench(settings, progress, claims)
+    launch = join_launch(settings.runtime.device, stop)
+    return open_workbench(settings, progress, claims, launch)
 
 
 def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
@@ -332,40 +373,59 @@ def _open_claims(study: Study, settings: StudySettings) -> ClaimStore:
     return ClaimStore(settings.storage_url(), settings.study, identity=identity)
 
 
-def _stages(study: Study, bench: Workbench, claims: ClaimStore, progress: Progress) -> None:
+def _stages(
+    study: Study, bench: Workbench, claims: ClaimStore, progress: Progress, member: Alone
+) -> None:
     settings = bench.settings
     study_plan(settings, bench.full_samples, None)  # raises now if the rungs are impossible
-    begin(study, settings, bench.inputs, progress)
-    extend(study, settings, bench.inputs, progress)
-    study.set_user_attr(FULL_SAMPLES, bench.full_samples)
-    store_facts(study, bench.facts)
+    with member.turn("begin"):
+        begin(study, settings, bench.inputs, progress, begun=member.has_begun)
+        extend(study, settings, bench.inputs, progress)
+        study.set_user_attr(FULL_SAMPLES, bench.full_samples)
+        store_facts(study, bench.facts)
     for warning in warnings_before_training(bench.facts, bench.full_samples):
         progress.warn(warning)
     if compares_models(settings.search) and REPRESENTATION not in study.user_attrs:
         progress.stage("comparing models: features, warm-up, CKA, clusters")
-        store_representation(study, bench.compare(compared_before(study, settings)))
+        member.does("comparing models")
+        compared = bench.compare(compared_before(study, settings), member.turns)
+        with member.turn("comparison"):
+            if REPRESENTATION not in study.user_attrs:
+                store_representation(study, compared)
     if not has_stopped(study):
         progress.stage("searching: align, score, extrapolate")
-        _search(settings, bench, claims, progress)
+        _search(settings, bench, claims, progress, member)
     if settings.also_score:
         progress.stage("scoring the winner on further tasks")
-        _score_further(study, settings, bench)
+        with member.turn("further tasks"):
+            member.does("scoring the winner on further tasks")
+            if not is_finished(study, settings):
+                _score_further(study, settings, bench)
 
 
 def _search(
-    settings: StudySettings, bench: Workbench, claims: ClaimStore, progress: Progress
+    settings: StudySettings,
+    bench: Workbench,
+    claims: ClaimStore,
+    progress: Progress,
+    member: Alone,
 ) -> None:
     storage = study_storage(settings.storage_url())
     study = optuna.load_study(study_name=settings.study, storage=storage)
     plan = study_plan(settings, bench.full_samples, stored_representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
-    objective = Objective(plan, bench.measure, claims=claims)
+
+    def measure(candidate: Candidate, samples: int) -> Measurement:
+        member.does(f"training {candidate} to {samples:,} samples")
+        return bench.measure(candidate, samples)
+
+    objective = Objective(plan, measure, claims=claims)
     tasks = None
     if settings.task_weights:
         url = settings.storage_url()
         tasks = TaskStudies(study, plan, settings.task_weights, storage=storage, address=url)
-    # No other `mordal run` works on the study (see `alone_on`), but the user's workers may.
+    # Other workers may be at work: those that joined, or the user's own (see `alone_on`).
     Worker(
         study,
         plan,
@@ -374,6 +434,7 @@ def _search(
         patience_seconds=LEASE_SECONDS,
         progress=progress,
         task_studies=tasks,
+        does=member.does,
     ).run()
 
 
@@ -387,64 +448,3 @@ def has_stopped(study: Study) -> bool:
     """Whether the search has ended."""
     # None if failures were cleared after the end, since attributes cannot be deleted.
     return study.user_attrs.get(STOPPED_BECAUSE) is not None
-
-
-def _build_zoo(settings: StudySettings, progress: Progress) -> None:
-    from mordal_optuna.zoo.build import build, missing
-    from mordal_optuna.zoo.quickstart import recipe_named
-
-    assert settings.zoo is not None
-    chosen = recipe_named(settings.zoo.recipe)
-    made = [Path(part.path) for part in chosen.parts()]
-    _check_zoo_models(
-        settings,
-        {path.name for path in made if path.parent.name == "encoders"},
-        {path.name for path in made if path.parent.name == "llms"},
-    )
-    if missing(chosen, settings.zoo.folder):
-        progress.stage("building the embedded pool: tiny models pretrained on this machine")
-        build(chosen, settings.zoo.folder, progress, workers=settings.zoo.workers)
-
-
-def _check_zoo_models(settings: StudySettings, encoders: set[str], llms: set[str]) -> None:
-    assert settings.zoo is not None
-    problems = []
-    for kind, names, folder in (
-        ("vision_encoders", encoders, settings.zoo.folder / "encoders"),
-        ("llms", llms, settings.zoo.folder / "llms"),
-    ):
-        for model in getattr(settings.pool, kind):
-            place = Path(model.location)
-            if settings.zoo.folder in place.parents and (
-                place.parent != folder or place.name not in names
-            ):
-                problems.append(
-                    f"pool.{kind}.{model.name}.location: {model.location!r} is not made by the "
-                    f"zoo recipe {settings.zoo.recipe!r}; it makes "
-                    + ", ".join(repr(str(folder / name)) for name in sorted(names))
-                )
-    if problems:
-        raise ConfigError(problems)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes that run or export a study in it.
-
-    Args:
-        folder: existing folder.
-
-    Raises:
-        BusyError: if another process has locked it.
-    """
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise BusyError(
-            f"in {str(folder)!r}", "wait for it to end, or give this study another workdir"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()

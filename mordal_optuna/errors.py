@@ -282,6 +282,20 @@ class LastingOutageError(InfrastructureError):
         self.tries = tries
 
 
+class Preempted(SystemExit):  # noqa: N818 - it ends the process, as SystemExit does
+    """The process was asked to end by SIGTERM; what it leaves, a later one continues.
+
+    No error of the program, so no `except Exception` stops it. The exit status is 75
+    (`EX_TEMPFAIL`): try again.
+    """
+
+    STATUS = 75
+
+    def __init__(self) -> None:
+        super().__init__("the process was asked to end (SIGTERM)")
+        self.code = self.STATUS
+
+
 class FailedSearchError(MordalError):
     """A search cannot continue, since its candidates fail.
 

@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mordal_optuna.driver import (
-    alone_in,
     has_stopped,
     named_candidates,
     open_bench,
@@ -26,6 +25,7 @@ from mordal_optuna.driver import (
     stored_result,
 )
 from mordal_optuna.errors import SearchError
+from mordal_optuna.files.locking import alone_in
 from mordal_optuna.reporting import words
 from mordal_optuna.search.attributes import FURTHER_SCORES
 from mordal_optuna.study.ownership import alone_on

@@ -169,7 +169,7 @@ def test_a_study_killed_anywhere_goes_on_without_repeating_a_rung(
     def heavy(*_: object) -> None:
         raise AssertionError("a finished study must not load models")
 
-    monkeypatch.setattr(driver, "_work", heavy)
+    monkeypatch.setattr(driver, "work", heavy)
     assert run_study(settings, Silent()).ranking == result.ranking
 
 

@@ -60,6 +60,7 @@ class Checkpoint:
             stored.
         longest: length of the longest sample up to the rung in tokens, before cutting.
         skipped: number of samples up to the rung that could not be trained on.
+        checked: of an unfinished rung, number of samples that `skipped` covers; None for a rung.
     """
 
     samples: int
@@ -71,6 +72,7 @@ class Checkpoint:
     sources: Mapping[str, ModelSource] = field(default_factory=dict)
     longest: int = 0
     skipped: int = 0
+    checked: int | None = None
 
 
 class CheckpointStore:
@@ -137,6 +139,8 @@ class CheckpointStore:
             "longest": checkpoint.longest,
             "skipped": checkpoint.skipped,
         }
+        if checkpoint.checked is not None:
+            facts["checked"] = checkpoint.checked
         manifest = self.files.write(run, checkpoint.samples, identity, parts, facts, guard)
         if self._keep:
             for rung in self.rungs(run)[: -self._keep]:
@@ -178,6 +182,7 @@ class CheckpointStore:
             {kind: _read_source(source) for kind, source in facts["sources"].items()},
             facts.get("longest", 0),
             facts.get("skipped", 0),
+            facts.get("checked"),
         )
 
     def _tensors(self, run: str, samples: int, name: str, digest: str) -> dict[str, torch.Tensor]:

@@ -49,16 +49,17 @@ class Prepared:
 class FeatureCache:
     """Features on disk, one file per group, in a folder named by the digest of their identity."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, object], *, budget_bytes: int) -> None:
+    def __init__(
+        self, folder: str | Path, identity: Mapping[str, object], *, budget_bytes: int
+    ) -> None:
         """Open the cache of one encoder's features.
 
         Args:
-            folder: folder of all caches.
+            folder: folder of all caches, or fsspec address.
             identity: JSON values that shape the features, see `feature_identity`.
             budget_bytes: largest size of this cache; the first groups are stored up to it.
         """
-        self._folder = folder / address(identity, _DIGITS)
-        self._files = TensorStore(self._folder)
+        self._files = TensorStore(f"{folder}/{address(identity, _DIGITS)}")
         self._identity = identity_text(identity)
         self._budget = budget_bytes
 
@@ -81,9 +82,10 @@ class FeatureCache:
         """
         if (number + 1) * features.nbytes > self._budget:
             return
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            (self._folder / "identity.json").write_text(self._identity, encoding="utf-8")
+        folder = self._files.local_folder
+        if folder and not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "identity.json").write_text(self._identity, encoding="utf-8")
         self._files.put(f"{number:08d}", Stored({"features": features.cpu()}))
 
 

@@ -12,6 +12,7 @@ from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.files.digests import FileDigests
 from mordal_optuna.models.loading import load_config
 from mordal_optuna.processes.group import Processes
+from mordal_optuna.processes.stopping import StopRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ class Machine:
     Attributes:
         device: torch device of this process.
         features: folder of cached encoder features; None computes features every time.
+        shared_features: folder or fsspec address of cached features that several workers use, in
+            place of `features`; None for that.
         feature_bytes: largest size in bytes of one encoder's cached features.
         threads: number of threads that decode images, and of processes that count tokens.
         trackers: names of Accelerate's trackers.
@@ -37,17 +40,20 @@ class Machine:
         logs: folder for trackers that write files.
         processes: ranks of this launch, which train each candidate together.
         files: digests of models' files, each read once.
+        stop: whether this process was asked to end; training then ends after the present step.
     """
 
     device: torch.device
     features: Path | None = None
     feature_bytes: int = 0
+    shared_features: str | None = None
     threads: int = 2
     trackers: tuple[str, ...] = ()
     project: str = "mordal"
     logs: str = "."
     processes: Processes = field(default_factory=Processes)
     files: FileDigests = field(default_factory=FileDigests)
+    stop: StopRequest = field(default_factory=StopRequest)
 
     @property
     def lengths(self) -> Path | None:
@@ -86,4 +92,5 @@ class Machine:
             share=settings.batch_size // processes,
             device=self.device,
         )
-        return FeatureCache(self.features, identity, budget_bytes=self.feature_bytes)
+        folder = self.shared_features or self.features
+        return FeatureCache(folder, identity, budget_bytes=self.feature_bytes)

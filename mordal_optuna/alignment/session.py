@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mordal_optuna.alignment.checkpoint import Checkpoint, run_identity
+from mordal_optuna.alignment.checkpoint import Checkpoint
 from mordal_optuna.alignment.parallel import assemble_on, open_accelerator
-from mordal_optuna.alignment.runs import Run
+from mordal_optuna.alignment.runs import open_run
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.export import ModelCard, merge
-from mordal_optuna.models.hub import is_local
-from mordal_optuna.models.loading import load_config
-from mordal_optuna.processes.outages import is_outage, raised_as
+from mordal_optuna.processes.outages import raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.files import Manifest
     from mordal_optuna.alignment.machine import Machine
+    from mordal_optuna.alignment.runs import CheckpointInfo, Run
     from mordal_optuna.alignment.train import TrunkState
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.models.assemble import Vlm
@@ -37,19 +36,6 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """Identity and cost of a checkpoint, without its weights.
-
-    Attributes:
-        address: address of the run, a colon, and SHA-256 of the file of the scored weights.
-        train_seconds: device-seconds of training from the start to the checkpoint.
-    """
-
-    address: str
-    train_seconds: float
 
 
 class AlignmentSession:
@@ -102,6 +88,8 @@ class AlignmentSession:
         self._samples = 0
         self._train_seconds = 0.0
         self._spent_seconds = 0.0
+        # What was found up to the last rung, see `Checkpoint.checked` and `Checkpoint.skipped`.
+        self._found = (0, 0)
 
     @property
     def vlm(self) -> Vlm:
@@ -143,7 +131,8 @@ class AlignmentSession:
         """Align the candidate to a rung and write a checkpoint there.
 
         Restores the highest checkpoint between the present rung and the given one first. If that
-        is damaged, this is reported and the next lower one is used.
+        is damaged, this is reported and the next lower one is used. If this process is asked to
+        end, it ends after the present step and leaves an unfinished rung.
 
         Args:
             samples: number of alignment samples; whole batches, not below the present rung.
@@ -159,10 +148,10 @@ class AlignmentSession:
             TrainingError: if training fails; the last checkpoint stays.
             CheckpointError: if the checkpoint cannot be written.
             InputsChangedError: if data or a model changed during training.
+            Preempted: if this process, or another one of the launch, was asked to end.
         """
         start = perf_counter()
         run = self._run.address
-        run_on_all = self._machine.processes.run_on_all
         with self._machine.clock.span("loading"):
             trainer = self._trainer or self._open(run)
             if self._samples < samples:
@@ -174,8 +163,24 @@ class AlignmentSession:
                 self._samples,
                 f"got a rung of {samples} samples; it must not lie below the present one",
             )
+        with self._machine.stop.deferred():
+            self._train_to(trainer, samples, progress, guard, start)
+        self._machine.stop.check()
+
+    def _train_to(
+        self,
+        trainer: Trainer,
+        samples: int,
+        progress: Progress,
+        guard: Guard | None,
+        start: float,
+    ) -> None:
+        """Train to a rung and write its checkpoint."""
         with raised_as(lambda reason: TrainingError(trainer.samples, reason)):
-            trunk, scored = self._train_and_settle(trainer, samples, progress, guard)
+            trunk = self._train(trainer, samples, progress, guard)
+            if trainer.samples < samples:
+                self._leave(trunk, start, progress, guard)
+            scored = self._settle(trainer, trunk, samples)
         skipped = trainer.findings.note()
         if skipped:
             progress.note(f"{self._encoder.name} + {self._llm.name}: {skipped}")
@@ -186,7 +191,36 @@ class AlignmentSession:
         self._spent_seconds += spent
         weights = trunk.weights if scored is None else scored
         with self._machine.clock.span("saving"):
-            run_on_all(lambda: self._save(trunk, weights, guard))
+            self._machine.processes.run_on_all(lambda: self._save(trunk, weights, guard))
+        self._found = (samples, trainer.findings.skipped)
+
+    def _leave(
+        self, trunk: TrunkState, start: float, progress: Progress, guard: Guard | None
+    ) -> None:
+        """Write an unfinished rung and end, on all ranks.
+
+        Raises:
+            Preempted: always.
+        """
+        checked, skipped = self._found
+        spent = (perf_counter() - start) * self._accelerator.num_processes
+
+        def save() -> None:
+            if guard and guard.failure:
+                return  # another worker trains it
+            scored = trunk.weights if trunk.average is None else trunk.average
+            made = self._checkpoint(trunk, scored, trunk.samples)
+            costs = self._train_seconds + spent
+            self._run.save_unfinished(
+                replace(made, train_seconds=costs, skipped=skipped, checked=checked)
+            )
+
+        if trunk.samples > self._samples:
+            try:
+                self._machine.processes.run_on_main(save)
+            except CheckpointError as error:
+                progress.note(f"{error}; training will go on from the rung below")
+        self._machine.stop.leave()
 
     def rungs(self) -> list[int]:
         """Samples of all checkpoints of this candidate, ascending; loads nothing."""
@@ -204,15 +238,7 @@ class AlignmentSession:
         Raises:
             CheckpointError: if an outage keeps the manifest from being read.
         """
-        if samples not in self._run.rungs():
-            return None
-        try:
-            manifest = self._run.manifest(samples)
-        except CheckpointError as error:
-            if is_outage(error):
-                raise
-            return None  # damaged: `advance` reports it and restores the next lower rung
-        return _info(self._run.address_of(samples), manifest)
+        return self._run.find(samples)
 
     def restore(self, progress: Progress) -> None:
         """Load the highest checkpoint without training, whichever study has written it.
@@ -228,7 +254,9 @@ class AlignmentSession:
         """
         run = self._run.address
         processes = self._machine.processes
-        latest = processes.run_on_main(lambda: self._latest(len(self._data), progress))
+        latest = processes.run_on_main(
+            lambda: self._run.latest(self._samples, len(self._data), progress)
+        )
         if latest is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
@@ -266,29 +294,27 @@ class AlignmentSession:
         if self._machine.trackers:
             self._accelerator.end_training()
 
-    def _train_and_settle(
-        self, trainer: Trainer, samples: int, progress: Progress, guard: Guard | None
-    ) -> tuple[TrunkState, Mapping[str, torch.Tensor] | None]:
-        """Train to a rung and put the weights in place that are scored there.
-
-        Returns:
-            The state that training continues from, and the scored weights; None for the latter if
-            they are those of the state.
-        """
-        if self._trunk:
-            trainer.restore(self._trunk)
-        trunk = self._train(trainer, samples, progress, guard)
+    def _settle(
+        self, trainer: Trainer, trunk: TrunkState, samples: int
+    ) -> Mapping[str, torch.Tensor] | None:
+        """Put the scored weights in place, and return them; None if they are the trunk's."""
         scored = trunk.average
         if scored is not None:
             trainer.load_weights(scored, samples)
         elif trunk.samples != samples:
             scored = trainer.state().weights
-        return trunk, scored
+        return scored
 
     def _train(
         self, trainer: Trainer, samples: int, progress: Progress, guard: Guard | None
     ) -> TrunkState:
-        """Train to a rung; return the state that training continues from after it."""
+        """Train to a rung, or as far as `StopRequest` allows.
+
+        Returns:
+            The state that training continues from afterwards.
+        """
+        if self._trunk:
+            trainer.restore(self._trunk)
         branch = branch_to(self._settings, samples)
         title = f"align {self._encoder.name} + {self._llm.name} to {samples}"
         with progress.track(title, samples - trainer.samples) as advance:
@@ -297,7 +323,8 @@ class AlignmentSession:
                 return trainer.state()
             trainer.run(max(branch.start, trainer.samples), advance, None, guard)
             trunk = trainer.state()
-            trainer.run(samples, advance, branch, guard)
+            if trainer.samples >= branch.start:
+                trainer.run(samples, advance, branch, guard)
         return trunk
 
     def _save(
@@ -310,10 +337,17 @@ class AlignmentSession:
             return
         if self._check:
             self._check(self._samples)
+        checkpoint = self._checkpoint(trunk, scored, self._samples)
+        manifest = self._run.save(checkpoint, guard)
+        self._info = self._run.info(self._samples, manifest)
+
+    def _checkpoint(
+        self, trunk: TrunkState, scored: Mapping[str, torch.Tensor], samples: int
+    ) -> Checkpoint:
         assert self._trainer
         findings = self._trainer.findings
-        checkpoint = Checkpoint(
-            samples=self._samples,
+        return Checkpoint(
+            samples=samples,
             trained=scored,
             trunk=trunk,
             train_seconds=self._train_seconds,
@@ -323,8 +357,6 @@ class AlignmentSession:
             longest=findings.longest,
             skipped=findings.skipped,
         )
-        manifest = self._run.save(checkpoint, guard)
-        self._info = _info(self._run.address_of(self._samples), manifest)
 
     def _open(self, run: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
@@ -369,6 +401,7 @@ class AlignmentSession:
                 threads=machine.threads,
                 lengths=machine.lengths,
                 clock=machine.clock,
+                stop=machine.stop,
             )
 
     def _catch_up(self, trainer: Trainer, samples: int, progress: Progress) -> None:
@@ -378,11 +411,13 @@ class AlignmentSession:
         drive shows new files to other machines later.
         """
         processes = self._machine.processes
-        latest = processes.run_on_main(lambda: self._latest(samples, progress))
+        latest = processes.run_on_main(
+            lambda: self._run.latest(self._samples, samples, progress, unfinished=True)
+        )
         if latest:
             processes.run_on_all(lambda: self._restore(trainer, latest))
 
-    def _restore(self, trainer: Trainer, latest: tuple[Manifest, Checkpoint]) -> None:
+    def _restore(self, trainer: Trainer, latest: tuple[Manifest | None, Checkpoint]) -> None:
         manifest, checkpoint = latest
         trunk, self._trunk = checkpoint.trunk, None
         trainer.findings.resume(checkpoint.longest, checkpoint.skipped)
@@ -391,41 +426,24 @@ class AlignmentSession:
             if trunk.samples != checkpoint.samples or trunk.average is not None:
                 trainer.load_weights(checkpoint.trained, checkpoint.samples)
                 self._trunk = trunk
-        if self._machine.processes.is_main:
-            self._info = _info(self._run.address_of(checkpoint.samples), manifest)
+        checked = checkpoint.samples if checkpoint.checked is None else checkpoint.checked
+        self._found = (checked, checkpoint.skipped)
+        trainer.checked = min(trainer.checked, checked)
+        self._info = None
+        if self._machine.processes.is_main and manifest:
+            self._info = self._run.info(checkpoint.samples, manifest)
         self._samples = checkpoint.samples
         self._train_seconds = checkpoint.train_seconds
-
-    def _latest(self, at_most: int, progress: Progress) -> tuple[Manifest, Checkpoint] | None:
-        ahead = [r for r in self._run.rungs() if self._samples < r <= at_most]
-        for rung in reversed(ahead):
-            try:
-                manifest = self._run.manifest(rung)
-                return manifest, self._run.load(rung, manifest)
-            except CheckpointError as error:
-                if is_outage(error):
-                    raise  # the checkpoint may be undamaged
-                progress.note(f"{error}; going on from the rung below")
-        return None
 
     @cached_property
     def _run(self) -> Run:
         """Computed once: loaded weights stay the same even if their files change."""
-        models = [(source, load_config(source)) for source in (self._encoder, self._llm)]
-        on_hub = not all(is_local(source) for source, _ in models)
-        identities = [
-            run_identity(
-                *models,
-                settings=self._settings,
-                data_digest=self._data.digest,
-                seed=self._seed,
-                files=self._machine.files,
-                older=older,
-            )
-            for older in ((False, True) if on_hub else (False,))
-        ]
-        return Run(self._checkpoints, identities, self._settings)
-
-
-def _info(run: str, manifest: Manifest) -> CheckpointInfo:
-    return CheckpointInfo(f"{run}:{manifest.parts['trained']}", manifest.facts["train_seconds"])
+        return open_run(
+            self._checkpoints,
+            self._encoder,
+            self._llm,
+            settings=self._settings,
+            data_digest=self._data.digest,
+            seed=self._seed,
+            files=self._machine.files,
+        )

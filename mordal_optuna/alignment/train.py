@@ -29,6 +29,7 @@ from mordal_optuna.alignment.usable import Findings
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.processes.group import Processes
 from mordal_optuna.processes.outages import raised_as
+from mordal_optuna.processes.stopping import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,11 +76,13 @@ class _Report:
         samples: its position.
         fitted: whether its share fitted in memory.
         images: number of images of its share.
+        stopping: whether it was asked to end.
     """
 
     samples: int
     fitted: bool
     images: int
+    stopping: bool
 
 
 class Trainer:
@@ -89,6 +92,7 @@ class Trainer:
         samples: the position.
         losses: mean loss per target token of every step so far, in nats.
         findings: what was found in the samples up to the position.
+        checked: number of samples that the findings cover.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Trainer:
         threads: int = 2,
         lengths: Path | None = None,
         clock: Clock | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         """Start at sample 0.
 
@@ -120,11 +125,13 @@ class Trainer:
             threads: number of threads that decode images.
             lengths: folder of samples' numbers of tokens, see `Batches`; None keeps none.
             clock: counts where the time goes; None if nobody reads it.
+            stop: whether this process was asked to end; None if nobody asks.
 
         Raises:
             TrainingError: if the number of ranks does not divide a global batch.
         """
-        self.samples = 0
+        self.samples = self.checked = 0
+        self._stop, self._stopping = stop or StopRequest(), False
         self.losses: list[float] = []
         self.findings = Findings(settings.skip_unusable, len(data))
         self._clock, self._work = clock or Clock(device), Work.per_token(vlm)
@@ -186,7 +193,8 @@ class Trainer:
     ) -> None:
         """Train up to a number of samples.
 
-        All samples up to there are checked before the first is trained on.
+        All samples up to there are checked before the first is trained on. If a rank was asked to
+        end, all stop after the present step, at a position below `until`.
 
         Args:
             until: number of samples to reach: whole batches, at most D.
@@ -219,9 +227,10 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
-        with self._clock.span("checking"):
-            found = self._batches.check(self.samples, until)
+        with self._clock.span("checking"), self._stop.immediate():
+            found = self._batches.check(min(self.checked, self.samples), until)
         self.findings.add(self._processes.gather(found), until)
+        self.checked = until
         self._vlm.model.train()
         self._vlm.model.model.vision_tower.eval()
         shares = self._batches.shares(self.samples, until)
@@ -234,6 +243,8 @@ class Trainer:
                 self._check_losses()
                 self._check_claim(guard)
             advance(batch_size)
+            if self._stopping:
+                break
         self._check_losses()
 
     def state(self) -> TrunkState:
@@ -268,7 +279,7 @@ class Trainer:
         if self._average and state.average is not None:
             for name, value in self._average.weights.items():
                 value.copy_(state.average[name])
-        self.samples = state.samples
+        self.samples = self.checked = state.samples
 
     def load_weights(self, weights: Mapping[str, torch.Tensor], samples: int) -> None:
         """Load weights; position, optimiser and average stay as they are.
@@ -335,12 +346,15 @@ class Trainer:
         loss, fitted = self._gradients(share, features)
         while True:
             # Before the sum, in which a rank would wait for one that has failed or must repeat.
-            reports = self._processes.gather(_Report(self.samples, fitted, images))
+            reports = self._processes.gather(
+                _Report(self.samples, fitted, images, self._stop.asked)
+            )
             self._check_positions(reports)
             if all(report.fitted for report in reports):
                 break
             if not fitted:
                 loss, fitted = self._gradients(share, features)
+        self._stopping = any(report.stopping for report in reports)
         self._share.fitted()
         self._clock.trained(share, self._work)
         numbers = torch.stack([loss, torch.tensor(share.targets, device=self._device)])

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from mordal_optuna.processes.stopping import StopRequest
+
 StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 Method = Annotated[
     str | None,
@@ -66,3 +68,26 @@ def interruptible() -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def preemptible() -> Iterator[StopRequest]:
+    """On SIGTERM, leave where nothing is lost, print how to continue and exit with status 75.
+
+    Yields:
+        Whether this process was asked to end.
+    """
+    from mordal_optuna.errors import Preempted
+    from mordal_optuna.processes.stopping import StopRequest
+
+    stop = StopRequest()
+    try:
+        with stop.listening():
+            yield stop
+    except Preempted:
+        typer.echo(
+            "mordal: asked to end (SIGTERM); finished work is kept; run the same command again to "
+            "continue",
+            err=True,
+        )
+        raise

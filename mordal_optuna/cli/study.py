@@ -14,6 +14,7 @@ from mordal_optuna.cli.shared import (
     StudyFile,
     interruptible,
     open_console,
+    preemptible,
     quiet_libraries,
 )
 from mordal_optuna.errors import ConfigError
@@ -21,6 +22,7 @@ from mordal_optuna.processes.launch import launched_rank
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
+    from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.study.result import StudyResult
 
 # Libraries whose versions the report lists.
@@ -58,10 +60,11 @@ def quickstart(
     if check and method == "grid":
         raise ConfigError(["--check: got --method grid; a search is compared with the grid"])
     study_file = shipped("studies") / "quickstart.yaml"
-    with interruptible():
-        result = run_to_end(study_file, method, name)
+    with interruptible(), preemptible() as stop:
+        result = run_to_end(study_file, method, name, stop=stop)
         if check:
-            _print_check(result, run_to_end(study_file, "grid", name and f"{name}-grid"))
+            grid = run_to_end(study_file, "grid", name and f"{name}-grid", stop=stop)
+            _print_check(result, grid)
 
 
 def run(
@@ -79,10 +82,29 @@ def run(
             help="Take over the scores of an earlier study with fewer or more models; use --as.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Start so many workers on this machine, one for each accelerator in turn.",
+        ),
+    ] = None,
 ) -> None:
-    """Run a study file to its end, or continue it."""
-    with interruptible():
-        run_to_end(study_file, method, name, as_json=as_json, grow_from=grow_from)
+    """Run a study file to its end, or continue it.
+
+    Only one `mordal run` may work on a study, unless it has `--workers`: these work beside those
+    that `mordal worker` starts.
+    """
+    with interruptible(), preemptible() as stop:
+        if workers is None:
+            run_to_end(study_file, method, name, as_json=as_json, grow_from=grow_from, stop=stop)
+            return
+        from mordal_optuna.cli.worker import run_workers
+
+        settings = run_workers(study_file, workers, method, name, grow_from, as_json=as_json)
+        from mordal_optuna.driver import load_study
+
+        present(settings, load_study(settings), as_json=as_json)
 
 
 def retry(
@@ -117,6 +139,7 @@ def run_to_end(
     *,
     as_json: bool = False,
     grow_from: str | None = None,
+    stop: StopRequest | None = None,
 ) -> StudyResult | None:
     """Run a study, print its result and write the report.
 
@@ -126,6 +149,7 @@ def run_to_end(
         name: name of the study in place of the file's; None to keep that.
         as_json: True to print JSON on standard output and progress on standard error.
         grow_from: name of an earlier study whose scores are taken over; None for the file's.
+        stop: whether this process was asked to end; None if nobody asks.
 
     Returns:
         The result; None on ranks other than 0, which train and evaluate but print nothing.
@@ -139,11 +163,11 @@ def run_to_end(
     settings = read_study(study_file, method=method, name=name, extends=grow_from)
     quiet_libraries()
     if launched_rank() > 0:
-        follow_study(settings)
+        follow_study(settings, stop)
         return None
     with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
-        result = run_study(settings, progress)
-    _present(settings, result, as_json=as_json)
+        result = run_study(settings, progress, stop)
+    present(settings, result, as_json=as_json)
     return result
 
 
@@ -154,8 +178,14 @@ def _print_check(search: StudyResult | None, grid: StudyResult | None) -> None:
         print_check(compare(search, grid), open_console(_LOG_WIDTH))
 
 
-def _present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:
-    """Print the result, write the report and publish both in the dashboard."""
+def present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:
+    """Print the result, write the report and publish both in the dashboard.
+
+    Args:
+        settings: the study file's settings.
+        result: result of the study.
+        as_json: True to print JSON on standard output.
+    """
     import json
 
     from mordal_optuna.driver import open_study

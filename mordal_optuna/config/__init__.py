@@ -10,6 +10,7 @@ from mordal_optuna.config.models import (
     ModelSettings,
     PoolSettings,
 )
+from mordal_optuna.config.places import CheckpointSettings, RuntimeSettings, ZooSettings
 from mordal_optuna.config.reading import (
     differences,
     growth_problems,
@@ -19,12 +20,9 @@ from mordal_optuna.config.reading import (
 )
 from mordal_optuna.config.schema import (
     FAITHFUL,
-    CheckpointSettings,
     RepresentationSettings,
-    RuntimeSettings,
     SearchSettings,
     StudySettings,
-    ZooSettings,
 )
 from mordal_optuna.config.tasks import EarlyDocuments, TaskSettings, WeightedTask
 

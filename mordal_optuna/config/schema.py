@@ -19,6 +19,7 @@ from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
 from mordal_optuna.config.evaluation import EvaluationSettings
 from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
+from mordal_optuna.config.places import CheckpointSettings, RuntimeSettings, ZooSettings
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
 from mordal_optuna.pool import ImageAspect, Pool, with_system
 from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
@@ -46,20 +47,6 @@ Method = Annotated[str, BeforeValidator(_method)]
 
 # The paper's settings for the `search` section.
 FAITHFUL = METHODS["mordal-faithful"].defaults["search"]
-
-
-class ZooSettings(Section):
-    """An embedded pool of small models, pretrained before the study starts.
-
-    Attributes:
-        recipe: name of the embedded pool.
-        folder: folder for its models, alignment set and task data.
-        workers: number of processes that pretrain in parallel; 0 pretrains in the main process.
-    """
-
-    recipe: Literal["quickstart", "tiny"]
-    folder: Path
-    workers: NonNegative = 2
 
 
 class RepresentationSettings(Section):
@@ -142,6 +129,8 @@ class SearchSettings(Section):
             1.
         start_ratio: share of the alignment set that pairs of the start are trained on, above 0 and
             at most 1; None chooses 1/8 to 1/32, so that the start costs about two full runs.
+        attempts: number of failures after which a candidate is not tried again, at least 1. It
+            does not affect the identity of the study.
         round_size: number of jobs that `joint` chooses at once, at least 1.
         round_lag: number of latest rounds whose scores a round of `joint` does not wait for, at
             least 0.
@@ -171,6 +160,7 @@ class SearchSettings(Section):
     )
 
     compare: Literal["auto", "all", "encoders", "none"] = "auto"
+    attempts: Positive = 2
     ranker: Literal["joint", "own"] = "joint"
     start_pairs: Positive = 2
     start_ratio: Ratio | None = None
@@ -202,41 +192,6 @@ class SearchSettings(Section):
         return self
 
 
-class CheckpointSettings(Section):
-    """Where checkpoints are stored, and how many.
-
-    Attributes:
-        folder: local folder or fsspec address, such as `s3://bucket/mordal`; None for
-            `checkpoints` in the work folder.
-        keep: `all` keeps the checkpoints of all rungs of a candidate, `latest` those of the latest
-            two.
-    """
-
-    folder: str | None = None
-    keep: Literal["all", "latest"] = "all"
-
-
-class RuntimeSettings(Section):
-    """Use of the machine; results differ by rounding at most.
-
-    Attributes:
-        device: torch device; `auto` for the accelerator if there is one, else the CPU.
-        threads: number of torch's CPU threads; more than the number of free cores slows small
-            models down.
-        data_threads: number of threads that decode images, and of processes that count tokens
-            before a rung.
-        feature_cache_gb: disk space for vision features of the alignment set, which all LLMs
-            share, in 10^9 bytes. The features of the first samples are stored; 0 stores none.
-        trackers: experiment trackers of Accelerate, such as `tensorboard` or `wandb`.
-    """
-
-    device: str = "auto"
-    threads: Positive = 1
-    data_threads: Positive = 2
-    feature_cache_gb: Annotated[float, Field(ge=0)] = 10.0
-    trackers: tuple[Name, ...] = ()
-
-
 class StudySettings(Section):
     """A study file.
 
@@ -247,6 +202,9 @@ class StudySettings(Section):
             without any. Nothing else may differ. It does not affect the identity of the study.
         workdir: folder for checkpoints and reports.
         storage: SQLAlchemy address of the shared database; None for a SQLite file in `workdir`.
+        shared: folder or fsspec address, such as `s3://bucket/mordal`, of the files that workers
+            share: the comparison of the models, and checkpoints unless they have a folder of
+            their own; None for `workdir`. It does not affect the identity of the study.
         seed: random seed of projectors, the order of alignment samples, and document subsets.
         pool: vision encoders and LLMs.
         image_aspect: how images become squares, in training, scoring, comparison and export.
@@ -276,6 +234,7 @@ class StudySettings(Section):
     extends: Name | None = None
     workdir: Path
     storage: str | None = None
+    shared: str | None = None
     seed: NonNegative = 0
     pool: PoolSettings
     image_aspect: ImageAspect = "pad"
@@ -417,14 +376,15 @@ class StudySettings(Section):
     def fingerprint(self) -> dict[str, Any]:
         """The settings that identify a study: all except the machine and locations of results."""
         exclude: dict[str, Any] = dict.fromkeys(
-            ("runtime", "checkpoints", "workdir", "storage", "zoo", "extends"), True
+            ("runtime", "checkpoints", "workdir", "storage", "shared", "zoo", "extends"), True
         )
         exclude["template_date"] = True  # stored by itself, see `study/resuming.py`
         # Studies of versions without the method `joint` stored no options of it.
         excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)
         if self.search.compare == "auto":
             excluded.add("compare")
-        exclude["search"] = {*excluded, "ranker"}  # a ranking may be made in several ways
+        # A ranking may be made in several ways; how often a failure is retried changes no score.
+        exclude["search"] = {*excluded, "ranker", "attempts"}
         # Studies of versions without `tasks` stored no such key.
         exclude["task" if self.tasks else "tasks"] = True
         # Nor the two options below, where all pixels were those of the checkpoints' processors.
@@ -446,4 +406,17 @@ class StudySettings(Section):
 
     def checkpoint_folder(self) -> str:
         """Folder or address of the checkpoints; the default is filled in."""
-        return self.checkpoints.folder or str(self.workdir / "checkpoints")
+        return self.checkpoints.folder or f"{self.shared_folder()}/checkpoints"
+
+    def shared_folder(self) -> str:
+        """Folder or address of what workers share; the default is filled in."""
+        return self.shared.rstrip("/") if self.shared else str(self.workdir)
+
+    def with_scratch(self, folder: Path) -> StudySettings:
+        """The settings of a worker whose own files are elsewhere; the shared ones stay.
+
+        Args:
+            folder: folder of the files that no other worker uses.
+        """
+        kept = {"storage": self.storage_url(), "shared": self.shared_folder()}
+        return self.model_copy(update={**kept, "workdir": folder})

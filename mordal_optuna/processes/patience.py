@@ -30,7 +30,7 @@ class Patience:
 
         Args:
             sleep: function that waits for a number of seconds.
-            progress: receives a note about each outage and the pause after it.
+            progress: receives a note about the first of several outages in a row.
         """
         self._sleep = sleep
         self._progress = progress
@@ -41,7 +41,7 @@ class Patience:
         self._outages = 0
 
     def wait(self, error: InfrastructureError) -> None:
-        """Count an outage, and pause before the next try.
+        """Count an outage, and pause before the next try; only the first of a row is noted.
 
         Args:
             error: the outage.
@@ -53,7 +53,8 @@ class Patience:
         if self._outages == TRIES:
             raise LastingOutageError(error.reason, self._outages) from None
         pause = min(FIRST_PAUSE * 2 ** (self._outages - 1), LONGEST_PAUSE)
-        self._progress.note(f"{error}; trying again in {pause:.0f} s")
+        if self._outages == 1:
+            self._progress.note(f"{error}; trying again with growing pauses, for half an hour")
         self._sleep(pause)
 
     def through(self, work: Callable[[], T]) -> T:

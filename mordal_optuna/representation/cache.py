@@ -34,22 +34,35 @@ class Computed:
     Attributes:
         arrays: arrays by name; `features` are images x width.
         seconds: device-seconds by part, such as `warmup` and `features`.
+        study: name of the study that computed them; empty in files of older versions.
     """
 
     arrays: Mapping[str, np.ndarray]
     seconds: Mapping[str, float]
+    study: str = ""
 
 
 class ComputedStore:
     """Arrays and their cost on disk, by an identity of everything that shapes them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         """Open a store.
 
         Args:
-            folder: folder of the files; made when the first one is written.
+            folder: folder of the files, or fsspec address; made when the first one is written.
+
+        Raises:
+            ConfigError: if fsspec cannot open the address here.
         """
         self._files = TensorStore(folder)
+
+    def has(self, identity: Mapping[str, object]) -> bool:
+        """Whether arrays are stored, readable or not.
+
+        Args:
+            identity: JSON values that shape the arrays.
+        """
+        return self._files.has(address(identity, _DIGITS))
 
     def get(self, identity: Mapping[str, object]) -> Computed | None:
         """Read stored arrays.
@@ -64,7 +77,8 @@ class ComputedStore:
         if stored is None:
             return None
         arrays = {name: tensor.numpy() for name, tensor in stored.tensors.items()}
-        return Computed(arrays, json.loads(stored.metadata["seconds"]))
+        metadata = stored.metadata
+        return Computed(arrays, json.loads(metadata["seconds"]), metadata.get("study", ""))
 
     def put(self, identity: Mapping[str, object], computed: Computed) -> None:
         """Store arrays and their cost.
@@ -83,6 +97,7 @@ class ComputedStore:
         metadata = {
             "seconds": json.dumps(dict(computed.seconds)),
             "identity": identity_text(identity),
+            "study": computed.study,
         }
         self._files.put(address(identity, _DIGITS), Stored(tensors, metadata))
 

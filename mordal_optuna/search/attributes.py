@@ -47,6 +47,8 @@ CONTINUES = "mordal:continues_trial"
 FAILURE = "mordal:failure"
 # Reason of an interruption that does not count as a failure: a signal, a dead worker, an outage.
 INTERRUPTED = "mordal:interrupted"
+# True if the trial was interrupted by the end of its worker, which may be the pair's fault.
+DIED = "mordal:died"
 # True if the trial ended without training because another worker was training its pair.
 STOOD_BACK = "mordal:stood_back"
 # Device-seconds that a trial spent without obtaining a score.

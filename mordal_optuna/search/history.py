@@ -19,6 +19,7 @@ from mordal_optuna.search.attributes import PAIR
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.merging import (
     carried_samples,
+    deaths_since_score,
     failure_of,
     further_parameters,
     is_running,
@@ -41,6 +42,14 @@ if TYPE_CHECKING:
     from mordal_optuna.search.space import PoolNames
 
 
+# A candidate is given up after so many failures, unless a study says otherwise, since one failure
+# may be transient; and after so many trials that another pruner or the objective stopped before
+# the rung that the plan had asked for.
+ATTEMPTS = 2
+# A worker's death may be the machine's fault, so it counts less than a failure.
+DEATHS_PER_ATTEMPT = 4
+
+
 @dataclass(frozen=True)
 class CandidateHistory:
     """All measurements and failures of a candidate.
@@ -50,7 +59,9 @@ class CandidateHistory:
         running: whether a trial of the candidate is running.
         granted: highest rung that a running trial was asked for, in samples; 0 if none runs.
         failures: trials that failed because of the candidate; interrupted trials do not count.
-        failure: reason of the newest failure; None without failures.
+        failure: reason of the newest failure, or else of the newest death; None without any.
+        deaths: trials since the newest score whose worker died while it trained the candidate.
+        attempts: number of failures after which the candidate is given up.
         last_failure: number of the trial with the newest failure; None without failures.
         overruled: trials that another pruner or the objective stopped before the rung that the
             plan had asked for, counted only while that rung has no score.
@@ -69,6 +80,8 @@ class CandidateHistory:
     failures: int = 0
     failure: str | None = None
     last_failure: int | None = None
+    deaths: int = 0
+    attempts: int = ATTEMPTS
     overruled: int = 0
     last_trial: int | None = None
     other_seconds: float = 0.0
@@ -201,6 +214,7 @@ class HistoryReader:
                 any pool.
         """
         self._pool = pool
+        self._attempts = getattr(pool, "attempts", ATTEMPTS)  # plans say so, pools do not
         self._lock = threading.Lock()
         self._reset()
 
@@ -273,7 +287,7 @@ class HistoryReader:
         cleared = {**self._cleared, **last_cleared_trials(finished)}
         changed = new if cleared == self._cleared else {**dict.fromkeys(self._trials, []), **new}
         merged = {
-            c: _merge([*self._trials.get(c, ()), *more], minimize=minimize, cleared=cleared)
+            c: self._merged(c, more, minimize=minimize, cleared=cleared)
             for c, more in changed.items()
         }
         self._seen, self._open, self._cleared = len(trials), indices[False], cleared
@@ -298,12 +312,7 @@ class HistoryReader:
         records, order = self._records, self._order
         if by_candidate:
             merged = {
-                c: _merge(
-                    [*self._trials.get(c, ()), *more],
-                    minimize=minimize,
-                    cleared=self._cleared,
-                    dead=dead,
-                )
+                c: self._merged(c, more, minimize=minimize, cleared=self._cleared, dead=dead)
                 for c, more in by_candidate.items()
             }
             records, new = {**records, **merged}, [c for c in merged if c not in records]
@@ -311,6 +320,20 @@ class HistoryReader:
             for candidate in new:
                 insort(order, candidate)
         return History({c: records[c] for c in order})
+
+    def _merged(
+        self,
+        candidate: Candidate,
+        more: Sequence[FrozenTrial],
+        *,
+        minimize: bool,
+        cleared: Mapping[Candidate | None, int],
+        dead: Collection[int] = (),
+    ) -> CandidateHistory:
+        """The history of one candidate, from its merged trials and more."""
+        trials = [*self._trials.get(candidate, ()), *more]
+        record = _merge(trials, minimize=minimize, cleared=cleared, dead=dead)
+        return replace(record, attempts=self._attempts)
 
     def _by_candidate(self, trials: Iterable[FrozenTrial]) -> dict[Candidate, list[FrozenTrial]]:
         by_candidate: dict[Candidate, list[FrozenTrial]] = {}
@@ -369,6 +392,13 @@ def candidate_of(trial: FrozenTrial) -> Candidate | None:
     return None
 
 
+def _died(reasons: Sequence[str]) -> str | None:
+    """What is said of a candidate whose workers died while they trained it."""
+    if not reasons:
+        return None
+    return f"its worker died {len(reasons)} times in a row while training it; last: {reasons[-1]}"
+
+
 def _merge(
     trials: Sequence[FrozenTrial],
     *,
@@ -382,6 +412,7 @@ def _merge(
     since = max(cleared.get(None, -1), cleared.get(candidate, -1))
     counted = [trial for trial in trials if trial.number > since]
     failures = [(reason, t.number) for t in counted if (reason := failure_of(t))]
+    died = deaths_since_score(counted)
     running = [t for t in trials if is_running(t, dead)]
     merged = trials_of_one_configuration(trials)
     measurements = merged_measurements(merged, minimize=minimize)
@@ -391,8 +422,9 @@ def _merge(
         running=bool(running),
         granted=max((a.samples for t in running if (a := assignment_of(t))), default=0),
         failures=len(failures),
-        failure=failures[-1][0] if failures else None,
+        failure=failures[-1][0] if failures else _died(died),
         last_failure=failures[-1][1] if failures else None,
+        deaths=len(died),
         overruled=sum(stopped_short(trial, top) for trial in counted),
         last_trial=max((t.number for t in merged if t.intermediate_values), default=None),
         other_seconds=sum(other_seconds(trial) for trial in trials),

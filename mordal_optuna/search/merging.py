@@ -21,6 +21,7 @@ from mordal_optuna.processes.liveness import has_ended
 from mordal_optuna.search.attributes import (
     CARRIED,
     CONTINUES,
+    DIED,
     FAILURE,
     INTERRUPTED,
     LOST_SECONDS,
@@ -155,6 +156,21 @@ def last_cleared_trials(trials: Iterable[FrozenTrial]) -> dict[Candidate | None,
 def failure_of(trial: FrozenTrial) -> str | None:
     """Why the candidate failed in a trial; None without a failure or if it was interrupted."""
     return None if INTERRUPTED in trial.user_attrs else trial.user_attrs.get(FAILURE)
+
+
+def deaths_since_score(trials: Iterable[FrozenTrial]) -> list[str]:
+    """Reasons of the trials since the newest score whose worker died in the middle.
+
+    Args:
+        trials: trials of one candidate, by number.
+    """
+    died: list[str] = []
+    for trial in trials:
+        if trial.user_attrs.get(RUNGS):
+            died = []
+        if trial.user_attrs.get(DIED):
+            died.append(str(trial.user_attrs.get(INTERRUPTED)))
+    return died
 
 
 def is_running(trial: FrozenTrial, dead: Collection[int] = ()) -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.finish import Finish
+from mordal_optuna.search.history import ATTEMPTS, DEATHS_PER_ATTEMPT
 from mordal_optuna.search.jobs import Finished, Job, Wait, jobs_of
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.ranking import Estimate, Ranker
-
-# A candidate is given up after so many failures, since one failure may be transient, and after so
-# many trials that another pruner or the objective stopped before the rung the plan asked for.
-ATTEMPTS = 2
 
 _NOTHING_TRAINED = "no candidate could be trained"
 
@@ -153,7 +150,12 @@ class PooledPlan(ABC):
     """A plan over a fixed pool: argument checks, the budget, the finish, and the winner.
 
     Subclasses implement `search_jobs`; they may override `eligible` and `finish_candidates`.
+
+    Attributes:
+        attempts: number of failures after which a candidate is given up, at least 1.
     """
+
+    attempts: int = ATTEMPTS
 
     def __init__(
         self,
@@ -403,7 +405,11 @@ class PooledPlan(ABC):
 
 def usable(record: CandidateHistory) -> bool:
     """Whether a candidate with this history may be trained."""
-    return record.failures < ATTEMPTS and record.overruled < ATTEMPTS
+    return (
+        record.failures < record.attempts
+        and record.overruled < ATTEMPTS
+        and record.deaths < DEATHS_PER_ATTEMPT * record.attempts
+    )
 
 
 def first_missing(record: CandidateHistory, rungs: Sequence[int]) -> int | None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from mordal_optuna.errors import StoreError
 from mordal_optuna.pool import Candidate
@@ -237,4 +239,15 @@ def study_storage(address: str) -> RDBStorage:
     Raises:
         SQLAlchemyError: if the database cannot be used.
     """
+    return _created(address)
+
+
+@retry(
+    retry=retry_if_exception_type((IntegrityError, OperationalError, ProgrammingError)),
+    stop=stop_after_attempt(3),
+    wait=wait_random(0.1, 0.5),
+    reraise=True,
+)
+def _created(address: str) -> RDBStorage:
+    """Of workers that create Optuna's tables at the same moment, all but one get an error."""
     return RDBStorage(address, engine_kwargs=engine_options(address))

@@ -17,8 +17,7 @@ from mordal_optuna.search.attributes import (
     RUNGS,
     STOPPED_BECAUSE,
 )
-from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.plan import ATTEMPTS
+from mordal_optuna.search.history import ATTEMPTS, candidate_of
 from mordal_optuna.search.sampler import study_history
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def clear_failures(study: Study, chosen: Sequence[Candidate] = ()) -> dict[Candi
     failed = {
         candidate: history.failure or _OVERRULED
         for candidate, history in histories.items()
-        if history.failures or history.overruled >= ATTEMPTS
+        if history.failures or history.deaths or history.overruled >= ATTEMPTS
     }
     if not failed:
         raise SearchError(f"study {study.study_name!r} has no failed candidate; nothing to clear")

@@ -7,6 +7,7 @@ clocks of several machines need not agree.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ LEASE_SECONDS = 60.0
 # Renewals during one lease: several may fail or come late before the row is lost.
 _RENEWALS = 6
 _RETRY_SECONDS = 1.0
+# Longest beginning of a study's name in the names of its workers' rows.
+_STEM = 180
 
 _runs = sa.Table(
     "mordal_runs",
@@ -237,17 +240,54 @@ def alone_on(address: str, study: str, *, lease_seconds: float = LEASE_SECONDS) 
         lease_seconds: length of the lease, above 0, see `open_runs`.
 
     Raises:
-        BusyError: if another process runs the study.
+        BusyError: if another process runs the study, or workers do.
         SearchError: if the lease is not above 0 seconds.
         StoreError: if the database cannot be used.
     """
     rows = open_runs(address, lease_seconds=lease_seconds)
     with owned(rows, study) as lease:
-        if lease is None:
-            place = rows.engine.url.render_as_string(hide_password=True)
-            raise BusyError(
-                f"on study {study!r} in {place!r}",
-                "wait for it to end; if its machine went down, it counts as ended after "
-                f"{lease_seconds:.0f} seconds",
-            )
+        # The own row first: of a worker that joins at the same moment, one sees the other.
+        if lease is None or live_rows(rows, worker_prefix(study)):
+            raise busy_on(rows, study)
         yield
+
+
+def worker_prefix(study: str) -> str:
+    """How the names of the rows of a study's workers begin, see `membership`.
+
+    Args:
+        study: name of the study.
+    """
+    stem = study
+    if len(study) > _STEM:
+        stem = study[:_STEM] + hashlib.sha256(study.encode()).hexdigest()[:16]
+    return f"{stem} [worker "
+
+
+def live_rows(rows: LeaseRows, prefix: str) -> list[str]:
+    """Names of the rows that begin with a prefix and whose owners live.
+
+    Args:
+        rows: rows that `open_runs` opened.
+        prefix: how the names begin.
+
+    Raises:
+        StoreError: if the database cannot be used.
+    """
+    found = [row for row in rows.rows() if row.study.startswith(prefix)]
+    return [row.study for row in found if not (row.late or has_ended(row.owner))]
+
+
+def busy_on(rows: LeaseRows, study: str) -> BusyError:
+    """What a process is told that may not work on a study now.
+
+    Args:
+        rows: rows that `open_runs` opened.
+        study: name of the study.
+    """
+    place = rows.engine.url.render_as_string(hide_password=True)
+    return BusyError(
+        f"on study {study!r} in {place!r}",
+        "wait for it to end; if its machine went down, it counts as ended after "
+        f"{rows.seconds:.0f} seconds",
+    )

@@ -18,6 +18,7 @@ from mordal_optuna.search.attributes import (
 )
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.history import DEATHS_PER_ATTEMPT
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.study.costs import Costs
@@ -370,7 +371,9 @@ def _settling_seconds(
 
 
 def _is_failing(record: CandidateHistory) -> bool:
-    """Whether no score followed the candidate's last failure."""
+    """Whether no score followed the candidate's last failure, or its workers died too often."""
+    if record.deaths >= DEATHS_PER_ATTEMPT * record.attempts:
+        return True
     return record.last_failure is not None and record.last_failure > (record.last_trial or -1)
 
 

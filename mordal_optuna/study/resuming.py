@@ -45,7 +45,9 @@ def has_spent(study: Study) -> bool:
     return REPRESENTATION in study.user_attrs or bool(study.get_trials(deepcopy=False))
 
 
-def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
+def resumed_settings(
+    study: Study, settings: StudySettings, *, begun: bool = False
+) -> StudySettings:
     """The settings to resume a study with: those of its file, with the defaults it began with.
 
     For a study that has spent nothing these are the file's settings. Later, options that the file
@@ -55,12 +57,13 @@ def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
     Args:
         study: study to resume.
         settings: settings of the study file.
+        begun: whether other workers have begun the study, though it may have spent nothing.
 
     Raises:
         StudyMismatchError: if the study began with another configuration.
     """
     stored = stored_value(study.user_attrs, CONFIG)
-    if stored is None or not has_spent(study):
+    if stored is None or not (begun or has_spent(study)):
         return settings
     settings = as_begun(settings, stored)
     full_samples = study.user_attrs.get(FULL_SAMPLES)
@@ -74,7 +77,9 @@ def resumed_settings(study: Study, settings: StudySettings) -> StudySettings:
     raise StudyMismatchError(settings.study, differences(stored, given), grown=grown)
 
 
-def with_template_date(study: Study, settings: StudySettings) -> StudySettings:
+def with_template_date(
+    study: Study, settings: StudySettings, *, begun: bool = False
+) -> StudySettings:
     """The settings with the date that chat templates take for today, which stays the same.
 
     It is the day on which the study began, unless the study file gives another. A study that
@@ -85,15 +90,17 @@ def with_template_date(study: Study, settings: StudySettings) -> StudySettings:
     Args:
         study: study to begin or resume.
         settings: settings of the study file.
+        begun: whether other workers have begun the study, though it may have spent nothing.
 
     Raises:
         StudyMismatchError: if the study began with another date than the study file gives.
         ConfigError: if the study to extend does not exist.
     """
     stored, given = study.user_attrs.get(TEMPLATE_DATE), settings.template_date
-    if stored is None and has_spent(study) and given is None:
+    begun = begun or has_spent(study)
+    if stored is None and begun and given is None:
         return settings
-    if stored is None or not has_spent(study):
+    if stored is None or not begun:
         day = given or _first_day(settings)
         shown = day.isoformat() if day else None
         if stored != shown:
@@ -115,24 +122,43 @@ def _first_day(settings: StudySettings) -> date | None:
     return date.fromisoformat(stored) if stored else None
 
 
-def begin(study: Study, settings: StudySettings, inputs: Inputs, progress: Progress) -> None:
+def forget_refused_start(study: Study) -> None:
+    """Remove the configuration of a start that spent nothing; the caller begins the study now.
+
+    Args:
+        study: study that has spent nothing and on which nobody works.
+    """
+    for name in (CONFIG, INPUTS):
+        if study.user_attrs.get(name) is not None:
+            study.set_user_attr(name, None)
+
+
+def begin(
+    study: Study,
+    settings: StudySettings,
+    inputs: Inputs,
+    progress: Progress,
+    *,
+    begun: bool = False,
+) -> None:
     """Store configuration and inputs of a new study; compare those of a study that has begun.
 
-    The caller must be the only process that runs the study.
+    The caller must be the only process that does this now.
 
     Args:
         study: study to begin or resume.
         settings: configuration, adapted to D.
         inputs: digests of the present inputs.
         progress: receives a note if an older version stored no inputs.
+        begun: whether other workers have begun the study, though it may have spent nothing.
 
     Raises:
         StudyMismatchError: if the study began with another configuration.
         InputsChangedError: if the study began with other inputs.
     """
-    resumed_settings(study, settings)
+    resumed_settings(study, settings, begun=begun)
     stored = stored_value(study.user_attrs, INPUTS)
-    if has_spent(study) and stored is not None:
+    if (begun or has_spent(study)) and stored is not None:
         changes = Inputs(stored).changes(inputs)
         if changes:
             raise InputsChangedError(settings.study, changes)

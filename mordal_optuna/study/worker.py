@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
@@ -34,7 +34,7 @@ from mordal_optuna.processes.liveness import has_ended
 from mordal_optuna.processes.outages import is_outage
 from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, RUNGS, STOPPED_BECAUSE
+from mordal_optuna.search.attributes import DIED, FAILURE, INTERRUPTED, RUNGS, STOPPED_BECAUSE
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Finished, Job, Wait
@@ -76,6 +76,7 @@ class Worker:
         poll_seconds: float = POLL_SECONDS,
         progress: Progress | None = None,
         task_studies: TaskStudies | None = None,
+        does: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +93,7 @@ class Worker:
             progress: receives notes about failures and outages.
             task_studies: studies of the study's tasks, which the worker fills; None if there is
                 one task.
+            does: function that is told what the worker does.
             sleep: function that waits for a number of seconds.
             clock: function that gives a monotonic time in seconds.
 
@@ -114,6 +116,7 @@ class Worker:
         self._clock = clock
         self._progress = progress or Silent()
         self._task_studies = task_studies
+        self._does = does
         # For outages inside trials; an outage of the storage is waited out where it occurs.
         self._trial_patience = Patience(sleep, self._progress)
         self._reader = HistoryReader(plan)
@@ -136,6 +139,7 @@ class Worker:
                 self._retried(partial(self._finish, job))
                 return
             if isinstance(job, Wait):
+                self._does("waiting")
                 self._sleep(self._poll)
             else:
                 self.run_trial()
@@ -147,7 +151,8 @@ class Worker:
             MordalError: for any error other than the failure of the trial's candidate.
         """
         trial = self._retried(self._study.ask)
-        value, state, attributes = None, TrialState.FAIL, {}
+        value, state = None, TrialState.FAIL
+        attributes: dict[str, Any] = {}
         failure: InfrastructureError | None = None
         try:
             value, state = self._objective(trial), TrialState.COMPLETE
@@ -208,7 +213,7 @@ class Worker:
         return Patience(self._sleep, self._progress).through(work)
 
     def _end(
-        self, trial: Trial, value: float | None, state: TrialState, attributes: Mapping[str, str]
+        self, trial: Trial, value: float | None, state: TrialState, attributes: Mapping[str, Any]
     ) -> None:
         """Store the attributes that the objective could not store in an outage; tell the outcome.
 
@@ -247,7 +252,9 @@ class Worker:
         )
         program_error = isinstance(error, Exception) and not expected
         reason = str(error) or type(error).__name__
-        attributes = {} if program_error else {INTERRUPTED: reason}
+        attributes: dict[str, Any] = {} if program_error else {INTERRUPTED: reason}
+        if isinstance(error, ProcessEndedError) and error.rank is None:
+            attributes[DIED] = True  # another rank, as if its own process had died
         try:
             self._end(trial, None, TrialState.FAIL, attributes)
         except Exception as failure:
@@ -267,9 +274,8 @@ class Worker:
         """
         abandoned = self._claims.remove_abandoned()
         for claim in abandoned:
-            self._interrupt(
-                claim.trial, f"its worker {claim.owner} has ended or its claim has expired"
-            )
+            reason = f"its worker {claim.owner} has ended or its claim has expired"
+            self._interrupt(claim.trial, reason, died=True)
         ended = {claim.trial for claim in abandoned}
         running = [t for t in trials if t.state == TrialState.RUNNING and t.number not in ended]
         claimed = set(self._claims.claimed().values())
@@ -289,9 +295,11 @@ class Worker:
             ended.add(trial.number)
         return bool(ended)
 
-    def _interrupt(self, number: int, reason: str) -> None:
+    def _interrupt(self, number: int, reason: str, *, died: bool = False) -> None:
         """End an abandoned trial, unless another worker has ended it."""
         try:
+            if died:
+                set_trial_attribute(self._study, number, DIED, value=True)
             set_trial_attribute(self._study, number, INTERRUPTED, reason)
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         except UpdateFinishedTrialError:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.machine import Machine
-    from mordal_optuna.alignment.session import CheckpointInfo
+    from mordal_optuna.alignment.runs import CheckpointInfo
     from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.task import Task

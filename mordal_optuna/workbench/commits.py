@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
 
 
-def pinned(study: Study, settings: StudySettings) -> StudySettings:
+def pinned(study: Study, settings: StudySettings, *, begun: bool = False) -> StudySettings:
     """The settings with the commit of every model on the hub, at which it is loaded.
 
     A study that has spent nothing looks the commits up again; later ones are those it began with,
@@ -23,12 +23,13 @@ def pinned(study: Study, settings: StudySettings) -> StudySettings:
     Args:
         study: the Optuna study; the commits are stored with it.
         settings: the study's settings.
+        begun: whether other workers have begun the study, though it may have spent nothing.
 
     Raises:
         ModelError: if a model cannot be found.
     """
     stored: dict[str, str] = stored_value(study.user_attrs, COMMITS) or {}
-    known = stored if has_spent(study) else {}
+    known = stored if begun or has_spent(study) else {}
     pool = settings.models()
     sources = {f"vision_encoder:{s.name}": s for s in pool.vision_encoders}
     sources |= {f"llm:{s.name}": s for s in pool.llms}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from time import perf_counter
@@ -25,7 +27,7 @@ from mordal_optuna.study.growing import Compared
 from mordal_optuna.study.result import Representation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     import torch
@@ -38,17 +40,36 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
     from mordal_optuna.representation.similarity import SimilarityMeasure
+    from mordal_optuna.study.turns import Turns
 
 
 # Debiased CKA divides by n - 3.
 _LEAST_IMAGES = 4
 
 
+@dataclass(frozen=True)
+class _Job:
+    """The features of one model.
+
+    Attributes:
+        name: name of the job among workers.
+        identity: what shapes the features, without the images.
+        compute: computes them.
+        paid: whether the study that this one extends has paid for them.
+    """
+
+    name: str
+    identity: dict[str, object]
+    compute: Callable[[], Computed]
+    paid: bool
+
+
 class Comparison:
     """Compares encoders by their features, then LLMs by the hidden states they give these.
 
     All LLMs are fed with the features of the same encoder, the medoid of a cluster of encoders.
-    All ranks run it together.
+    All ranks run it together. Several workers share out the models: each computes the features of
+    models that nobody has, and reads the others' once they are stored.
     """
 
     def __init__(
@@ -58,10 +79,11 @@ class Comparison:
         data: AlignmentSet,
         images: Sequence[Image],
         machine: Machine,
-        folder: Path,
+        folder: str | Path,
         progress: Progress,
         before: Compared | None = None,
         unusable: Collection[str] = (),
+        turns: Turns | None = None,
     ) -> None:
         """Compare the models of a study.
 
@@ -70,12 +92,13 @@ class Comparison:
             data: alignment set, on which the projectors are warmed up.
             images: images of the target tasks, at least 4.
             machine: device, ranks and caches.
-            folder: folder of stored features and warmed-up projectors.
+            folder: folder or fsspec address of stored features and warmed-up projectors.
             progress: receives progress updates.
             before: what an earlier study has paid for: where it is still stored, it counts as
                 reused.
             unusable: names of LLMs that cannot be trained, which are compared with no other; each
                 is a cluster by itself.
+            turns: turns of the study's workers; None if it has one worker, and on other ranks.
 
         Raises:
             ConfigError: if there are fewer than 4 images.
@@ -99,6 +122,7 @@ class Comparison:
         self._seconds = {"features": 0.0, "similarity": 0.0, "warmup": 0.0}
         self._before = before or Compared()
         self._unusable = unusable
+        self._turns = turns
         self._reused = 0.0
 
     def run(self) -> Representation:
@@ -144,14 +168,17 @@ class Comparison:
         return Representation(_rows(vision), rows, tree, dict(self._seconds), self._reused)
 
     def _vision_features(self) -> dict[str, np.ndarray]:
-        return {
-            source.name: self._features(
-                {"encoder": self._identity(source)},
-                partial(self._encode, source),
-                paid=source.name in self._before.encoders,
-            )
-            for source in self._pool.vision_encoders
-        }
+        return self._shared_out(
+            {
+                source.name: _Job(
+                    f"compare {source.name}",
+                    {"encoder": self._identity(source)},
+                    partial(self._encode, source),
+                    paid=source.name in self._before.encoders,
+                )
+                for source in self._pool.vision_encoders
+            }
+        )
 
     def _encode(self, source: ModelSource) -> Computed:
         start = perf_counter()
@@ -176,7 +203,7 @@ class Comparison:
             "too_long": "refuse",
             "gradient_checkpointing": recipe["gradient_checkpointing"] is True,
         }
-        features = {}
+        jobs = {}
         for llm in self._pool.llms:
             if llm.name in self._unusable:
                 continue
@@ -188,12 +215,42 @@ class Comparison:
                 "data": self._data.digest,
                 "seed": self._settings.seed,
             }
-            features[llm.name] = self._features(
+            jobs[llm.name] = _Job(
+                f"compare {medoid} > {llm.name}",
                 projector,
                 partial(self._feed, encoder, llm, projector),
                 paid=Candidate(medoid, llm.name) in self._before.fed,
             )
-        return features
+        return self._shared_out(jobs)
+
+    def _shared_out(self, jobs: dict[str, _Job]) -> dict[str, np.ndarray]:
+        """Features of some models by name, in their order; waits for those of other workers."""
+        found: dict[str, np.ndarray] = {}
+        pauses = self._turns.pauses() if self._turns else None
+        while len(found) < len(jobs):
+            before = len(found)
+            for name, job in jobs.items():
+                if name not in found:
+                    with self._turn(job) as mine:
+                        if mine:
+                            found[name] = self._features(job)
+            if len(found) == before:
+                self._machine.processes.run_on_main(pauses.wait if pauses else _never)
+            elif pauses:
+                pauses.reset()
+        return {name: found[name] for name in jobs}
+
+    @contextmanager
+    def _turn(self, job: _Job) -> Iterator[bool]:
+        """Whether this worker may have a job's features now, in the context on all ranks."""
+        with ExitStack() as held:
+
+            def decide() -> bool:
+                if self._turns is None or self._store.has(self._shaped(job)):
+                    return True
+                return held.enter_context(self._turns.try_for(job.name))
+
+            yield self._machine.processes.run_on_main(decide)
 
     def _feed(
         self, encoder: ModelSource, llm: ModelSource, projector: dict[str, object]
@@ -236,7 +293,7 @@ class Comparison:
             weights = {name: p.detach().cpu().numpy() for name, p in vlm.trainable().items()}
             return Computed(weights, {"warmup": self._since(start)})
 
-        projector, _ = self._stored_or({**identity, "kept": "projector"}, compute)
+        projector, _ = self._stored_or(self._here({**identity, "kept": "projector"}), compute)
         vlm = next(iter(live), None) or with_projector(
             encoder,
             llm,
@@ -246,17 +303,19 @@ class Comparison:
         )
         return vlm, projector.seconds["warmup"]
 
-    def _features(
-        self, identity: dict[str, object], compute: Callable[[], Computed], *, paid: bool
-    ) -> np.ndarray:
+    def _shaped(self, job: _Job) -> dict[str, object]:
+        """Everything that shapes a job's features."""
+        batch_size = self._settings.representation.batch_size
+        return self._here({**job.identity, "images": self._digest, "batch_size": batch_size})
+
+    def _features(self, job: _Job) -> np.ndarray:
         """Features of the task's images; their cost counts even if they were stored before.
 
-        It counts as reused if they are stored and the study that this one extends has paid.
+        It counts as reused if they are stored and the study that this one extends has paid,
+        unless a worker of this one computed them again.
         """
-        batch_size = self._settings.representation.batch_size
-        shaped = {**identity, "images": self._digest, "batch_size": batch_size}
-        computed, found = self._stored_or(shaped, compute)
-        if found and paid:
+        computed, found = self._stored_or(self._shaped(job), job.compute)
+        if found and job.paid and computed.study != self._settings.study:
             self._reused += sum(computed.seconds.values())
         else:
             for part, seconds in computed.seconds.items():
@@ -271,20 +330,23 @@ class Comparison:
         Returns:
             The arrays, and whether they were stored.
         """
-        shaped = {
+        processes = self._machine.processes
+        # Rank 0 alone looks: all ranks must agree on whether to compute.
+        stored = processes.run_on_main(lambda: self._store.get(identity))
+        if stored is not None:
+            return stored, True
+        computed = replace(compute(), study=self._settings.study)
+        processes.run_on_main(lambda: self._store.put(identity, computed))
+        return computed, False
+
+    def _here(self, identity: dict[str, object]) -> dict[str, object]:
+        """An identity with what shapes everything that is computed here."""
+        return {
             **identity,
             "precision": self._settings.alignment.precision,
             "device": self._machine.device.type,
             "libraries": {name: version(name) for name in LIBRARIES},
         }
-        processes = self._machine.processes
-        # Rank 0 alone looks: all ranks must agree on whether to compute.
-        stored = processes.run_on_main(lambda: self._store.get(shaped))
-        if stored is not None:
-            return stored, True
-        computed = compute()
-        processes.run_on_main(lambda: self._store.put(shaped, computed))
-        return computed, False
 
     def _since(self, start: float) -> float:
         """Device-seconds since a time: all ranks are busy or wait for one another."""
@@ -298,6 +360,10 @@ class Comparison:
         matrix = self._measure(features)
         self._seconds["similarity"] += self._since(start)
         return matrix
+
+
+def _never() -> None:
+    """What ranks other than 0 would do alone: `run_on_main` calls it nowhere."""
 
 
 def similarity_measure(

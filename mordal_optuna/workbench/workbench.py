@@ -13,7 +13,7 @@ from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
 from mordal_optuna.config import adapted
 from mordal_optuna.config.shipped import shipped
-from mordal_optuna.errors import ConfigError, ModelError
+from mordal_optuna.errors import ConfigError
 from mordal_optuna.evaluation.engines import check_engine
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import plugin_problem
@@ -22,7 +22,6 @@ from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
 from mordal_optuna.models.hub import check_weights
 from mordal_optuna.models.loading import check_model, load_config
-from mordal_optuna.models.probe import check_chat
 from mordal_optuna.processes.channel import Channel
 from mordal_optuna.progress import Silent
 from mordal_optuna.study.result import FurtherScore
@@ -40,6 +39,7 @@ from mordal_optuna.workbench.comparison import Comparison
 from mordal_optuna.workbench.devices import join_launch
 from mordal_optuna.workbench.measurements import measurement_of
 from mordal_optuna.workbench.score_store import ScoreStore
+from mordal_optuna.workbench.unusable import unusable_llms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,14 +54,11 @@ if TYPE_CHECKING:
     from mordal_optuna.study.claims import ClaimStore
     from mordal_optuna.study.growing import Compared
     from mordal_optuna.study.result import Representation
+    from mordal_optuna.study.turns import Turns
     from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
     from mordal_optuna.workbench.devices import Launch
 
 T = TypeVar("T")
-# Samples that are looked at when a study opens, and those of them, with the most turns, that are
-# rendered for each LLM.
-_PROBED = 64
-_RENDERED = 4
 
 
 class Workbench:
@@ -162,16 +159,19 @@ class Workbench:
             Measure(candidate, samples), lambda: self._aligner.measure(candidate, samples)
         )
 
-    def compare(self, before: Compared | None = None) -> Representation:
+    def compare(
+        self, before: Compared | None = None, turns: Turns | None = None
+    ) -> Representation:
         """Rank 0: compare the models of the pool on the target tasks' images.
 
         Args:
             before: what the study that this one extends has paid for; None if it extends none.
+            turns: turns of the study's workers, which share out the models; None without others.
 
         Raises:
             MordalError: if a model cannot be loaded, or features cannot be compared.
         """
-        return self._run(Compare(), lambda: self._compare(before))
+        return self._run(Compare(), lambda: self._compare(before, turns))
 
     def score_further(self, candidate: Candidate, samples: int) -> list[dict[str, Any]]:
         """Rank 0: score a candidate's rung on the further tasks of the study file.
@@ -279,7 +279,9 @@ class Workbench:
             case _:
                 assert_never(command)
 
-    def _compare(self, before: Compared | None = None) -> Representation:
+    def _compare(
+        self, before: Compared | None = None, turns: Turns | None = None
+    ) -> Representation:
         targets = self._tasks[: len(self.settings.targets)]
         images = images_of_all(targets, self.settings.representation.images)
         return Comparison(
@@ -287,10 +289,11 @@ class Workbench:
             data=self._data,
             images=images,
             machine=self._machine,
-            folder=self.settings.workdir / "representation",
+            folder=f"{self.settings.shared_folder()}/representation",
             progress=self._progress,
             before=before,
             unusable=self._unusable,
+            turns=turns,
         ).run()
 
 
@@ -309,8 +312,8 @@ def open_workbench(
         settings: the study; the workbench has its defaults adapted to the alignment set.
         progress: receives progress updates.
         claims: claims under which this worker trains; None to train without claims.
-        launch: on other ranks device and ranks, as `join_launch` opened them; None on rank 0,
-            which opens them here and makes the other ranks open the same study.
+        launch: device and ranks, as `join_launch` opened them; None to open them here. Rank 0
+            makes the other ranks open the same study.
 
     Raises:
         ConfigError: if torch cannot use the device.
@@ -359,48 +362,23 @@ def _open(
         progress=progress,
         watch=_watch(settings, data, tasks, machine) if is_main else None,
         claims=claims,
-        unusable=_unusable_llms(settings, data, progress),
+        unusable=unusable_llms(settings, data, progress),
     )
 
 
-def _unusable_llms(
-    settings: StudySettings, data: AlignmentSet, progress: Progress
-) -> dict[str, str]:
-    """LLMs whose chat template cannot be trained with, and why; each is reported.
-
-    Their candidates fail for the same reason; the study goes on with the others.
-
-    Raises:
-        ModelError: if no LLM can be trained.
-    """
-    count = min(_PROBED, len(data)) if data.random_access else 0
-    samples = [data.sample(n).messages for n in range(count)]
-    longest = sorted(samples, key=len)[-_RENDERED:]
-    reasons: dict[str, ModelError] = {}
-    llms = settings.models().llms
-    for source in llms:
-        try:
-            check_chat(source, longest)
-        except ModelError as error:
-            reasons[source.name] = error
-    if len(reasons) == len(llms):
-        raise next(iter(reasons.values()))
-    for reason in reasons.values():
-        progress.warn(f"candidates with this LLM will fail: {reason}")
-    return {name: str(reason) for name, reason in reasons.items()}
-
-
 def _machine(settings: StudySettings, launch: Launch) -> Machine:
-    cache_bytes = settings.runtime.feature_cache_gb * 1e9
+    cache_bytes, shared = settings.runtime.feature_cache_gb * 1e9, settings.shared_folder()
     return Machine(
         launch.device,
         features=settings.workdir / "features",
+        shared_features=f"{shared}/features" if settings.runtime.shared_features else None,
         feature_bytes=int(cache_bytes / len(settings.pool.vision_encoders)),
         threads=settings.runtime.data_threads,
         trackers=settings.runtime.trackers,
         project=settings.study,
         logs=str(settings.workdir / "logs"),
         processes=launch.processes,
+        stop=launch.stop,
     )
 
 

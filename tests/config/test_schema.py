@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,10 @@ def test_what_changes_only_speed_or_place_is_no_other_study(content: dict[str, A
         {**content, "alignment": faster, "checkpoints": {"folder": "memory://x", "keep": "latest"}}
     )
     assert moved.fingerprint() == base.fingerprint()
+    tried = {**content.get("search", {}), "attempts": 5}
+    away = parse_study({**content, "shared": "s3://bucket/x/", "search": tried})
+    assert away.fingerprint() == base.fingerprint()
+    assert "attempts" not in base.fingerprint()["search"]
     other = parse_study({**content, "alignment": {**content["alignment"], "schedule": "ema"}})
     assert other.fingerprint() != base.fingerprint()
 
@@ -112,3 +117,21 @@ def test_merged_scoring_is_for_bf16_and_identifies_a_study_only_if_it_is_on(
         "engine": "live",
         "merged": True,
     }
+
+
+def test_shared_files_are_in_the_work_folder_unless_the_file_says_otherwise(
+    content: dict[str, Any],
+) -> None:
+    """Where studies of older versions have them; a worker's scratch folder moves none of them."""
+    base = parse_study(content)
+    assert base.checkpoint_folder() == str(base.workdir / "checkpoints")
+    assert base.shared_folder() == str(base.workdir)
+    away = parse_study({**content, "shared": "s3://bucket/x/"})
+    assert away.checkpoint_folder() == "s3://bucket/x/checkpoints"
+    for settings in (base, away):
+        worker = settings.with_scratch(Path("/scratch"))
+        assert worker.workdir == Path("/scratch")
+        assert worker.storage_url() == settings.storage_url()
+        assert worker.checkpoint_folder() == settings.checkpoint_folder()
+        assert worker.shared_folder() == settings.shared_folder()
+        assert worker.fingerprint() == settings.fingerprint()

@@ -6,10 +6,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+import fsspec
+import pytest
 import torch
 from safetensors.numpy import save_file
 
 from mordal_optuna.alignment.features import FeatureCache
+from mordal_optuna.errors import ConfigError
 from mordal_optuna.files.tensors import Stored, TensorStore, address
 from mordal_optuna.representation.cache import ComputedStore
 
@@ -63,3 +66,21 @@ def test_files_of_earlier_versions_are_found(tmp_path: Path) -> None:
     assert computed
     assert computed.seconds == {"warmup": 2.0}
     assert (computed.arrays["features"] == arrays["features"]).all()
+
+
+def test_a_store_behind_an_address_is_as_one_on_disk() -> None:
+    """Content and metadata are read back; a file that was cut off counts as absent."""
+    store = TensorStore("memory://tensors/store")
+    assert not store.has("a")
+    assert store.get("a") is None
+    store.put("a", Stored({"x": torch.ones(2)}, {"seconds": "1.5"}))
+    assert store.has("a")
+    stored = TensorStore("memory://tensors/store").get("a")
+    assert stored
+    assert torch.equal(stored.tensors["x"], torch.ones(2))
+    assert stored.metadata == {"seconds": "1.5"}
+    with fsspec.open("memory://tensors/store/a.safetensors", "wb") as file:
+        file.write(b"cut off")
+    assert store.get("a") is None
+    with pytest.raises(ConfigError, match="shared: 'nosuch://x' cannot be opened"):
+        TensorStore("nosuch://x")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import optuna
+import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from mordal_optuna.search.history import HistoryReader, read_history
+from mordal_optuna.search.attributes import DIED, FAILURE, INTERRUPTED, RUNGS
+from mordal_optuna.search.history import CandidateHistory, HistoryReader, read_history
+from mordal_optuna.search.plan import usable
 from tests.search.frozen import PAIR, trial
 
 
@@ -57,3 +60,41 @@ def test_the_order_of_candidates_does_not_depend_on_the_order_of_trials() -> Non
     reader.read(trials[:1])
     two = reader.read(trials)
     assert list(one.candidates) == list(two.candidates)
+
+
+@pytest.mark.parametrize(("attempts", "usable_after"), [(1, 3), (2, 7)])
+def test_a_candidate_whose_workers_die_again_and_again_is_given_up(
+    attempts: int, usable_after: int
+) -> None:
+    """Counted since its newest score; so are the failures that a study allows."""
+    died: dict[str, object] = {DIED: True, INTERRUPTED: "its worker m/1/x has ended"}
+
+    def record(deaths: int, *, scored: bool = False) -> CandidateHistory:
+        scores = {512: 0.5} if scored else {}
+        trials = [trial({}, TrialState.FAIL, number=n, attributes=died) for n in range(deaths)]
+        if scored:
+            details = {RUNGS: {"512": {}}}
+            trials.append(trial(scores, TrialState.FAIL, number=deaths, attributes=details))
+        return HistoryReader(Tolerant(attempts)).read(trials).of(PAIR)
+
+    assert usable(record(usable_after))
+    given_up = record(usable_after + 1)
+    assert not usable(given_up)
+    assert given_up.failure
+    assert f"died {usable_after + 1} times in a row" in given_up.failure
+    assert usable(record(usable_after + 1, scored=True))
+    failed: dict[str, object] = {FAILURE: "the loss is nan"}
+    failures = [trial({}, TrialState.FAIL, number=n, attributes=failed) for n in range(attempts)]
+    reader = HistoryReader(Tolerant(attempts))
+    assert not usable(reader.read(failures).of(PAIR))
+    assert usable(HistoryReader(Tolerant(attempts)).read(failures[1:]).of(PAIR))
+
+
+class Tolerant:
+    """The names of a pool, with the number of failures that its plan allows."""
+
+    vision_encoders = ("clip", "dino")
+    llms = ("llama", "qwen")
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.methods.options import PlanOptions
-    from mordal_optuna.search.plan import Plan
+    from mordal_optuna.search.plan import Plan, PooledPlan
 
 
 def build_plan(
@@ -64,5 +64,7 @@ def build_plan(
         tasks or {},
     )
     module, _, function = METHODS[options.method].builder.partition(":")
-    build = cast("Callable[[PlanInputs], Plan]", getattr(import_module(module), function))
-    return build(inputs)
+    build = cast("Callable[[PlanInputs], PooledPlan]", getattr(import_module(module), function))
+    plan = build(inputs)
+    plan.attempts = options.attempts
+    return plan

@@ -122,6 +122,11 @@ class PlanOptions(Protocol):
         ...
 
     @property
+    def attempts(self) -> int:
+        """Number of failures after which a candidate is given up, at least 1."""
+        ...
+
+    @property
     def start_pairs(self) -> int:
         """Pairs with each model of the larger side in the start of `joint`, at least 1."""
         ...
