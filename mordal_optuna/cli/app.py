@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mordal_optuna.cli import checkpoints, export, replay, study
+from mordal_optuna.cli import checkpoints, dashboard, export, replay, study
 from mordal_optuna.errors import (
     ConfigError,
     GridError,
@@ -27,6 +27,7 @@ app = typer.Typer(
 # `mordal --help` lists the commands in this order.
 app.command()(study.quickstart)
 app.command()(study.run)
+app.command()(dashboard.dashboard)
 app.command()(export.export)
 app.command()(study.retry)
 app.command("replay")(replay.replay_command)

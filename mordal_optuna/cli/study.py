@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +11,11 @@ from mordal_optuna.cli.shared import (
     As,
     Method,
     StudyFile,
+    dashboard_command,
     interruptible,
     open_console,
     quiet_libraries,
+    write_and_publish,
 )
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.processes.launch import launched_rank
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
     from mordal_optuna.study.result import StudyResult
 
-# Libraries whose versions the report lists.
-_REPORTED = (
-    "optuna",
-    "lmms-eval",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "numpy",
-    "scipy",
-    "sqlalchemy",
-)
 # Columns of the tables if standard output is not a terminal.
 _LOG_WIDTH = 100
 
@@ -143,7 +132,8 @@ def run_to_end(
         return None
     with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
         result = run_study(settings, progress)
-    _present(settings, result, as_json=as_json)
+    command = dashboard_command(study_file, method, name)
+    _present(settings, result, command, as_json=as_json)
     return result
 
 
@@ -154,24 +144,15 @@ def _print_check(search: StudyResult | None, grid: StudyResult | None) -> None:
         print_check(compare(search, grid), open_console(_LOG_WIDTH))
 
 
-def _present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:
+def _present(settings: StudySettings, result: StudyResult, command: str, *, as_json: bool) -> None:
     """Print the result, write the report and publish both in the dashboard."""
     import json
 
     from mordal_optuna.driver import open_study
-    from mordal_optuna.reporting.dashboard import dashboard_command, publish
     from mordal_optuna.reporting.plain import to_json
-    from mordal_optuna.reporting.report import write_report
     from mordal_optuna.reporting.tables import print_result
 
-    command = dashboard_command(settings.storage_url())
-    report = write_report(
-        result,
-        settings.workdir / f"{settings.study}.html",
-        dashboard_command=command,
-        versions={name: version(name) for name in _REPORTED},
-    )
-    published = publish(open_study(settings), result)
+    report, published = write_and_publish(settings, open_study(settings), result, command)
     if as_json:
         typer.echo(json.dumps(to_json(result)))
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
@@ -76,6 +76,8 @@ class Worker:
         poll_seconds: float = POLL_SECONDS,
         progress: Progress | None = None,
         task_studies: TaskStudies | None = None,
+        describe: Callable[[int, TrialState], Mapping[str, Any]] | None = None,
+        published: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +94,9 @@ class Worker:
             progress: receives notes about failures and outages.
             task_studies: studies of the study's tasks, which the worker fills; None if there is
                 one task.
+            describe: gives further user attributes of a trial, by its number and the state in
+                which it is about to end.
+            published: called after each trial; shows the result so far, as in a dashboard.
             sleep: function that waits for a number of seconds.
             clock: function that gives a monotonic time in seconds.
 
@@ -114,6 +119,8 @@ class Worker:
         self._clock = clock
         self._progress = progress or Silent()
         self._task_studies = task_studies
+        self._describe = describe
+        self._published = published
         # For outages inside trials; an outage of the storage is waited out where it occurs.
         self._trial_patience = Patience(sleep, self._progress)
         self._reader = HistoryReader(plan)
@@ -166,6 +173,8 @@ class Worker:
         self._retried(partial(self._end, trial, value, state, attributes))
         if self._task_studies:
             self._retried(self._task_studies.update)
+        if self._published:
+            self._retried(self._published)
         self._after_trial(trial, failure)
 
     def _next_job(self) -> Job | Wait | Finished:
@@ -218,6 +227,9 @@ class Worker:
             for key, attribute in attributes.items():
                 if key not in trial.user_attrs:
                     trial.set_user_attr(key, attribute)
+            described = self._describe(trial.number, state) if self._describe else {}
+            for key, attribute in described.items():
+                trial.set_user_attr(key, attribute)
             self._study.tell(trial, value, state=state, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # as in `_interrupt`
