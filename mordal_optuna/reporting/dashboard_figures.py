@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from mordal_optuna.study.task_results import TaskResult
 
 HEIGHT = 450
-# Characters of a line of the title, rows of the ranking, and curves named in the legend.
-_LINE = 38
+# Characters of a line of a title, rows of the ranking, and curves named in the legend.
+_LINE, _AXIS_LINE = 38, 30
 _ROWS = 16
 _NAMED = 8
 # Sizes in pixels.
-_BUTTONS, _TITLE_LINE, _BOTTOM = 34, 19, 50
+_BUTTONS, _TITLE_LINE, _BOTTOM = 46, 19, 50
 
 
 def dashboard_figures(result: StudyResult) -> dict[str, go.Figure]:
@@ -122,8 +122,9 @@ def _fitted(figure: go.Figure) -> go.Figure:
             "font": {"size": 10},
         },
     )
-    figure.update_xaxes(automargin=True, title={"standoff": 6})
-    figure.update_yaxes(automargin=True, title={"standoff": 6})
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        text = "<br>".join(wrap(axis.title.text or "", _AXIS_LINE))
+        axis.update(automargin=True, title={"text": text, "standoff": 6})
     return figure
 
 

@@ -46,6 +46,8 @@ END = {
 }
 # Rows of the ranking in a note; the report has all.
 _ROWS = 20
+# The dashboard sets no space between the columns of a table; two no-break spaces between numbers.
+_GAP = "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"
 
 
 def study_note(
@@ -97,7 +99,7 @@ def task_note(
     same = "It is also the best pair here." if own == winner else ""
     rows = [
         f"| {rank} | {e.candidate.vision_encoder} | {e.candidate.llm} "
-        f"| {task_words.measured(task, e.candidate)} | {words.estimated(e)} "
+        f"| {task_words.measured(task, e.candidate)} | {_GAP}{words.estimated(e)} "
         f"| {words.provenance(e)} | {words.best_percent(e)} |"
         for rank, e in enumerate(task.ranking[:_ROWS], start=1)
     ]
@@ -108,7 +110,8 @@ def task_note(
     ]
     paragraphs = [
         first,
-        f"**Best pair on {task.name} by its estimate: {own}, {words.estimated(task.best)} %.**",
+        f"**Best pair on {task.name} by its estimate: {own}, "
+        f"{words.percent(task.best.value)} % ({words.interval(task.best)}).**",
         f"This study shows the scores on {task.name} alone. The pairs were chosen, and are "
         f"continued here when more is known, by [{result.study}]({main}), whose winner on "
         f"{result.task} is {winner}. {same}",
@@ -173,8 +176,9 @@ def trial_note(trial: FrozenTrial, result: StudyResult, *, newest: bool = False)
         group = words.GROUPS[result.standings[candidate].group]
         lines.append(
             f"Present estimate after all {result.full_samples:,} samples: "
-            f"{words.estimated(estimate)} %, {words.provenance(estimate)}; {group}. Cost of the "
-            f"pair: {words.candidate_cost(result, estimate)} device-seconds."
+            f"{words.percent(estimate.value)} % ({words.interval(estimate)}), "
+            f"{words.provenance(estimate)}; {group}. Cost of the pair: "
+            f"{words.candidate_cost(result, estimate)} device-seconds."
         )
     return "\n\n".join(lines)
 
@@ -219,8 +223,8 @@ def _ranking(result: StudyResult) -> str:
     rows = [
         f"| {rank} | {result.standings[e.candidate].group} | {e.candidate.vision_encoder} "
         f"| {e.candidate.llm} | {words.last_score(result, e)} "
-        f"| {words.to_winner(result.standings[e.candidate], e)} | {words.estimated(e)} "
-        f"| {words.provenance(e)} | {words.best_percent(e)} |"
+        f"| {_GAP}{words.to_winner(result.standings[e.candidate], e)} "
+        f"| {_GAP}{words.estimated(e)} | {words.provenance(e)} | {words.best_percent(e)} |"
         for rank, e in enumerate(result.ranking[:_ROWS], start=1)
     ]
     table = [

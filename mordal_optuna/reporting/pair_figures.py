@@ -30,7 +30,7 @@ def pairs_figure(
     interval is in the cells of small pools, and always, with the provenance, under the pointer.
 
     Args:
-        ranking: estimates of all pairs.
+        ranking: estimates of all pairs; the cell of a pair without one stays empty.
         winner: pair that is marked.
         title: title of the figure.
     """
@@ -38,17 +38,17 @@ def pairs_figure(
     by_value = sorted(ranking, key=lambda e: -e.value)
     encoders = list(dict.fromkeys(e.candidate.vision_encoder for e in by_value))
     llms = list(dict.fromkeys(e.candidate.llm for e in by_value))
-    cells = [[of[Candidate(v, m)] for m in llms] for v in encoders]
+    cells = [[of.get(Candidate(v, m)) for m in llms] for v in encoders]
     small = max(len(encoders), len(llms)) <= _WITH_INTERVAL
     figure = go.Figure(
         go.Heatmap(
-            z=[[100 * e.value for e in row] for row in cells],
+            z=[[100 * e.value if e else None for e in row] for row in cells],
             x=llms,
             y=encoders,
-            text=[[_cell(e, winner, interval=small) for e in row] for row in cells],
+            text=[[e and _cell(e, winner, interval=small) for e in row] for row in cells],
             texttemplate="%{text}",
             textfont={"color": INK},
-            hovertext=[[_hover(e) for e in row] for row in cells],
+            hovertext=[[e and _hover(e) for e in row] for row in cells],
             hovertemplate="%{hovertext}<extra></extra>",
             colorscale=SCALE,
             showscale=False,
