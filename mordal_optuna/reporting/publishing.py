@@ -86,11 +86,11 @@ class Publisher:
         """
         self._study = study
         self._plan = plan
-        self._address = address
         self._method = method
         self._task = task
         self._tasks = tasks
         self._reader = HistoryReader(plan)
+        self._rows = open_runs(address)
         self._pauses = open_runs(address, lease_seconds=least_seconds)
         self._least = least_seconds
         self._clock = clock
@@ -110,8 +110,7 @@ class Publisher:
         self._pauses.remove_abandoned(study=pause)
         if not self._pauses.acquire(study=pause):
             return
-        rows = open_runs(self._address)
-        with owned(rows, _lock(self._study)) as lease:
+        with owned(self._rows, _lock(self._study)) as lease:
             if lease is None or not self._has_scores():
                 return
             result = read_result(

@@ -52,12 +52,7 @@ def test_a_large_pool_shows_the_first_pairs(result: StudyResult) -> None:
     low, high = found["mordal-ranking"].layout.yaxis.range
     assert (high, high - low) == (len(many.ranking) - 0.5, 16)
     named = {t.name for t in found["mordal-curves"].data if t.name and t.showlegend}
-    assert (
-        named
-        == {str(e.candidate) for e in result.ranking if e.candidate in result.curves}
-        | {str(e.candidate) for e in more[: 8 - len(result.curves)]}
-        or len(named) == 8
-    )
+    assert len(named) == 8
     assert "names 8 of" in found["mordal-curves"].layout.title.text.replace("<br>", " ")
 
 
