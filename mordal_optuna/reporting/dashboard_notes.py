@@ -44,8 +44,8 @@ END = {
     TrialState.RUNNING: "Running.",
     TrialState.WAITING: "Waiting.",
 }
-# Rows of the ranking in a note; the report has all.
-_ROWS = 20
+# Rows of the ranking, and failures, in a note; the report has all.
+_ROWS, _FAILED = 20, 5
 # The dashboard sets no space between the columns of a table; two no-break spaces between numbers.
 _GAP = "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"
 
@@ -70,6 +70,7 @@ def study_note(
         *(_on_tasks(result, links) if result.tasks else ()),
         f"Cost: {words.cost_sentence(result)}",
         f"Ended: {words.ending(result)}.",
+        *(f"Failed: {pair}, {why}." for pair, why in list(result.failures.items())[:_FAILED]),
         *_report(report),
         _ranking(result),
         "; ".join(f"{group}: {title}" for group, title in words.GROUPS.items()) + ".",

@@ -96,7 +96,8 @@ def _cell(estimate: Estimate, winner: Candidate, *, interval: bool) -> str:
     text = f"<b>{value}</b>" if estimate.candidate == winner else value
     if not interval:
         return text
-    return f"{text}<br>{100 * estimate.low:.0f} to {100 * estimate.high:.0f}"
+    # Short, since plotly shrinks the text of all cells to the longest line.
+    return f"{text}<br>{100 * estimate.low:.0f}\N{EN DASH}{100 * estimate.high:.0f}"
 
 
 def _hover(estimate: Estimate) -> str:

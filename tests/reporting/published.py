@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 
+from mordal_optuna.errors import TrainingError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.publishing import Publisher, publish_in_turn
 from mordal_optuna.reporting.report import write_report
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.curves import Measurement
 
 BROKEN = Candidate("dino", "mistral")
-REASON = "the tokenizer has no image token"
+REASON = "training after 0 samples: the tokenizer has no image token"
 _CHROMIUM = shutil.which("chromium")
 _FLAGS = (
     "--headless",
@@ -74,10 +75,8 @@ class _OneBroken(Several):
 
     def __call__(self, candidate: Candidate, samples: int) -> Measurement:
         """Measure, as the objective asks for it."""
-        from mordal_optuna.errors import TrainingError
-
         if candidate == BROKEN:
-            raise TrainingError(REASON)
+            raise TrainingError(0, REASON.split(": ")[1])
         return super().__call__(candidate, samples)
 
 

@@ -76,6 +76,16 @@ def test_a_long_ranking_is_cut(searched: tuple[optuna.Study, StudyResult]) -> No
     assert "the report lists all" not in note(study, result)
 
 
+def test_failures_are_named_with_their_reason(
+    searched: tuple[optuna.Study, StudyResult],
+) -> None:
+    study, result = searched
+    failed = {result.ranking[-1].candidate: "too large"}
+    assert f"Failed: {result.ranking[-1].candidate}, too large." in note(
+        study, replace(result, failures=failed)
+    )
+
+
 def test_links_lead_to_report_and_tasks(several: StudyResult) -> None:
     study = search(plan(finalists=3), Several())
     links = {"gqa": "/dashboard/studies/2", "chartqa": "/dashboard/studies/3"}
