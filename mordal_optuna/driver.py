@@ -15,7 +15,6 @@ import optuna
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from mordal_optuna.config import StudySettings
 from mordal_optuna.errors import ConfigError, InputsChangedError, SearchError
 from mordal_optuna.files.locking import alone_in
 from mordal_optuna.processes.launch import launched_world_size
@@ -228,9 +227,13 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     """
     settings = resumed_settings(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
+    return read_result(study, plan, **_displayed(settings))
+
+
+def _displayed(settings: StudySettings) -> dict[str, Any]:
     weights = settings.task_weights
     task = mean_of(weights) if weights else settings.targets[0].name
-    return read_result(study, plan, method=settings.search.method, task=task, tasks=weights)
+    return {"method": settings.search.method, "task": task, "tasks": weights}
 
 
 def load_study(settings: StudySettings) -> StudyResult:
@@ -249,11 +252,8 @@ def load_study(settings: StudySettings) -> StudyResult:
     with _storage_errors(settings.storage_url()):
         storage = study_storage(settings.storage_url())
         names = optuna.get_all_study_names(storage)
-        study = (
-            optuna.load_study(study_name=settings.study, storage=storage)
-            if settings.study in names
-            else None
-        )
+        name = settings.study if settings.study in names else None
+        study = optuna.load_study(study_name=name, storage=storage) if name else None
     if study is None or FULL_SAMPLES not in study.user_attrs:
         raise SearchError(f"study {settings.study!r} has no score yet; run it first")
     return stored_result(study, settings)
@@ -410,7 +410,10 @@ def _search(
     progress: Progress,
     member: Alone,
 ) -> None:
-    storage = study_storage(settings.storage_url())
+    from mordal_optuna.reporting.publishing import Publisher  # loads plotly, which takes a second
+
+    url = settings.storage_url()
+    storage = study_storage(url)
     study = optuna.load_study(study_name=settings.study, storage=storage)
     plan = study_plan(settings, bench.full_samples, stored_representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
@@ -423,8 +426,8 @@ def _search(
     objective = Objective(plan, measure, claims=claims)
     tasks = None
     if settings.task_weights:
-        url = settings.storage_url()
         tasks = TaskStudies(study, plan, settings.task_weights, storage=storage, address=url)
+    shown = Publisher(study, plan, address=url, **_displayed(settings))
     # Other workers may be at work: those that joined, or the user's own (see `alone_on`).
     Worker(
         study,
@@ -435,6 +438,8 @@ def _search(
         progress=progress,
         task_studies=tasks,
         does=member.does,
+        describe=shown.describe,
+        published=shown.update,
     ).run()
 
 

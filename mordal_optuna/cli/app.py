@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mordal_optuna.cli import checkpoints, export, replay, study
+from mordal_optuna.cli import checkpoints, dashboard, export, replay, study
 from mordal_optuna.cli import worker as workers
 from mordal_optuna.errors import (
     ConfigError,
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command()(study.quickstart)
 app.command()(study.run)
 app.command()(workers.worker)
+app.command()(dashboard.dashboard)
 app.command()(export.export)
 app.command()(study.retry)
 app.command("replay")(replay.replay_command)

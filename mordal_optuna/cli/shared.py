@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +15,25 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from optuna import Study
     from rich.console import Console
 
+    from mordal_optuna.config import StudySettings
     from mordal_optuna.processes.stopping import StopRequest
+    from mordal_optuna.study.result import StudyResult
+
+# Libraries whose versions the report lists.
+_REPORTED = (
+    "optuna",
+    "lmms-eval",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "numpy",
+    "scipy",
+    "sqlalchemy",
+)
 
 StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 Method = Annotated[
@@ -91,3 +109,48 @@ def preemptible() -> Iterator[StopRequest]:
             err=True,
         )
         raise
+
+
+def dashboard_command(study_file: Path, method: str | None, name: str | None) -> str:
+    """The shell command that opens the dashboard on the study of a command.
+
+    Args:
+        study_file: study file of the command.
+        method: its option --method.
+        name: its option --as.
+    """
+    here = Path.cwd()
+    resolved = study_file.resolve()
+    shown = resolved.relative_to(here) if resolved.is_relative_to(here) else study_file
+    options = {"--method": method, "--as": name}
+    words = [str(shown), *(word for k, v in options.items() if v for word in (k, v))]
+    return f"uv run --extra dashboard mordal dashboard {shlex.join(words)}"
+
+
+def write_and_publish(
+    settings: StudySettings, study: Study, result: StudyResult, command: str
+) -> tuple[Path, bool]:
+    """Write the HTML report and publish the result in the dashboard.
+
+    Args:
+        settings: settings of the study.
+        study: the study.
+        result: its result.
+        command: shell command that opens the dashboard, which the report shows.
+
+    Returns:
+        The report, and whether optuna-dashboard is installed.
+    """
+    from mordal_optuna.reporting.dashboard import artifact_folder
+    from mordal_optuna.reporting.publishing import publish_in_turn
+    from mordal_optuna.reporting.report import write_report
+
+    report = write_report(
+        result,
+        settings.workdir / f"{settings.study}.html",
+        dashboard_command=command,
+        versions={library: version(library) for library in _REPORTED},
+    )
+    folder = artifact_folder(settings.workdir)
+    url = settings.storage_url()
+    return report, publish_in_turn(url, study, result, report=report, folder=folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +11,12 @@ from mordal_optuna.cli.shared import (
     As,
     Method,
     StudyFile,
+    dashboard_command,
     interruptible,
     open_console,
     preemptible,
     quiet_libraries,
+    write_and_publish,
 )
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.processes.launch import launched_rank
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
     from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.study.result import StudyResult
 
-# Libraries whose versions the report lists.
-_REPORTED = (
-    "optuna",
-    "lmms-eval",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "numpy",
-    "scipy",
-    "sqlalchemy",
-)
 # Columns of the tables if standard output is not a terminal.
 _LOG_WIDTH = 100
 
@@ -104,7 +93,8 @@ def run(
         settings = run_workers(study_file, workers, method, name, grow_from, as_json=as_json)
         from mordal_optuna.driver import load_study
 
-        present(settings, load_study(settings), as_json=as_json)
+        command = dashboard_command(study_file, method, name)
+        present(settings, load_study(settings), command, as_json=as_json)
 
 
 def retry(
@@ -167,7 +157,8 @@ def run_to_end(
         return None
     with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
         result = run_study(settings, progress, stop)
-    present(settings, result, as_json=as_json)
+    command = dashboard_command(study_file, method, name)
+    present(settings, result, command, as_json=as_json)
     return result
 
 
@@ -178,30 +169,22 @@ def _print_check(search: StudyResult | None, grid: StudyResult | None) -> None:
         print_check(compare(search, grid), open_console(_LOG_WIDTH))
 
 
-def present(settings: StudySettings, result: StudyResult, *, as_json: bool) -> None:
+def present(settings: StudySettings, result: StudyResult, command: str, *, as_json: bool) -> None:
     """Print the result, write the report and publish both in the dashboard.
 
     Args:
         settings: the study file's settings.
         result: result of the study.
+        command: shell command that opens the dashboard.
         as_json: True to print JSON on standard output.
     """
     import json
 
     from mordal_optuna.driver import open_study
-    from mordal_optuna.reporting.dashboard import dashboard_command, publish
     from mordal_optuna.reporting.plain import to_json
-    from mordal_optuna.reporting.report import write_report
     from mordal_optuna.reporting.tables import print_result
 
-    command = dashboard_command(settings.storage_url())
-    report = write_report(
-        result,
-        settings.workdir / f"{settings.study}.html",
-        dashboard_command=command,
-        versions={name: version(name) for name in _REPORTED},
-    )
-    published = publish(open_study(settings), result)
+    report, published = write_and_publish(settings, open_study(settings), result, command)
     if as_json:
         typer.echo(json.dumps(to_json(result)))
         return

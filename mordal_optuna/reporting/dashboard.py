@@ -1,160 +1,182 @@
-"""The result in optuna-dashboard: figures and notes on the study's page."""
+"""The result in optuna-dashboard: figures, notes, attributes and the report on a study's page."""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
 
-from mordal_optuna.reporting import figures, task_words, words
-from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, NOTED
+from mordal_optuna.reporting.dashboard_figures import dashboard_figures, task_figures
+from mordal_optuna.reporting.dashboard_notes import (
+    study_attributes,
+    study_note,
+    task_note,
+    trial_note,
+)
+from mordal_optuna.search.attributes import NOTED, REPORT, SHOWN, store_value, stored_value
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.trials import trial_handles
+from mordal_optuna.search.trials import sibling_study, study_number, trial_handles
 from mordal_optuna.study.task_studies import task_study_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import plotly.graph_objects as go
     from optuna import Study
     from optuna.trial import FrozenTrial
 
     from mordal_optuna.study.result import StudyResult
 
 
-# How a trial ended. Only complete trials have a value, so that values are comparable.
-_END = {
-    TrialState.COMPLETE: "Measured at the highest rung of the search; its value is that score.",
-    TrialState.PRUNED: (
-        "Stopped at this rung: other pairs are more promising, or a later trial continues this "
-        "one. Scores at fewer samples are not compared with those at more."
-    ),
-    TrialState.FAIL: "Failed.",
-    TrialState.RUNNING: "Running.",
-    TrialState.WAITING: "Waiting.",
-}
+def is_installed() -> bool:
+    """Whether optuna-dashboard is installed, as by `--extra dashboard`."""
+    return find_spec("optuna_dashboard") is not None
 
 
-def publish(study: Study, result: StudyResult) -> bool:
-    """Publish figures and notes on the study's page; a later call replaces them.
+def publish(study: Study, result: StudyResult, *, every_trial: bool = True) -> bool:
+    """Publish figures, notes and attributes on the study's page and those of its tasks.
+
+    A later call replaces them. What has not changed is not written again.
 
     Args:
         study: study whose storage holds figures and notes.
         result: result to publish.
+        every_trial: whether notes that later scores can change, those of complete trials and of
+            the newest trial of each pair, are written again; otherwise only the notes of trials
+            that have ended since the last call.
 
     Returns:
         False if optuna-dashboard is not installed.
     """
-    if find_spec("optuna_dashboard") is None:
+    if not is_installed():
         return False
-    from optuna_dashboard import save_note, save_plotly_graph_object
-
-    by_name = {
-        "mordal-ranking": figures.ranking_figure(result),
-        "mordal-curves": figures.curves_figure(result),
-        "mordal-costs": figures.costs_figure(result),
-        "mordal-likelihood": figures.likelihood_figure(result),
+    on_tasks = {
+        task.name: other
+        for task in result.tasks
+        if (other := sibling_study(study, task_study_name(study.study_name, task.name)))
     }
-    for number, similarity in enumerate(figures.similarity_figures(result)):
-        by_name[f"mordal-similarity-{number}"] = similarity
-    for name, figure in by_name.items():
-        if figure is None:
-            continue
-        save_plotly_graph_object(study, figure, graph_object_id=name)
-    save_note(study, _note(result))
-    _note_trials(study, result)
+    links = {name: study_address(other) for name, other in on_tasks.items()}
+    report = study.user_attrs.get(REPORT)
+    address = f"/artifacts/{study_number(study)}/{report}" if report else None
+    page = _Page(study)
+    page.show(dashboard_figures(result), study_note(study, result, links=links, report=address))
+    _note_trials(page, result, every_trial=every_trial)
+    page.close()
+    for name, value in study_attributes(result).items():
+        if study.user_attrs.get(name) != value:
+            study.set_user_attr(name, value)
+    for task in result.tasks:
+        other = on_tasks.get(task.name)
+        if other:
+            page = _Page(other)
+            note = task_note(other, result, task, main=study_address(study), links=links)
+            page.show(task_figures(result, task), note)
+            page.close()
     return True
 
 
-def dashboard_command(storage_url: str) -> str:
-    """The shell command that opens the dashboard on a storage; a password is shown as ***."""
-    shown = make_url(storage_url).render_as_string(hide_password=True)
-    return f"uv run --extra dashboard optuna-dashboard {shown}"
+def study_address(study: Study) -> str:
+    """Address of a study's page, below that of the dashboard's server."""
+    return f"/dashboard/studies/{study_number(study)}"
 
 
-def _note(result: StudyResult) -> str:
-    rows = [
-        f"| {rank} | {result.standings[e.candidate].group} | {e.candidate.vision_encoder} "
-        f"| {e.candidate.llm} | {words.last_score(result, e)} "
-        f"| {words.to_winner(result.standings[e.candidate], e)} | {words.estimated(e)} "
-        f"| {words.provenance(e)} | {words.best_percent(e)} |"
-        for rank, e in enumerate(result.ranking, start=1)
-    ]
-    paragraphs = [
-        *(f"**Warning: {text}.**" for text in result.warnings),
-        f"**{words.headline(result)}**",
-        f"{words.ties(result)} {words.may_be_best(result)}",
-        *(words.challenger(pair) for pair in result.challengers[:3]),
-        *(_on_tasks(result) if result.tasks else ()),
-        f"Cost: {words.cost_sentence(result)}",
-        f"Ended: {words.ending(result)}.",
-        "; ".join(f"{group}: {title}" for group, title in words.GROUPS.items()) + ".",
-    ]
-    table = [
-        "| rank | group | vision encoder | LLM | measured, % | to the winner, points "
-        "| estimate, % | provenance | best, % |",
-        "|--:|---|---|---|--:|--:|--:|---|--:|",
-        *rows,
-    ]
-    return "\n\n".join([*paragraphs, "\n".join(table)])
+def artifact_folder(workdir: Path) -> Path:
+    """The folder of a study's artifacts, in its work folder."""
+    return workdir / "artifacts"
 
 
-def _on_tasks(result: StudyResult) -> list[str]:
-    """What specialising on each of several tasks would win."""
-    rows = [
-        f"| {task_words.named(task)} | {words.estimated(task.one_for_all)} "
-        f"| {task_words.own_best(task)} | {words.estimated(task.best)} | {task_words.gain(task)} "
-        f"| {task_words.better(task)} |"
-        for task in result.tasks
-    ]
-    table = [
-        "| task | one for all, % | best for the task | its % | gain, points | better, % |",
-        "|---|--:|---|--:|--:|--:|",
-        *rows,
-    ]
-    studies = ", ".join(f"'{task_study_name(result.study, t.name)}'" for t in result.tasks)
-    return [
-        f"{task_words.specialising(result)} {task_words.unbeaten(result)}",
-        "\n".join(table),
-        f"The scores on each task are in the studies {studies}.",
-    ]
+def attach_report(study: Study, report: Path, folder: Path) -> None:
+    """Put the HTML report among the artifacts of the study, in place of an earlier one.
+
+    A report that the user has deleted from the dashboard stays deleted.
+
+    Args:
+        study: study that the report is about.
+        report: the HTML file.
+        folder: folder of the artifacts; created if it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    store = FileSystemArtifactStore(folder)
+    known = study.user_attrs.get(REPORT)
+    if known:
+        with report.open("rb") as content:
+            store.write(known, content)
+        return
+    identifier = upload_artifact(artifact_store=store, file_path=str(report), study_or_trial=study)
+    study.set_user_attr(REPORT, identifier)
 
 
-def _note_trials(study: Study, result: StudyResult) -> None:
-    """Write the notes of trials that ended since the last call, and of all complete trials.
+class _Page:
+    """What is shown of one study; the storage has a digest of each figure and note.
 
-    Whether a complete trial is the study's answer can change; the other notes cannot.
+    A figure takes a dozen writes, so that most of the time goes into what has not changed.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._digests: dict[str, str] = dict(stored_value(study.user_attrs, SHOWN) or {})
+        self._before = dict(self._digests)
+
+    def show(self, figures: Mapping[str, go.Figure], note: str) -> None:
+        """Replace the figures, by their ids, and the study's note."""
+        from optuna_dashboard import save_note, save_plotly_graph_object
+
+        for name, figure in figures.items():
+            if self.is_new(name, figure.to_json()):
+                save_plotly_graph_object(self.study, figure, graph_object_id=name)
+        if self.is_new("note", note):
+            save_note(self.study, note)
+
+    def has(self, name: str) -> bool:
+        """Whether a figure or note of this name is shown."""
+        return name in self._digests
+
+    def is_new(self, name: str, text: str) -> bool:
+        """Whether a text differs from the one that is shown; remembers it."""
+        digest = sha256(text.encode()).hexdigest()[:16]
+        if self._digests.get(name) == digest:
+            return False
+        self._digests[name] = digest
+        return True
+
+    def close(self) -> None:
+        """Store the digests, after what they stand for, so that a killed process writes again."""
+        if self._digests != self._before:
+            store_value(self.study, SHOWN, self._digests)
+
+
+def _note_trials(page: _Page, result: StudyResult, *, every_trial: bool) -> None:
+    """Write the notes of trials that ended since the last call, and those that may have changed.
+
+    Whether a complete trial is the study's answer can change, and so can the present estimate,
+    which is in the note of a pair's newest trial; the other notes cannot.
     """
     from optuna_dashboard import save_note
 
+    study = page.study
     noted = study.user_attrs.get(NOTED, 0)
     trials = study.get_trials(deepcopy=False)
-    new = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-        or (trial.state.is_finished() and trial.number >= noted)
-    ]
-    for trial, handle in zip(new, trial_handles(study, new), strict=True):
-        text = _trial_note(trial, result)
-        if text:
-            save_note(handle, text)
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    newest = {candidate_of(trial): trial.number for trial in ended} if every_trial else {}
+    texts: list[tuple[FrozenTrial, str]] = []
+    for trial in ended:
+        is_newest = newest.get(candidate_of(trial)) == trial.number
+        was_newest = page.has(f"trial {trial.number}")
+        complete = trial.state == TrialState.COMPLETE
+        changing = every_trial and (is_newest or was_newest or complete)
+        if trial.number < noted and not changing:
+            continue
+        text = trial_note(trial, result, newest=is_newest)
+        if text and (not changing or page.is_new(f"trial {trial.number}", text)):
+            texts.append((trial, text))
+    handles = trial_handles(study, [trial for trial, _ in texts])
+    for (_, text), handle in zip(texts, handles, strict=True):
+        save_note(handle, text)
     running = [trial.number for trial in trials if not trial.state.is_finished()]
-    study.set_user_attr(NOTED, min(running, default=len(trials)))
-
-
-def _trial_note(trial: FrozenTrial, result: StudyResult) -> str | None:
-    """A trial's pair, score and end, as text; None if the trial has no pair."""
-    candidate = candidate_of(trial)
-    if candidate is None:
-        return None
-    lines = [f"## {candidate}"]
-    if trial.intermediate_values:
-        samples, value = max(trial.intermediate_values.items())
-        lines.append(f"{words.percent(value)} % on {result.task} at {samples:,} samples.")
-    lines.append(_END[trial.state])
-    reason = trial.user_attrs.get(FAILURE) or trial.user_attrs.get(INTERRUPTED)
-    if reason:
-        lines.append(f"{reason}.")
-    if candidate == result.winner.candidate and trial.state == TrialState.COMPLETE:
-        lines.append("This is the study's answer.")
-    return "\n\n".join(lines)
+    until = min(running, default=len(trials))
+    if until != noted:
+        study.set_user_attr(NOTED, until)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+# Light enough for dark text on every cell.
+SCALE = [[0.0, "#f7fbff"], [0.5, "#c6dbef"], [1.0, "#6baed6"]]
+INK = "#1c1f23"
 _GROUP_COLORS = {"tied": "#009E73", "open": "#0072B2", "untested": "#999999", "worse": "#D55E00"}
 _GROUP_NAMES = {
     "tied": "within noise",
@@ -43,9 +46,7 @@ def curves_figure(result: StudyResult) -> go.Figure:
         _add_extrapolation(figure, result, candidate, trace.line.color)
     _label_samples(figure, result)
     figure.update_yaxes(type="log", title="error (1 - score)")
-    return _finished(
-        figure, "Learning curves; dotted: extrapolated to the full alignment set", 520
-    )
+    return finished(figure, "Learning curves; dotted: extrapolated to the full alignment set", 520)
 
 
 def likelihood_figure(result: StudyResult) -> go.Figure | None:
@@ -61,7 +62,7 @@ def likelihood_figure(result: StudyResult) -> go.Figure | None:
         return None
     _label_samples(figure, result)
     figure.update_yaxes(type="log", title="mean -ln p of the reference answer, nats")
-    return _finished(figure, "Likelihood of the reference answers; lower is better", 520)
+    return finished(figure, "Likelihood of the reference answers; lower is better", 520)
 
 
 def _curve(
@@ -128,7 +129,7 @@ def ranking_figure(result: StudyResult) -> go.Figure:
     figure.update_xaxes(title=f"score on {result.task} after the full alignment, %")
     height = 180 + 26 * len(result.ranking)
     title = "Ranking of the pool: estimates; crosses: measured scores, at each pair's highest rung"
-    return _finished(figure, title, height)
+    return finished(figure, title, height)
 
 
 def _measured_scores(result: StudyResult) -> go.Scatter:
@@ -194,7 +195,7 @@ def costs_figure(result: StudyResult) -> go.Figure | None:
         )
     figure.update_layout(barmode="stack")
     figure.update_xaxes(title="full-run equivalents")
-    return _finished(figure, "Cost", 260)
+    return finished(figure, "Cost", 260)
 
 
 def _names(result: StudyResult) -> tuple[list[str], list[str]]:
@@ -244,17 +245,19 @@ def _heatmap(
             y=list(order),
             text=[[f"{value:.2f}" for value in row] for row in values],
             texttemplate="%{text}",
-            colorscale="Cividis",
+            textfont={"color": INK},
+            colorscale=SCALE,
             zmin=0,
             zmax=1,
             colorbar={"title": "CKA"},
         )
     )
     figure.update_yaxes(autorange="reversed")
-    return _finished(figure, title, 180 + 44 * len(order))
+    return finished(figure, title, 180 + 44 * len(order))
 
 
-def _finished(figure: go.Figure, title: str, height: int) -> go.Figure:
+def finished(figure: go.Figure, title: str, height: int) -> go.Figure:
+    """Title, fonts and margins that all figures share; the height is in pixels."""
     figure.update_layout(
         title={"text": title, "font": {"size": 16}},
         template="plotly_white",

@@ -30,6 +30,16 @@ FURTHER_SCORES = "mordal:further_scores"
 STOPPED_BECAUSE = "mordal:stopped_because"
 # Number below which all trials have their note in the dashboard.
 NOTED = "mordal:noted"
+# Digests of what the dashboard shows of the study, by figure and note; what has not changed is not
+# written again. Identifier of the HTML report among the artifacts of the study.
+SHOWN = "mordal:shown"
+REPORT = "mordal:report"
+# What the dashboard lists of the study's result in plain words: state; winner, its measured score,
+# its estimate after all samples and its probability of being the best; cost of the search.
+STATE = "state"
+WINNER = "winner"
+BEST = "best pair with probability, %"
+FULL_RUNS = "cost, full runs"
 # Identity of the study that a study of one of its tasks is filled from.
 FILLED_FROM = "mordal:filled_from"
 # Date that chat templates take for today, YYYY-MM-DD; absent if an older version began the study.
@@ -59,6 +69,18 @@ RETRY = "mordal:retry"
 MAIN_TRIAL = "mordal:main_trial"
 # Number of the trial, in the study that this one extends, whose scores were carried over.
 CARRIED = "mordal:carried"
+
+# What the dashboard lists of a trial in plain words, as of the trial's end: pair; score at the
+# pair's highest rung and the samples there; estimate after all samples, its interval and its
+# provenance; device-seconds spent on the pair; why the trial ended.
+SHOWN_PAIR = "pair"
+MEASURED = "measured, %"
+SAMPLES = "samples"
+ESTIMATE = "estimate, %"
+INTERVAL = "interval, %"
+PROVENANCE = "provenance"
+COST = "cost of the pair, s"
+REASON = "reason"
 
 # System attributes of a trial: the job it was assigned; time of its worker's last heartbeat; the
 # prefix of the names under which the values of a score's documents are stored.

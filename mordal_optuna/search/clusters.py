@@ -363,6 +363,21 @@ def cluster_pool(
     )
 
 
+def merges(similarity: ArrayLike, linkage: Linkage = "average") -> np.ndarray:
+    """The dendrogram of compared models, for drawing.
+
+    Args:
+        similarity: similarities, M x M, symmetric, finite, M at least 2.
+        linkage: how the distance of two clusters is measured.
+
+    Returns:
+        M - 1 merges x 4: two clusters, their distance, number of models, as SciPy's `linkage`.
+    """
+    distances = np.clip(1.0 - np.asarray(similarity, dtype=float), 0.0, None)
+    np.fill_diagonal(distances, 0.0)
+    return _dendrogram(distances, linkage)
+
+
 def _with_alone(
     names: Sequence[str], groups: Sequence[Group], alone: Collection[str]
 ) -> tuple[Group, ...]:

@@ -63,6 +63,28 @@ def trial_handles(study: Study, trials: Sequence[FrozenTrial]) -> list[Trial]:
     return [Trial(copied, trial._trial_id) for trial in trials]
 
 
+def study_number(study: Study) -> int:
+    """The number of a study in its storage, by which optuna-dashboard addresses its page.
+
+    Args:
+        study: any study.
+    """
+    return study._study_id
+
+
+def sibling_study(study: Study, name: str) -> Study | None:
+    """Another study in the same storage; None if there is none of this name.
+
+    Args:
+        study: study whose storage is searched.
+        name: name of the other study.
+    """
+    try:
+        return load_study(study_name=name, storage=study._storage, sampler=RandomSampler())
+    except KeyError:
+        return None
+
+
 def raised_by_objective() -> BaseException | None:
     """The exception that the objective raised in the trial that `Study.optimize` is ending now.
 

@@ -20,13 +20,16 @@ from mordal_optuna.errors import LeaseLostError, SearchError
 from mordal_optuna.search.attributes import (
     CARRIED,
     CONTINUES,
+    COST,
     FAILURE,
     FILLED_FROM,
     IDENTITY,
     INTERRUPTED,
     MAIN_TRIAL,
     NAME,
+    REASON,
     RUNGS,
+    SHOWN_PAIR,
     STOOD_BACK,
 )
 from mordal_optuna.search.history import HistoryReader, candidate_of
@@ -44,7 +47,17 @@ if TYPE_CHECKING:
 
 # Attributes that a trial shares with its main trial. Numbers in them are those of main trials; in
 # `CARRIED`, of trials of the study that the main study extends.
-_SHARED = (NAME, CARRIED, CONTINUES, FAILURE, INTERRUPTED, STOOD_BACK)
+_SHARED = (
+    NAME,
+    CARRIED,
+    CONTINUES,
+    FAILURE,
+    INTERRUPTED,
+    STOOD_BACK,
+    SHOWN_PAIR,
+    COST,
+    REASON,
+)
 _POLL_SECONDS = 0.5
 
 

@@ -77,6 +77,8 @@ class Worker:
         progress: Progress | None = None,
         task_studies: TaskStudies | None = None,
         does: Callable[[str], None] = lambda _: None,
+        describe: Callable[[int, TrialState], Mapping[str, Any]] | None = None,
+        published: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,6 +96,9 @@ class Worker:
             task_studies: studies of the study's tasks, which the worker fills; None if there is
                 one task.
             does: function that is told what the worker does.
+            describe: gives further user attributes of a trial, by its number and the state in
+                which it is about to end.
+            published: called after each trial; shows the result so far, as in a dashboard.
             sleep: function that waits for a number of seconds.
             clock: function that gives a monotonic time in seconds.
 
@@ -117,6 +122,8 @@ class Worker:
         self._progress = progress or Silent()
         self._task_studies = task_studies
         self._does = does
+        self._describe = describe
+        self._published = published
         # For outages inside trials; an outage of the storage is waited out where it occurs.
         self._trial_patience = Patience(sleep, self._progress)
         self._reader = HistoryReader(plan)
@@ -171,6 +178,8 @@ class Worker:
         self._retried(partial(self._end, trial, value, state, attributes))
         if self._task_studies:
             self._retried(self._task_studies.update)
+        if self._published:
+            self._retried(self._published)
         self._after_trial(trial, failure)
 
     def _next_job(self) -> Job | Wait | Finished:
@@ -223,6 +232,9 @@ class Worker:
             for key, attribute in attributes.items():
                 if key not in trial.user_attrs:
                     trial.set_user_attr(key, attribute)
+            described = self._describe(trial.number, state) if self._describe else {}
+            for key, attribute in described.items():
+                trial.set_user_attr(key, attribute)
             self._study.tell(trial, value, state=state, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # as in `_interrupt`

@@ -66,7 +66,11 @@ class Setting:
         return ClaimStore(self.address, "s", lease_seconds=60, clock=lambda: self.now)
 
     def worker(
-        self, measure: Measure, patience: float = 30.0, claims: ClaimStore | None = None
+        self,
+        measure: Measure,
+        patience: float = 30.0,
+        claims: ClaimStore | None = None,
+        **hooks: Callable[..., Any],
     ) -> Worker:
         """A worker of its own."""
         claims = claims or self.claims()
@@ -78,6 +82,7 @@ class Setting:
             patience_seconds=patience,
             sleep=self.sleep,
             clock=lambda: self.now,
+            **hooks,
         )
 
 
@@ -94,6 +99,23 @@ def test_a_worker_does_what_optimize_does(setting: Setting) -> None:
     assert STOPPED_BECAUSE in setting.study.user_attrs
     setting.worker(measure).run()  # nothing left to do
     assert measure.runs == expected.runs
+
+
+def test_each_trial_is_described_before_its_end_and_then_shown(setting: Setting) -> None:
+    """Optuna allows no attribute of a trial that has ended."""
+    seen: list[int] = []
+
+    def describe(number: int, state: TrialState) -> dict[str, str]:
+        assert setting.study.trials[number].state == TrialState.RUNNING
+        return {"ends": state.name}
+
+    def published() -> None:
+        (last,) = setting.study.trials[-1:]
+        assert last.user_attrs["ends"] == last.state.name
+        seen.append(last.number)
+
+    setting.worker(table(), describe=describe, published=published).run()
+    assert seen == list(range(len(setting.study.trials)))
 
 
 def test_the_claim_of_a_silent_worker_expires_and_its_trial_fails(
