@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mordal_optuna.cli import checkpoints, export, replay, study
+from mordal_optuna.cli import status as status_command
 from mordal_optuna.errors import (
     ConfigError,
     GridError,
@@ -27,6 +28,7 @@ app = typer.Typer(
 # `mordal --help` lists the commands in this order.
 app.command()(study.quickstart)
 app.command()(study.run)
+app.command()(status_command.status)
 app.command()(export.export)
 app.command()(study.retry)
 app.command("replay")(replay.replay_command)
