@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mordal_optuna.cli import checkpoints, export, replay, study
+from mordal_optuna.cli import launch as launch_command
 from mordal_optuna.cli import status as status_command
 from mordal_optuna.errors import (
     ConfigError,
@@ -28,6 +29,7 @@ app = typer.Typer(
 # `mordal --help` lists the commands in this order.
 app.command()(study.quickstart)
 app.command()(study.run)
+app.command()(launch_command.launch)
 app.command()(status_command.status)
 app.command()(export.export)
 app.command()(study.retry)

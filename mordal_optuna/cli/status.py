@@ -37,6 +37,7 @@ def status(
     From any machine that reaches the study's database. Nothing is written, and neither models nor
     data are opened.
     """
+    import gc
     from datetime import datetime
 
     from mordal_optuna.config import read_study
@@ -51,6 +52,7 @@ def status(
         if watch:
             _watch(settings, every)
             return
+        gc.disable()  # nothing is thrown away before the end of this process
         found, now = read_status(settings), datetime.now().astimezone()
         if as_json:
             import json

@@ -22,7 +22,7 @@ from mordal_optuna.search.attributes import (
     REPRESENTATION,
     STOPPED_BECAUSE,
 )
-from mordal_optuna.search.history import HistoryReader, candidate_of
+from mordal_optuna.search.history import History, HistoryReader, candidate_of
 from mordal_optuna.search.jobs import Finished
 from mordal_optuna.search.methods.comparing import compares_models
 from mordal_optuna.search.methods.joint import JointPlan
@@ -51,17 +51,19 @@ if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.search.history import CandidateHistory, History
+    from mordal_optuna.search.history import CandidateHistory
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
 
 State = Literal["not begun", "comparing", "searching", "scoring", "ended", "failed"]
-# How the leader's interval was computed: from all scores of the pool, or from its own curve.
-Basis = Literal["pool", "own curve"]
+# What the leader's interval was computed from: all scores of the pool, or the pair's own.
+Basis = Literal["pool", "own scores"]
 
-# Scores up to which the model of the whole pool is fitted: that takes a second or two for so many,
-# and minutes for ten times as many.
+# Scores up to which the plan is asked for its winner and its next jobs. Beyond, these would take
+# many seconds: a curve is fitted to each pair, or the model of the whole pool to all scores.
 _FITTED = 400
+# In searches of more scores: pairs among which the leader is looked for, the best measured ones.
+_BEST = 32
 # Interruptions that are listed, the newest.
 _INTERRUPTIONS = 5
 
@@ -246,7 +248,11 @@ def _of(study: StoredStudy, settings: StudySettings, workers: tuple[LiveWorker, 
     costs = costs_so_far(history, representation)
     hours = settings.search.device_hours
     budget = None if hours is None else hours * 3600
-    left, left_by = _left(plan, history, costs, budget) if state == "searching" else (None, None)
+    left, left_by = (
+        _left(plan, history, costs, budget, small=walk.small)
+        if state == "searching"
+        else (None, None)
+    )
     return Status(
         study=settings.study,
         task=_task(settings),
@@ -298,8 +304,7 @@ class _Walk:
     @staticmethod
     def of(plan: Plan, history: History, *, over: bool) -> _Walk:
         small = sum(len(r.measurements) for r in history.candidates.values()) <= _FITTED
-        fits = isinstance(plan, JointPlan)
-        if fits and not small:
+        if not small:
             return _Walk(small=False)
         rounds = plan.rounds(history) if isinstance(plan, JointPlan) else None
         if over:
@@ -317,24 +322,34 @@ def _leader(plan: Plan, history: History, *, small: bool) -> Leader | None:
         candidate = plan.winner(history)
         ranking = plan.ranking(history)
     else:
-        # Of the method `joint` as well: its own winner needs the model of the whole pool.
+        # By the rule of most plans. That of `joint` needs the model of the whole pool.
         assert isinstance(plan, PooledPlan)
-        candidate = PooledPlan.winner(plan, history)
-        ranking = plan.ranker.rank_trained(history)
+        best = _best_measured(history)
+        candidate = PooledPlan.winner(plan, best)
+        ranking = plan.ranker.rank_trained(best)
     assert candidate is not None
     return Leader(
         candidate,
         history.of(candidate).measurements[-1],
         next(e for e in ranking if e.candidate == candidate),
         final=plan.answer(history, candidate) is not None,
-        basis="pool" if small else "own curve",
+        basis="pool" if small else "own scores",
     )
 
 
+def _best_measured(history: History) -> History:
+    """The history of the pairs with the best scores at the highest rung that any has reached."""
+    top = max(record.top for record in history.candidates.values())
+    there = {c: m.score for c, record in history.candidates.items() if (m := record.at(top))}
+    best = sorted(there, key=lambda c: -there[c])[:_BEST]
+    return History({candidate: history.of(candidate) for candidate in sorted(best)})
+
+
 def _left(
-    plan: Plan, history: History, costs: Costs, budget: float | None
+    plan: Plan, history: History, costs: Costs, budget: float | None, *, small: bool
 ) -> tuple[float | None, Literal["plan", "budget"] | None]:
-    planned = None if isinstance(plan, JointPlan) else seconds_left(plan, history)
+    known = small and not isinstance(plan, JointPlan)
+    planned = seconds_left(plan, history) if known else None
     unspent = None if budget is None else max(budget - costs.total, 0.0)
     if unspent is not None and (planned is None or unspent < planned):
         return unspent, "budget"

@@ -120,7 +120,8 @@ def _read_trials(connection: sa.Connection, study: int) -> list[FrozenTrial]:
 
     def belonging(table: sa.TableClause, *keys: str) -> Iterable[sa.Row[Any]]:
         query = sa.select(table).where(table.c.trial_id.in_(ids))
-        return connection.execute(query.where(table.c.key.in_(keys)) if keys else query)
+        # All at once: fetching row by row takes twice as long.
+        return connection.execute(query.where(table.c.key.in_(keys)) if keys else query).all()
 
     params: dict[int, dict[str, tuple[Any, BaseDistribution]]] = {}
     for trial, name, value, kind in belonging(_PARAMS):
