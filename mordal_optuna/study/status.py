@@ -25,7 +25,6 @@ from mordal_optuna.search.attributes import (
 from mordal_optuna.search.history import History, HistoryReader, candidate_of
 from mordal_optuna.search.jobs import Finished
 from mordal_optuna.search.methods.comparing import compares_models
-from mordal_optuna.search.methods.joint import JointPlan
 from mordal_optuna.search.plan import PooledPlan, usable
 from mordal_optuna.study.costs import Costs
 from mordal_optuna.study.database import engine_options, store_errors
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory
+    from mordal_optuna.search.methods.joint import JointPlan
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.search.ranking import Estimate
 
@@ -241,7 +241,8 @@ def _of(study: StoredStudy, settings: StudySettings, workers: tuple[LiveWorker, 
     plan = study_plan(settings, full, representation)
     history = HistoryReader(plan).read(study.trials, minimize=study.minimize)
     state, reason = _state(study, settings)
-    walk = _Walk.of(plan, history, over=state in ("ended", "scoring"))
+    joint = cast("JointPlan", plan) if settings.search.method == "joint" else None
+    walk = _Walk.of(plan, history, joint, over=state in ("ended", "scoring"))
     if state == "searching" and walk.failed:
         state, reason = "failed", walk.failed
     leader = _leader(plan, history, small=walk.small)
@@ -249,7 +250,7 @@ def _of(study: StoredStudy, settings: StudySettings, workers: tuple[LiveWorker, 
     hours = settings.search.device_hours
     budget = None if hours is None else hours * 3600
     left, left_by = (
-        _left(plan, history, costs, budget, small=walk.small)
+        _left(plan, history, costs, budget, planned=walk.small and not joint)
         if state == "searching"
         else (None, None)
     )
@@ -302,11 +303,11 @@ class _Walk:
     failed: str | None = None
 
     @staticmethod
-    def of(plan: Plan, history: History, *, over: bool) -> _Walk:
+    def of(plan: Plan, history: History, joint: JointPlan | None, *, over: bool) -> _Walk:
         small = sum(len(r.measurements) for r in history.candidates.values()) <= _FITTED
         if not small:
             return _Walk(small=False)
-        rounds = plan.rounds(history) if isinstance(plan, JointPlan) else None
+        rounds = joint.rounds(history) if joint else None
         if over:
             return _Walk(small, rounds=rounds)
         jobs = plan.jobs(history)
@@ -346,14 +347,13 @@ def _best_measured(history: History) -> History:
 
 
 def _left(
-    plan: Plan, history: History, costs: Costs, budget: float | None, *, small: bool
+    plan: Plan, history: History, costs: Costs, budget: float | None, *, planned: bool
 ) -> tuple[float | None, Literal["plan", "budget"] | None]:
-    known = small and not isinstance(plan, JointPlan)
-    planned = seconds_left(plan, history) if known else None
+    expected = seconds_left(plan, history) if planned else None
     unspent = None if budget is None else max(budget - costs.total, 0.0)
-    if unspent is not None and (planned is None or unspent < planned):
+    if unspent is not None and (expected is None or unspent < expected):
         return unspent, "budget"
-    return planned, None if planned is None else "plan"
+    return expected, None if expected is None else "plan"
 
 
 def _rungs(plan: Plan, history: History) -> tuple[Rung, ...]:
