@@ -38,6 +38,9 @@ def status(
     data are opened.
     """
     import gc
+
+    if not watch:
+        gc.disable()  # nothing is thrown away before the end of this process
     from datetime import datetime
 
     from mordal_optuna.config import read_study
@@ -52,7 +55,6 @@ def status(
         if watch:
             _watch(settings, every)
             return
-        gc.disable()  # nothing is thrown away before the end of this process
         found, now = read_status(settings), datetime.now().astimezone()
         if as_json:
             import json

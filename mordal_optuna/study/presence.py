@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+# Loaded here, and not on first use inside the thread: a module that two threads import at the same
+# time can be seen half loaded.
+import sqlalchemy.orm
+
 from mordal_optuna.errors import StoreError
 from mordal_optuna.processes.liveness import has_ended, owner_name
 from mordal_optuna.study.database import Name, Now, engine_options, store_errors, write

@@ -31,7 +31,7 @@ from mordal_optuna.study.result import Representation, read_result, store_repres
 from mordal_optuna.study.status import read_status
 from tests.cli.calls import study_file
 from tests.search.synthetic import Table
-from tests.study.test_presence import soon
+from tests.study.test_presence import doings, soon
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_study_that_compares_its_models(settings: StudySettings) -> None:
     begun(settings)
     with Presence(settings.storage_url(), "s") as presence:
         presence.does("comparing models: clip")
-        soon(lambda: [w.doing for w in alive(settings.storage_url(), "s")] != ["starting"])
+        soon(lambda: doings(settings.storage_url()) == ["comparing models: clip"])
         found = read_status(settings)
     assert found.state == "comparing"
     assert [worker.doing for worker in found.workers] == ["comparing models: clip"]
