@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import sqlalchemy as sa
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mordal_optuna.search.attributes import ALIVE, JOB, NAME, PAIR, RUNGS
@@ -88,7 +88,7 @@ def _trials(pool: Pool, rungs: Sequence[int], seed: int) -> Iterator[FrozenTrial
     draw = np.random.default_rng(seed)
     parts = draw.normal(0, 0.2, (2, pool.side))
     choices = (CategoricalDistribution(pool.encoders), CategoricalDistribution(pool.llms))
-    spaces = dict(zip((VISION_ENCODER, LLM), choices, strict=True))
+    spaces: dict[str, BaseDistribution] = dict(zip((VISION_ENCODER, LLM), choices, strict=True))
     pairs = list(product(range(pool.side), repeat=2))
     errors = {(i, j): float(np.exp(parts[0, i] + parts[1, j] - 1.0)) for i, j in pairs}
     for count, (i, j) in product(range(1, len(rungs) + 1), pairs):

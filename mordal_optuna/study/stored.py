@@ -118,7 +118,7 @@ def _read_trials(connection: sa.Connection, study: int) -> list[FrozenTrial]:
     rows = connection.execute(query).all()
     ids = sa.select(_TRIALS.c.trial_id).where(_TRIALS.c.study_id == study)
 
-    def belonging(table: sa.TableClause, *keys: str) -> Iterable[sa.Row[Any]]:
+    def belonging(table: sa.TableClause, *keys: str) -> Iterable[Any]:
         query = sa.select(table).where(table.c.trial_id.in_(ids))
         # All at once: fetching row by row takes twice as long.
         return connection.execute(query.where(table.c.key.in_(keys)) if keys else query).all()
