@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -46,6 +45,8 @@ def root(
 ) -> None:
     """Find the best vision encoder and LLM pair for your task."""
     if show_version:
+        from importlib.metadata import version
+
         typer.echo(f"mordal-optuna {version('mordal-optuna')}")
         raise typer.Exit
 

@@ -239,7 +239,8 @@ def _of(study: StoredStudy, settings: StudySettings, workers: tuple[LiveWorker, 
     representation = stored_representation(optuna_study)
     full = study.user_attrs[FULL_SAMPLES]
     plan = study_plan(settings, full, representation)
-    history = HistoryReader(plan).read(study.trials, minimize=study.minimize)
+    # The configuration was compared, and with it the pool of every trial.
+    history = HistoryReader().read(study.trials, minimize=study.minimize)
     state, reason = _state(study, settings)
     joint = cast("JointPlan", plan) if settings.search.method == "joint" else None
     walk = _Walk.of(plan, history, joint, over=state in ("ended", "scoring"))
