@@ -25,8 +25,6 @@ from mordal_optuna.search.attributes import (
     REPRESENTATION,
     STOPPED_BECAUSE,
 )
-from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.methods.building import build_plan
 from mordal_optuna.search.methods.comparing import compares_models
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
@@ -36,8 +34,9 @@ from mordal_optuna.study.growing import check_growth, compared_before, extend
 from mordal_optuna.study.membership import Alone
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
+from mordal_optuna.study.planning import study_plan
+from mordal_optuna.study.presence import Presence
 from mordal_optuna.study.result import (
-    Representation,
     StudyResult,
     read_result,
     store_representation,
@@ -68,7 +67,6 @@ if TYPE_CHECKING:
     from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
-    from mordal_optuna.search.plan import Plan
     from mordal_optuna.workbench.workbench import Workbench
 
 
@@ -97,8 +95,12 @@ def run_study(
     with alone_in(settings.workdir):
         study = open_study(settings)
         if not is_finished(study, settings):
-            with alone_on(settings.storage_url(), settings.study):
-                work(study, settings, progress, Alone(), stop)
+            address, devices = settings.storage_url(), launched_world_size()
+            with (
+                alone_on(address, settings.study),
+                Presence(address, settings.study, devices=devices) as present,
+            ):
+                work(study, settings, progress, Alone(present.does), stop)
         elif launched_world_size() > 1:
             from mordal_optuna.workbench.following import end_launch
 
@@ -257,39 +259,6 @@ def load_study(settings: StudySettings) -> StudyResult:
     if study is None or FULL_SAMPLES not in study.user_attrs:
         raise SearchError(f"study {settings.study!r} has no score yet; run it first")
     return stored_result(study, settings)
-
-
-def study_plan(
-    settings: StudySettings, full_samples: int, representation: Representation | None
-) -> Plan:
-    """The search plan that a study file describes.
-
-    Args:
-        settings: the study file's settings.
-        full_samples: D, the number of samples of one full alignment.
-        representation: comparison of the models; None if the method does not use one.
-
-    Raises:
-        ConfigError: if the ratios of the study file give too few rungs.
-    """
-    pool = settings.models()
-    tree = (
-        representation.tree
-        if representation
-        else ClusterTree.flat(pool.encoder_names, pool.llm_names)
-    )
-    try:
-        return build_plan(
-            settings.search,
-            tree,
-            full_samples,
-            batch_size=settings.alignment.batch_size,
-            seed=settings.seed,
-            spent_seconds=sum(representation.seconds.values()) if representation else 0.0,
-            tasks=settings.task_weights,
-        )
-    except SearchError as error:
-        raise ConfigError([f"search: {error}"]) from error
 
 
 def work(

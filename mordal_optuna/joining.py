@@ -17,9 +17,10 @@ from mordal_optuna.driver import is_finished, open_study, stored_result, work
 from mordal_optuna.files.locking import alone_in
 from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.study.membership import joined
+from mordal_optuna.study.presence import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings
@@ -37,7 +38,6 @@ def join_study(
     *,
     scratch: Path | None = None,
     stop: StopRequest | None = None,
-    does: Callable[[str], None] = lambda _: None,
 ) -> StudyResult:
     """Work on a study beside other workers until it has ended; the first worker begins it.
 
@@ -47,7 +47,6 @@ def join_study(
         scratch: folder of this worker's own files, used by no other worker at the same time; None
             for one under the work folder, which is removed at the end.
         stop: whether this process was asked to end; None if nobody asks.
-        does: function that is told what this worker does, such as "waiting".
 
     Returns:
         The result: winner, ranking, costs and scores on further tasks.
@@ -59,11 +58,12 @@ def join_study(
         MordalError: as `driver.run_study`.
     """
     settings.workdir.mkdir(parents=True, exist_ok=True)
-    study = open_study(settings)
+    study, address = open_study(settings), settings.storage_url()
     if not is_finished(study, settings):
         with (
             _scratch_folder(settings, scratch) as folder,
-            joined(settings.storage_url(), settings.study, does=does) as member,
+            Presence(address, settings.study, devices=launched_world_size()) as present,
+            joined(address, settings.study, does=present.does) as member,
         ):
             work(study, settings.with_scratch(folder), progress, member, stop)
     elif launched_world_size() > 1:

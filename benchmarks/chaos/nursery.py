@@ -2,10 +2,10 @@
 
     python -m benchmarks.chaos.nursery LOG
 
-A worker that is killed every few seconds would otherwise spend its life importing torch. Each line
-on standard input is a JSON list: a file for the worker's output, then its arguments. Standard
-output says `started PID` and `ended PID STATUS`. LOG gets a line for each checkpoint of a rung that
-was trained and written: its run and its number of samples.
+A worker that is killed every few seconds would otherwise spend its life importing torch. Each
+line on standard input is a JSON list: a file for the worker's output, then its arguments. Standard
+output says `started PID` and `ended PID STATUS`. LOG gets a line for each checkpoint of a rung
+that was trained and written: its run and its number of samples.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def load(log: Path) -> None:
             os.close(line)
         return manifest
 
-    CheckpointStore.save = noted  # type: ignore[method-assign]
+    setattr(CheckpointStore, "save", noted)  # noqa: B010 - mypy takes methods for constants
 
 
 def work(output: str, arguments: list[str]) -> None:
@@ -74,11 +74,12 @@ def main() -> None:
     """Fork a worker for each line, and report the ends of all."""
     load(Path(sys.argv[1]))
     alive = 0
+    stdin = open(0, "rb", buffering=0)  # noqa: PTH123, SIM115 - `select` must see all lines
     print("ready", flush=True)
     open_ = True
     while open_ or alive:
         if open_ and select.select([0], [], [], _POLL_SECONDS)[0]:
-            line = sys.stdin.buffer.raw.readline()  # type: ignore[attr-defined]
+            line = stdin.readline()
             open_ = bool(line)
             if line:
                 output, *arguments = json.loads(line)

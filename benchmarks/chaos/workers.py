@@ -87,9 +87,9 @@ class Workers:
                     self.running.discard(int(pid))
                     self.stopped.pop(int(pid), None)
                     self.statuses[int(status[0])] += 1
-        for pid, until in list(self.stopped.items()):
+        for stopped, until in list(self.stopped.items()):
             if monotonic() >= until:
-                self._go_on(pid)
+                self._go_on(stopped)
 
     @property
     def at_work(self) -> int:

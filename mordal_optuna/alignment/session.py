@@ -12,6 +12,7 @@ from mordal_optuna.alignment.checkpoint import Checkpoint
 from mordal_optuna.alignment.parallel import assemble_on, open_accelerator
 from mordal_optuna.alignment.runs import open_run
 from mordal_optuna.alignment.schedule import branch_to
+from mordal_optuna.alignment.tracking import names_in
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
 from mordal_optuna.models.assemble import assemble
@@ -384,9 +385,9 @@ class AlignmentSession:
         machine, accelerator = self._machine, self._accelerator
         with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
             if machine.trackers:
-                accelerator.init_trackers(
-                    f"{machine.project}-{self._encoder.name}-{self._llm.name}", config={"run": run}
-                )
+                pair = f"{self._encoder.name} + {self._llm.name}"
+                project, options = names_in(machine.trackers, machine.project, pair)
+                accelerator.init_trackers(project, config={"run": run}, init_kwargs=options)
             return Trainer(
                 vlm,
                 settings=self._settings,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from mordal_optuna.cli import checkpoints, dashboard, export, replay, study
+from mordal_optuna.cli import launch as launch_command
+from mordal_optuna.cli import status as status_command
 from mordal_optuna.cli import worker as workers
 from mordal_optuna.errors import (
     ConfigError,
@@ -29,6 +30,8 @@ app = typer.Typer(
 app.command()(study.quickstart)
 app.command()(study.run)
 app.command()(workers.worker)
+app.command()(launch_command.launch)
+app.command()(status_command.status)
 app.command()(dashboard.dashboard)
 app.command()(export.export)
 app.command()(study.retry)
@@ -45,6 +48,8 @@ def root(
 ) -> None:
     """Find the best vision encoder and LLM pair for your task."""
     if show_version:
+        from importlib.metadata import version
+
         typer.echo(f"mordal-optuna {version('mordal-optuna')}")
         raise typer.Exit
 

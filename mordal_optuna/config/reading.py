@@ -30,6 +30,7 @@ def read_study(
     method: str | None = None,
     name: str | None = None,
     extends: str | None = None,
+    places: bool = True,
 ) -> StudySettings:
     """Read and check a study file.
 
@@ -38,6 +39,7 @@ def read_study(
         method: search method, instead of the file's; the study gets a name of its own.
         name: name of the study, instead of the file's.
         extends: name of the study to take scores over from, instead of the file's.
+        places: whether models and data must be found; False on a machine that only looks on.
 
     Returns:
         The settings, with all defaults filled in.
@@ -59,7 +61,7 @@ def read_study(
         )
     content = with_method(content, method) if method else content
     given = {key: value for key, value in (("study", name), ("extends", extends)) if value}
-    return parse_study({**content, **given})
+    return parse_study({**content, **given}, places=places)
 
 
 def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
@@ -83,11 +85,12 @@ def with_method(content: dict[str, Any], method: str) -> dict[str, Any]:
     return changed
 
 
-def parse_study(content: dict[str, Any]) -> StudySettings:
+def parse_study(content: dict[str, Any], *, places: bool = True) -> StudySettings:
     """Check the content of a study file.
 
     Args:
         content: nested mapping, as in the study file.
+        places: whether models and data must be found on this machine.
 
     Returns:
         The settings, with all defaults filled in.
@@ -102,7 +105,7 @@ def parse_study(content: dict[str, Any]) -> StudySettings:
         # Misspelt keys first: they are often the reason why another key is missing.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise ConfigError([_sentence(problem) for problem in errors]) from error
-    problems = _missing_folders(settings)
+    problems = _missing_folders(settings) if places else []
     if problems:
         raise ConfigError(problems)
     return settings

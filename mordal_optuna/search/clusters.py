@@ -18,8 +18,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.cluster import hierarchy
-from scipy.spatial import distance as spatial
 
 from mordal_optuna.errors import SimilarityError
 from mordal_optuna.pool import Candidate
@@ -387,10 +385,16 @@ def _with_alone(
 
 
 def _dendrogram(distances: np.ndarray, linkage: Linkage) -> np.ndarray:
+    # Imported here, since commands that only look at a study cluster nothing.
+    from scipy.cluster import hierarchy
+    from scipy.spatial import distance as spatial
+
     return hierarchy.linkage(spatial.squareform(distances, checks=False), method=linkage)
 
 
 def _cut(dendrogram: np.ndarray, threshold: float) -> np.ndarray:
+    from scipy.cluster import hierarchy
+
     return hierarchy.fcluster(dendrogram, t=1.0 - threshold, criterion="distance")
 
 

@@ -40,6 +40,14 @@ class Alone:
 
     turns: Turns | None = None
 
+    def __init__(self, does: Callable[[str], None] = lambda _: None) -> None:
+        """Work alone.
+
+        Args:
+            does: function that is told what the process does.
+        """
+        self._does = does
+
     def turn(self, part: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """Wait for the turn to do a part of the study.
 
@@ -62,6 +70,7 @@ class Alone:
         Args:
             text: at most 255 characters, such as "waiting".
         """
+        self._does(text)
 
 
 class Member(Alone):
@@ -81,12 +90,12 @@ class Member(Alone):
         does: Callable[[str], None],
     ) -> None:
         """Take part; see `joined`."""
+        super().__init__(does)
         self.turns: Turns = Turns("", study, rows=rows, sleep=sleep)
         self._rows = rows
         self._prefix = worker_prefix(study)
         self._name = uuid.uuid4().hex[:12]
         self._held = held
-        self._does = does
         held.enter_context(owned(rows, f"{self._prefix}{_OPENING}{self._name}]"))
 
     def turn(self, part: str) -> AbstractContextManager[None]:
@@ -104,10 +113,6 @@ class Member(Alone):
     def begin(self) -> None:
         """Tell other workers that the study has begun."""
         self._held.enter_context(owned(self._rows, f"{self._prefix}{self._name}]"))
-
-    def does(self, text: str) -> None:
-        """Tell what this worker does."""
-        self._does(text)
 
 
 @contextmanager

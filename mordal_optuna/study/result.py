@@ -284,7 +284,7 @@ def read_result(
         curves=curves,
         fits=plan.ranker.fits(history),
         full_samples=plan.rungs[-1],
-        costs=_costs(history, representation),
+        costs=costs_so_far(history, representation),
         full_run_seconds=full_run_seconds(history, plan.rungs[-1]),
         stopped_because=study.user_attrs.get(STOPPED_BECAUSE),
         representation=representation,
@@ -387,7 +387,13 @@ def _times(history: History, representation: Representation | None) -> Times:
     return times(rungs, sum(representation.seconds.values()) if representation else 0.0)
 
 
-def _costs(history: History, representation: Representation | None) -> Costs:
+def costs_so_far(history: History, representation: Representation | None) -> Costs:
+    """Device-seconds that a study has spent, by part.
+
+    Args:
+        history: history of the study.
+        representation: comparison of the models; None if the method has none, or none yet.
+    """
     before = representation.seconds if representation else {}
     records = history.candidates.values()
     return Costs(

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
-from scipy.optimize import minimize
 
 from mordal_optuna.search.joint import effects
 from mordal_optuna.search.joint.effects import ERROR, LIKELIHOOD, LN2, Hyperparameters, Places
@@ -88,6 +87,9 @@ def most_probable(
         density = _Density(scores, correlations, prior)
         begin = logs.copy()
         begin[_NOISE] += _NOISIER
+        # Imported here, since commands that fit nothing need not load it.
+        from scipy.optimize import minimize
+
         found = minimize(density, begin, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
         logs = found.x
     return Hyperparameters.of(logs)

@@ -64,11 +64,13 @@ class _Walk:
         moves: moves of the rounds that are not complete.
         end: reason why no further round follows; None if one may.
         begun: whether the start is complete.
+        rounds: number of rounds so far; the start is the first.
     """
 
     moves: tuple[Move, ...]
     end: str | None
     begun: bool
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,11 @@ class JointPlan(PooledPlan):
         # Models are kept for the last decision alone: each has a large matrix.
         self._decisions = (*(replace(d, models={}) for d in decisions[:-1]), *decisions[-1:])
         moves = tuple(m for moves in rounds for m in moves if not _complete((m,), history))
-        return _Walk(moves, end, begun=True)
+        return _Walk(moves, end, begun=True, rounds=len(rounds))
+
+    def rounds(self, history: History) -> int:
+        """Number of rounds that have begun; the start is the first."""
+        return self._walk(history).rounds
 
     def _start_pairs(self, carried: Sequence[Scored]) -> tuple[Candidate, ...]:
         """The pairs of the start, without those that were carried over at its rung or above."""

@@ -1,0 +1,1 @@
+"""Time of `mordal status` on a large study."""
