@@ -272,11 +272,9 @@ class PooledPlan(ABC):
         answers = {c: a for c in history.candidates if (a := self.answer(history, c)) is not None}
         if answers:
             ranked = [e.candidate for e in self._ranker.rank_trained(history)]
-            # Of equal answers the earliest one, as for Optuna's best trial.
-            return max(
-                (c for c in ranked if c in answers),
-                key=lambda c: (answers[c], -(history.of(c).last_trial or 0)),
-            )
+            # Of equal answers the one with the best estimate: the order of the trials, which
+            # depends on the number of workers, decides nothing.
+            return max((c for c in ranked if c in answers), key=answers.__getitem__)
         return self.leader(history)
 
     def leader(self, history: History) -> Candidate | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from mordal_optuna.errors import StoreError
 from mordal_optuna.study.ownership import (
     LEASE_SECONDS,
     busy_on,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from mordal_optuna.study.ownership import LeaseRows
 
-_OPENING = "opening "
+_OPENING, _WORKER = "opening ", "worker "
 
 
 class Alone:
@@ -144,4 +145,10 @@ def joined(
         rows.remove_abandoned(study=study)
         if rows.rows(study=study):
             raise busy_on(rows, study)
-        yield member
+        try:
+            yield member
+        finally:
+            # What dead workers have left, which nobody may ever ask for again.
+            prefix = worker_prefix(study).removesuffix(_WORKER)
+            with suppress(StoreError):
+                rows.remove_abandoned(lambda row: row.study.startswith(prefix))

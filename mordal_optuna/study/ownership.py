@@ -94,9 +94,20 @@ class LeaseRows:
         with store_errors(self.engine), self.engine.connect() as connection:
             return connection.execute(query).all()
 
-    def remove_abandoned(self, **where: str) -> list[sa.Row[Any]]:
-        """Delete and return the abandoned rows; each is returned to exactly one caller."""
-        return [row for row in self.rows(**where) if self._is_abandoned(row) and self._remove(row)]
+    def remove_abandoned(
+        self, chosen: Callable[[sa.Row[Any]], bool] = lambda _: True, **where: str
+    ) -> list[sa.Row[Any]]:
+        """Delete and return the abandoned rows; each is returned to exactly one caller.
+
+        Args:
+            chosen: whether a row may be deleted.
+            where: values of columns that rows must have.
+        """
+        return [
+            row
+            for row in self.rows(**where)
+            if chosen(row) and self._is_abandoned(row) and self._remove(row)
+        ]
 
     def _is_abandoned(self, row: sa.Row[Any]) -> bool:
         return bool(row.late) or has_ended(row.owner)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mordal_optuna.errors import BusyError
@@ -52,3 +54,14 @@ def test_what_a_worker_does_is_told(database: str) -> None:
     with joined(database, "s", does=told.append) as member:
         member.does("waiting")
     assert told == ["waiting"]
+
+
+def test_what_a_dead_worker_has_left_is_removed_by_the_next_that_leaves(database: str) -> None:
+    """Rows of its membership and of its turns; not those of another study."""
+    dead = open_runs(database, lease_seconds=0.01)
+    for name in ("s [worker 1]", "s [compare clip]", "t [worker 1]"):
+        assert dead.acquire(study=name)
+    time.sleep(0.1)
+    with joined(database, "s"):
+        pass
+    assert [row.study for row in dead.rows()] == ["t [worker 1]"]
