@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from filelock import FileLock, Timeout
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from mordal_optuna.config import StudySettings
 from mordal_optuna.errors import (
@@ -41,6 +39,7 @@ from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.growing import check_growth, compared_before, extend
 from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.opening import opening
 from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
 from mordal_optuna.study.result import (
     Representation,
@@ -169,7 +168,7 @@ def open_study(settings: StudySettings) -> Study:
         ConfigError: if the database or the study to extend cannot be used; hides the password.
         StudyMismatchError: if the study has begun with another configuration.
     """
-    with _storage_errors(settings.storage_url()):
+    with opening(settings.storage_url(), key=settings.storage_key):
         storage = study_storage(settings.storage_url())
         check_growth(storage, settings)
         study = optuna.create_study(
@@ -180,19 +179,6 @@ def open_study(settings: StudySettings) -> Study:
         )
         resumed_settings(study, settings)
     return study
-
-
-@contextmanager
-def _storage_errors(address: str) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, ImportError) as error:
-        shown = make_url(address).render_as_string(hide_password=True)
-        kind = type(getattr(error, "orig", None) or error).__name__
-        problem = (
-            f"storage: {shown!r} cannot be used ({kind}); it must be a database you may write to"
-        )
-        raise ConfigError([problem]) from None  # the cause's text can hold the password
 
 
 def is_finished(study: Study, settings: StudySettings) -> bool:
@@ -236,7 +222,7 @@ def load_study(settings: StudySettings) -> StudyResult:
         ConfigError: if the database cannot be used; the message hides the password.
         SearchError: if the study does not exist, or has no score yet.
     """
-    with _storage_errors(settings.storage_url()):
+    with opening(settings.storage_url(), key=settings.storage_key):
         storage = study_storage(settings.storage_url())
         names = optuna.get_all_study_names(storage)
         study = (

@@ -6,12 +6,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
-from sqlalchemy.engine import make_url
 
 from mordal_optuna.reporting import figures, task_words, words
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, NOTED
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.trials import trial_handles
+from mordal_optuna.study.addresses import shown_address
 from mordal_optuna.study.task_studies import task_study_name
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def publish(study: Study, result: StudyResult) -> bool:
 
 def dashboard_command(storage_url: str) -> str:
     """The shell command that opens the dashboard on a storage; a password is shown as ***."""
-    shown = make_url(storage_url).render_as_string(hide_password=True)
-    return f"uv run --extra dashboard optuna-dashboard {shown}"
+    return f"uv run --extra dashboard optuna-dashboard {shown_address(storage_url)}"
 
 
 def _note(result: StudyResult) -> str:

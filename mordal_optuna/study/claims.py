@@ -7,10 +7,12 @@ another worker continues from the last checkpoint.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
@@ -18,7 +20,7 @@ from optuna.storages import RDBStorage
 from mordal_optuna.errors import StoreError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
-from mordal_optuna.study.database import Name, engine_options
+from mordal_optuna.study.database import Name, engine_options, share_engine
 from mordal_optuna.study.ownership import LEASE_SECONDS, Lease, LeaseRows
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ _claims = sa.Table(
     sa.Column("owner", Name(255), nullable=False),
     sa.Column("expires", sa.Double, nullable=False),
 )
+
+# Storages of this process that are in use. Optuna keeps nothing in them but connections.
+_storages: WeakValueDictionary[tuple[int, str], RDBStorage] = WeakValueDictionary()
 
 
 class HeldClaim(Protocol):
@@ -231,10 +236,20 @@ class _Claim:
 def study_storage(address: str) -> RDBStorage:
     """Optuna's RDB storage, configured for many processes.
 
+    All storages, claims and tables of a process on one database share their connections.
+
     Args:
         address: SQLAlchemy address of the database.
 
     Raises:
         SQLAlchemyError: if the database cannot be used.
     """
-    return RDBStorage(address, engine_kwargs=engine_options(address))
+    key = (os.getpid(), address)
+    storage = _storages.get(key)
+    if storage is None:
+        # Optuna takes braces for a place to fill in; a password may have some.
+        escaped = address.replace("{", "{{").replace("}", "}}")
+        storage = RDBStorage(escaped, engine_kwargs=engine_options(address))
+        share_engine(address, storage.engine)
+        _storages[key] = storage
+    return storage

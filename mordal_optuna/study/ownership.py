@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from mordal_optuna.errors import BusyError, LeaseLostError, SearchError, StoreError
 from mordal_optuna.processes.liveness import has_ended, owner_name
+from mordal_optuna.study.addresses import shown_address
 from mordal_optuna.study.database import Name, Now, add, open_table, store_errors, write
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def alone_on(address: str, study: str, *, lease_seconds: float = LEASE_SECONDS) 
     rows = open_runs(address, lease_seconds=lease_seconds)
     with owned(rows, study) as lease:
         if lease is None:
-            place = rows.engine.url.render_as_string(hide_password=True)
+            place = shown_address(address)
             raise BusyError(
                 f"on study {study!r} in {place!r}",
                 "wait for it to end; if its machine went down, it counts as ended after "
