@@ -346,7 +346,7 @@ def _search(
     plan = study_plan(settings, bench.full_samples, stored_representation(study))
     study.sampler = CkaClusterSampler(plan, seed=settings.seed)
     study.pruner = LogLinearHalvingPruner(plan)
-    objective = Objective(plan, bench.measure, claims=claims)
+    objective = Objective(plan, bench.measure, claims=claims, progress=progress)
     tasks = None
     if settings.task_weights:
         url = settings.storage_url()

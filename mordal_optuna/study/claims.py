@@ -41,6 +41,8 @@ _claims = sa.Table(
     sa.Column("expires", sa.Double, nullable=False),
 )
 
+# Share of a lease for which an expired claim is watched before it is taken over: two renewals.
+_GRACE = 1 / 3
 # Storages of this process that are in use. Optuna keeps nothing in them but connections.
 _storages: WeakValueDictionary[tuple[int, str], RDBStorage] = WeakValueDictionary()
 
@@ -145,7 +147,11 @@ class ClaimStore:
             SearchError: if the lease is not above 0 seconds.
             StoreError: if the database cannot be used.
         """
-        self._rows = LeaseRows(address, _claims, lease_seconds=lease_seconds, clock=clock)
+        # With a clock that a test sets, nothing is watched over time.
+        grace = 0.0 if clock else _GRACE * lease_seconds
+        self._rows = LeaseRows(
+            address, _claims, lease_seconds=lease_seconds, grace_seconds=grace, clock=clock
+        )
         self._study = study
         self._identity = identity or study
         self._renewing = clock is None
