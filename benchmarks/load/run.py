@@ -112,6 +112,8 @@ class Spent:
         """The same function, whose seconds are added up."""
 
         def called(*args: Any, **named: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                return work(*args, **named)  # a thread that renews a lease
             start = time.perf_counter()
             try:
                 return work(*args, **named)
