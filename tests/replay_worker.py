@@ -1,6 +1,7 @@
 """One worker process on a replayed grid: `python -m tests.replay_worker ADDRESS FOLDER NUMBER`.
 
-It writes down every rung that it begins and every rung that it has measured.
+It writes down every rung that it begins. The lease and the duration of a rung, in seconds, may
+follow.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.ownership import LEASE_SECONDS
 from mordal_optuna.study.worker import Worker
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ def grid_search_plan() -> Plan:
     return build_plan(settings, tree, GRID.full_samples)
 
 
-def main(address: str, folder: Path, number: str) -> None:
+def main(
+    address: str, folder: Path, number: str, lease: float = LEASE_SECONDS, pause: float = 0.05
+) -> None:
     """Work until nothing is left to do."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = grid_search_plan()
@@ -54,7 +58,7 @@ def main(address: str, folder: Path, number: str) -> None:
 
     def measure(candidate: Candidate, samples: int) -> Measurement:
         print("begins", candidate, samples, sep="|", file=log, flush=True)
-        time.sleep(0.05)
+        time.sleep(pause)
         if number == "dies" and samples == plan.rungs[1]:
             os._exit(9)
         if number == "killed" and samples == plan.rungs[1] and not (folder / "killed").exists():
@@ -62,10 +66,10 @@ def main(address: str, folder: Path, number: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return GRID.measurement(candidate, samples)
 
-    claims = ClaimStore(address, STUDY)
+    claims = ClaimStore(address, STUDY, lease_seconds=lease)
     objective = Objective(plan, measure, claims=claims)
     Worker(study, plan, objective, claims, patience_seconds=20.0, poll_seconds=0.5).run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], *map(float, sys.argv[4:]))

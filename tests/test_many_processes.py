@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
 
 
-def start(database: str, folder: Path, number: object) -> subprocess.Popen[bytes]:
+def start(database: str, folder: Path, number: object, *seconds: float) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.replay_worker", database, str(folder), str(number)]
+    command += map(str, seconds)
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

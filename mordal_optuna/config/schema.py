@@ -20,6 +20,7 @@ from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Sectio
 from mordal_optuna.config.evaluation import EvaluationSettings
 from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
 from mordal_optuna.config.places import CheckpointSettings, RuntimeSettings, ZooSettings
+from mordal_optuna.config.storage import database_address
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
 from mordal_optuna.pool import ImageAspect, Pool, with_system
 from mordal_optuna.search.methods.catalogue import METHODS, method_defaults
@@ -201,7 +202,8 @@ class StudySettings(Section):
             pool to which models were added, or from which some were removed; None to begin
             without any. Nothing else may differ. It does not affect the identity of the study.
         workdir: folder for checkpoints and reports.
-        storage: SQLAlchemy address of the shared database; None for a SQLite file in `workdir`.
+        storage: SQLAlchemy address of the shared database; None for that of the environment
+            variable MORDAL_STORAGE, or without one for a SQLite file in `workdir`.
         shared: folder or fsspec address, such as `s3://bucket/mordal`, of the files that workers
             share: the comparison of the models, and checkpoints unless they have a folder of
             their own; None for `workdir`. It does not affect the identity of the study.
@@ -371,7 +373,12 @@ class StudySettings(Section):
 
     def storage_url(self) -> str:
         """SQLAlchemy address of the database; the default is filled in."""
-        return self.storage or f"sqlite:///{(self.workdir / 'study.db').as_posix()}"
+        return database_address(self.storage, self.workdir)[0]
+
+    @property
+    def storage_key(self) -> str:
+        """Key or environment variable that gave the database's address, for messages."""
+        return database_address(self.storage, self.workdir)[1]
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that identify a study: all except the machine and locations of results."""

@@ -32,7 +32,7 @@ _LOOKUP_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     *(base for base in HfHubHTTPError.__bases__ if base is not OSError),
 )
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # Weights in formats that can run code, or that transformers does not read here.
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".ckpt")
 # JSON files that are read beside those with a purpose of their own.
@@ -67,7 +67,7 @@ def is_local(source: ModelSource) -> bool:
 
 def is_commit(revision: str | None) -> bool:
     """Whether a revision is a commit, whose files cannot change."""
-    return bool(revision and _COMMIT.match(revision))
+    return bool(revision and _COMMIT.fullmatch(revision))
 
 
 def hub_state(source: ModelSource, files: FileDigests | None = None) -> HubState:

@@ -63,6 +63,8 @@ class LazyJobs(Sequence[Job]):
             jobs_of_candidate: returns the jobs of one candidate, in the same order.
         """
         self._all_jobs = all_jobs
+        self._read: list[Job] = []  # jobs that were generated so far
+        self._rest: Iterator[Job] | None = None
         self._jobs_of_candidate = jobs_of_candidate
 
     def of(self, candidate: Candidate) -> tuple[Job, ...]:
@@ -70,10 +72,21 @@ class LazyJobs(Sequence[Job]):
         return tuple(self._jobs_of_candidate(candidate))
 
     def __iter__(self) -> Iterator[Job]:
-        return self._all_jobs()
+        """Generates no job twice: finding the first one may mean to pass thousands of others."""
+        if self._rest is None:
+            self._rest = self._all_jobs()
+        number = 0
+        while True:
+            if number == len(self._read):
+                job = next(self._rest, None)
+                if job is None:
+                    return
+                self._read.append(job)
+            yield self._read[number]
+            number += 1
 
     def __bool__(self) -> bool:
-        return next(self._all_jobs(), None) is not None
+        return next(iter(self), None) is not None
 
     def __len__(self) -> int:
         return len(self._whole)
@@ -83,7 +96,7 @@ class LazyJobs(Sequence[Job]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Job]: ...
     def __getitem__(self, index: int | slice) -> Job | Sequence[Job]:
-        if index == 0 and (first := next(self._all_jobs(), None)):
+        if index == 0 and (first := next(iter(self), None)):
             return first
         return self._whole[index]
 
@@ -94,7 +107,7 @@ class LazyJobs(Sequence[Job]):
 
     @cached_property
     def _whole(self) -> list[Job]:
-        return list(self._all_jobs())
+        return list(iter(self))  # without its length, which would need the whole
 
 
 def jobs_of(jobs: Sequence[Job], candidate: Candidate) -> Sequence[Job]:

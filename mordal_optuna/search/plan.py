@@ -16,7 +16,7 @@ Symbols:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from mordal_optuna.errors import SearchError
@@ -106,14 +106,22 @@ class Plan(Protocol):
         ...
 
 
-def next_job(plan: Plan, history: History) -> Job | Wait | Finished:
-    """The most wanted job that no worker runs and that fits into the budget."""
+def next_job(plan: Plan, history: History, skip: int = 0) -> Job | Wait | Finished:
+    """The most wanted job that no worker runs and that fits into the budget.
+
+    Args:
+        plan: plan that lists the jobs.
+        history: history of the study.
+        skip: number of such jobs to pass over, if there are more.
+    """
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return jobs
     if not plan.has_room(history):
         return Wait()
-    return next((job for job in jobs if not history.of(job.candidate).running), Wait())
+    free = (job for job in jobs if not history.of(job.candidate).running)
+    first = list(islice(free, skip + 1))
+    return first[-1] if first else Wait()
 
 
 def may_continue(plan: Plan, history: History, candidate: Candidate, samples: int) -> bool:

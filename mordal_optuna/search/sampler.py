@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 # First and longest pause in seconds between two attempts to find a job; pauses grow in between.
 _FIRST_PAUSE, _LAST_PAUSE = 0.02, 2.0
+# Jobs among which workers choose that ask at the same time: at most two to this power.
+_MOST_CONTESTS = 8
 # Optuna's attribute with the parameters of an enqueued trial.
 _FIXED = "fixed_params"
 
@@ -111,7 +113,8 @@ class CkaClusterSampler(BaseSampler):
         self._asking = threading.Lock()
         self._ended = threading.Condition()
         self._heartbeats = HeartbeatSender()
-        self._random = random.Random()  # for the length of pauses only
+        self._random = random.Random()  # for pauses, and for jobs that others want as well
+        self._contests = 0  # assignments that were contested lately
         self._outage: InfrastructureError | None = None  # outage that ended the last trial
         self._patience = Patience(time.sleep, Silent())
 
@@ -241,7 +244,9 @@ class CkaClusterSampler(BaseSampler):
         history = study_history(
             study, exclude=trial.number, reader=self._reader, dead=monitor.silent
         )
-        job = next_job(self._plan, history)
+        # Workers that ask together spread over the wanted jobs, all of which are certain.
+        skip = self._random.randrange(2**self._contests) if self._contests else 0
+        job = next_job(self._plan, history, skip)
         if isinstance(job, Wait) and self._holds_all_running(study, trial, monitor):
             job = Job(self._most_wanted(history), 0, "batch")
         if not isinstance(job, Job):
@@ -253,9 +258,11 @@ class CkaClusterSampler(BaseSampler):
             return self._assign(study, trial, pair, 0)
         self._assign(study, trial, job.candidate, job.samples)
         if self._is_contested(study, trial, job, history, monitor):
+            self._contests = min(self._contests + 1, _MOST_CONTESTS)
             set_system_attribute(study, trial, JOB, None)
             self._release(study, trial)
             return Wait()
+        self._contests = max(self._contests - 1, 0)
         return job.candidate
 
     def _holds_all_running(
@@ -306,8 +313,11 @@ class CkaClusterSampler(BaseSampler):
         again after a pause of random length. A competitor may even have finished the job by then,
         so that its trial no longer runs; the scores of the pair show that.
         """
-        others = _running(study, trial)  # read before the scores: a trial ends after its report
-        now = study_history(study, exclude=trial.number, reader=self._reader)
+        # One reading is enough: a trial that no longer runs in it has reported its scores before.
+        trials = Study.get_trials(study, deepcopy=False)
+        others = _others_running(trials, trial)
+        minimize = study.direction == StudyDirection.MINIMIZE
+        now = self._reader.read(trials, minimize=minimize, exclude=trial.number)
         if now.of(job.candidate).measurements != history.of(job.candidate).measurements:
             return True
         return any(
@@ -431,5 +441,10 @@ def study_history(
 
 def _running(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     """The study's other running trials whose pair is chosen."""
-    running = Study.get_trials(study, deepcopy=False, states=(TrialState.RUNNING,))
-    return [t for t in running if t.number != trial.number and candidate_of(t)]
+    return _others_running(Study.get_trials(study, deepcopy=False), trial)
+
+
+def _others_running(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
+    """The running trials among others whose pair is chosen."""
+    others = [t for t in trials if t.state == TrialState.RUNNING and t.number != trial.number]
+    return [t for t in others if candidate_of(t)]

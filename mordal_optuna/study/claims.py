@@ -7,20 +7,22 @@ another worker continues from the last checkpoint.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from mordal_optuna.errors import StoreError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
-from mordal_optuna.study.database import Name, engine_options
+from mordal_optuna.study.database import Name, engine_options, share_engine
 from mordal_optuna.study.ownership import LEASE_SECONDS, Lease, LeaseRows
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ _claims = sa.Table(
     sa.Column("owner", Name(255), nullable=False),
     sa.Column("expires", sa.Double, nullable=False),
 )
+
+# Share of a lease for which an expired claim is watched before it is taken over: two renewals.
+_GRACE = 1 / 3
+# Storages of this process that are in use. Optuna keeps nothing in them but connections.
+_storages: WeakValueDictionary[tuple[int, str], RDBStorage] = WeakValueDictionary()
 
 
 class HeldClaim(Protocol):
@@ -142,7 +149,11 @@ class ClaimStore:
             SearchError: if the lease is not above 0 seconds.
             StoreError: if the database cannot be used.
         """
-        self._rows = LeaseRows(address, _claims, lease_seconds=lease_seconds, clock=clock)
+        # With a clock that a test sets, nothing is watched over time.
+        grace = 0.0 if clock else _GRACE * lease_seconds
+        self._rows = LeaseRows(
+            address, _claims, lease_seconds=lease_seconds, grace_seconds=grace, clock=clock
+        )
         self._study = study
         self._identity = identity or study
         self._renewing = clock is None
@@ -233,21 +244,39 @@ class _Claim:
 def study_storage(address: str) -> RDBStorage:
     """Optuna's RDB storage, configured for many processes.
 
+    All storages, claims and tables of a process on one database share their connections.
+
     Args:
         address: SQLAlchemy address of the database.
 
     Raises:
         SQLAlchemyError: if the database cannot be used.
     """
-    return _created(address)
+    key = (os.getpid(), address)
+    storage = _storages.get(key)
+    if storage is None:
+        storage = _created(address)
+        share_engine(address, storage.engine)
+        _storages[key] = storage
+    return storage
+
+
+def _came_second(error: BaseException) -> bool:
+    """Whether another worker has created the tables in the same moment."""
+    if isinstance(error, IntegrityError):
+        return True
+    creating = isinstance(error, (OperationalError, ProgrammingError))
+    return creating and "already exists" in str(error)
 
 
 @retry(
-    retry=retry_if_exception_type((IntegrityError, OperationalError, ProgrammingError)),
+    retry=retry_if_exception(_came_second),
     stop=stop_after_attempt(3),
     wait=wait_random(0.1, 0.5),
     reraise=True,
 )
 def _created(address: str) -> RDBStorage:
     """Of workers that create Optuna's tables at the same moment, all but one get an error."""
-    return RDBStorage(address, engine_kwargs=engine_options(address))
+    # Optuna takes braces for a place to fill in; a password may have some.
+    escaped = address.replace("{", "{{").replace("}", "}}")
+    return RDBStorage(escaped, engine_kwargs=engine_options(address))

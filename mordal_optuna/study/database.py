@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -12,12 +14,54 @@ from sqlalchemy.sql.functions import FunctionElement
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from mordal_optuna.errors import StoreError
+from mordal_optuna.study.addresses import shown_address
+from mordal_optuna.study.opening import cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # SQLite lets one process write at a time; the others wait for so many seconds.
 _SQLITE_WAIT = 60.0
+# Firewalls and servers end idle connections after five minutes or more.
+_RECYCLE_SECONDS = 280
+# Beside the one that a process keeps; for as long as they are used.
+_MORE_CONNECTIONS = 9
+# A transaction takes milliseconds. One that does nothing for so long belongs to a stopped process.
+_IDLE_SECONDS = 30
+_LOCK_SECONDS = 60
+_POSTGRESQL_LIMITS = (
+    f"set idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'",
+    f"set lock_timeout = '{_LOCK_SECONDS}s'",
+)
+# MySQL takes MariaDB's part for a comment; it has no such limit.
+_MYSQL_LIMITS = (f"set @mordal = 1 /*M! , session idle_transaction_timeout = {_IDLE_SECONDS} */",)
+# Statements for a new connection, by the driver's package.
+_LIMITS = {
+    "psycopg": _POSTGRESQL_LIMITS,
+    "psycopg2": _POSTGRESQL_LIMITS,
+    "pymysql": _MYSQL_LIMITS,
+    "MySQLdb": _MYSQL_LIMITS,
+}
+_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
+# Reading all trials of a large study takes seconds, and a lock is waited for up to 50 seconds.
+_MYSQL = {"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120}
+# Arguments of connections, by driver.
+_CONNECTING: dict[str, dict[str, int]] = {
+    "psycopg": _LIBPQ,
+    "psycopg2": _LIBPQ,
+    "pymysql": _MYSQL,
+    "mysqldb": _MYSQL,
+}
+# Engines of this process that are in use: connections belong to the process, and each engine would
+# keep connections of its own.
+_engines: WeakValueDictionary[tuple[int, str], sa.Engine] = WeakValueDictionary()
 # In a deadlock the database aborts one of the writes, which is then retried.
 _ATTEMPTS = 20
 
@@ -67,14 +111,67 @@ def _mysql_now(*_: Any, **__: Any) -> str:
 
 
 def engine_options(address: str) -> dict[str, Any]:
-    """Keyword arguments of SQLAlchemy's engine for many processes.
+    """Keyword arguments of SQLAlchemy's engine for many processes that idle for hours.
+
+    A connection is tested before it is used, and replaced after some minutes. A server that does
+    not answer is given up after a time, so that work is retried instead of hanging. A process
+    keeps one connection, since a server allows about 100 in all; its threads open more for as
+    long as they use them. Parameters that the address sets itself stay.
 
     Args:
         address: SQLAlchemy address of the database.
     """
-    sqlite = sa.make_url(address).get_backend_name() == "sqlite"
-    wait = {"connect_args": {"timeout": _SQLITE_WAIT}} if sqlite else {}
-    return {"pool_pre_ping": True, **wait}
+    url = sa.make_url(address)
+    if url.get_backend_name() == "sqlite":
+        return {"pool_pre_ping": True, "connect_args": {"timeout": _SQLITE_WAIT}}
+    given = _CONNECTING.get(url.get_driver_name(), {})
+    return {
+        "pool_pre_ping": True,
+        "pool_recycle": _RECYCLE_SECONDS,
+        "pool_size": 1,
+        "max_overflow": _MORE_CONNECTIONS,
+        "pool_use_lifo": True,
+        "pool_events": [(_set_limits, "connect")],
+        "connect_args": {key: value for key, value in given.items() if key not in url.query},
+    }
+
+
+def shared_engine(address: str) -> sa.Engine:
+    """This process's engine of a database; it is closed when nothing uses it any more.
+
+    Args:
+        address: SQLAlchemy address of the database.
+    """
+    key = (os.getpid(), address)  # a forked process must not use its parent's connections
+    engine = _engines.get(key)
+    if engine is None:
+        engine = _engines[key] = sa.create_engine(address, **engine_options(address))
+    return engine
+
+
+def share_engine(address: str, engine: sa.Engine) -> None:
+    """Use an engine for everything else that this process does in a database.
+
+    Args:
+        address: SQLAlchemy address of the database.
+        engine: engine that was made with `engine_options`.
+    """
+    _engines[os.getpid(), address] = engine
+
+
+def _set_limits(connection: Any, _: object) -> None:
+    """Let the server end what a stopped process holds: its locks would stop all workers.
+
+    Set by statements and not when connecting, since connection poolers refuse options there.
+    """
+    statements = _LIMITS.get(type(connection).__module__.partition(".")[0])
+    if not statements:
+        return
+    cursor = connection.cursor()
+    for statement in statements:
+        cursor.execute(statement)
+    cursor.close()
+    connection.commit()
 
 
 def open_table(address: str, table: sa.Table) -> sa.Engine:
@@ -90,7 +187,7 @@ def open_table(address: str, table: sa.Table) -> sa.Engine:
     Raises:
         StoreError: if the database cannot be used.
     """
-    engine = sa.create_engine(address, **engine_options(address))
+    engine = shared_engine(address)
     with store_errors(engine):
         try:
             table.create(engine, checkfirst=True)
@@ -135,10 +232,12 @@ def store_errors(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        address = engine.url.render_as_string(hide_password=True)
+        address = engine.url.render_as_string(hide_password=False)
+        cause = cause_of(error, address)
         kind = type(getattr(error, "orig", None) or error).__name__
         # The cause is not chained: its text may contain the password.
-        raise StoreError(address, kind) from None
+        reason = f"{kind}: {cause.reason}" if cause else kind
+        raise StoreError(shown_address(address), reason) from None
 
 
 def _is_deadlock(error: BaseException) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
@@ -16,6 +17,8 @@ from mordal_optuna.errors import (
     ProcessEndedError,
 )
 from mordal_optuna.processes.outages import described, is_outage, outage
+from mordal_optuna.processes.patience import Patience
+from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import (
     CONTINUES,
     FAILURE,
@@ -41,11 +44,13 @@ if TYPE_CHECKING:
     from optuna import Trial
 
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.plan import Plan
-    from mordal_optuna.study.claims import Claims
+    from mordal_optuna.study.claims import Claims, HeldClaim
 
+T = TypeVar("T")
 
 # Wait before a trial ends because another worker holds its pair; bounds the rate of such trials.
 STAND_BACK_SECONDS = 1.0
@@ -95,6 +100,7 @@ class Objective:
         measure: Measure,
         *,
         claims: Claims | None = None,
+        progress: Progress | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -104,14 +110,16 @@ class Objective:
             plan: plan that gives the rungs and decides when a candidate needs no further training.
             measure: function that trains and scores a candidate.
             claims: claims on candidates; `LocalClaims`, for one process, by default.
+            progress: receives a note when a score waits for a storage that is out.
             sleep: function that waits for a number of seconds, used if another worker holds the
-                proposed pair.
+                proposed pair, and in an outage of the storage.
             clock: function that gives the time in seconds, used for the duration of a failed
                 measurement.
         """
         self._plan = plan
         self._measure = measure
         self._claims = claims or LocalClaims()
+        self._progress = progress or Silent()
         self._sleep = sleep
         self._clock = clock
         self._reader = HistoryReader(plan)
@@ -202,11 +210,19 @@ class Objective:
                 if samples is None:
                     break
                 measurement = yield Job(candidate, samples, "trial")
-                claim.check()
-                self._report(trial, measurement)
+                self._waiting(partial(self._keep, trial, measurement, claim))
                 top = samples
-                history = self._history(trial)
+                history = self._waiting(partial(self._history, trial))
         return self._end(trial, candidate, history)
+
+    def _waiting(self, work: Callable[[], T]) -> T:
+        """Do something with the storage, and wait while it is out: a rung may have taken hours."""
+        return Patience(self._sleep, self._progress).through(work)
+
+    def _keep(self, trial: Trial, measurement: Measurement, claim: HeldClaim) -> None:
+        """Store a score, unless another worker has claimed the pair since."""
+        claim.check()
+        self._report(trial, measurement)
 
     def _history(self, trial: Trial, exclude: int | None = None) -> History:
         return study_history(trial.study, exclude=exclude, reader=self._reader)

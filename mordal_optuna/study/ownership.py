@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from mordal_optuna.errors import BusyError, LeaseLostError, SearchError, StoreError
 from mordal_optuna.processes.liveness import has_ended, owner_name
+from mordal_optuna.study.addresses import shown_address
 from mordal_optuna.study.database import Name, Now, add, open_table, store_errors, write
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _RENEWALS = 6
 _RETRY_SECONDS = 1.0
 # Longest beginning of a study's name in the names of its workers' rows.
 _STEM = 180
+# As long as a worker waits out an outage, see `processes/patience.py`.
+OUTAGE_SECONDS = 1800.0
 
 _runs = sa.Table(
     "mordal_runs",
@@ -47,6 +50,7 @@ class LeaseRows:
         table: sa.Table,
         *,
         lease_seconds: float,
+        grace_seconds: float = 0.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
         """Open a table under a new owner name; the table is created on first use.
@@ -55,6 +59,9 @@ class LeaseRows:
             address: SQLAlchemy address of the database.
             table: table whose primary key is text.
             lease_seconds: length of a lease, above 0: a row not renewed for so long is abandoned.
+            grace_seconds: how long an expired row is watched, by this process's clock, before it
+                counts as abandoned. After an outage of the database all rows have expired, and
+                owners that live renew theirs within a part of the lease.
             clock: current time in seconds; the database's clock by default.
 
         Raises:
@@ -66,6 +73,8 @@ class LeaseRows:
         self.engine = open_table(address, table)
         self.seconds = lease_seconds
         self._table = table
+        self._grace = grace_seconds
+        self._late: dict[tuple[Any, ...], float] = {}  # when an expired row was first seen
         self._clock = clock
         self._owner = owner_name()
 
@@ -103,14 +112,16 @@ class LeaseRows:
             chosen: whether a row may be deleted.
             where: values of columns that rows must have.
         """
-        return [
-            row
-            for row in self.rows(**where)
-            if chosen(row) and self._is_abandoned(row) and self._remove(row)
-        ]
+        rows = [row for row in self.rows(**where) if chosen(row)]
+        now = time.monotonic()
+        self._late = {
+            tuple(row): self._late.get(tuple(row), now) for row in rows if bool(row.late)
+        }
+        return [row for row in rows if self._is_abandoned(row, now) and self._remove(row)]
 
-    def _is_abandoned(self, row: sa.Row[Any]) -> bool:
-        return bool(row.late) or has_ended(row.owner)
+    def _is_abandoned(self, row: sa.Row[Any], now: float) -> bool:
+        since = self._late.get(tuple(row))
+        return has_ended(row.owner) or (since is not None and now - since >= self._grace)
 
     def _remove(self, row: sa.Row[Any]) -> bool:
         key = {column.name: getattr(row, column.name) for column in self._table.primary_key}
@@ -136,14 +147,23 @@ class LeaseRows:
 class Lease:
     """The lease of an acquired row; a thread renews it until it is stopped."""
 
-    def __init__(self, rows: LeaseRows, key: dict[str, str], name: str) -> None:
+    def __init__(
+        self,
+        rows: LeaseRows,
+        key: dict[str, str],
+        name: str,
+        *,
+        wait_seconds: float = OUTAGE_SECONDS,
+    ) -> None:
         """Prepare to renew an acquired row.
 
         Args:
             rows: open table of the row.
             key: primary key of the row.
             name: name of the leased thing, for the error that reports a lost lease.
+            wait_seconds: how long `check` waits for a database that cannot be reached.
         """
+        self._wait_seconds = wait_seconds
         self.failure: LeaseLostError | None = None
         self._rows = rows
         self._key = key
@@ -166,14 +186,14 @@ class Lease:
     def check(self) -> None:
         """Renew now, and verify that this owner still has the row.
 
-        If the database cannot be reached, it is retried for the length of one lease: the work done
-        under the lease may have taken hours, and the row is often still there.
+        If the database cannot be reached, it is waited for, for half an hour: the work done under
+        the lease may have taken hours, and the row is often still there afterwards.
 
         Raises:
             LeaseLostError: if another owner has the row.
             StoreError: if the database cannot be reached for longer than that.
         """
-        give_up = time.monotonic() + self._rows.seconds
+        give_up = time.monotonic() + self._wait_seconds
         while True:
             try:
                 self._renew()
@@ -296,7 +316,7 @@ def busy_on(rows: LeaseRows, study: str) -> BusyError:
         rows: rows that `open_runs` opened.
         study: name of the study.
     """
-    place = rows.engine.url.render_as_string(hide_password=True)
+    place = shown_address(rows.engine.url.render_as_string(hide_password=False))
     return BusyError(
         f"on study {study!r} in {place!r}",
         "wait for it to end; if its machine went down, it counts as ended after "

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 from mordal_optuna.evaluation.score import Score
+from mordal_optuna.processes.patience import Patience
+from mordal_optuna.progress import Silent
 from mordal_optuna.study.database import Name, add, open_table, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mordal_optuna.progress import Progress
 
 _scores = sa.Table(
     "mordal_scores",
@@ -31,16 +37,18 @@ class ScoreStore:
     of a checkpoint or task that has changed is never returned for the new one.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, progress: Progress | None = None) -> None:
         """Open the table of scores; it is created on first use.
 
         Args:
             address: SQLAlchemy address of the database.
+            progress: receives a note when a score waits for a database that is out.
 
         Raises:
             StoreError: if the database cannot be used.
         """
         self._engine = open_table(address, _scores)
+        self._progress = progress or Silent()
 
     def get(self, checkpoint: str, task: str) -> Score | None:
         """Look up a score.
@@ -68,14 +76,15 @@ class ScoreStore:
         Args:
             checkpoint: address of the run and digest of the scored weights.
             task: identity of the task.
-            score: the score.
+            score: the score. It may have taken hours, so an outage of the database is waited out.
 
         Raises:
-            StoreError: if the database cannot be used.
+            LastingOutageError: if the database cannot be used for half an hour.
         """
         row = {"checkpoint": checkpoint, "task": task, "score": json.dumps(asdict(score))}
         # A worker that stored it earlier scored the same weights on the same documents.
-        add(self._engine, sa.insert(_scores).values(**row))
+        insert = sa.insert(_scores).values(**row)
+        Patience(time.sleep, self._progress).through(partial(add, self._engine, insert))
 
 
 def _from_json(stored: Mapping[str, Any]) -> Score:

@@ -107,7 +107,9 @@ class Workbench:
                 settings.checkpoint_folder(),
                 keep=None if settings.checkpoints.keep == "all" else 2,
             ),
-            scores=ScoreStore(settings.storage_url()) if machine.processes.is_main else None,
+            scores=(
+                ScoreStore(settings.storage_url(), progress) if machine.processes.is_main else None
+            ),
             tasks=tasks,
             machine=machine,
             progress=progress,

@@ -48,3 +48,19 @@ def test_looking_at_the_first_makes_no_other() -> None:
     assert jobs
     assert jobs[0] == next(iter(jobs)) == JOBS[0]
     assert set(made) == {JOBS[0]}
+
+
+def test_no_job_is_generated_twice() -> None:
+    """Finding the first job of a large pool may mean to pass thousands of finished ones."""
+    generated: list[Job] = []
+
+    def all_jobs() -> Iterator[Job]:
+        for job in JOBS:
+            generated.append(job)
+            yield job
+
+    jobs = LazyJobs(all_jobs, lambda _: ())
+    assert jobs
+    assert generated == JOBS[:1]  # no more than are read
+    assert [list(jobs), list(jobs), jobs[0]] == [JOBS, JOBS, JOBS[0]]
+    assert generated == JOBS

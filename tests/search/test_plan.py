@@ -139,6 +139,32 @@ def test_a_finalist_that_cannot_be_trained_is_replaced() -> None:
     assert [(job.candidate, job.samples) for job in jobs] == [(second, 2048), (third, 2048)]
 
 
+def test_the_order_of_trials_does_not_choose_between_equal_answers() -> None:
+    """The pair with the better estimate wins: several workers end trials in any order."""
+    measure = close_table()
+    first, second = Candidate("clip", "llama"), Candidate("clip", "qwen")
+    answer = Measurement(FULL, 0.6, 0.02, 400)
+
+    def told(last: dict[Candidate, int]) -> History:
+        known = measured(dict.fromkeys(measure.levels, RUNGS[-1]), measure)
+        return History(
+            {
+                c: replace(
+                    record,
+                    last_trial=last.get(c, 0),
+                    measurements=(*record.measurements, *((answer,) if c in last else ())),
+                )
+                for c, record in known.candidates.items()
+            }
+        )
+
+    winners = {
+        plan(finalists=3).winner(told(last))
+        for last in ({first: 8, second: 9}, {first: 9, second: 8})
+    }
+    assert len(winners) == 1
+
+
 @pytest.mark.parametrize("race", [(1024, 2048), (4096, 2048), (2048, FULL)])
 def test_a_race_outside_its_bounds_is_refused(race: tuple[int, ...]) -> None:
     with pytest.raises(SearchError, match=r"of the race were given; .* between 1024 .* and 8192"):

@@ -280,8 +280,8 @@ class _Overtaken:
     def __init__(self, meanwhile: Callable[[], object]) -> None:
         self._meanwhile: Callable[[], object] | None = meanwhile
 
-    def __call__(self, chosen: Plan, history: History) -> Job | Wait | Finished:
-        job = next_job(chosen, history)
+    def __call__(self, chosen: Plan, history: History, skip: int = 0) -> Job | Wait | Finished:
+        job = next_job(chosen, history, skip)
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile:
             meanwhile()

@@ -46,14 +46,14 @@ def rows(tmp_path: Path) -> Callable[[float], Outage]:
     return lambda seconds: Outage(f"sqlite:///{tmp_path / 'x.db'}", TABLE, lease_seconds=seconds)
 
 
-def lease_of(rows: LeaseRows) -> Lease:
+def lease_of(rows: LeaseRows, wait_seconds: float = 60.0) -> Lease:
     assert rows.acquire(name="a")
-    return Lease(rows, {"name": "a"}, "a + b")
+    return Lease(rows, {"name": "a"}, "a + b", wait_seconds=wait_seconds)
 
 
 def test_an_outage_is_waited_out(rows: Callable[[float], Outage]) -> None:
-    """For the length of a lease; the work under it may have taken hours."""
-    mine = rows(3.0)
+    """For longer than the lease; the work under it may have taken hours."""
+    mine = rows(0.3)
     lease = lease_of(mine)
     mine.until = time.monotonic() + 0.7
     lease.check()
@@ -62,11 +62,27 @@ def test_an_outage_is_waited_out(rows: Callable[[float], Outage]) -> None:
 
 def test_a_longer_outage_is_reported(rows: Callable[[float], Outage]) -> None:
     mine = rows(0.6)
-    lease = lease_of(mine)
+    lease = lease_of(mine, wait_seconds=0.6)
     mine.until, start = time.monotonic() + 60, time.monotonic()
     with pytest.raises(StoreError):
         lease.check()
     assert 0.6 <= time.monotonic() - start < 10
+
+
+def test_an_expired_row_is_watched_before_it_is_taken(tmp_path: Path) -> None:
+    """After an outage of the database all leases have expired; those who live renew them."""
+    address = f"sqlite:///{tmp_path / 'x.db'}"
+    lives, other = (
+        LeaseRows(address, TABLE, lease_seconds=0.2, grace_seconds=grace) for grace in (0.0, 0.5)
+    )
+    assert lives.acquire(name="a")
+    time.sleep(0.3)
+    assert other.remove_abandoned() == []
+    assert lives.renew(name="a")
+    time.sleep(0.6)
+    assert other.remove_abandoned() == []  # another lease has expired now: watched anew
+    time.sleep(0.6)
+    assert [row.name for row in other.remove_abandoned()] == ["a"]
 
 
 def test_an_owner_that_took_the_row_in_an_outage_keeps_it(rows: Callable[[float], Outage]) -> None:

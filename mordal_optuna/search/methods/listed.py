@@ -9,7 +9,6 @@ Symbols:
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from mordal_optuna.search.jobs import Job, LazyJobs
@@ -82,9 +81,17 @@ class ListPlan(PooledPlan):
         def jobs_of_candidate(candidate: Candidate) -> Iterator[Job]:
             return next_job(candidate) if candidate in self._members else iter(())
 
-        return LazyJobs(
-            lambda: chain.from_iterable(map(next_job, self._candidates)), jobs_of_candidate
-        )
+        def all_jobs() -> Iterator[Job]:
+            # Every worker asks several times a trial: most of a large pool is done, or not begun.
+            rungs, known = list(self._search_rungs), history.candidates
+            for candidate in self._candidates:
+                record = known.get(candidate)
+                if record is None:
+                    yield Job(candidate, rungs[0], self._stage)
+                elif [m.samples for m in record.measurements[: len(rungs)]] != rungs:
+                    yield from next_job(candidate)
+
+        return LazyJobs(all_jobs, jobs_of_candidate)
 
     def eligible(self, history: History) -> list[Estimate]:
         """Estimates of the candidates that may become finalists, best first."""
