@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from typing import TYPE_CHECKING
 
 import optuna
@@ -26,13 +27,22 @@ if TYPE_CHECKING:
 def served(file: Path) -> tuple[str, str]:
     """The address that the command prints, and the page there; Ctrl-C ends it without an error."""
     command = [sys.executable, "-m", "mordal_optuna", "dashboard", str(file), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        address = process.stdout.readline().strip()
-        with urllib.request.urlopen(address, timeout=30) as answer:
-            page = answer.read().decode()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores Ctrl-C, and so would what it starts.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            assert process.stdout
+            address = process.stdout.readline().strip()
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                page = answer.read().decode()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     return address, page
 
 
