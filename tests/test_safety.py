@@ -67,7 +67,7 @@ def test_no_file_is_read_in_a_format_that_can_run_code() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(480)
 def test_no_secret_is_printed_or_stored(
     password_postgresql: PostgresqlServer, study_content: dict[str, Any], tmp_path: Path
 ) -> None:

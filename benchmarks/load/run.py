@@ -127,6 +127,17 @@ class _Ended(MordalError):
     """The row's time or number of trials is over."""
 
 
+class _Counting(Worker):
+    """A worker that calls a function after each of its trials."""
+
+    after_trial: Callable[[], None]
+
+    def run_trial(self) -> None:
+        """As ever."""
+        super().run_trial()
+        self.after_trial()
+
+
 def work(method: str, address: str, tiled: Tiled, until: float, trials: Any, out: Any) -> None:
     """One worker process: takes part in the study until the row ends."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -157,10 +168,11 @@ def work(method: str, address: str, tiled: Tiled, until: float, trials: Any, out
         if method == "mordal":
             claims = ClaimStore(address, "s")
             objective = Objective(tiled.plan, tiled.measure, claims=claims, sleep=pause)
-            worker = Worker(study, tiled.plan, objective, claims, patience_seconds=60, sleep=pause)
-            while True:
-                worker.run_trial()
-                count()
+            worker = _Counting(
+                study, tiled.plan, objective, claims, patience_seconds=60, sleep=pause
+            )
+            worker.after_trial = count
+            worker.run()
         while True:
             trial = study.ask()
             pair = timed_suggestion(spent, trial, tiled)

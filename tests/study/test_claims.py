@@ -172,8 +172,10 @@ def test_a_table_of_an_older_version_still_works(tmp_path: Path) -> None:
         connection.execute(
             sa.text("INSERT INTO mordal_claims VALUES ('s', 'clip', 'llama', 4, 'old/1/a', 0)")
         )
-    store = ClaimStore(address, "s")
+    store = ClaimStore(address, "s", lease_seconds=0.3)
     assert store.claimed() == {PAIR: 4}
+    assert store.remove_abandoned() == []  # watched for a third of a lease
+    time.sleep(0.2)
     assert [dead.trial for dead in store.remove_abandoned()] == [4]
     with store.hold(PAIR, 5) as held:
         assert held is not None
