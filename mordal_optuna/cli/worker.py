@@ -27,6 +27,7 @@ from mordal_optuna.errors import (
     Preempted,
     ProcessEndedError,
     StoreError,
+    UnreachableStorageError,
 )
 from mordal_optuna.processes.launch import launched_rank
 from mordal_optuna.processes.outages import is_outage, outage
@@ -77,7 +78,10 @@ def worker(
     except MordalError as error:
         typer.echo(f"mordal: {error}", err=True)
         # A process of a launch has ended: it was asked to, or it died. The others leave, too.
-        again = (BusyError, InfrastructureError, StoreError, ProcessEndedError)
+        again = (
+            *(BusyError, InfrastructureError, StoreError, ProcessEndedError),
+            UnreachableStorageError,
+        )
         raise typer.Exit(AGAIN if isinstance(error, again) else MEND) from None
     except Exception as error:
         if not is_outage(error):

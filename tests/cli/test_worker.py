@@ -21,6 +21,7 @@ from mordal_optuna.errors import (
     MordalError,
     ProcessEndedError,
     StudyMismatchError,
+    UnreachableStorageError,
 )
 from tests.cli.calls import call, study_file
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         (ProcessEndedError(1, "it was interrupted"), 75),
         (BusyError("on study 's'", "wait for it to end"), 75),
         (ConnectionError("gone"), 75),
+        (UnreachableStorageError(["storage: nothing listens"]), 75),
         (ConfigError(["storage: no"]), 2),
         (StudyMismatchError("s", ["seed: 0 stored, 1 given"]), 2),
         (FailedSearchError("3 candidates failed", "nan"), 2),
