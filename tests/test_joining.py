@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -91,7 +92,9 @@ def check_ended_well(settings: StudySettings, whole: StudyResult, expected: Any)
     assert len(measured) == len(expected)
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert ClaimStore(address, settings.study).claimed() == {}
-    assert open_runs(address).rows() == []
+    # The pause of the dashboard is a lease that is left to expire.
+    left = [row.study for row in open_runs(address).rows()]
+    assert [name for name in left if "dashboard pause" not in name] == []
     assert [score.task for score in result.further_scores] == [
         score.task for score in whole.further_scores
     ]
@@ -130,7 +133,7 @@ def test_two_workers_with_separate_folders_end_as_one(
         assert not any((tmp_path / machine / "workers").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_run_with_workers_ends_as_one_and_prints_the_result(
     study_content: dict[str, Any], tmp_path: Path
@@ -145,7 +148,7 @@ def test_run_with_workers_ends_as_one_and_prints_the_result(
     assert run.returncode == 0, shown
     assert "[1] [" in shown
     assert "[2] [" in shown
-    assert f"winner     {whole.winner.candidate}" in shown
+    assert re.search(rf"winner +{re.escape(str(whole.winner.candidate))}", shown)
     assert (tmp_path / "two" / "tiny.html").is_file()
     check_ended_well(parse_study(yaml.safe_load(file.read_text())), whole, expected)
     again = start(MORDAL, "run", file, "--workers", 2)

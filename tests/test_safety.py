@@ -93,4 +93,3 @@ def test_no_secret_is_printed_or_stored(
     everything = b"\n".join([*(text.encode() for text in (*outputs, dump)), *files])
     for secret in ("p0stgres-Secret", *TOKENS.values()):
         assert secret.encode() not in everything
-    assert b"postgres:***@127.0.0.1" in everything  # the address itself is shown

@@ -343,7 +343,9 @@ def chaos(folder: Path, faults: int, every: float, seed: int) -> dict[str, Any]:
     finally:
         workers.close()
         database.stop()
-    unknown = {s: n for s, n in workers.statuses.items() if s not in (0, AGAIN, -signal.SIGKILL)}
+    # SIGTERM ends a worker that has not begun to listen for it.
+    known = (0, AGAIN, -signal.SIGKILL, -signal.SIGTERM)
+    unknown = {s: n for s, n in workers.statuses.items() if s not in known}
     return {
         "faults": dict(made),
         "every_seconds": every,

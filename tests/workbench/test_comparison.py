@@ -93,8 +93,10 @@ def test_what_an_earlier_study_has_paid_for_counts_as_reused(
     settings = parse_study(study_content)
 
     def compared(folder: str, before: Compared | None = None) -> Representation:
+        # What the same study computed, before it was restarted, is its own cost.
+        grown = settings.model_copy(update={"study": "grown"}) if before else settings
         return Comparison(
-            settings,
+            grown,
             data=data,
             images=[Image.new("RGB", (32, 32), name) for name in ("red", "blue", "gray", "pink")],
             machine=Machine(cpu),
@@ -115,6 +117,7 @@ def test_what_an_earlier_study_has_paid_for_counts_as_reused(
     part = compared("shared", Compared(fed=frozenset([Candidate(medoid, pool.llm_names[0])])))
     assert 0 < part.reused < paid
     assert part.seconds["features"] + part.seconds["warmup"] + part.reused == pytest.approx(paid)
+    assert compared("shared").reused == 0.0
     moved = compared("own", before)
     assert moved.reused == 0.0
     assert moved.seconds["features"] > 0.0
