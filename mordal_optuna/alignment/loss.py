@@ -9,6 +9,9 @@ respect to their hidden states, and are then forgotten. The head is frozen, so t
 that the backward pass needs: no logits are kept, and none are computed twice. Otherwise n V
 logits would be in memory four times (logits, their float32 copy, and the gradients of both): 12 V
 bytes a token in bf16, 1.8 MB with a vocabulary of 152,000.
+
+On a GPU the head's rows are padded to a multiple of 64, since products of odd sizes (32,001 tokens
+with the image's) use slower kernels. The logits of the padding take no part in the loss.
 """
 
 from __future__ import annotations
@@ -18,18 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.helpers import disable_input_dtype_casting
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear, pad
 
 from mordal_optuna.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mordal_optuna.alignment.batches import Batch
     from mordal_optuna.models.assemble import Vlm
 
 # Most float32 logits in memory at once, in bytes: 441 tokens with a vocabulary of 152,000.
 _LOGITS_BYTES = 1 << 28
+# Sizes of a matrix product for which GPUs have their fastest kernels are multiples of this.
+_ALIGNED = 64
 
 
 class TargetLoss(torch.nn.Module):
@@ -62,6 +67,7 @@ class TargetLoss(torch.nn.Module):
         if any(parameter.requires_grad for parameter in head.parameters()):
             raise TrainingError(0, "the LLM's head is to be trained; it must be frozen")
         self._chunk = max(1, _LOGITS_BYTES // (4 * head.weight.shape[0]))
+        self._logits = aligned_head(head) if device.type == "cuda" else head
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Sum of cross entropies of one micro-batch, in nats.
@@ -77,7 +83,7 @@ class TargetLoss(torch.nn.Module):
             ).last_hidden_state
             aimed = hidden.flatten(0, 1)[batch["places"]]
             summed: torch.Tensor = _ChunkedCrossEntropy.apply(
-                aimed, batch["targets"], self.model.lm_head, self._chunk
+                aimed, batch["targets"], self._logits, self._chunk
             )
             return summed
 
@@ -109,6 +115,22 @@ class TargetLoss(torch.nn.Module):
         )
 
 
+def aligned_head(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A frozen head that multiplies with a multiple of 64 rows, and gives its own logits.
+
+    Args:
+        head: frozen layer, on the device on which it is used; its later changes are not seen. It
+            is used as it is if no row is missing, and copied otherwise.
+    """
+    rows = head.weight.shape[0]
+    missing = -rows % _ALIGNED
+    if not missing:
+        return head
+    weight = pad(head.weight.detach(), (0, 0, 0, missing))
+    bias = None if head.bias is None else pad(head.bias.detach(), (0, missing))
+    return lambda hidden: linear(hidden, weight, bias)[..., :rows]
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Summed cross entropy behind a frozen head, some rows at a time."""
 
@@ -117,7 +139,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 - torch's context
         hidden: torch.Tensor,
         targets: torch.Tensor,
-        head: torch.nn.Module,
+        head: Callable[[torch.Tensor], torch.Tensor],
         rows: int,
     ) -> torch.Tensor:
         """Sum of cross entropies, float32.
@@ -126,7 +148,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             ctx: torch's context.
             hidden: hidden states, tokens x width.
             targets: ids of the tokens that are to be predicted from them.
-            head: frozen layer that gives logits.
+            head: frozen function that gives logits.
             rows: number of tokens whose logits are in memory at once.
         """
         wanted = ctx.needs_input_grad[0]
