@@ -5,13 +5,14 @@
 Counted, not timed, so it needs no GPU. Casts are torch's calls of `_to_copy` that change the
 dtype, forwards and backwards. Bytes are those of tensors saved by autograd, each storage once.
 What a layer adds is the difference of two layers and one; what a token adds, that of two lengths.
-The first row is PEFT's own forward pass, the second that of our training, which leaves out the
-casts of LoRA's inputs to float32 and back to bf16.
+The first row is PEFT's own forward pass. The second leaves out the casts of LoRA's inputs to
+float32 and back to bf16; training with dropout runs like that. The third is that of other
+trainings, which also adds the products of LoRA as they are computed.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.alignment_throughput.gpu import joined
 from benchmarks.alignment_throughput.parts import LARGE, TINY, Shape
+from mordal_optuna.alignment.gradients import replaced
+from mordal_optuna.alignment.lora import fused_lora
 from mordal_optuna.alignment.loss import TargetLoss
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 LENGTHS = (16, 48)
+KINDS = ("PEFT's own", "in one dtype", "fused")
 
 
 class Casts(TorchDispatchMode):
@@ -62,13 +66,13 @@ class Counted:
     kept_bytes: int
 
 
-def counted(vlm: Vlm, length: int, *, plain: bool) -> Counted:
+def counted(vlm: Vlm, length: int, kind: str) -> Counted:
     """Count one forward and backward pass over random embeddings.
 
     Args:
         vlm: the pair.
         length: number of tokens of the single row.
-        plain: whether PEFT casts the inputs of LoRA, as it does by itself.
+        kind: one of `KINDS`.
     """
     loss = TargetLoss(vlm, precision="bf16", device=CPU)
     weights = {p.untyped_storage().data_ptr() for p in vlm.model.parameters()}
@@ -84,26 +88,30 @@ def counted(vlm: Vlm, length: int, *, plain: bool) -> Counted:
 
     width = vlm.model.get_input_embeddings().embedding_dim
     embeddings = torch.randn(1, length, width, dtype=torch.bfloat16, requires_grad=True)
-    with (
-        nullcontext() if plain else loss.in_one_dtype(),
-        Casts() as casts,
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
+    with ExitStack() as contexts:
+        if kind != "PEFT's own":
+            contexts.enter_context(loss.in_one_dtype())
+        if kind == "fused":
+            contexts.enter_context(replaced(fused_lora(vlm.model)))
+        casts = contexts.enter_context(Casts())
+        contexts.enter_context(
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        )
         with torch.autocast("cpu", torch.bfloat16):
             hidden = vlm.model.model.language_model(inputs_embeds=embeddings, use_cache=False)
         hidden.last_hidden_state.float().sum().backward()
     return Counted(casts.number, casts.elements, sum(kept.values()))
 
 
-def of_a_layer(pairs: dict[int, Vlm], *, plain: bool) -> tuple[float, float, float]:
+def of_a_layer(pairs: dict[int, Vlm], kind: str) -> tuple[float, float, float]:
     """Casts of a layer, and its cast numbers and kept bytes per token.
 
     Args:
         pairs: a pair with one layer and one with two, by their number.
-        plain: whether PEFT casts the inputs of LoRA, as it does by itself.
+        kind: one of `KINDS`.
     """
     found = {
-        (layers, length): counted(vlm, length, plain=plain)
+        (layers, length): counted(vlm, length, kind)
         for layers, vlm in pairs.items()
         for length in LENGTHS
     }
@@ -132,9 +140,9 @@ def main() -> None:
     """Count and print the table."""
     pairs = pairs_of(replace(LARGE, vision=TINY.vision, llm={**LARGE.llm, "vocab_size": 512}))
     print(f"{'LoRA':20}{'casts a layer':>15}{'cast numbers a token':>22}{'KiB kept a token':>18}")
-    for name, plain in (("PEFT's own", True), ("in one dtype", False)):
-        casts, elements, kept = of_a_layer(pairs, plain=plain)
-        print(f"{name:20}{casts:15.0f}{elements:22,.0f}{kept / 1024:18.1f}", flush=True)
+    for kind in KINDS:
+        casts, elements, kept = of_a_layer(pairs, kind)
+        print(f"{kind:20}{casts:15.0f}{elements:22,.0f}{kept / 1024:18.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mordal_optuna.alignment.batches import micro_batches, samples_of
+from mordal_optuna.alignment.lora import fused_lora
 from mordal_optuna.alignment.loss import TargetLoss
 from mordal_optuna.alignment.memory import TokenBudget
 from mordal_optuna.alignment.timing import Clock
 from mordal_optuna.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from transformers import PreTrainedModel
 
@@ -73,7 +74,7 @@ class ShareGradients:
         self._may_recompute = settings.gradient_checkpointing == "auto" and not sharded
         if settings.gradient_checkpointing is True:
             self._recompute()
-        self._layers = compiled_layers(self._llm) if settings.compile else {}
+        self._forwards = compiled_layers(self._llm) if settings.compile else fused_lora(self._llm)
         self._loss = TargetLoss(vlm, precision=settings.precision, device=device)
 
     def compute(
@@ -97,7 +98,11 @@ class ShareGradients:
             parameter.grad = None
         total = torch.zeros((), device=self._device)
         devices = [] if self._device.type == "cpu" else [self._device]
-        with torch.random.fork_rng(devices=devices), self._loss.in_one_dtype(), self._compiled():
+        with (
+            torch.random.fork_rng(devices=devices),
+            self._loss.in_one_dtype(),
+            replaced(self._forwards),
+        ):
             torch.manual_seed(self._step_seed(position))
             for batch in micro_batches(
                 share,
@@ -128,17 +133,6 @@ class ShareGradients:
         # scales for fp16: this loop accumulates, and never scales.
         summed.backward()
         return summed.detach()
-
-    @contextmanager
-    def _compiled(self) -> Iterator[None]:
-        """Let the LLM's layers run as they were compiled; scoring runs them as they are."""
-        for layer, forward in self._layers.items():
-            layer.forward = forward
-        try:
-            yield
-        finally:
-            for layer in self._layers:
-                del layer.forward
 
     def _recompute(self) -> None:
         """Compute activations again in the backward pass from now on, instead of keeping them."""
@@ -172,6 +166,22 @@ class ShareGradients:
     def _step_seed(self, position: int) -> int:
         entropy = [self._seed, position, self._rank]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def replaced(forwards: Mapping[torch.nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Let layers run other forward passes within the context, such as compiled ones.
+
+    Args:
+        forwards: forward passes by layer.
+    """
+    for layer, forward in forwards.items():
+        layer.forward = forward
+    try:
+        yield
+    finally:
+        for layer in forwards:
+            del layer.forward
 
 
 def compiled_layers(llm: PreTrainedModel) -> dict[torch.nn.Module, Callable[..., Any]]:
