@@ -85,8 +85,8 @@ def test_two_processes_score_every_family_alike(tmp_path: Path, part: int) -> No
     path.write_text(yaml.safe_dump(content))
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
-            *("--master_port", str(29741 + part), "-m", "mordal_optuna", "run", str(path)),
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", "2", "-m", "mordal_optuna", "run", str(path)),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,

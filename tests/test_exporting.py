@@ -330,8 +330,8 @@ def test_two_processes_train_it_on_and_one_writes_it(
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(content))
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
-        *("--master_port", "29693", "-m", "mordal_optuna", "export", str(file)),
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc_per_node", "2", "-m", "mordal_optuna", "export", str(file)),
         *(str(tmp_path / "vlm"), "--train"),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -209,7 +209,7 @@ def test_a_checkpoint_scores_the_same_on_two_processes(
     session.advance(64, Silent())
     (live,) = score(session.vlm.model, session.vlm.processor, [scenes]) or ()
     (run,) = CheckpointFiles(tmp_path / "checkpoints").runs()
-    launcher = ("torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29697", "-m")
+    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
     found = through_the_command_line(
         tmp_path, zoo, tmp_path / "checkpoints" / run / "64", launcher
     )

@@ -21,8 +21,6 @@ from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import FAILURE
 from mordal_optuna.search.history import read_history
 
-PORTS = iter(range(29711, 29800))
-
 
 @pytest.fixture
 def content(study_content: dict[str, Any]) -> dict[str, Any]:
@@ -46,9 +44,8 @@ def launch(study: dict[str, Any], folder: Path, *kinds: str) -> subprocess.Compl
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(study))
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
-        *("--master_port", str(next(PORTS)), str(Path(__file__).with_name("launched.py"))),
-        *(str(path), *kinds),
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+        *(str(Path(__file__).with_name("launched.py")), str(path), *kinds),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
