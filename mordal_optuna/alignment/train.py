@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 # Steps between two checks of losses and claim. A check waits for the device and for rank 0. Losses
 # and claim are checked before a checkpoint is written, too.
 _CHECK_EVERY = 10
+# Samples that are checked before the first of them is trained on.
+CHECKED_AHEAD = 16_384
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,9 @@ class Trainer:
     ) -> None:
         """Train up to a number of samples.
 
-        All samples up to there are checked before the first is trained on. If a rank was asked to
-        end, all stop after the present step, at a position below `until`.
+        Samples are checked before they are trained on, some 16,000 ahead: enough to find faulty
+        data at once, and few enough that the device does not wait long for its first step. If a
+        rank was asked to end, all stop after the present step, at a position below `until`.
 
         Args:
             until: number of samples to reach: whole batches, at most D.
@@ -227,12 +230,25 @@ class Trainer:
                 f"asked for {until} samples; whole batches of {batch_size} from {self.samples} to "
                 f"{self._full_samples} can be reached",
             )
+        while self.samples < until and not self._stopping:
+            batches = max(1, CHECKED_AHEAD // batch_size)
+            end = min(until, self.samples + batches * batch_size)
+            self._check_samples(end)
+            self._vlm.model.train()
+            self._vlm.model.model.vision_tower.eval()
+            self._train(end, advance, branch, guard)
+
+    def _check_samples(self, until: int) -> None:
         with self._clock.span("checking"), self._stop.immediate():
             found = self._batches.check(min(self.checked, self.samples), until)
         self.findings.add(self._processes.gather(found), until)
         self.checked = until
-        self._vlm.model.train()
-        self._vlm.model.model.vision_tower.eval()
+
+    def _train(
+        self, until: int, advance: Advance, branch: Branch | None, guard: Guard | None
+    ) -> None:
+        """Train on samples that are checked."""
+        batch_size = self._settings.batch_size
         shares = self._batches.shares(self.samples, until)
         while self.samples < until:
             self._step(shares, branch)

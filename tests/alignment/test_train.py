@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mordal_optuna.alignment import train
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.config.alignment import ProjectorStage
-from mordal_optuna.errors import UnusableError
+from mordal_optuna.errors import DataError, UnusableError
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.progress import Silent
@@ -43,9 +44,9 @@ def mostly_text(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def launch(zoo: Path, data: Path, out: Path, world: int, *options: str) -> None:
     """Four steps on a number of gloo ranks."""
     script = Path(__file__).with_name("trainer.py")
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(world), "--master_port"]
-    port = 29600 + world + 2 * ["", "sharded", "lost"].index("".join(options))
-    command = [sys.executable, *launcher, str(port), str(script), str(zoo), str(data), str(out)]
+    # A standalone launch takes a free port.
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(world)]
+    command = [sys.executable, *launcher, str(script), str(zoo), str(data), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(world), *options],
@@ -144,6 +145,54 @@ def test_a_batch_of_skipped_samples_changes_nothing(
     assert changes(trainer, 16) == {"projector": 0.0, "lora": 0.0}
     assert (trainer.findings.skipped, trainer.losses[-1]) == (8, 0.0)
     assert changes(trainer, 24)["lora"] > 0
+
+
+def test_samples_are_checked_some_ahead_and_learned_the_same(
+    settings: AlignmentSettings,
+    data: AlignmentSet,
+    zoo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two batches of 8 at a time here; each range is checked once, just before its training."""
+    whole = trainer_of(settings, data, zoo)
+    whole.run(32, lambda _: None)
+    parts = trainer_of(settings, data, zoo)
+    monkeypatch.setattr(train, "CHECKED_AHEAD", 20)
+    events: list[object] = []
+    check = parts._batches.check
+
+    def noted(start: int, until: int) -> object:
+        events.append((start, until))
+        return check(start, until)
+
+    monkeypatch.setattr(parts._batches, "check", noted)
+    parts.run(24, events.append)
+    parts.run(32, events.append)
+    assert events == [(0, 16), 8, 8, (16, 24), 8, (24, 32), 8]
+    for name, value in whole._parameters.items():
+        assert torch.equal(value, parts._parameters[name])
+    assert parts.checked == 32
+
+
+def test_a_faulty_sample_further_on_stops_the_training_where_it_is_checked(
+    settings: AlignmentSettings,
+    data: AlignmentSet,
+    zoo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train, "CHECKED_AHEAD", 16)
+    trainer = trainer_of(settings.model_copy(update={"skip_unusable": 0.0}), data, zoo)
+    encode, bad = trainer._conversations.encode, data.sample(20).id
+
+    def refuses(sample: Sample) -> Encoded:
+        if sample.id == bad:
+            raise UnusableError(sample.id, "is cut before its answer")
+        return encode(sample)
+
+    trainer._conversations.encode = refuses  # type: ignore[method-assign]
+    with pytest.raises(DataError, match="1 of the first 32 samples cannot be trained on"):
+        trainer.run(32, lambda _: None)
+    assert trainer.samples == 16
 
 
 @pytest.mark.slow
