@@ -1,19 +1,23 @@
 """Samples per second and peak memory of our loop, TRL's SFTTrainer and a plain Trainer.
 
-    uv run --with trl python -m benchmarks.alignment_throughput.run
+    uv run --with trl python -m benchmarks.alignment_throughput.run                # one CPU thread
+    uv run --with trl python -m benchmarks.alignment_throughput.run --setup 7b     # one GPU
 
 All loops use the same model, LoRA, data, order, batch size and precision. Each runs in a separate
-process, in turns, after two uncounted steps. The losses of all steps are compared.
+process, in turns, after two uncounted steps. The losses of all steps are compared. `7b` is
+CLIP-L/14-336 and a 7B Llama with random weights, in bf16 with LoRA of rank 128.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +26,47 @@ from benchmarks.machine import machine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RESULTS = Path(__file__).parent / "results.json"
-BATCH, MICRO, UNCOUNTED, STEPS, ROUNDS = 16, 4, 2, 10, 3
+FOLDER = Path(__file__).parent
+UNCOUNTED, ROUNDS = 2, 3
 LOOPS = ("ours", "ours, packed", "ours, features on disk", "trl", "transformers")
 
 
-def ours(vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path | None) -> Any:
+@dataclass(frozen=True)
+class Setup:
+    """What all loops train, and on what.
+
+    Attributes:
+        shape: name of the sizes in `parts`.
+        device: torch device.
+        bf16: whether weights are in bf16 and computed in it; fp32 otherwise.
+        batch: samples of an optimiser step.
+        micro: samples of a forward pass.
+        steps: counted optimiser steps.
+        results: name of the file of the results.
+    """
+
+    shape: str
+    device: str
+    bf16: bool
+    batch: int
+    micro: int
+    steps: int
+    results: str
+
+
+SETUPS = {
+    "small": Setup("SMALL", "cpu", False, 16, 4, 10, "results.json"),
+    "7b": Setup("LARGE", "cuda", True, 32, 4, 6, "results-7b.json"),
+}
+
+
+def ours(
+    setup: Setup, vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path | None
+) -> Any:
     """Losses of our trainer.
 
     Args:
+        setup: sizes and device.
         vlm: the pair.
         data: the conversations.
         times: receives the time after each step.
@@ -44,20 +80,30 @@ def ours(vlm: Any, data: Any, times: list[float], *, batching: str, cache: Path 
     from mordal_optuna.alignment.parallel import open_accelerator
     from mordal_optuna.alignment.train import Trainer
 
-    cpu = torch.device("cpu")
-    features = FeatureCache(cache, {}, budget_bytes=1 << 30) if cache else None
+    device = torch.device(setup.device)
+    features = FeatureCache(cache, {}, budget_bytes=8 << 30) if cache else None
+    precision = "bf16" if setup.bf16 else "fp32"
     trainer = Trainer(
         vlm,
-        settings=recipe(BATCH, MICRO, "fp32", batching=batching),
+        settings=recipe(setup.batch, setup.micro, precision, batching=batching),
         data=data,
         seed=0,
-        accelerator=open_accelerator(cpu),
-        device=cpu,
+        accelerator=open_accelerator(device),
+        device=device,
         cache=features,
         threads=1,
     )
-    trainer.run(len(data), lambda _: times.append(time.perf_counter()))
+    trainer.run(len(data), lambda _: times.append(now(setup)))
     return trainer.losses
+
+
+def now(setup: Setup) -> float:
+    """The time in seconds, once the device has finished its work."""
+    if setup.device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def texts(vlm: Any, sample: Any) -> tuple[str, str]:
@@ -69,12 +115,12 @@ def texts(vlm: Any, sample: Any) -> tuple[str, str]:
     return prompt, whole[len(prompt) :]
 
 
-def arguments() -> dict[str, Any]:
+def arguments(setup: Setup) -> dict[str, Any]:
     """Arguments of both Hugging Face trainers."""
     return {
         "output_dir": tempfile.mkdtemp(),
-        "per_device_train_batch_size": MICRO,
-        "gradient_accumulation_steps": BATCH // MICRO,
+        "per_device_train_batch_size": setup.micro,
+        "gradient_accumulation_steps": setup.batch // setup.micro,
         "num_train_epochs": 1,
         "learning_rate": 1e-3,
         "lr_scheduler_type": "constant",
@@ -82,8 +128,8 @@ def arguments() -> dict[str, Any]:
         "logging_steps": 1,
         "report_to": [],
         "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
+        "use_cpu": setup.device == "cpu",
+        "bf16": setup.bf16,
         "gradient_checkpointing": False,
         "remove_unused_columns": False,
         "disable_tqdm": True,
@@ -101,18 +147,18 @@ def in_order(base: type) -> type:
     return Ordered
 
 
-def clock(times: list[float]) -> Any:
+def clock(setup: Setup, times: list[float]) -> Any:
     """A callback that appends the time after every step."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            times.append(time.perf_counter())
+            times.append(now(setup))
 
     return Clock()
 
 
-def trl(vlm: Any, data: Any, times: list[float]) -> Any:
+def trl(setup: Setup, vlm: Any, data: Any, times: list[float]) -> Any:
     """Losses of TRL's SFTTrainer on prompts, completions and images."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -126,16 +172,16 @@ def trl(vlm: Any, data: Any, times: list[float]) -> Any:
         rows.append({"prompt": prompt, "completion": completion, "images": pictures})
     trainer = in_order(SFTTrainer)(
         model=vlm.model,
-        args=SFTConfig(**arguments(), max_length=None),
+        args=SFTConfig(**arguments(setup), max_length=None),
         train_dataset=Dataset.from_list(rows),
         processing_class=vlm.processor,
-        callbacks=[clock(times)],
+        callbacks=[clock(setup, times)],
     )
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def transformers(vlm: Any, data: Any, times: list[float]) -> Any:
+def transformers(setup: Setup, vlm: Any, data: Any, times: list[float]) -> Any:
     """Losses of a plain Trainer with a collator as its users write it."""
     from transformers import Trainer, TrainingArguments
 
@@ -165,16 +211,16 @@ def transformers(vlm: Any, data: Any, times: list[float]) -> Any:
 
     trainer = in_order(Trainer)(
         model=vlm.model,
-        args=TrainingArguments(**arguments()),
+        args=TrainingArguments(**arguments(setup)),
         train_dataset=list(range(len(data))),
         data_collator=collate,
-        callbacks=[clock(times)],
+        callbacks=[clock(setup, times)],
     )
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def prepared() -> tuple[Any, Any]:
+def prepared(setup: Setup) -> tuple[Any, Any]:
     """Conversations about pictures of noise, and the pair to train."""
     import io
 
@@ -189,62 +235,66 @@ def prepared() -> tuple[Any, Any]:
     from mordal_optuna.models.families import vision_family
     from mordal_optuna.models.towers import Encoder
 
-    data = parts.drawn(parts.SMALL, BATCH * (UNCOUNTED + STEPS))
-    side = parts.SMALL.vision["image_size"]
+    shape = getattr(parts, setup.shape)
+    data = parts.drawn(shape, setup.batch * (UNCOUNTED + setup.steps))
+    side = shape.vision["image_size"]
     for number in range(len(data)):
         noise = np.random.default_rng(number).integers(0, 255, (side // 8, side // 8, 3), "uint8")
         file = io.BytesIO()
         Image.fromarray(noise).resize((side, side)).save(file, "jpeg")
         data.images[number] = file.getvalue()
-    cpu = torch.device("cpu")
-    tower, llm = parts.models_of(parts.SMALL, cpu, torch.float32)
+    device = torch.device(setup.device)
+    dtype = torch.bfloat16 if setup.bf16 else torch.float32
+    tower, llm = parts.models_of(shape, device, dtype)
     size = {"height": side, "width": side}
     processor = CLIPImageProcessor(size=size, do_center_crop=False)
-    rank = parts.SMALL.lora_rank
     vlm = join(
         Encoder(tower, processor, vision_family("clip", tower.config)),
         llm,
-        parts.tokenizer_of(parts.SMALL),
+        parts.tokenizer_of(shape),
         names=("clip", "llama"),
-        lora=LoraSettings(rank=rank, alpha=2 * rank),
+        lora=LoraSettings(rank=shape.lora_rank, alpha=2 * shape.lora_rank),
         seed=0,
-        device=cpu,
+        device=device,
     )
     return data, vlm
 
 
-def one(name: str, cache: str) -> None:
+def one(setup: Setup, name: str, cache: str) -> None:
     """Run one loop in this process and print its figures."""
     import torch
 
     torch.set_num_threads(1)
-    data, vlm = prepared()
+    data, vlm = prepared(setup)
     loops: dict[str, Callable[[list[float]], Any]] = {
-        "ours": lambda t: ours(vlm, data, t, batching="grouped", cache=None),
-        "ours, packed": lambda t: ours(vlm, data, t, batching="packed", cache=None),
+        "ours": lambda t: ours(setup, vlm, data, t, batching="grouped", cache=None),
+        "ours, packed": lambda t: ours(setup, vlm, data, t, batching="packed", cache=None),
         "ours, features on disk": lambda t: ours(
-            vlm, data, t, batching="grouped", cache=Path(cache)
+            setup, vlm, data, t, batching="grouped", cache=Path(cache)
         ),
-        "trl": lambda t: trl(vlm, data, t),
-        "transformers": lambda t: transformers(vlm, data, t),
+        "trl": lambda t: trl(setup, vlm, data, t),
+        "transformers": lambda t: transformers(setup, vlm, data, t),
     }
     times: list[float] = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     losses = loops[name](times)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = times[-1] - times[UNCOUNTED - 1]
+    gpu = setup.device == "cuda"
     figures = {
-        "samples_per_second": BATCH * STEPS / seconds,
+        "samples_per_second": setup.batch * setup.steps / seconds,
         "peak_mb": peak / 1024,
         "grown_mb": (peak - before) / 1024,
+        "device_peak_mb": torch.cuda.max_memory_allocated() / 2**20 if gpu else None,
         "losses": [float(loss) for loss in losses],
     }
     print("RESULT", json.dumps(figures))
 
 
-def called(name: str, cache: str) -> dict[str, Any]:
+def called(setup: str, name: str, cache: str) -> dict[str, Any]:
     """Run one loop in a separate process and return its figures."""
-    command = [sys.executable, "-m", "benchmarks.alignment_throughput.run", name, cache]
+    module = "benchmarks.alignment_throughput.run"
+    command = [sys.executable, "-m", module, "--setup", setup, "--loop", name, "--cache", cache]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
@@ -254,16 +304,22 @@ def called(name: str, cache: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run all loops in turns; print the table and write results.json."""
-    if len(sys.argv) > 1:
-        one(*sys.argv[1:])
+    """Run all loops in turns; print the table and write the results."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--setup", choices=SETUPS, default="small")
+    parser.add_argument("--loop", choices=LOOPS, help="run this loop alone, in this process")
+    parser.add_argument("--cache", default="", help="folder of the features of that loop")
+    given = parser.parse_args()
+    setup = SETUPS[given.setup]
+    if given.loop:
+        one(setup, given.loop, given.cache)
         return
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in LOOPS}
     with tempfile.TemporaryDirectory() as cache:
-        called("ours, features on disk", cache)  # fills the feature cache
+        called(given.setup, "ours, features on disk", cache)  # fills the feature cache
         for _ in range(ROUNDS):
             for name in LOOPS:
-                runs[name].append(called(name, cache))
+                runs[name].append(called(given.setup, name, cache))
                 print(f"{name}: {runs[name][-1]['samples_per_second']:.2f} samples/s", flush=True)
     rows = {}
     for name, measured in runs.items():
@@ -273,6 +329,7 @@ def main() -> None:
             "all": speeds,
             "peak_mb": max(run["peak_mb"] for run in measured),
             "grown_mb": max(run["grown_mb"] for run in measured),
+            "device_peak_mb": measured[0]["device_peak_mb"],
             "losses": measured[0]["losses"],
         }
     reference = rows["trl"]
@@ -289,7 +346,8 @@ def main() -> None:
             f"{row['grown_mb']:10.0f}{apart:18.1e}"
         )
     about = machine("torch", "transformers", "peft", "accelerate", "trl")
-    RESULTS.write_text(json.dumps({"machine": about, "loops": rows}, indent=1) + "\n")
+    results = json.dumps({"machine": about, "loops": rows}, indent=1)
+    (FOLDER / setup.results).write_text(results + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
