@@ -129,8 +129,8 @@ def dashboard_command(study_file: Path, method: str | None, name: str | None) ->
 
 def write_and_publish(
     settings: StudySettings, study: Study, result: StudyResult, command: str
-) -> tuple[Path, bool]:
-    """Write the HTML report and publish the result in the dashboard.
+) -> Path:
+    """Write the HTML report, and publish the result in the dashboard.
 
     Args:
         settings: settings of the study.
@@ -139,7 +139,7 @@ def write_and_publish(
         command: shell command that opens the dashboard, which the report shows.
 
     Returns:
-        The report, and whether optuna-dashboard is installed.
+        The report.
     """
     from mordal_optuna.reporting.dashboard import artifact_folder
     from mordal_optuna.reporting.publishing import publish_in_turn
@@ -153,4 +153,5 @@ def write_and_publish(
     )
     folder = artifact_folder(settings.workdir)
     url = settings.storage_url()
-    return report, publish_in_turn(url, study, result, report=report, folder=folder)
+    publish_in_turn(url, study, result, report=report, folder=folder)
+    return report

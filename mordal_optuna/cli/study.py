@@ -184,7 +184,7 @@ def present(settings: StudySettings, result: StudyResult, command: str, *, as_js
     from mordal_optuna.reporting.plain import to_json
     from mordal_optuna.reporting.tables import print_result
 
-    report, published = write_and_publish(settings, open_study(settings), result, command)
+    report = write_and_publish(settings, open_study(settings), result, command)
     if as_json:
         typer.echo(json.dumps(to_json(result)))
         return
@@ -192,8 +192,3 @@ def present(settings: StudySettings, result: StudyResult, command: str, *, as_js
     print_result(result, console)
     console.print(f"report     {report}", soft_wrap=True, highlight=False)
     console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)
-    if not published:
-        console.print(
-            "           for figures in it, first repeat this command with `--extra dashboard`",
-            highlight=False,
-        )
