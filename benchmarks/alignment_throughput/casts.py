@@ -5,8 +5,8 @@
 Counted, not timed, so it needs no GPU. Casts are torch's calls of `_to_copy` that change the
 dtype, forwards and backwards. Bytes are those of tensors saved by autograd, each storage once.
 What a layer adds is the difference of two layers and one; what a token adds, that of two lengths.
-The first row is PEFT's own forward pass. The second leaves out the casts of LoRA's inputs to
-float32 and back to bf16; training with dropout runs like that. The third is that of other
+The first row is PEFT's own forward pass, as in training with dropout. The second leaves out the
+casts of LoRA's inputs to float32 and back to bf16, as with `compile`. The third is that of other
 trainings, which also adds the products of LoRA as they are computed.
 """
 
