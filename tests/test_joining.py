@@ -17,12 +17,19 @@ import yaml
 from optuna.trial import TrialState
 
 from mordal_optuna.alignment.files import CheckpointFiles
-from mordal_optuna.config import parse_study
+from mordal_optuna.config import adapted, parse_study
 from mordal_optuna.driver import load_study, run_study
 from mordal_optuna.errors import BusyError
-from mordal_optuna.joining import join_study
+from mordal_optuna.joining import join_study, report_once
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.attributes import INTERRUPTED, RUNGS
+from mordal_optuna.search.attributes import (
+    CONFIG,
+    INTERRUPTED,
+    REPORTED,
+    RUNGS,
+    STOPPED_BECAUSE,
+    stored_value,
+)
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.membership import joined
@@ -101,6 +108,45 @@ def check_ended_well(settings: StudySettings, whole: StudyResult, expected: Any)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_workers_that_begin_a_new_study_at_once_begin_it_once(
+    study_content: dict[str, Any], tmp_path: Path, postgresql: str
+) -> None:
+    """One study with one configuration; the features that training needs are shared, too.
+
+    One of them prints the result and writes the report.
+    """
+    study_content |= {
+        "runtime": study_content["runtime"] | {"shared_features": True},
+        "search": {"method": "popular"},
+        "also_score": [],
+    }
+    address = databases.new_database(postgresql)
+    files = [shared(study_content, tmp_path, address, machine) for machine in "ab"]
+    workers = [start(MORDAL, "worker", file) for file in files]
+    shown = [worker.communicate(timeout=350)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], shown
+    settings = parse_study(yaml.safe_load(files[0].read_text()))
+    assert optuna.get_all_study_names(address) == ["tiny"]
+    study = optuna.load_study(study_name="tiny", storage=address)
+    stored = stored_value(study.user_attrs, CONFIG)
+    assert stored == adapted(settings, 64)[0].fingerprint()
+    scored = [t for t in study.get_trials(deepcopy=False) if RUNGS in t.user_attrs]
+    assert len({samples for t in scored for samples in t.user_attrs[RUNGS]}) == sum(
+        len(t.user_attrs[RUNGS]) for t in scored
+    )
+    assert any((tmp_path / "shared" / "features").rglob("*"))
+    reports = [machine for machine in "ab" if (tmp_path / machine / "tiny.html").is_file()]
+    printed = [
+        machine
+        for machine, text in zip("ab", shown, strict=True)
+        if re.search(r"^winner +", text, re.MULTILINE)
+    ]
+    assert len(reports) == 1
+    assert printed == reports
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_workers_with_separate_folders_end_as_one(
     study_content: dict[str, Any], tmp_path: Path, postgresql: str
@@ -129,8 +175,10 @@ def test_two_workers_with_separate_folders_end_as_one(
         "representation",
     ]
     for machine in "abc":
-        assert [p.name for p in (tmp_path / machine).iterdir()] == ["workers"]
+        left = {p.name for p in (tmp_path / machine).iterdir()}
+        assert left - {"tiny.html", "artifacts"} == {"workers"}
         assert not any((tmp_path / machine / "workers").iterdir())
+    assert len(list(tmp_path.glob("*/tiny.html"))) == 1
 
 
 @pytest.mark.long
@@ -204,3 +252,26 @@ def test_a_worker_and_a_run_alone_exclude_each_other(
             pass
     with alone_on(address, "tiny"):
         pass
+
+
+def test_the_end_of_a_study_is_reported_once_and_again_after_it_went_on(
+    study_content: dict[str, Any],
+) -> None:
+    settings = parse_study(study_content)
+    settings.workdir.mkdir()
+    study = optuna.create_study(study_name="tiny", storage=settings.storage_url())
+    study.set_user_attr(STOPPED_BECAUSE, "race won")
+    reports: list[int] = []
+
+    def report() -> None:
+        reports.append(len(study.trials))
+
+    report_once(settings, report)
+    report_once(settings, report)
+    assert reports == [0]
+    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+    with pytest.raises(ZeroDivisionError):
+        report_once(settings, lambda: 1 // 0)  # another worker reports then
+    report_once(settings, report)
+    assert reports == [0, 1]
+    assert study.user_attrs[REPORTED] == ["race won", 1]

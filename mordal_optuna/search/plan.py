@@ -230,6 +230,8 @@ class PooledPlan(ABC):
         self._rungs = tuple(dict.fromkeys((*rungs, *race, full_samples)))
         self._ranker = ranker
         self._budget = budget or Budget()
+        # Without a budget the order of jobs that are all certain decides nothing.
+        self._unlimited = self._budget.device_hours is None
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -418,7 +420,11 @@ class PooledPlan(ABC):
         return jobs or Finished(f"race won: the last of {len(finalists)} finalists")
 
     def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:
-        return [Job(c, rung, "finish") for c in candidates if not history.of(c).at(rung)]
+        return [
+            Job(c, rung, "finish", self._unlimited)
+            for c in candidates
+            if not history.of(c).at(rung)
+        ]
 
     def _led_before(self, history: History, leader: Candidate) -> bool:
         """Whether a candidate also led by the scores below R, among those eligible now."""

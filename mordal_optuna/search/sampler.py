@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from mordal_optuna.errors import LastingOutageError, SearchError
 from mordal_optuna.pool import Candidate
-from mordal_optuna.processes.liveness import has_ended, owner_name
+from mordal_optuna.processes.liveness import owner_name
 from mordal_optuna.processes.outages import is_outage, outage
 from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
@@ -32,9 +32,10 @@ from mordal_optuna.search.heartbeats import (
     HeartbeatMonitor,
     HeartbeatSender,
     assignment_of,
+    competitors,
 )
 from mordal_optuna.search.history import HistoryReader, candidate_of
-from mordal_optuna.search.jobs import Finished, Job, Wait
+from mordal_optuna.search.jobs import Finished, Job, Wait, llm_first
 from mordal_optuna.search.plan import Plan, next_jobs
 from mordal_optuna.search.readings import SharedHistories, others_running, running_beside
 from mordal_optuna.search.readings import study_history as study_history
@@ -59,10 +60,12 @@ if TYPE_CHECKING:
 
 # First and longest pause in seconds between two attempts to find a job; pauses grow in between.
 _FIRST_PAUSE, _LAST_PAUSE = 0.02, 2.0
-# Jobs among which workers choose that ask at the same time: at most two to this power.
+# Jobs among which workers choose that ask together: at most two to this power.
 _MOST_CONTESTS = 8
 # Pairs that a worker tries to claim before it looks at the study again.
 _MOST_TRIED = 4
+# Wanted jobs that are looked at.
+_MOST_SEEN = 256
 # Optuna's attribute with the parameters of an enqueued trial.
 _FIXED = "fixed_params"
 
@@ -97,6 +100,7 @@ class CkaClusterSampler(BaseSampler):
         independent_sampler: BaseSampler | None = None,
         seed: int | None = None,
         claims: PairClaims | None = None,
+        keep_llm: bool = False,
     ) -> None:
         """Create a sampler.
 
@@ -107,12 +111,15 @@ class CkaClusterSampler(BaseSampler):
             seed: random seed of the default `independent_sampler`; the pair is not random.
             claims: claims of the objective, the same object; a pair is then claimed as soon as it
                 is chosen, which spares a reading of the study. By default the objective claims it.
+            keep_llm: whether, of jobs that the plan calls tied (`Job.tied`), one with the LLM of
+                this process's last pair is chosen, whose weights lie in the machine's file cache;
+                by default the first one is.
         """
         self._plan = plan
         self._other = independent_sampler or RandomSampler(seed=seed)
         self._reader = HistoryReader(plan)
         self._space = PairSpace(plan.vision_encoders, plan.llms)
-        self._claims = claims
+        self._claims, self._keep_llm = claims, keep_llm
         self._start_process()
 
     def _start_process(self) -> None:
@@ -124,6 +131,7 @@ class CkaClusterSampler(BaseSampler):
         self._heartbeats = HeartbeatSender()
         self._random = random.Random()  # for pauses, and for jobs that others want as well
         self._contests = 0  # assignments that were contested lately
+        self._llm: str | None = None  # of the last pair
         self.shared = SharedHistories()  # with the objective and the worker
         self._outage: InfrastructureError | None = None  # outage that ended the last trial
         self._patience = Patience(time.sleep, Silent())
@@ -135,7 +143,7 @@ class CkaClusterSampler(BaseSampler):
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """See `__getstate__`."""
-        self.__dict__.update(state, _claims=None)
+        self.__dict__.update(state, _claims=None, _keep_llm=False)
         self._start_process()
 
     def reseed_rng(self) -> None:
@@ -221,7 +229,7 @@ class CkaClusterSampler(BaseSampler):
             # Threads choose one after the other; the choices of other processes are read from
             # their assignments.
             with self._asking:
-                choice = self._choose(study, trial, monitor)
+                choice = self._choose(study, trial, monitor, patient=pause < _LAST_PAUSE)
             if isinstance(choice, Candidate):
                 return choice
             if isinstance(choice, Finished):
@@ -248,31 +256,36 @@ class CkaClusterSampler(BaseSampler):
             raise
 
     def _choose(
-        self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor
+        self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor, *, patient: bool = True
     ) -> Candidate | Wait | Finished:
         """One attempt to choose a pair."""
         offered = self.shared.take_offered()
-        history, claimed = offered or (self._read(study, trial, monitor), frozenset())
-        # Workers that ask together spread over the wanted jobs, all of which are certain.
-        skip = self._random.randrange(2**self._contests) if self._contests else 0
-        jobs = next_jobs(self._plan, history, skip + _MOST_TRIED, besides=claimed)
+        history, claimed = offered or (
+            study_history(study, exclude=trial.number, reader=self._reader, dead=monitor.silent),
+            frozenset(),
+        )
+        jobs = next_jobs(self._plan, history, _MOST_SEEN, besides=claimed)
         if offered and (isinstance(jobs, Finished) or not jobs):
             return self._choose(study, trial, monitor)  # the study may say more by now
         if not jobs and self._holds_all_running(study, trial, monitor):
-            jobs = [Job(self._most_wanted(history), 0, "batch")]
-        if isinstance(jobs, Finished):
-            return jobs
-        if not jobs:
-            return Wait()
-        jobs = jobs[min(skip, len(jobs) - 1) :]
+            wanted = self._plan.jobs(history)
+            pair = self._leader(history) if isinstance(wanted, Finished) else wanted[0].candidate
+            jobs = [Job(pair, 0, "batch")]
+        if isinstance(jobs, Finished) or not jobs:
+            return jobs if isinstance(jobs, Finished) else Wait()
         encoder, llm = self._fixed_parts(trial)
         if encoder or llm:  # the plan did not ask for this trial
-            wanted = jobs[0].candidate
-            pair = Candidate(encoder or wanted.vision_encoder, llm or wanted.llm)
+            first = jobs[0].candidate
+            pair = Candidate(encoder or first.vision_encoder, llm or first.llm)
             return self._assign(study, trial, pair, 0)
-        job, is_claimed = self._claim(trial, jobs)
-        self._assign(study, trial, job.candidate, job.samples)
-        now = self._uncontested(study, trial, job, history, monitor)
+        job = self._claim(trial, llm_first(jobs, self._llm) if self._keep_llm else jobs)
+        if job is None and patient:
+            return Wait()
+        # What others hold for long is assigned all the same: the trial will find the claim and
+        # end, and the worker can see whether the others live.
+        chosen, is_claimed = job or jobs[0], job is not None and self._claims is not None
+        self._assign(study, trial, chosen.candidate, chosen.samples)
+        now = self._uncontested(study, trial, chosen.candidate, history, monitor)
         if now is None:
             self._contests = min(self._contests + 1, _MOST_CONTESTS)
             set_system_attribute(study, trial, JOB, None)
@@ -281,23 +294,22 @@ class CkaClusterSampler(BaseSampler):
         if is_claimed:
             self.shared.keep(trial.number, now)
         self._contests = max(self._contests - 1, 0)
-        return job.candidate
+        self._llm = chosen.candidate.llm
+        return chosen.candidate
 
-    def _read(self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor) -> History:
-        return study_history(study, exclude=trial.number, reader=self._reader, dead=monitor.silent)
+    def _claim(self, trial: FrozenTrial, jobs: Sequence[Job]) -> Job | None:
+        """A job whose pair no other worker has claimed: the first one, unless others ask as well.
 
-    def _claim(self, trial: FrozenTrial, jobs: Sequence[Job]) -> tuple[Job, bool]:
-        """The first job whose pair no other worker has claimed, and whether it is claimed now.
-
-        If others have claimed all of them, the first: its trial will find the claim and end, and
-        the worker can see whether the others live.
+        Workers that ask together spread over the wanted jobs, all of which are certain. None if
+        others have claimed what was tried.
         """
-        if self._claims is not None:
-            for job in jobs:
-                if self._claims.take(job.candidate, trial.number):
-                    return job, True
-                self._contests = min(self._contests + 1, _MOST_CONTESTS)
-        return jobs[0], False
+        for _ in range(_MOST_TRIED):
+            among = min(2**self._contests, len(jobs))
+            job = jobs[self._random.randrange(among) if self._contests else 0]
+            if self._claims is None or self._claims.take(job.candidate, trial.number):
+                return job
+            self._contests = min(self._contests + 1, _MOST_CONTESTS)
+        return None
 
     def _holds_all_running(
         self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor
@@ -314,10 +326,6 @@ class CkaClusterSampler(BaseSampler):
     def _fixed_parts(self, trial: FrozenTrial) -> tuple[str | None, str | None]:
         """Encoder and LLM that are fixed for a trial; None for a part that is free."""
         return self._space.named({**trial.system_attrs.get(_FIXED, {}), **trial.params})
-
-    def _most_wanted(self, history: History) -> Candidate:
-        jobs = self._plan.jobs(history)
-        return self._leader(history) if isinstance(jobs, Finished) else jobs[0].candidate
 
     def _assign(
         self, study: Study, trial: FrozenTrial, candidate: Candidate, samples: int
@@ -338,7 +346,7 @@ class CkaClusterSampler(BaseSampler):
         self,
         study: Study,
         trial: FrozenTrial,
-        job: Job,
+        candidate: Candidate,
         history: History,
         monitor: HeartbeatMonitor,
     ) -> History | None:
@@ -349,21 +357,13 @@ class CkaClusterSampler(BaseSampler):
         again after a pause of random length. A competitor may even have finished the job by then,
         so that its trial no longer runs; the scores of the pair show that.
         """
-        # One reading is enough: a trial that no longer runs in it has reported its scores before.
+        # One reading is enough: a trial that has ended in it has reported its scores before.
         trials = Study.get_trials(study, deepcopy=False)
-        others = others_running(trials, trial)
         minimize = study.direction == StudyDirection.MINIMIZE
         now = self._reader.read(trials, minimize=minimize, exclude=trial.number)
-        changed = now.of(job.candidate).measurements != history.of(job.candidate).measurements
-        contested = changed or any(
-            assignment.candidate == job.candidate
-            and assignment.owner != self._owner
-            and other.number not in monitor.silent
-            and not has_ended(assignment.owner)
-            for other in others
-            if (assignment := assignment_of(other))
-        )
-        return None if contested else now
+        others = [t for t in others_running(trials, trial) if t.number not in monitor.silent]
+        changed = now.of(candidate).measurements != history.of(candidate).measurements
+        return None if changed or competitors(others, candidate, self._owner) else now
 
     def _end_trial(self, study: Study, trial: FrozenTrial, end: Finished) -> Candidate:
         """Prune a trial that begins after the end of the search.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -29,6 +31,7 @@ from tests.search.synthetic import (
     LLMS,
     MEDOIDS,
     RUNGS,
+    believed,
     plan,
     search,
     settings,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from optuna.samplers import BaseSampler
 
+    from mordal_optuna.search.history import History
     from mordal_optuna.search.jobs import Finished, Job
     from mordal_optuna.search.plan import Plan
 
@@ -390,3 +394,36 @@ def test_a_competitor_makes_the_claim_be_given_back(monkeypatch: pytest.MonkeyPa
     assert [pair for pair, _ in measure.runs] == [MEDOIDS[0]]
     assert claims.held == {trial.number: Candidate(**trial.params)}
     assert Candidate(**trial.params) in MEDOIDS[1:]
+
+
+def _in_order(sampler: CkaClusterSampler, chosen: Plan) -> tuple[list[Candidate], History]:
+    """The pairs in the order in which one worker begins them, and the history at the end."""
+    study = _worker(optuna.storages.InMemoryStorage(), chosen)
+    study.sampler = sampler
+    study.optimize(Objective(chosen, table()))
+    pairs = [pair for trial in study.trials if (pair := candidate_of(trial))]
+    return pairs, study_history(study)
+
+
+@pytest.mark.parametrize("method", ["grid", "joint", "mordal", "all-at-ratio"])
+def test_keeping_the_llm_changes_the_order_and_not_the_result(method: str) -> None:
+    chosen = build_plan(settings(method), tree(), FULL)
+    plain, history = _in_order(CkaClusterSampler(chosen), chosen)
+    kept, same = _in_order(CkaClusterSampler(chosen, keep_llm=True), chosen)
+    assert believed(chosen.ranking(same)) == believed(chosen.ranking(history))
+    assert Counter(kept) == Counter(plain)
+    assert changes(kept) <= changes(plain)
+    if method == "grid":
+        assert changes(kept) == len(LLMS) - 1 < changes(plain)
+
+
+def changes(pairs: list[Candidate]) -> int:
+    """How often the LLM is another one than that of the pair before."""
+    return sum(a.llm != b.llm for a, b in pairwise(pairs))
+
+
+def test_under_a_budget_the_order_of_the_plan_stays() -> None:
+    chosen = build_plan(settings("grid", device_hours=100.0), tree(), FULL)
+    plain, _ = _in_order(CkaClusterSampler(chosen), chosen)
+    kept, _ = _in_order(CkaClusterSampler(chosen, keep_llm=True), chosen)
+    assert kept == plain
