@@ -17,18 +17,16 @@ import yaml
 from optuna.trial import TrialState
 
 from mordal_optuna.alignment.files import CheckpointFiles
-from mordal_optuna.config import adapted, parse_study
+from mordal_optuna.config import parse_study
 from mordal_optuna.driver import load_study, run_study
 from mordal_optuna.errors import BusyError
 from mordal_optuna.joining import join_study, report_once
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import (
-    CONFIG,
     INTERRUPTED,
     REPORTED,
     RUNGS,
     STOPPED_BECAUSE,
-    stored_value,
 )
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.study.claims import ClaimStore
@@ -105,45 +103,6 @@ def check_ended_well(settings: StudySettings, whole: StudyResult, expected: Any)
     assert [score.task for score in result.further_scores] == [
         score.task for score in whole.further_scores
     ]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_two_workers_that_begin_a_new_study_at_once_begin_it_once(
-    study_content: dict[str, Any], tmp_path: Path, postgresql: str
-) -> None:
-    """One study with one configuration; the features that training needs are shared, too.
-
-    One of them prints the result and writes the report.
-    """
-    study_content |= {
-        "runtime": study_content["runtime"] | {"shared_features": True},
-        "search": {"method": "popular"},
-        "also_score": [],
-    }
-    address = databases.new_database(postgresql)
-    files = [shared(study_content, tmp_path, address, machine) for machine in "ab"]
-    workers = [start(MORDAL, "worker", file) for file in files]
-    shown = [worker.communicate(timeout=350)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], shown
-    settings = parse_study(yaml.safe_load(files[0].read_text()))
-    assert optuna.get_all_study_names(address) == ["tiny"]
-    study = optuna.load_study(study_name="tiny", storage=address)
-    stored = stored_value(study.user_attrs, CONFIG)
-    assert stored == adapted(settings, 64)[0].fingerprint()
-    scored = [t for t in study.get_trials(deepcopy=False) if RUNGS in t.user_attrs]
-    assert len({samples for t in scored for samples in t.user_attrs[RUNGS]}) == sum(
-        len(t.user_attrs[RUNGS]) for t in scored
-    )
-    assert any((tmp_path / "shared" / "features").rglob("*"))
-    reports = [machine for machine in "ab" if (tmp_path / machine / "tiny.html").is_file()]
-    printed = [
-        machine
-        for machine, text in zip("ab", shown, strict=True)
-        if re.search(r"^winner +", text, re.MULTILINE)
-    ]
-    assert len(reports) == 1
-    assert printed == reports
 
 
 @pytest.mark.slow
