@@ -370,7 +370,9 @@ def _search(
     storage = study_storage(url)
     study = optuna.load_study(study_name=settings.study, storage=storage)
     plan = study_plan(settings, bench.full_samples, stored_representation(study))
-    study.sampler = CkaClusterSampler(plan, seed=settings.seed)
+    study.sampler = CkaClusterSampler(
+        plan, seed=settings.seed, claims=claims, keep_llm=member.turns is not None
+    )
     study.pruner = LogLinearHalvingPruner(plan)
 
     def measure(candidate: Candidate, samples: int) -> Measurement:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 from mordal_optuna.driver import is_finished, open_study, stored_result, work
 from mordal_optuna.files.locking import alone_in
 from mordal_optuna.processes.launch import launched_world_size
+from mordal_optuna.search.attributes import REPORTED, STOPPED_BECAUSE
 from mordal_optuna.study.membership import joined
 from mordal_optuna.study.presence import Presence
+from mordal_optuna.study.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings
@@ -71,6 +73,26 @@ def join_study(
 
         end_launch(settings.runtime.device)
     return stored_result(study, settings)
+
+
+def report_once(settings: StudySettings, report: Callable[[], None]) -> None:
+    """Report the end of a study, unless another worker has; the others wait until it is done.
+
+    A study that went on after its end, because failures were cleared, is reported again.
+
+    Args:
+        settings: the study file's settings.
+        report: writes the report.
+
+    Raises:
+        StoreError: if the database cannot be used.
+    """
+    with Turns(settings.storage_url(), settings.study).wait_for("report"):
+        study = open_study(settings)
+        end = [study.user_attrs.get(STOPPED_BECAUSE), len(study.get_trials(deepcopy=False))]
+        if study.user_attrs.get(REPORTED) != end:
+            report()
+            study.set_user_attr(REPORTED, end)
 
 
 @contextmanager

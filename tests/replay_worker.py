@@ -48,10 +48,11 @@ def main(
     """Work until nothing is left to do."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = grid_search_plan()
+    claims = ClaimStore(address, STUDY, lease_seconds=lease)
     study = optuna.load_study(
         study_name=STUDY,
         storage=study_storage(address),
-        sampler=CkaClusterSampler(plan),
+        sampler=CkaClusterSampler(plan, claims=claims),
         pruner=LogLinearHalvingPruner(plan),
     )
     log = (folder / f"worker-{number}").open("a", encoding="utf-8")
@@ -66,7 +67,6 @@ def main(
             os.kill(os.getpid(), signal.SIGKILL)
         return GRID.measurement(candidate, samples)
 
-    claims = ClaimStore(address, STUDY, lease_seconds=lease)
     objective = Objective(plan, measure, claims=claims)
     Worker(study, plan, objective, claims, patience_seconds=20.0, poll_seconds=0.5).run()
 

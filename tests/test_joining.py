@@ -20,9 +20,14 @@ from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.config import parse_study
 from mordal_optuna.driver import load_study, run_study
 from mordal_optuna.errors import BusyError
-from mordal_optuna.joining import join_study
+from mordal_optuna.joining import join_study, report_once
 from mordal_optuna.progress import Silent
-from mordal_optuna.search.attributes import INTERRUPTED, RUNGS
+from mordal_optuna.search.attributes import (
+    INTERRUPTED,
+    REPORTED,
+    RUNGS,
+    STOPPED_BECAUSE,
+)
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.membership import joined
@@ -129,8 +134,10 @@ def test_two_workers_with_separate_folders_end_as_one(
         "representation",
     ]
     for machine in "abc":
-        assert [p.name for p in (tmp_path / machine).iterdir()] == ["workers"]
+        left = {p.name for p in (tmp_path / machine).iterdir()}
+        assert left - {"tiny.html", "artifacts"} == {"workers"}
         assert not any((tmp_path / machine / "workers").iterdir())
+    assert len(list(tmp_path.glob("*/tiny.html"))) == 1
 
 
 @pytest.mark.long
@@ -204,3 +211,26 @@ def test_a_worker_and_a_run_alone_exclude_each_other(
             pass
     with alone_on(address, "tiny"):
         pass
+
+
+def test_the_end_of_a_study_is_reported_once_and_again_after_it_went_on(
+    study_content: dict[str, Any],
+) -> None:
+    settings = parse_study(study_content)
+    settings.workdir.mkdir()
+    study = optuna.create_study(study_name="tiny", storage=settings.storage_url())
+    study.set_user_attr(STOPPED_BECAUSE, "race won")
+    reports: list[int] = []
+
+    def report() -> None:
+        reports.append(len(study.trials))
+
+    report_once(settings, report)
+    report_once(settings, report)
+    assert reports == [0]
+    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+    with pytest.raises(ZeroDivisionError):
+        report_once(settings, lambda: 1 // 0)  # another worker reports then
+    report_once(settings, report)
+    assert reports == [0, 1]
+    assert study.user_attrs[REPORTED] == ["race won", 1]

@@ -151,7 +151,8 @@ def work(method: str, address: str, tiled: Tiled, until: float, trials: Any, out
     condition = threading.Condition
     condition.wait = spent.timed("waiting", condition.wait)  # type: ignore[method-assign]
     optuna.Trial.report = spent.timed("report", optuna.Trial.report)  # type: ignore[method-assign]
-    sampler, pruner = parts(method, tiled)
+    claims = ClaimStore(address, "s") if method == "mordal" else None
+    sampler, pruner = parts(method, tiled, claims)
     study = optuna.load_study(study_name="s", storage=storage, sampler=sampler, pruner=pruner)
     study.ask = spent.timed("ask", study.ask)  # type: ignore[method-assign]
     study.tell = spent.timed("tell", study.tell)  # type: ignore[method-assign]
@@ -165,8 +166,7 @@ def work(method: str, address: str, tiled: Tiled, until: float, trials: Any, out
             raise _Ended
 
     try:
-        if method == "mordal":
-            claims = ClaimStore(address, "s")
+        if claims:
             objective = Objective(tiled.plan, tiled.measure, claims=claims, sleep=pause)
             worker = _Counting(
                 study, tiled.plan, objective, claims, patience_seconds=60, sleep=pause
@@ -192,11 +192,11 @@ def timed_suggestion(spent: Spent, trial: optuna.Trial, tiled: Tiled) -> Candida
 
 
 def parts(
-    method: str, tiled: Tiled
+    method: str, tiled: Tiled, claims: ClaimStore | None
 ) -> tuple[optuna.samplers.BaseSampler, optuna.pruners.BasePruner]:
     """Sampler and pruner of a method."""
     if method == "mordal":
-        return CkaClusterSampler(tiled.plan), LogLinearHalvingPruner(tiled.plan)
+        return CkaClusterSampler(tiled.plan, claims=claims), LogLinearHalvingPruner(tiled.plan)
     plain: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "tpe": optuna.samplers.TPESampler,
         "random": optuna.samplers.RandomSampler,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.study.result import StudyResult
 
+# Columns of the tables if standard output is not a terminal.
+LOG_WIDTH = 100
 # Libraries whose versions the report lists.
 _REPORTED = (
     "optuna",
@@ -50,7 +52,7 @@ As = Annotated[
 ]
 
 
-def open_console(log_width: int) -> Console:
+def open_console(log_width: int = LOG_WIDTH) -> Console:
     """A console on standard output.
 
     Args:
@@ -155,3 +157,28 @@ def write_and_publish(
     url = settings.storage_url()
     publish_in_turn(url, study, result, report=report, folder=folder)
     return report
+
+
+def present(settings: StudySettings, result: StudyResult, command: str, *, as_json: bool) -> None:
+    """Print the result, write the report and publish both in the dashboard.
+
+    Args:
+        settings: the study file's settings.
+        result: result of the study.
+        command: shell command that opens the dashboard.
+        as_json: True to print JSON on standard output.
+    """
+    import json
+
+    from mordal_optuna.driver import open_study
+    from mordal_optuna.reporting.plain import to_json
+    from mordal_optuna.reporting.tables import print_result
+
+    report = write_and_publish(settings, open_study(settings), result, command)
+    if as_json:
+        typer.echo(json.dumps(to_json(result)))
+        return
+    console = open_console()
+    print_result(result, console)
+    console.print(f"report     {report}", soft_wrap=True, highlight=False)
+    console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)

@@ -15,19 +15,15 @@ from mordal_optuna.cli.shared import (
     interruptible,
     open_console,
     preemptible,
+    present,
     quiet_libraries,
-    write_and_publish,
 )
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.processes.launch import launched_rank
 
 if TYPE_CHECKING:
-    from mordal_optuna.config import StudySettings
     from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.study.result import StudyResult
-
-# Columns of the tables if standard output is not a terminal.
-_LOG_WIDTH = 100
 
 
 def quickstart(
@@ -166,29 +162,4 @@ def _print_check(search: StudyResult | None, grid: StudyResult | None) -> None:
     from mordal_optuna.reporting.check import compare, print_check
 
     if search and grid:
-        print_check(compare(search, grid), open_console(_LOG_WIDTH))
-
-
-def present(settings: StudySettings, result: StudyResult, command: str, *, as_json: bool) -> None:
-    """Print the result, write the report and publish both in the dashboard.
-
-    Args:
-        settings: the study file's settings.
-        result: result of the study.
-        command: shell command that opens the dashboard.
-        as_json: True to print JSON on standard output.
-    """
-    import json
-
-    from mordal_optuna.driver import open_study
-    from mordal_optuna.reporting.plain import to_json
-    from mordal_optuna.reporting.tables import print_result
-
-    report = write_and_publish(settings, open_study(settings), result, command)
-    if as_json:
-        typer.echo(json.dumps(to_json(result)))
-        return
-    console = open_console(_LOG_WIDTH)
-    print_result(result, console)
-    console.print(f"report     {report}", soft_wrap=True, highlight=False)
-    console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)
+        print_check(compare(search, grid), open_console())

@@ -16,8 +16,10 @@ from mordal_optuna.cli.shared import (
     As,
     Method,
     StudyFile,
+    dashboard_command,
     interruptible,
     preemptible,
+    present,
     quiet_libraries,
 )
 from mordal_optuna.errors import (
@@ -66,15 +68,20 @@ def worker(
         str | None,
         typer.Option(metavar="STUDY", help="As for `mordal run`; the same for all workers."),
     ] = None,
+    report: Annotated[
+        bool, typer.Option(hidden=True, help="Print the result if no other worker has.")
+    ] = True,
 ) -> None:
     """Join a study as one of several workers, on this or other machines; the first begins it.
+
+    At the end one of the workers prints the result and writes the report, as `mordal run` does.
 
     Exit status: 0 if the study has ended; 75 if the same command may be tried again (after
     SIGTERM, or an outage that lasted too long); 2 for what a person must mend.
     """
     try:
         with interruptible(), preemptible() as stop:
-            _work(study_file, scratch, method, name, grow_from, stop)
+            _work(study_file, scratch, method, name, grow_from, stop, report=report)
     except MordalError as error:
         typer.echo(f"mordal: {error}", err=True)
         # A process of a launch has ended: it was asked to, or it died. The others leave, too.
@@ -97,12 +104,14 @@ def _work(
     name: str | None,
     grow_from: str | None,
     stop: StopRequest,
+    *,
+    report: bool,
 ) -> None:
     from rich.console import Console
 
     from mordal_optuna.config import read_study
     from mordal_optuna.driver import follow_study
-    from mordal_optuna.joining import join_study
+    from mordal_optuna.joining import join_study, report_once
     from mordal_optuna.reporting.console import ConsoleProgress
 
     settings = read_study(study_file, method=method, name=name, extends=grow_from)
@@ -114,6 +123,9 @@ def _work(
         result = join_study(settings, progress, scratch=scratch, stop=stop)
         progress.note(f"the study has ended: {result.stopped_because}")
         progress.note(f"winner: {result.winner.candidate}; `mordal run` prints the result")
+    if report:
+        command = dashboard_command(study_file, method, name)
+        report_once(settings, lambda: present(settings, result, command, as_json=False))
 
 
 def run_workers(
@@ -149,7 +161,7 @@ def run_workers(
     settings.workdir.mkdir(parents=True, exist_ok=True)
     if is_finished(open_study(settings), settings):
         return settings
-    command = [sys.executable, "-m", "mordal_optuna", "worker", str(study_file)]
+    command = [sys.executable, "-m", "mordal_optuna", "worker", str(study_file), "--no-report"]
     for option, value in (("--method", method), ("--as", name), ("--grow-from", grow_from)):
         command += [option, value] if value else []
     devices = visible_devices(settings.runtime.device)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from mordal_optuna.errors import SearchError
-from mordal_optuna.reporting.words import compared, interval, percent, provenance
+from mordal_optuna.reporting.words import (
+    compared,
+    interval,
+    only_estimate,
+    percent,
+    provenance,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -240,7 +246,7 @@ def _table(check: Check) -> Table:
             estimate.candidate.vision_encoder,
             estimate.candidate.llm,
             percent(pair.truth.score) if pair.truth else "failed",
-            percent(estimate.value),
+            only_estimate(estimate),
             "" if difference is None else f"{100 * difference:+.1f}",
             interval(estimate) + (" *" if pair.holds is False else ""),
             provenance(estimate),

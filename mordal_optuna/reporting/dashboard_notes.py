@@ -13,6 +13,7 @@ from mordal_optuna.search.attributes import (
     ESTIMATE,
     FAILURE,
     FULL_RUNS,
+    GIVEN_UP,
     INTERRUPTED,
     INTERVAL,
     MEASURED,
@@ -70,7 +71,7 @@ def study_note(
         *(_on_tasks(result, links) if result.tasks else ()),
         f"Cost: {words.cost_sentence(result)}",
         f"Ended: {words.ending(result)}.",
-        *(f"Failed: {pair}, {why}." for pair, why in list(result.failures.items())[:_FAILED]),
+        *(f"{_failed(result, pair)}: {pair}, {why}." for pair, why in _failures(result)),
         *_report(report),
         _ranking(result),
         "; ".join(f"{group}: {title}" for group, title in words.GROUPS.items()) + ".",
@@ -173,7 +174,9 @@ def trial_note(trial: FrozenTrial, result: StudyResult, *, newest: bool = False)
     if candidate == result.winner.candidate and trial.state == TrialState.COMPLETE:
         lines.append("This is the study's answer.")
     estimate = next((e for e in result.ranking if e.candidate == candidate), None)
-    if newest and estimate:
+    if newest and estimate and estimate.provenance == "none":
+        lines.append(f"{words.GROUPS['failed'].capitalize()}.")
+    elif newest and estimate:
         group = words.GROUPS[result.standings[candidate].group]
         lines.append(
             f"Present estimate after all {result.full_samples:,} samples: "
@@ -197,9 +200,20 @@ def study_attributes(result: StudyResult) -> dict[str, Any]:
     }
     if winner.best is not None:
         shown[BEST] = _percent(winner.best)
+    if result.given_up:
+        shown[GIVEN_UP] = {str(pair): why for pair, why in result.given_up.items()}
     if result.full_runs is not None:
         shown[FULL_RUNS] = round(result.full_runs, 2)
     return shown
+
+
+def _failures(result: StudyResult) -> list[tuple[Candidate, str]]:
+    """The pairs that failed with their reasons; those that were given up come first."""
+    return list({**result.given_up, **result.failures}.items())[:_FAILED]
+
+
+def _failed(result: StudyResult, pair: Candidate) -> str:
+    return "Given up" if pair in result.given_up else "Failed"
 
 
 def _percent(value: float) -> float:

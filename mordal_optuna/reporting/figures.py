@@ -22,12 +22,19 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 # Light enough for dark text on every cell.
 SCALE = [[0.0, "#f7fbff"], [0.5, "#c6dbef"], [1.0, "#6baed6"]]
 INK = "#1c1f23"
-_GROUP_COLORS = {"tied": "#009E73", "open": "#0072B2", "untested": "#999999", "worse": "#D55E00"}
+_GROUP_COLORS = {
+    "tied": "#009E73",
+    "open": "#0072B2",
+    "untested": "#999999",
+    "worse": "#D55E00",
+    "failed": "#000000",
+}
 _GROUP_NAMES = {
     "tied": "within noise",
     "open": "may be the best",
     "untested": "hardly tested",
     "worse": "worse",
+    "failed": "given up",
 }
 
 
@@ -104,7 +111,7 @@ def ranking_figure(result: StudyResult) -> go.Figure:
     """Estimates with intervals, coloured by group, and measured scores."""
     figure = go.Figure()
     for group in GROUPS:
-        estimates = result.group(group)
+        estimates = [e for e in result.group(group) if e.provenance != "none"]
         if not estimates:
             continue
         figure.add_trace(
@@ -124,7 +131,7 @@ def ranking_figure(result: StudyResult) -> go.Figure:
             )
         )
     figure.add_trace(_measured_scores(result))
-    order = [str(e.candidate) for e in reversed(result.ranking)]
+    order = [str(e.candidate) for e in reversed(result.ranking) if e.provenance != "none"]
     figure.update_yaxes(categoryorder="array", categoryarray=order, title=None)
     figure.update_xaxes(title=f"score on {result.task} after the full alignment, %")
     height = 180 + 26 * len(result.ranking)

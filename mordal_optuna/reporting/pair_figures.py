@@ -34,7 +34,7 @@ def pairs_figure(
         winner: pair that is marked.
         title: title of the figure.
     """
-    of = {e.candidate: e for e in ranking}
+    of = {e.candidate: e for e in ranking if e.provenance != "none"}
     by_value = sorted(ranking, key=lambda e: -e.value)
     encoders = list(dict.fromkeys(e.candidate.vision_encoder for e in by_value))
     llms = list(dict.fromkeys(e.candidate.llm for e in by_value))

@@ -52,6 +52,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "time": result.times.to_json(),
         "stopped_because": result.stopped_because,
         "further_scores": [score.to_json() for score in result.further_scores],
+        "given_up": {str(candidate): reason for candidate, reason in result.given_up.items()},
         "failures": {str(candidate): reason for candidate, reason in result.failures.items()},
         "config": dict(result.config),
     }
@@ -98,6 +99,7 @@ def _pair(result: StudyResult, estimate: Estimate) -> dict[str, Any]:
         "measured": _measured(result.curves.get(estimate.candidate, ())),
         "estimate": _estimate(estimate),
         "best": estimate.best,
+        "given_up": result.given_up.get(estimate.candidate),
         "against_winner": _contrast(standing.contrast, standing.margin),
         "seconds": estimate.seconds,
     }
@@ -110,7 +112,10 @@ def _measured(curve: Sequence[Measurement]) -> dict[str, Any] | None:
     return dict(zip(names, shown[0], strict=True)) if shown else None
 
 
-def _estimate(estimate: Estimate) -> dict[str, Any]:
+def _estimate(estimate: Estimate) -> dict[str, Any] | None:
+    """The estimate; None for a pair that was given up before any score."""
+    if estimate.provenance == "none":
+        return None
     return {
         "value": estimate.value,
         "low": estimate.low,

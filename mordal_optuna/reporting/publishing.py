@@ -35,7 +35,7 @@ from mordal_optuna.study.result import read_result
 from mordal_optuna.study.task_studies import task_study_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from optuna import Study
@@ -120,7 +120,9 @@ class Publisher:
         ended = self._clock()
         self._next = ended + max(self._least, (ended - begun) / _SHARE)
 
-    def describe(self, number: int, state: TrialState) -> dict[str, Any]:
+    def describe(
+        self, number: int, state: TrialState, trials: Sequence[FrozenTrial] | None = None
+    ) -> dict[str, Any]:
         """User attributes in plain words of a trial that is about to end.
 
         Optuna allows no change of a trial that has ended, so that estimates are those of this
@@ -129,8 +131,9 @@ class Publisher:
         Args:
             number: number of the running trial.
             state: state in which it will end.
+            trials: all trials by number, read after the trial's last change; None to read them.
         """
-        trials = self._study.get_trials(deepcopy=False)
+        trials = trials or self._study.get_trials(deepcopy=False)
         trial = next(t for t in trials if t.number == number)
         candidate = candidate_of(trial)
         if candidate is None or STOOD_BACK in trial.user_attrs:

@@ -81,7 +81,9 @@ def _lines(result: StudyResult) -> list[tuple[str, str]]:
     if result.representation:
         lines += _clusters(result.representation)
     lines += [("also", words.further(score)) for score in result.further_scores]
-    lines += [("failed", f"{c}: {reason}") for c, reason in result.failures.items()]
+    lines += [("given up", f"{c}: {reason}") for c, reason in result.given_up.items()]
+    left = {c: why for c, why in result.failures.items() if c not in result.given_up}
+    lines += [("failed", f"{c}: {reason}") for c, reason in left.items()]
     return lines
 
 

@@ -65,14 +65,14 @@ def _estimates(result: StudyResult, tasks: Sequence[TaskResult]) -> Table:
         table.add_column(name)
     for name in ("mean", *(task.name for task in tasks)):
         table.add_column(name, justify="right")
-    overall = {e.candidate: e.value for e in result.ranking}
+    overall = {e.candidate: words.only_estimate(e) for e in result.ranking}
     by_task = [task_words.ranked(task) for task in tasks]
     for pair in shown:
         mark = " *" if pair in result.unbeaten else ""
         table.add_row(
             pair.vision_encoder,
             f"{pair.llm}{mark}",
-            words.percent(overall[pair]),
+            overall[pair],
             *(texts[pair] for texts in by_task),
             style="bold" if pair == result.winner.candidate else None,
         )

@@ -89,7 +89,7 @@ def short_list(result: StudyResult) -> list[Candidate]:
 def ranked(task: TaskResult) -> dict[Candidate, str]:
     """Estimate of every pair on a task in percent, with its rank there in brackets."""
     return {
-        candidate: f"{words.percent(estimate.value)} ({rank})"
+        candidate: f"{words.only_estimate(estimate)} ({rank})"
         for candidate, (rank, estimate) in task.places().items()
     }
 

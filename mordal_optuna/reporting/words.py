@@ -23,6 +23,7 @@ GROUPS: dict[Group, str] = {
     "open": "may be the best: estimated, not measured as far as the winner",
     "untested": "hardly tested: too few scores to tell, and a small chance of being the best",
     "worse": "worse than the winner",
+    "failed": "given up: failed as often as the study allows",
 }
 # Label of each part of the costs, in the order in which they are shown.
 COST_PARTS = {
@@ -79,16 +80,27 @@ def measured(measurement: Measurement, task: str) -> str:
 
 def interval(estimate: Estimate) -> str:
     """The interval of an estimate, in percent."""
+    if estimate.provenance == "none":
+        return "-"
     return f"{percent(estimate.low)} to {percent(estimate.high)}"
 
 
 def estimated(estimate: Estimate) -> str:
-    """An estimate with its interval, in percent."""
+    """An estimate with its interval, in percent; a dash if there is none."""
+    if estimate.provenance == "none":
+        return "-"
     return f"{percent(estimate.value)} ({interval(estimate)})"
+
+
+def only_estimate(estimate: Estimate) -> str:
+    """An estimate without its interval, in percent; a dash if there is none."""
+    return "-" if estimate.provenance == "none" else percent(estimate.value)
 
 
 def provenance(estimate: Estimate) -> str:
     """Provenance of an estimate: measured, extrapolated or inferred, and from how many samples."""
+    if estimate.provenance == "none":
+        return "no estimate"
     if estimate.provenance == "measured":
         return f"measured at {estimate.samples:,}"
     if estimate.provenance == "extrapolated":

@@ -28,6 +28,8 @@ REPRESENTATION = "mordal:representation"
 FACTS = "mordal:facts"
 FURTHER_SCORES = "mordal:further_scores"
 STOPPED_BECAUSE = "mordal:stopped_because"
+# End of the study that a worker has reported: its reason, and the number of trials.
+REPORTED = "mordal:reported"
 # Number below which all trials have their note in the dashboard.
 NOTED = "mordal:noted"
 # Digests of what the dashboard shows of the study, by figure and note; what has not changed is not
@@ -40,6 +42,8 @@ STATE = "state"
 WINNER = "winner"
 BEST = "best pair with probability, %"
 FULL_RUNS = "cost, full runs"
+# Pairs that were given up, with the reasons.
+GIVEN_UP = "given up"
 # Identity of the study that a study of one of its tasks is filled from.
 FILLED_FROM = "mordal:filled_from"
 # Date that chat templates take for today, YYYY-MM-DD; absent if an older version began the study.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from optuna.exceptions import UpdateFinishedTrialError
 
 from mordal_optuna.pool import Candidate
+from mordal_optuna.processes.liveness import has_ended
 from mordal_optuna.search.attributes import ALIVE, JOB
 from mordal_optuna.search.trials import set_system_attribute, storage_errors
 
@@ -59,6 +60,24 @@ def assignment_of(trial: FrozenTrial) -> Assignment | None:
         return None
     pair = Candidate(*stored["pair"])
     return Assignment(pair, stored["samples"], stored["owner"], stored["begun"])
+
+
+def competitors(trials: Iterable[FrozenTrial], candidate: Candidate, owner: str) -> list[int]:
+    """Numbers of the trials that processes other than one were assigned the same pair for.
+
+    Args:
+        trials: running trials.
+        candidate: the pair.
+        owner: process that is none of its own competitors.
+    """
+    return [
+        trial.number
+        for trial in trials
+        if (assignment := assignment_of(trial))
+        and assignment.candidate == candidate
+        and assignment.owner != owner
+        and not has_ended(assignment.owner)
+    ]
 
 
 # Number of a running trial, its last heartbeat, its count of scores, its count of parameters.

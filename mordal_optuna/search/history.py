@@ -302,7 +302,8 @@ class HistoryReader:
         if self._last is None:
             return True
         index, trial = self._last
-        return trials[index] is trial
+        # The same trial may have been read twice, by `get_trials` and by `tell`.
+        return trials[index] is trial or trials[index] == trial
 
     def _with(
         self, unfinished: Iterable[FrozenTrial], *, minimize: bool, dead: Collection[int]

@@ -7,8 +7,9 @@ no worker runs, the pruner only the jobs of one candidate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ class Job:
         candidate: the pair to train.
         samples: rung, in alignment samples.
         stage: stage of the search that wants the job, such as "inter-cluster".
+        tied: whether its place says nothing among the jobs beside it in the list that are tied as
+            well and of the same stage and rung: all of them will be done, and the search decides
+            nothing before. Never under a budget that may end between them.
     """
 
     candidate: Candidate
     samples: int
     stage: str
+    tied: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,21 @@ class LazyJobs(Sequence[Job]):
     @cached_property
     def _whole(self) -> list[Job]:
         return list(iter(self))  # without its length, which would need the whole
+
+
+def llm_first(jobs: Sequence[Job], llm: str | None) -> Sequence[Job]:
+    """Jobs in an order in which those with an LLM come first among the first ones that are tied.
+
+    Args:
+        jobs: wanted jobs, most wanted first, at least one.
+        llm: name of the LLM; None leaves the order.
+    """
+
+    def alike(job: Job) -> bool:
+        return job.tied and (job.stage, job.samples) == (jobs[0].stage, jobs[0].samples)
+
+    tied = list(takewhile(alike, jobs))
+    return [*sorted(tied, key=lambda job: job.candidate.llm != llm), *jobs[len(tied) :]]
 
 
 def jobs_of(jobs: Sequence[Job], candidate: Candidate) -> Sequence[Job]:

@@ -26,7 +26,7 @@ from mordal_optuna.search.history import ATTEMPTS, DEATHS_PER_ATTEMPT
 from mordal_optuna.search.jobs import Finished, Job, Wait, jobs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
@@ -106,22 +106,41 @@ class Plan(Protocol):
         ...
 
 
-def next_job(plan: Plan, history: History, skip: int = 0) -> Job | Wait | Finished:
+def next_job(plan: Plan, history: History) -> Job | Wait | Finished:
     """The most wanted job that no worker runs and that fits into the budget.
 
     Args:
         plan: plan that lists the jobs.
         history: history of the study.
-        skip: number of such jobs to pass over, if there are more.
+    """
+    jobs = next_jobs(plan, history, 1)
+    if isinstance(jobs, Finished):
+        return jobs
+    return jobs[0] if jobs else Wait()
+
+
+def next_jobs(
+    plan: Plan, history: History, most: int, besides: Collection[Candidate] = ()
+) -> list[Job] | Finished:
+    """The most wanted jobs that no worker runs, if the budget has room for one; else none.
+
+    Args:
+        plan: plan that lists the jobs.
+        history: history of the study.
+        most: largest number of jobs, at least 1.
+        besides: candidates that are taken although the history does not show it.
     """
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return jobs
     if not plan.has_room(history):
-        return Wait()
-    free = (job for job in jobs if not history.of(job.candidate).running)
-    first = list(islice(free, skip + 1))
-    return first[-1] if first else Wait()
+        return []
+    free = (
+        job
+        for job in jobs
+        if job.candidate not in besides and not history.of(job.candidate).running
+    )
+    return list(islice(free, most))
 
 
 def may_continue(plan: Plan, history: History, candidate: Candidate, samples: int) -> bool:
@@ -211,6 +230,8 @@ class PooledPlan(ABC):
         self._rungs = tuple(dict.fromkeys((*rungs, *race, full_samples)))
         self._ranker = ranker
         self._budget = budget or Budget()
+        # Without a budget the order of jobs that are all certain decides nothing.
+        self._unlimited = self._budget.device_hours is None
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -399,7 +420,11 @@ class PooledPlan(ABC):
         return jobs or Finished(f"race won: the last of {len(finalists)} finalists")
 
     def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:
-        return [Job(c, rung, "finish") for c in candidates if not history.of(c).at(rung)]
+        return [
+            Job(c, rung, "finish", self._unlimited)
+            for c in candidates
+            if not history.of(c).at(rung)
+        ]
 
     def _led_before(self, history: History, leader: Candidate) -> bool:
         """Whether a candidate also led by the scores below R, among those eligible now."""

@@ -11,7 +11,7 @@ Symbols:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,14 +24,14 @@ from mordal_optuna.search.history import History
 from mordal_optuna.search.joint.posterior import Posterior, joint_posterior
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory
 
-Provenance = Literal["measured", "extrapolated", "inferred"]
+Provenance = Literal["measured", "extrapolated", "inferred", "none"]
 
 # Histories whose estimates are cached. One step of a search ranks a few histories: all scores, and
 # the scores below each rung of the race, which stay the same from step to step.
@@ -47,8 +47,9 @@ class Estimate:
         value: estimated score, 0 to 1.
         low: lower end of the interval, 0 to 1.
         high: upper end of the interval, 0 to 1.
-        provenance: "measured" (fully trained), "extrapolated" (scored at p rungs or more) or
-            "inferred" (from fewer scores, or from other pairs alone).
+        provenance: "measured" (fully trained), "extrapolated" (scored at p rungs or more),
+            "inferred" (from fewer scores, or from other pairs alone) or "none" (given up before
+            any score; value and interval say nothing and are shown nowhere).
         samples: highest rung that the candidate was scored at; 0 if never trained.
         seconds: device-seconds spent on the candidate.
         rising: whether the candidate's own points suggest an error that grows with data.
@@ -192,14 +193,24 @@ class Ranker:
         """The same by `own_posterior`, for decisions of a search about untrained pairs."""
         return self._estimates(history, self.own_posterior(history))
 
-    def rank_with_chances(self, history: History, posterior: Posterior) -> tuple[Estimate, ...]:
+    def rank_with_chances(
+        self, history: History, posterior: Posterior, given_up: Collection[Candidate] = ()
+    ) -> tuple[Estimate, ...]:
         """The same ranking with each candidate's probability of being the best pair.
 
         Args:
             history: history of the study.
             posterior: result of `posterior` for that history.
+            given_up: candidates that cannot be trained; they come last and have no probability.
         """
-        return self._estimates(history, posterior, posterior.best.tolist())
+        out = [n for n, candidate in enumerate(posterior.candidates) if candidate in given_up]
+        ranking = self._estimates(history, posterior, posterior.best_without(out).tolist())
+        last = [
+            replace(e, best=None, provenance=e.provenance if e.samples else "none")
+            for e in ranking
+            if e.candidate in given_up
+        ]
+        return (*(e for e in ranking if e.candidate not in given_up), *last)
 
     def _estimates(
         self, history: History, posterior: Posterior, chances: Sequence[float] | None = None

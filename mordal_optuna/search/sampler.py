@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from mordal_optuna.errors import LastingOutageError, SearchError
 from mordal_optuna.pool import Candidate
-from mordal_optuna.processes.liveness import has_ended, owner_name
+from mordal_optuna.processes.liveness import owner_name
 from mordal_optuna.processes.outages import is_outage, outage
 from mordal_optuna.processes.patience import Patience
 from mordal_optuna.progress import Silent
@@ -32,10 +32,13 @@ from mordal_optuna.search.heartbeats import (
     HeartbeatMonitor,
     HeartbeatSender,
     assignment_of,
+    competitors,
 )
 from mordal_optuna.search.history import HistoryReader, candidate_of
-from mordal_optuna.search.jobs import Finished, Job, Wait
-from mordal_optuna.search.plan import Plan, next_job
+from mordal_optuna.search.jobs import Finished, Job, Wait, llm_first
+from mordal_optuna.search.plan import Plan, next_jobs
+from mordal_optuna.search.readings import SharedHistories, others_running, running_beside
+from mordal_optuna.search.readings import study_history as study_history
 from mordal_optuna.search.space import PairSpace
 from mordal_optuna.search.trial_failures import failure_attribute, lost_seconds, wrong_report
 from mordal_optuna.search.trials import (
@@ -45,19 +48,24 @@ from mordal_optuna.search.trials import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
     from mordal_optuna.errors import InfrastructureError
     from mordal_optuna.search.history import History
+    from mordal_optuna.search.readings import PairClaims
 
 
 # First and longest pause in seconds between two attempts to find a job; pauses grow in between.
 _FIRST_PAUSE, _LAST_PAUSE = 0.02, 2.0
-# Jobs among which workers choose that ask at the same time: at most two to this power.
+# Jobs among which workers choose that ask together: at most two to this power.
 _MOST_CONTESTS = 8
+# Pairs that a worker tries to claim before it looks at the study again.
+_MOST_TRIED = 4
+# Wanted jobs that are looked at.
+_MOST_SEEN = 256
 # Optuna's attribute with the parameters of an enqueued trial.
 _FIXED = "fixed_params"
 
@@ -91,6 +99,8 @@ class CkaClusterSampler(BaseSampler):
         *,
         independent_sampler: BaseSampler | None = None,
         seed: int | None = None,
+        claims: PairClaims | None = None,
+        keep_llm: bool = False,
     ) -> None:
         """Create a sampler.
 
@@ -99,11 +109,17 @@ class CkaClusterSampler(BaseSampler):
             independent_sampler: sampler of all parameters other than the pair; by default a
                 `RandomSampler`.
             seed: random seed of the default `independent_sampler`; the pair is not random.
+            claims: claims of the objective, the same object; a pair is then claimed as soon as it
+                is chosen, which spares a reading of the study. By default the objective claims it.
+            keep_llm: whether, of jobs that the plan calls tied (`Job.tied`), one with the LLM of
+                this process's last pair is chosen, whose weights lie in the machine's file cache;
+                by default the first one is.
         """
         self._plan = plan
         self._other = independent_sampler or RandomSampler(seed=seed)
         self._reader = HistoryReader(plan)
         self._space = PairSpace(plan.vision_encoders, plan.llms)
+        self._claims, self._keep_llm = claims, keep_llm
         self._start_process()
 
     def _start_process(self) -> None:
@@ -115,6 +131,8 @@ class CkaClusterSampler(BaseSampler):
         self._heartbeats = HeartbeatSender()
         self._random = random.Random()  # for pauses, and for jobs that others want as well
         self._contests = 0  # assignments that were contested lately
+        self._llm: str | None = None  # of the last pair
+        self.shared = SharedHistories()  # with the objective and the worker
         self._outage: InfrastructureError | None = None  # outage that ended the last trial
         self._patience = Patience(time.sleep, Silent())
 
@@ -125,7 +143,7 @@ class CkaClusterSampler(BaseSampler):
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """See `__getstate__`."""
-        self.__dict__.update(state)
+        self.__dict__.update(state, _claims=None, _keep_llm=False)
         self._start_process()
 
     def reseed_rng(self) -> None:
@@ -211,7 +229,7 @@ class CkaClusterSampler(BaseSampler):
             # Threads choose one after the other; the choices of other processes are read from
             # their assignments.
             with self._asking:
-                choice = self._choose(study, trial, monitor)
+                choice = self._choose(study, trial, monitor, patient=pause < _LAST_PAUSE)
             if isinstance(choice, Candidate):
                 return choice
             if isinstance(choice, Finished):
@@ -238,32 +256,60 @@ class CkaClusterSampler(BaseSampler):
             raise
 
     def _choose(
-        self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor
+        self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor, *, patient: bool = True
     ) -> Candidate | Wait | Finished:
         """One attempt to choose a pair."""
-        history = study_history(
-            study, exclude=trial.number, reader=self._reader, dead=monitor.silent
+        offered = self.shared.take_offered()
+        history, claimed = offered or (
+            study_history(study, exclude=trial.number, reader=self._reader, dead=monitor.silent),
+            frozenset(),
         )
-        # Workers that ask together spread over the wanted jobs, all of which are certain.
-        skip = self._random.randrange(2**self._contests) if self._contests else 0
-        job = next_job(self._plan, history, skip)
-        if isinstance(job, Wait) and self._holds_all_running(study, trial, monitor):
-            job = Job(self._most_wanted(history), 0, "batch")
-        if not isinstance(job, Job):
-            return job
+        jobs = next_jobs(self._plan, history, _MOST_SEEN, besides=claimed)
+        if offered and (isinstance(jobs, Finished) or not jobs):
+            return self._choose(study, trial, monitor)  # the study may say more by now
+        if not jobs and self._holds_all_running(study, trial, monitor):
+            wanted = self._plan.jobs(history)
+            pair = self._leader(history) if isinstance(wanted, Finished) else wanted[0].candidate
+            jobs = [Job(pair, 0, "batch")]
+        if isinstance(jobs, Finished) or not jobs:
+            return jobs if isinstance(jobs, Finished) else Wait()
         encoder, llm = self._fixed_parts(trial)
         if encoder or llm:  # the plan did not ask for this trial
-            wanted = job.candidate
-            pair = Candidate(encoder or wanted.vision_encoder, llm or wanted.llm)
+            first = jobs[0].candidate
+            pair = Candidate(encoder or first.vision_encoder, llm or first.llm)
             return self._assign(study, trial, pair, 0)
-        self._assign(study, trial, job.candidate, job.samples)
-        if self._is_contested(study, trial, job, history, monitor):
+        job = self._claim(trial, llm_first(jobs, self._llm) if self._keep_llm else jobs)
+        if job is None and patient:
+            return Wait()
+        # What others hold for long is assigned all the same: the trial will find the claim and
+        # end, and the worker can see whether the others live.
+        chosen, is_claimed = job or jobs[0], job is not None and self._claims is not None
+        self._assign(study, trial, chosen.candidate, chosen.samples)
+        now = self._uncontested(study, trial, chosen.candidate, history, monitor)
+        if now is None:
             self._contests = min(self._contests + 1, _MOST_CONTESTS)
             set_system_attribute(study, trial, JOB, None)
             self._release(study, trial)
             return Wait()
+        if is_claimed:
+            self.shared.keep(trial.number, now)
         self._contests = max(self._contests - 1, 0)
-        return job.candidate
+        self._llm = chosen.candidate.llm
+        return chosen.candidate
+
+    def _claim(self, trial: FrozenTrial, jobs: Sequence[Job]) -> Job | None:
+        """A job whose pair no other worker has claimed: the first one, unless others ask as well.
+
+        Workers that ask together spread over the wanted jobs, all of which are certain. None if
+        others have claimed what was tried.
+        """
+        for _ in range(_MOST_TRIED):
+            among = min(2**self._contests, len(jobs))
+            job = jobs[self._random.randrange(among) if self._contests else 0]
+            if self._claims is None or self._claims.take(job.candidate, trial.number):
+                return job
+            self._contests = min(self._contests + 1, _MOST_CONTESTS)
+        return None
 
     def _holds_all_running(
         self, study: Study, trial: FrozenTrial, monitor: HeartbeatMonitor
@@ -272,7 +318,7 @@ class CkaClusterSampler(BaseSampler):
 
         If none is running any more, those that the history showed have ended since it was read.
         """
-        others = _running(study, trial)
+        others = running_beside(study, trial)
         monitor.observe(others)
         mine = [self._heartbeats.is_of_this_thread(study, other) for other in others]
         return bool(mine) and all(mine)
@@ -280,10 +326,6 @@ class CkaClusterSampler(BaseSampler):
     def _fixed_parts(self, trial: FrozenTrial) -> tuple[str | None, str | None]:
         """Encoder and LLM that are fixed for a trial; None for a part that is free."""
         return self._space.named({**trial.system_attrs.get(_FIXED, {}), **trial.params})
-
-    def _most_wanted(self, history: History) -> Candidate:
-        jobs = self._plan.jobs(history)
-        return self._leader(history) if isinstance(jobs, Finished) else jobs[0].candidate
 
     def _assign(
         self, study: Study, trial: FrozenTrial, candidate: Candidate, samples: int
@@ -295,39 +337,33 @@ class CkaClusterSampler(BaseSampler):
 
     def _release(self, study: Study, trial: FrozenTrial) -> None:
         self._heartbeats.end(study, trial)
+        if self._claims is not None:
+            self._claims.give_back(trial.number)
         with self._ended:
             self._ended.notify_all()
 
-    def _is_contested(
+    def _uncontested(
         self,
         study: Study,
         trial: FrozenTrial,
-        job: Job,
+        candidate: Candidate,
         history: History,
         monitor: HeartbeatMonitor,
-    ) -> bool:
-        """Whether another process has assigned the same pair since the history was read.
+    ) -> History | None:
+        """The study's history now; None if another process has assigned the same pair meanwhile.
 
         Every process stores its assignment first and then reads those of others, so at most one of
         them finds no competitor. All processes that find one withdraw their assignment and try
         again after a pause of random length. A competitor may even have finished the job by then,
         so that its trial no longer runs; the scores of the pair show that.
         """
-        # One reading is enough: a trial that no longer runs in it has reported its scores before.
+        # One reading is enough: a trial that has ended in it has reported its scores before.
         trials = Study.get_trials(study, deepcopy=False)
-        others = _others_running(trials, trial)
         minimize = study.direction == StudyDirection.MINIMIZE
         now = self._reader.read(trials, minimize=minimize, exclude=trial.number)
-        if now.of(job.candidate).measurements != history.of(job.candidate).measurements:
-            return True
-        return any(
-            assignment.candidate == job.candidate
-            and assignment.owner != self._owner
-            and other.number not in monitor.silent
-            and not has_ended(assignment.owner)
-            for other in others
-            if (assignment := assignment_of(other))
-        )
+        others = [t for t in others_running(trials, trial) if t.number not in monitor.silent]
+        changed = now.of(candidate).measurements != history.of(candidate).measurements
+        return None if changed or competitors(others, candidate, self._owner) else now
 
     def _end_trial(self, study: Study, trial: FrozenTrial, end: Finished) -> Candidate:
         """Prune a trial that begins after the end of the search.
@@ -411,40 +447,3 @@ class CkaClusterSampler(BaseSampler):
             notes = {FAILURE: wrong}
         for key, value in notes.items():
             set_trial_attribute(study, trial.number, key, value)
-
-
-def study_history(
-    study: Study,
-    *,
-    exclude: int | None = None,
-    reader: HistoryReader | None = None,
-    dead: Collection[int] = (),
-) -> History:
-    """The present history of a study.
-
-    Args:
-        study: any study over pairs.
-        exclude: number of a trial to leave out, such as the one being sampled for.
-        reader: reader of the same study, which makes repeated calls faster.
-        dead: numbers of running trials whose worker is considered dead.
-
-    Raises:
-        SearchError: if a trial chose from another pool than the reader's.
-    """
-    # Called on the class, because Hyperband passes samplers and pruners a subclass of `Study` that
-    # shows the trials of one bracket only and forbids user attributes. Plans need all trials.
-    trials = Study.get_trials(study, deepcopy=False)
-    minimize = study.direction == StudyDirection.MINIMIZE
-    used = reader or HistoryReader()
-    return used.read(trials, minimize=minimize, exclude=exclude, dead=dead)
-
-
-def _running(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """The study's other running trials whose pair is chosen."""
-    return _others_running(Study.get_trials(study, deepcopy=False), trial)
-
-
-def _others_running(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
-    """The running trials among others whose pair is chosen."""
-    others = [t for t in trials if t.state == TrialState.RUNNING and t.number != trial.number]
-    return [t for t in others if candidate_of(t)]

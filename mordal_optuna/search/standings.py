@@ -21,7 +21,7 @@ from mordal_optuna.search.answers import Contrast, contrast
 from mordal_optuna.search.bounds import require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.history import CandidateHistory, History
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 # `tied`: measured like the finalists, and within noise of the winner. `open`: estimated from fewer
 # samples or from other pairs, and possibly the best. `untested`: too few scores for a curve, and a
-# small probability of being the best. `worse`: outside the noise, below the winner.
-Group = Literal["tied", "open", "untested", "worse"]
-GROUPS: tuple[Group, ...] = ("tied", "open", "untested", "worse")
+# small probability of being the best. `worse`: outside the noise, below the winner. `failed`:
+# given up, since it has failed as often as the study allows.
+Group = Literal["tied", "open", "untested", "worse", "failed"]
+GROUPS: tuple[Group, ...] = ("tied", "open", "untested", "worse", "failed")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def standings(
     *,
     run_noise: float,
     weights: Mapping[str, float] | None = None,
+    given_up: Collection[Candidate] = (),
 ) -> dict[Candidate, Standing]:
     """Compare every pair of the pool with the winner.
 
@@ -73,6 +75,7 @@ def standings(
         winner: pair that the others are compared with.
         run_noise: h, at least 0.
         weights: weight of each target task by its name; None or empty if there is one.
+        given_up: pairs other than the winner that cannot be trained.
 
     Raises:
         SearchError: if the run noise is negative.
@@ -83,7 +86,9 @@ def standings(
     compared = _contrasts(plan, history, winner, trained, run_noise, weights)
     compared |= _contrasts(plan, history, winner, close, run_noise, weights)
     result = {winner: Standing("tied")}
-    for candidate in close:
+    for candidate in given_up:
+        result[candidate] = Standing("failed", *compared.get(candidate, (None, None)))
+    for candidate in (c for c in close if c not in result):
         comparison = compared.get(candidate)
         if comparison:
             difference, margin = comparison

@@ -11,7 +11,7 @@ import os
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ from mordal_optuna.study.database import Name, engine_options, share_engine
 from mordal_optuna.study.ownership import LEASE_SECONDS, Lease, LeaseRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from mordal_optuna.errors import LeaseLostError
@@ -170,24 +170,65 @@ class ClaimStore:
         Raises:
             StoreError: if the database cannot be used.
         """
-        if not self.acquire(candidate, trial):
+        claim = self._taken(candidate, trial) or self._begun(candidate, trial)
+        if claim is None:
             yield None
             return
+        try:
+            yield claim
+        finally:
+            self._end(candidate, claim)
+
+    def take(self, candidate: Candidate, trial: int) -> bool:
+        """Claim a candidate for a trial that will `hold` it later, and keep the claim renewed.
+
+        Args:
+            candidate: pair to train.
+            trial: number of the trial.
+
+        Returns:
+            False if another worker holds the candidate.
+
+        Raises:
+            StoreError: if the database cannot be used.
+        """
+        return self._begun(candidate, trial) is not None
+
+    def give_back(self, trial: int) -> None:
+        """Release what a trial has taken or held and has not released.
+
+        Args:
+            trial: number of the trial.
+        """
+        with self._lock:
+            left = [(c, claim) for c, claim in self._held.items() if claim.token.trial == trial]
+        for candidate, claim in left:
+            self._end(candidate, claim)
+
+    def _taken(self, candidate: Candidate, trial: int) -> _Claim | None:
+        with self._lock:
+            claim = self._held.get(candidate)
+        return claim if claim and claim.token.trial == trial else None
+
+    def _begun(self, candidate: Candidate, trial: int) -> _Claim | None:
+        """A new claim, kept renewed; None if another worker has the candidate."""
+        if not self.acquire(candidate, trial):
+            return None
         lease = Lease(self._rows, self._key(candidate), str(candidate))
         claim = _Claim(lease, Token(self._identity, trial))
         if self._renewing:
             lease.start()
         with self._lock:
             self._held[candidate] = claim
-        try:
-            yield claim
-        finally:
-            with self._lock:
-                if self._held.get(candidate) is claim:
-                    del self._held[candidate]
-            lease.stop()
-            with suppress(StoreError):  # the lease expires by itself
-                self.release(candidate)
+        return claim
+
+    def _end(self, candidate: Candidate, claim: _Claim) -> None:
+        with self._lock:
+            if self._held.get(candidate) is claim:
+                del self._held[candidate]
+        claim.lease.stop()
+        with suppress(StoreError):  # the lease expires by itself
+            self.release(candidate)
 
     def guard(self, candidate: Candidate) -> Guard | None:
         """The claim that this process now holds on a candidate; None without one."""
@@ -208,15 +249,25 @@ class ClaimStore:
 
     def claimed(self) -> dict[Candidate, int]:
         """Trial number of each claimed candidate, including abandoned claims."""
-        rows = self._rows.rows(study=self._study)
-        return {Candidate(row.vision_encoder, row.llm): row.trial for row in rows}
+        return _trials(self._rows.rows(study=self._study))
 
     def remove_abandoned(self) -> list[AbandonedClaim]:
         """Delete and return the abandoned claims; each is returned to exactly one worker."""
-        return [
+        return self.sweep()[0]
+
+    def sweep(self) -> tuple[list[AbandonedClaim], dict[Candidate, int]]:
+        """Delete the abandoned claims, in one reading of all.
+
+        Returns:
+            The abandoned claims, each of which is returned to exactly one worker; and the trial
+            number of each candidate with another claim.
+        """
+        removed, left = self._rows.sweep(study=self._study)
+        abandoned = [
             AbandonedClaim(Candidate(row.vision_encoder, row.llm), row.trial, row.owner)
-            for row in self._rows.remove_abandoned(study=self._study)
+            for row in removed
         ]
+        return abandoned, _trials(left)
 
     def _key(self, candidate: Candidate) -> dict[str, str]:
         return {
@@ -224,6 +275,10 @@ class ClaimStore:
             "vision_encoder": candidate.vision_encoder,
             "llm": candidate.llm,
         }
+
+
+def _trials(rows: Sequence[sa.Row[Any]]) -> dict[Candidate, int]:
+    return {Candidate(row.vision_encoder, row.llm): row.trial for row in rows}
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.study import StudyDirection
+from optuna.study import Study, StudyDirection
 
 from mordal_optuna.errors import (
     InputsChangedError,
@@ -33,15 +34,16 @@ from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Job
 from mordal_optuna.search.plan import next_rung, wanted_rung
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
-from mordal_optuna.search.sampler import study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.space import suggest_pair
 from mordal_optuna.search.trials import set_system_attribute
 from mordal_optuna.study.claims import LocalClaims
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from optuna import Trial
+    from optuna.trial import FrozenTrial
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
@@ -87,6 +89,12 @@ class Measure(Protocol):
         ...
 
 
+class _LastReading(threading.local):
+    """Trials as one thread has read them last."""
+
+    trials: Sequence[FrozenTrial] | None = None
+
+
 class Objective:
     """An Optuna objective over pairs, for any sampler and pruner.
 
@@ -123,6 +131,7 @@ class Objective:
         self._sleep = sleep
         self._clock = clock
         self._reader = HistoryReader(plan)
+        self._last = _LastReading()
 
     def __call__(self, trial: Trial) -> float:
         """Run one trial.
@@ -188,11 +197,12 @@ class Objective:
         Returns:
             The trial's value, as in `__call__`.
         """
+        self._last.trials = None
         candidate = suggest_pair(trial, self._plan)
         trial.set_user_attr(NAME, str(candidate))
         with self._claims.hold(candidate, trial.number) as claim:
             # Read after the claim, so that all reports of the previous holder are included.
-            history = self._history(trial, exclude=trial.number)
+            history = self._under_claim(trial)
             record = history.of(candidate)
             self._repeat(trial, record)
             if claim is None:
@@ -224,8 +234,26 @@ class Objective:
         claim.check()
         self._report(trial, measurement)
 
-    def _history(self, trial: Trial, exclude: int | None = None) -> History:
-        return study_history(trial.study, exclude=exclude, reader=self._reader)
+    def last_reading(self) -> Sequence[FrozenTrial] | None:
+        """The study's trials as the newest trial of this thread read them after its last score.
+
+        Returns:
+            All trials by number, that one among them, still running; None if it has no score.
+        """
+        return self._last.trials
+
+    def _history(self, trial: Trial) -> History:
+        """The history after a score."""
+        # Called on the class for the reason given in `study_history`.
+        self._last.trials = trials = Study.get_trials(trial.study, deepcopy=False)
+        minimize = trial.study.direction == StudyDirection.MINIMIZE
+        return self._reader.read(trials, minimize=minimize)
+
+    def _under_claim(self, trial: Trial) -> History:
+        """The history as read under the claim; our sampler may have read it already."""
+        sampler, number = trial.study.sampler, trial.number
+        kept = sampler.shared.take_kept(number) if isinstance(sampler, CkaClusterSampler) else None
+        return kept or study_history(trial.study, exclude=number, reader=self._reader)
 
     def _is_stopped(
         self, trial: Trial, history: History, candidate: Candidate, samples: int

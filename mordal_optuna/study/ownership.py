@@ -112,12 +112,28 @@ class LeaseRows:
             chosen: whether a row may be deleted.
             where: values of columns that rows must have.
         """
-        rows = [row for row in self.rows(**where) if chosen(row)]
+        return self.sweep(chosen, **where)[0]
+
+    def sweep(
+        self, chosen: Callable[[sa.Row[Any]], bool] = lambda _: True, **where: str
+    ) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
+        """Delete the abandoned rows, in one reading of all.
+
+        Args:
+            chosen: whether a row may be deleted.
+            where: values of columns that rows must have.
+
+        Returns:
+            The deleted rows, each of which is returned to exactly one caller; and the other ones.
+        """
+        found = self.rows(**where)
+        rows = [row for row in found if chosen(row)]
         now = time.monotonic()
         self._late = {
             tuple(row): self._late.get(tuple(row), now) for row in rows if bool(row.late)
         }
-        return [row for row in rows if self._is_abandoned(row, now) and self._remove(row)]
+        removed = [row for row in rows if self._is_abandoned(row, now) and self._remove(row)]
+        return removed, [row for row in found if row not in removed]
 
     def _is_abandoned(self, row: sa.Row[Any], now: float) -> bool:
         since = self._late.get(tuple(row))

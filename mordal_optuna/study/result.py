@@ -19,6 +19,7 @@ from mordal_optuna.search.attributes import (
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import DEATHS_PER_ATTEMPT
+from mordal_optuna.search.plan import usable
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.study.costs import Costs
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.search.standings import Group, Standing
     from mordal_optuna.study.task_results import TaskResult
+
+
+# Why a pair without a failure was given up.
+_STOPPED = "stopped repeatedly before the rung that the search had asked for"
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,8 @@ class StudyResult:
         representation: similarities and clusters of the models; None if the method needs none.
         further_scores: scores of the winner on other tasks.
         failures: reason of the last failure, for pairs without a score after it.
+        given_up: why each pair that has failed as often as the study allows was given up; these
+            pairs come last in the ranking.
         config: resolved study file; empty for studies of plain Optuna.
         warnings: reasons to doubt the result, one sentence each, most serious first.
         tasks: result on each of several target tasks, whose weighted mean all other values are
@@ -206,6 +213,7 @@ class StudyResult:
     representation: Representation | None = None
     further_scores: tuple[FurtherScore, ...] = ()
     failures: Mapping[Candidate, str] = field(default_factory=dict)
+    given_up: Mapping[Candidate, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     tasks: tuple[TaskResult, ...] = ()
@@ -263,14 +271,25 @@ def read_result(
             f"study {study.study_name!r} has no score yet; a result needs at least one"
         )
     posterior = plan.ranker.posterior(history)
-    ranking = plan.ranker.rank_with_chances(history, posterior)
+    given_up = {
+        c: h.failure or _STOPPED
+        for c, h in history.candidates.items()
+        if c != winner and not usable(h)
+    }
+    ranking = plan.ranker.rank_with_chances(history, posterior, given_up)
     compared = standings(
-        plan, history, ranking, winner, run_noise=posterior.run_noise, weights=tasks
+        plan,
+        history,
+        ranking,
+        winner,
+        run_noise=posterior.run_noise,
+        weights=tasks,
+        given_up=given_up,
     )
     ordered = in_order(ranking, compared, winner)
     representation = stored_representation(study)
     curves = {c: h.measurements for c, h in history.candidates.items() if h.measurements}
-    by_task = task_results(plan, history, tasks, winner) if tasks else ()
+    by_task = task_results(plan, history, tasks, winner, given_up) if tasks else ()
     return StudyResult(
         study=study.study_name,
         task=task,
@@ -294,6 +313,7 @@ def read_result(
         failures={
             c: h.failure for c, h in history.candidates.items() if h.failure and _is_failing(h)
         },
+        given_up=given_up,
         config=stored_value(study.user_attrs, CONFIG) or {},
         warnings=result_warnings(curves, winner, stored_facts(study.user_attrs), plan.rungs[-1]),
         tasks=by_task,
@@ -352,7 +372,13 @@ def _challengers(
     plan: Plan, history: History, ranking: Sequence[Estimate]
 ) -> tuple[Challenger, ...]:
     winner = ranking[0]
-    above = [e for e in ranking if e.value > winner.value and e.samples < winner.samples]
+    above = [
+        e
+        for e in ranking
+        if e.value > winner.value
+        and e.samples < winner.samples
+        and (e.candidate == winner.candidate or usable(history.of(e.candidate)))
+    ]
     return tuple(
         Challenger(e, further_seconds(history, e.candidate, plan.answer_rung))
         for e in sorted(above, key=lambda e: -(e.best or 0.0))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
@@ -92,7 +92,11 @@ def mean_of(weights: Mapping[str, float]) -> str:
 
 
 def task_results(
-    plan: Plan, history: History, weights: Mapping[str, float], winner: Candidate
+    plan: Plan,
+    history: History,
+    weights: Mapping[str, float],
+    winner: Candidate,
+    given_up: Collection[Candidate] = (),
 ) -> tuple[TaskResult, ...]:
     """The result on every task, each from its own scores alone.
 
@@ -101,9 +105,10 @@ def task_results(
         history: history of the study.
         weights: weight of each task by its name.
         winner: the study's winner on the weighted mean.
+        given_up: pairs that cannot be trained, which come last on every task.
     """
     return tuple(
-        _task_result(plan, history.of_task(name), name, weight, winner)
+        _task_result(plan, history.of_task(name), name, weight, winner, given_up)
         for name, weight in weights.items()
     )
 
@@ -119,7 +124,7 @@ def unbeaten(tasks: Sequence[TaskResult]) -> tuple[Candidate, ...]:
     Returns:
         The pairs, by descending weighted mean of their estimates.
     """
-    pairs = [estimate.candidate for estimate in tasks[0].ranking]
+    pairs = [e.candidate for e in tasks[0].ranking if e.provenance != "none"]
     values = np.empty((len(pairs), len(tasks)))
     for column, task in enumerate(tasks):
         by_pair = {e.candidate: e.value for e in task.ranking}
@@ -135,10 +140,15 @@ def unbeaten(tasks: Sequence[TaskResult]) -> tuple[Candidate, ...]:
 
 
 def _task_result(
-    plan: Plan, history: History, name: str, weight: float, winner: Candidate
+    plan: Plan,
+    history: History,
+    name: str,
+    weight: float,
+    winner: Candidate,
+    given_up: Collection[Candidate],
 ) -> TaskResult:
     posterior = plan.ranker.posterior(history)
-    ranking = plan.ranker.rank_with_chances(history, posterior)
+    ranking = plan.ranker.rank_with_chances(history, posterior, given_up)
     one_for_all = next(e for e in ranking if e.candidate == winner)
     best = ranking[0]
     return TaskResult(

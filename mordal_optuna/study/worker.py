@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
@@ -39,6 +39,7 @@ from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Finished, Job, Wait
 from mordal_optuna.search.plan import next_job
+from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.search.trials import set_trial_attribute
 from mordal_optuna.study.failures import common_failure, newest_failure
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.study.claims import ClaimStore
@@ -60,6 +62,23 @@ POLL_SECONDS = 1.0
 # Errors that fail a candidate: the trial stores them and the search continues with other pairs.
 # Data errors are among them, since data that no pair can use are refused before the first trial.
 FAILURES = (ModelError, DataError, TrainingError, EvaluationError)
+
+
+class Describe(Protocol):
+    """Gives further user attributes of a trial that is about to end."""
+
+    def __call__(
+        self, number: int, state: TrialState, trials: Sequence[FrozenTrial] | None
+    ) -> Mapping[str, Any]:
+        """The attributes.
+
+        Args:
+            number: number of the trial.
+            state: state in which it will end.
+            trials: all trials of the study by number, read after the trial's last change; None if
+                they were not read since.
+        """
+        ...
 
 
 class Worker:
@@ -77,7 +96,7 @@ class Worker:
         progress: Progress | None = None,
         task_studies: TaskStudies | None = None,
         does: Callable[[str], None] = lambda _: None,
-        describe: Callable[[int, TrialState], Mapping[str, Any]] | None = None,
+        describe: Describe | None = None,
         published: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -96,8 +115,7 @@ class Worker:
             task_studies: studies of the study's tasks, which the worker fills; None if there is
                 one task.
             does: function that is told what the worker does.
-            describe: gives further user attributes of a trial, by its number and the state in
-                which it is about to end.
+            describe: gives further user attributes of a trial that is about to end.
             published: called after each trial; shows the result so far, as in a dashboard.
             sleep: function that waits for a number of seconds.
             clock: function that gives a monotonic time in seconds.
@@ -128,6 +146,8 @@ class Worker:
         self._trial_patience = Patience(sleep, self._progress)
         self._reader = HistoryReader(plan)
         self._unclaimed: dict[int, float] = {}
+        # Trials as read by the trial that has ended last; serve once, for the next job.
+        self._kept: Sequence[FrozenTrial] | None = None
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -175,6 +195,9 @@ class Worker:
         except BaseException as error:
             self._abandon(trial, error)
             raise
+        finally:
+            # What the sampler has claimed and the objective has not come to hold.
+            self._claims.give_back(trial.number)
         self._retried(partial(self._end, trial, value, state, attributes))
         if self._task_studies:
             self._retried(self._task_studies.update)
@@ -183,13 +206,27 @@ class Worker:
         self._after_trial(trial, failure)
 
     def _next_job(self) -> Job | Wait | Finished:
-        """End abandoned trials and return the plan's next job."""
-        trials = self._trials()
-        if self._end_abandoned(trials):
+        """End abandoned trials and return the plan's next job.
+
+        The last trial has read the study before it ended. A job that was certain then is certain
+        now, and the sampler finds out whether another worker has begun it since; only where that
+        reading shows no job, the study is read again.
+        """
+        kept, self._kept = self._kept, None
+        job = self._job_in(kept) if kept else Wait()
+        return job if isinstance(job, Job) else self._job_in(self._trials())
+
+    def _job_in(self, trials: Sequence[FrozenTrial]) -> Job | Wait | Finished:
+        """The next job by a reading of the trials, which the sampler may choose from as well."""
+        ended, claimed = self._end_abandoned(trials)
+        if ended:
             trials = self._trials()
         minimize = self._study.direction == StudyDirection.MINIMIZE
-        job = next_job(self._plan, self._reader.read(trials, minimize=minimize))
-        common = common_failure(trials) if isinstance(job, Job) else None
+        history = self._reader.read(trials, minimize=minimize)
+        job = next_job(self._plan, history)
+        if not isinstance(job, Job):
+            return job
+        common = common_failure(trials)
         if common:
             names = ", ".join(map(str, common.candidates))
             raise FailedSearchError(
@@ -197,6 +234,8 @@ class Worker:
                 f"reason: {names}",
                 common.reason,
             )
+        if isinstance(self._study.sampler, CkaClusterSampler):
+            self._study.sampler.shared.offer(history, claimed)
         return job
 
     def _finish(self, job: Finished) -> None:
@@ -232,12 +271,16 @@ class Worker:
             for key, attribute in attributes.items():
                 if key not in trial.user_attrs:
                     trial.set_user_attr(key, attribute)
-            described = self._describe(trial.number, state) if self._describe else {}
+            # A trial that fails has stored its reason since its last reading.
+            read = None if state == TrialState.FAIL else self._objective.last_reading()
+            described = self._describe(trial.number, state, read) if self._describe else {}
             for key, attribute in described.items():
                 trial.set_user_attr(key, attribute)
-            self._study.tell(trial, value, state=state, skip_if_finished=True)
+            ended = self._study.tell(trial, value, state=state, skip_if_finished=True)
         except UpdateFinishedTrialError:
             return  # as in `_interrupt`
+        if read and ended.number < len(read):
+            self._kept = [*read[: ended.number], ended, *read[ended.number + 1 :]]
 
     def _after_trial(self, trial: Trial, failure: InfrastructureError | None) -> None:
         """Wait after a trial that met an outage; a score or a failure resets the pauses."""
@@ -277,20 +320,25 @@ class Worker:
         """End the trials that dead workers have left running; their scores stay."""
         self._end_abandoned(self._trials())
 
-    def _end_abandoned(self, trials: Sequence[FrozenTrial]) -> bool:
-        """End abandoned trials; False if there were none.
+    def _end_abandoned(
+        self, trials: Sequence[FrozenTrial]
+    ) -> tuple[bool, Mapping[Candidate, int]]:
+        """End abandoned trials.
 
         Args:
             trials: all trials, read before the claims are read, so that a trial that begins in
                 between is not taken for abandoned.
+
+        Returns:
+            Whether there were any; and the trial number of each claimed candidate.
         """
-        abandoned = self._claims.remove_abandoned()
+        abandoned, held = self._claims.sweep()
         for claim in abandoned:
             reason = f"its worker {claim.owner} has ended or its claim has expired"
             self._interrupt(claim.trial, reason, died=True)
         ended = {claim.trial for claim in abandoned}
         running = [t for t in trials if t.state == TrialState.RUNNING and t.number not in ended]
-        claimed = set(self._claims.claimed().values())
+        claimed = set(held.values())
         # A worker may die between choosing a candidate and claiming it. Unless its process is
         # known to have ended, such a trial is given up after a time on this worker's clock.
         now = self._clock()
@@ -305,7 +353,7 @@ class Worker:
             else:
                 continue
             ended.add(trial.number)
-        return bool(ended)
+        return bool(ended), held
 
     def _interrupt(self, number: int, reason: str, *, died: bool = False) -> None:
         """End an abandoned trial, unless another worker has ended it."""

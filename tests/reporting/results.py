@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from mordal_optuna.errors import TrainingError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.tables import print_result
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.methods.grid import grid_plan
+from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import FurtherScore, Representation, StudyResult, read_result
 from mordal_optuna.study.task_results import mean_of
 from tests.search.several import WEIGHTS, Several
 from tests.search.synthetic import FULL, RUNGS, Table, plan, search, table, tree
+from tests.studies import new_study
 
 if TYPE_CHECKING:
     import optuna
@@ -40,6 +43,20 @@ def search_result() -> StudyResult:
         failures={Candidate("dino", "mistral"): "model 'dino': too large"},
         config={"study": "synthetic", "seed": 0},
     )
+
+
+def result_with_given_up() -> StudyResult:
+    """A search whose first pair always failed."""
+    chosen, measure = plan(), table()
+
+    def failing(candidate: Candidate, samples: int) -> Measurement:
+        if candidate == Candidate("clip", "llama"):
+            raise TrainingError(samples, "loss is nan")
+        return measure(candidate, samples)
+
+    study = new_study(chosen)
+    study.optimize(Objective(chosen, failing), catch=(TrainingError,))
+    return read_result(study, chosen, method="mordal", task="gqa")
 
 
 def grid_result() -> StudyResult:

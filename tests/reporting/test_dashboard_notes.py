@@ -16,8 +16,9 @@ from mordal_optuna.reporting.dashboard_notes import (
     study_note,
     task_note,
 )
-from mordal_optuna.search.attributes import BEST, ESTIMATE, FULL_RUNS, PAIR
+from mordal_optuna.search.attributes import BEST, ESTIMATE, FULL_RUNS, GIVEN_UP, PAIR
 from mordal_optuna.study.result import read_result
+from tests.reporting.results import result_with_given_up
 from tests.search.several import Several
 from tests.search.synthetic import plan, search, table
 
@@ -108,3 +109,9 @@ def test_attributes_are_plain_numbers_and_words(result: StudyResult) -> None:
     assert shown[FULL_RUNS] == round(result.full_runs, 2)
     unknown = replace(result, winner=replace(result.winner, best=None))
     assert BEST not in study_attributes(unknown)
+
+
+def test_pairs_that_were_given_up_are_attributes_of_the_study(result: StudyResult) -> None:
+    shown = study_attributes(result_with_given_up())
+    assert "loss is nan" in shown[GIVEN_UP]["clip + llama"]
+    assert GIVEN_UP not in study_attributes(result)

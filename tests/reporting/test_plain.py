@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mordal_optuna.reporting.plain import to_json
+from tests.reporting.results import result_with_given_up
 
 if TYPE_CHECKING:
     from mordal_optuna.study.result import StudyResult
@@ -16,7 +17,7 @@ def test_the_result_has_the_agreed_keys(result: StudyResult) -> None:
     assert set(plain) == {
         *("study", "task", "method", "full_samples", "warnings", "headline", "final", "winner"),
         *("ties", "challengers", "ranking", "costs", "stopped_because", "further_scores"),
-        *("failures", "config", "time"),
+        *("failures", "given_up", "config", "time"),
     }
     assert set(plain["time"]) == {"seconds", "total", "training", "rungs", "rungs_without"}
     assert set(plain["time"]["training"]) == {
@@ -84,3 +85,13 @@ def test_several_tasks_have_a_ranking_each(result: StudyResult, several: StudyRe
         if found.gain:
             assert task["gain"]["probability"] == found.gain.probability
     assert len(plain["unbeaten"]) == len(several.unbeaten)
+
+
+def test_a_pair_that_was_given_up_has_a_reason_and_no_estimate() -> None:
+    plain = to_json(result_with_given_up())
+    assert list(plain["given_up"]) == ["clip + llama"]
+    last = plain["ranking"][-1]
+    assert (last["vision_encoder"], last["llm"], last["group"]) == ("clip", "llama", "failed")
+    assert (last["estimate"], last["best"], last["measured"]) == (None, None, None)
+    assert "loss is nan" in last["given_up"]
+    assert all(pair["given_up"] is None for pair in plain["ranking"][:-1])

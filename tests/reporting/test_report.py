@@ -11,7 +11,7 @@ from mordal_optuna.reporting import task_words, words
 from mordal_optuna.reporting.report import write_report
 from mordal_optuna.search.standings import Standing
 from mordal_optuna.study.times import Times
-from tests.reporting.results import result_without_costs
+from tests.reporting.results import result_with_given_up, result_without_costs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,3 +130,13 @@ def test_the_report_shows_where_the_time_went(result: StudyResult, tmp_path: Pat
     )
     assert f"{speed}, 25.0 % of the time waiting for data." in part
     assert "2 of 6 rungs were measured without times." in part
+
+
+def test_a_pair_that_was_given_up_is_in_the_ranking_with_its_reason(tmp_path: Path) -> None:
+    found = result_with_given_up()
+    ranking = written(found, tmp_path).split("<h2>Ranking</h2>")[1].split("</table>")[0]
+    last = ranking.split(words.GROUPS["failed"])[1]
+    assert "<td>clip</td><td>llama</td>" in last
+    assert "loss is nan" in last
+    assert found.ranking[-1].provenance == "none"
+    assert words.percent(found.ranking[-1].value) not in last

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.reporting import words
-from tests.reporting.results import printed, result_without_costs
+from tests.reporting.results import printed, result_with_given_up, result_without_costs
 from tests.search.synthetic import ENCODERS, LLMS
 
 if TYPE_CHECKING:
@@ -60,3 +60,13 @@ def test_the_time_of_failed_trials_is_a_part_of_the_cost(result: StudyResult) ->
     lost = replace(result, costs=replace(result.costs, lost=7.25))
     assert "failed and lost 7.2 s" in " ".join(printed(lost).split())
     assert "failed and lost" not in printed(result)
+
+
+def test_a_pair_that_was_given_up_is_shown_last_without_an_estimate() -> None:
+    found = result_with_given_up()
+    shown = printed(found)
+    assert words.GROUPS["failed"] in shown
+    after = shown.split(words.GROUPS["failed"])[1].splitlines()[1]
+    assert re.match(r" +9 +clip +llama +- +- +0\.0$", after.rstrip())
+    assert "given up   clip + llama: " in shown
+    assert "loss is nan" in shown

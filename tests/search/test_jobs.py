@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.jobs import Job, LazyJobs, jobs_of
+from mordal_optuna.search.jobs import Job, LazyJobs, jobs_of, llm_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,3 +64,16 @@ def test_no_job_is_generated_twice() -> None:
     assert generated == JOBS[:1]  # no more than are read
     assert [list(jobs), list(jobs), jobs[0]] == [JOBS, JOBS, JOBS[0]]
     assert generated == JOBS
+
+
+def test_an_llm_comes_first_only_among_the_tied_jobs_of_one_rung() -> None:
+    def job(llm: str, samples: int = 1, *, tied: bool = True) -> Job:
+        return Job(Candidate("clip", llm), samples, "some", tied)
+
+    mixed = [job("a"), job("b"), job("a"), job("b"), job("b", 2), job("b", tied=False)]
+    assert llm_first(mixed, "b") == [mixed[1], mixed[3], mixed[0], mixed[2], *mixed[4:]]
+    assert llm_first(mixed, "c") == mixed
+    assert llm_first(mixed, None) == mixed
+    ordered = [job("a", tied=False), job("b", tied=False)]
+    assert llm_first(ordered, "b") == ordered
+    assert llm_first([ordered[0], mixed[1]], "b") == [ordered[0], mixed[1]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
@@ -18,7 +19,7 @@ from mordal_optuna.search.attributes import STOPPED_BECAUSE
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.methods.building import build_plan
-from mordal_optuna.search.plan import next_job
+from mordal_optuna.search.plan import next_jobs
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.space import PairSpace
@@ -29,6 +30,7 @@ from tests.search.synthetic import (
     LLMS,
     MEDOIDS,
     RUNGS,
+    believed,
     plan,
     search,
     settings,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from mordal_optuna.search.history import History
-    from mordal_optuna.search.jobs import Finished, Job, Wait
+    from mordal_optuna.search.jobs import Finished, Job
     from mordal_optuna.search.plan import Plan
 
 
@@ -280,12 +282,12 @@ class _Overtaken:
     def __init__(self, meanwhile: Callable[[], object]) -> None:
         self._meanwhile: Callable[[], object] | None = meanwhile
 
-    def __call__(self, chosen: Plan, history: History, skip: int = 0) -> Job | Wait | Finished:
-        job = next_job(chosen, history, skip)
+    def __call__(self, *arguments: Any, **named: Any) -> list[Job] | Finished:
+        jobs = next_jobs(*arguments, **named)
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile:
             meanwhile()
-        return job
+        return jobs
 
 
 def _worker(storage: optuna.storages.BaseStorage, chosen: Plan) -> optuna.Study:
@@ -306,7 +308,7 @@ def test_a_job_that_another_worker_finished_meanwhile_is_not_taken(
     storage, measure = optuna.storages.InMemoryStorage(), table()
     objective = Objective(plan(), measure)
     first = _Overtaken(lambda: _worker(storage, plan()).optimize(objective, n_trials=1))
-    monkeypatch.setattr("mordal_optuna.search.sampler.next_job", first)
+    monkeypatch.setattr("mordal_optuna.search.sampler.next_jobs", first)
     _worker(storage, plan()).optimize(objective, n_trials=1)
     (first_pair, _), (second_pair, _) = measure.runs
     assert first_pair == MEDOIDS[0]
@@ -329,8 +331,102 @@ def test_a_worker_that_waited_for_others_reads_again_when_they_have_ended(
         trial.report(0.8, FULL)
         worker.tell(trial, 0.8)
 
-    monkeypatch.setattr("mordal_optuna.search.sampler.next_job", _Overtaken(end_other))
+    monkeypatch.setattr("mordal_optuna.search.sampler.next_jobs", _Overtaken(end_other))
     _worker(storage, chosen).optimize(Objective(chosen, measure))
     states = [t.state for t in worker.trials]
     assert states == [TrialState.COMPLETE, TrialState.PRUNED]
     assert measure.runs == []
+
+
+class _Claimed:
+    """Claims of a sampler, some of which another worker holds."""
+
+    def __init__(self, others: set[Candidate]) -> None:
+        self._others = others
+        self.held: dict[int, Candidate] = {}
+
+    def take(self, candidate: Candidate, trial: int) -> bool:
+        if candidate in self._others:
+            return False
+        self.held[trial] = candidate
+        return True
+
+    def give_back(self, trial: int) -> None:
+        self.held.pop(trial, None)
+
+
+def test_a_pair_that_another_worker_has_just_claimed_is_passed_over() -> None:
+    """The study does not show it yet: the other worker stores its assignment after the claim."""
+    claims = _Claimed({MEDOIDS[0]})
+    study = _worker(optuna.storages.InMemoryStorage(), plan())
+    study.sampler = CkaClusterSampler(plan(), claims=claims)
+    trial = study.ask(PairSpace(ENCODERS, LLMS).distributions)
+    assert claims.held == {0: MEDOIDS[1]}
+    kept = study.sampler.shared.take_kept(trial.number)
+    assert kept is not None
+    assert not kept.of(MEDOIDS[1]).running  # it leaves out the trial itself
+    study.tell(trial, state=TrialState.FAIL)
+    assert claims.held == {}
+
+
+def test_with_claims_a_search_is_the_same() -> None:
+    """One worker is never in its own way, and trains the same rungs in the same order."""
+    expected, measure = table(), table()
+    search(plan(), expected)
+    claims = _Claimed(set())
+    study = _worker(optuna.storages.InMemoryStorage(), plan())
+    study.sampler = CkaClusterSampler(plan(), claims=claims)
+    study.optimize(Objective(plan(), measure))
+    assert measure.runs == expected.runs
+    assert claims.held == {}
+
+
+def test_a_competitor_makes_the_claim_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain worker has assigned itself the pair, without a claim, before this one's check."""
+    storage, measure = optuna.storages.InMemoryStorage(), table()
+    objective = Objective(plan(), measure)
+    first = _Overtaken(lambda: _worker(storage, plan()).optimize(objective, n_trials=1))
+    monkeypatch.setattr("mordal_optuna.search.sampler.next_jobs", first)
+    claims, study = _Claimed(set()), _worker(storage, plan())
+    study.sampler = CkaClusterSampler(plan(), claims=claims)
+    trial = study.ask(PairSpace(ENCODERS, LLMS).distributions)
+    assert [pair for pair, _ in measure.runs] == [MEDOIDS[0]]
+    assert claims.held == {trial.number: Candidate(**trial.params)}
+    assert Candidate(**trial.params) in MEDOIDS[1:]
+
+
+def _in_order(sampler: CkaClusterSampler, chosen: Plan) -> tuple[list[Candidate], History]:
+    """The pairs in the order in which one worker begins them, and the history at the end."""
+    study = _worker(optuna.storages.InMemoryStorage(), chosen)
+    study.sampler = sampler
+    study.optimize(Objective(chosen, table()))
+    pairs = [pair for trial in study.trials if (pair := candidate_of(trial))]
+    return pairs, study_history(study)
+
+
+@pytest.mark.parametrize("method", ["grid", "joint", "mordal", "all-at-ratio"])
+def test_keeping_the_llm_changes_the_order_and_not_the_result(method: str) -> None:
+    chosen = build_plan(settings(method), tree(), FULL)
+    plain, history = _in_order(CkaClusterSampler(chosen), chosen)
+    kept, same = _in_order(CkaClusterSampler(chosen, keep_llm=True), chosen)
+    assert believed(chosen.ranking(same)) == believed(chosen.ranking(history))
+    assert scores(same) == scores(history)
+    if method == "grid":
+        assert changes(kept) == len(LLMS) - 1 < changes(plain)
+
+
+def scores(history: History) -> dict[Candidate, list[int]]:
+    """The rungs of every pair; the number of its trials may depend on the order."""
+    return {c: [m.samples for m in r.measurements] for c, r in history.candidates.items()}
+
+
+def changes(pairs: list[Candidate]) -> int:
+    """How often the LLM is another one than that of the pair before."""
+    return sum(a.llm != b.llm for a, b in pairwise(pairs))
+
+
+def test_under_a_budget_the_order_of_the_plan_stays() -> None:
+    chosen = build_plan(settings("grid", device_hours=100.0), tree(), FULL)
+    plain, _ = _in_order(CkaClusterSampler(chosen), chosen)
+    kept, _ = _in_order(CkaClusterSampler(chosen, keep_llm=True), chosen)
+    assert kept == plain

@@ -51,6 +51,32 @@ def test_a_candidate_has_one_holder_and_is_free_afterwards(address: str) -> None
         assert now is not None
 
 
+def test_a_claim_that_was_taken_for_a_trial_is_held_by_that_trial_alone(address: str) -> None:
+    one, two = (ClaimStore(address, "s") for _ in range(2))
+    assert one.take(PAIR, 0)
+    assert not one.take(PAIR, 1)
+    assert not two.take(PAIR, 2)
+    with one.hold(PAIR, 1) as other:
+        assert other is None
+    with one.hold(PAIR, 0) as mine:
+        assert mine is not None
+        mine.check()
+    assert one.claimed() == {}
+
+
+def test_what_a_trial_has_taken_and_never_held_is_given_back(address: str) -> None:
+    one, two = (ClaimStore(address, "s") for _ in range(2))
+    assert one.take(PAIR, 0)
+    one.give_back(1)
+    assert two.claimed() == {PAIR: 0}
+    one.give_back(0)
+    assert two.claimed() == {}
+    assert one.guard(PAIR) is None
+    one.give_back(0)  # nothing is left
+    assert two.take(PAIR, 3)
+    two.give_back(3)
+
+
 def test_claims_of_different_studies_are_independent(address: str) -> None:
     with ClaimStore(address, "a").hold(PAIR, 0), ClaimStore(address, "b").hold(PAIR, 0) as held:
         assert held is not None

@@ -243,3 +243,48 @@ def test_the_time_of_failed_trials_is_lost_time() -> None:
     study.optimize(objective, catch=(TrainingError,))
     found = read_result(study, chosen, method="mordal", task="gqa")
     assert found.costs.lost == pytest.approx(10.0)  # two trials, five seconds each
+
+
+def failing(bad: Candidate, fails_at: int) -> StudyResult:
+    """The result of a search in which one pair always fails from a rung on."""
+    chosen, measure = plan(), table()
+    study = new_study(chosen)
+
+    def passing(candidate: Candidate, samples: int) -> Measurement:
+        if candidate == bad and samples >= fails_at:
+            raise TrainingError(samples, "loss is nan")
+        return measure(candidate, samples)
+
+    study.optimize(Objective(chosen, passing), catch=(TrainingError,))
+    return read_result(study, chosen, method="mordal", task="t")
+
+
+def test_a_pair_that_was_given_up_is_last_and_has_no_estimate() -> None:
+    """It never had a score, and is the best pair with no probability."""
+    bad = Candidate("clip", "llama")
+    result = failing(bad, 0)
+    assert "loss is nan" in result.given_up[bad]
+    last = result.ranking[-1]
+    assert (last.candidate, last.provenance, last.best) == (bad, "none", None)
+    assert result.standings[bad].group == "failed"
+    assert sum(e.best or 0.0 for e in result.ranking) == pytest.approx(1)
+    assert bad not in [c.estimate.candidate for c in result.challengers]
+    assert len(result.ranking) == 9
+
+
+def test_a_pair_that_was_given_up_after_scores_is_last_with_its_own_estimate() -> None:
+    """It is the best pair of the pool, and could not be trained to the end."""
+    bad = Candidate("siglip", "qwen")
+    result = failing(bad, FULL)
+    assert set(result.given_up) == {bad}
+    last = result.ranking[-1]
+    assert (last.candidate, last.best) == (bad, None)
+    assert last.provenance == "extrapolated"
+    assert result.winner.candidate != bad
+    assert result.curves[bad]
+
+
+def test_without_failures_nothing_is_given_up() -> None:
+    result = failing(Candidate("clip", "llama"), 2 * FULL)
+    assert result.given_up == {}
+    assert "failed" not in {standing.group for standing in result.standings.values()}

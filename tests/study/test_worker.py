@@ -24,9 +24,9 @@ from mordal_optuna.processes.liveness import owner_name
 from mordal_optuna.search.attributes import FAILURE, INTERRUPTED, JOB, STOPPED_BECAUSE
 from mordal_optuna.search.heartbeats import Assignment
 from mordal_optuna.search.history import candidate_of, read_history
-from mordal_optuna.search.sampler import study_history
+from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.space import suggest_pair
-from mordal_optuna.study.claims import ClaimStore
+from mordal_optuna.study.claims import AbandonedClaim, ClaimStore
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.worker import Worker
@@ -34,8 +34,11 @@ from tests.search.synthetic import Table, plan, search, table
 from tests.studies import new_study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from optuna.trial import FrozenTrial
 
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.study.objective import Measure
@@ -101,11 +104,30 @@ def test_a_worker_does_what_optimize_does(setting: Setting) -> None:
     assert measure.runs == expected.runs
 
 
+def test_what_is_claimed_for_a_trial_is_given_back_whatever_happens(setting: Setting) -> None:
+    """Here the database fails between the choice of a pair and its training."""
+    claims = setting.claims()
+    setting.study.sampler = CkaClusterSampler(setting.plan, claims=claims)
+    worker = setting.worker(table(), claims=claims)
+
+    def fails(candidate: Candidate, trial: int) -> AbstractContextManager[Any]:
+        assert claims.claimed() == {candidate: trial}
+        raise KeyboardInterrupt
+
+    claims.hold = fails  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        worker.run_trial()
+    assert claims.claimed() == {}
+
+
 def test_each_trial_is_described_before_its_end_and_then_shown(setting: Setting) -> None:
     """Optuna allows no attribute of a trial that has ended."""
     seen: list[int] = []
 
-    def describe(number: int, state: TrialState) -> dict[str, str]:
+    def describe(
+        number: int, state: TrialState, trials: Sequence[FrozenTrial] | None
+    ) -> dict[str, str]:
+        assert trials is None or trials[number].number == number
         assert setting.study.trials[number].state == TrialState.RUNNING
         return {"ends": state.name}
 
@@ -182,14 +204,14 @@ def test_an_abandoned_trial_does_not_count_against_its_pair(
 def test_a_trial_that_begins_while_claims_are_read_is_not_ended(setting: Setting) -> None:
     """It has its claim, though not yet when the claims were read."""
     claims = setting.claims()
-    read = claims.claimed
+    read = claims.sweep
 
-    def another_begins() -> dict[Candidate, int]:
+    def another_begins() -> tuple[list[AbandonedClaim], dict[Candidate, int]]:
         found = read()
         claims.acquire(setting.orphan(), 0)
         return found
 
-    claims.claimed = another_begins  # type: ignore[method-assign]
+    claims.sweep = another_begins  # type: ignore[method-assign]
     setting.worker(table(), patience=0, claims=claims).end_abandoned_trials()
     assert setting.study.trials[0].state == TrialState.RUNNING
 

@@ -81,9 +81,20 @@ class Posterior:
 
         In large pools only the 512 most promising pairs get a probability above 0.
         """
+        return self.best_without(())
+
+    def best_without(self, excluded: Sequence[int]) -> Floats:
+        """The same among the pairs that are left without some; 0 for these.
+
+        Args:
+            excluded: indices of the pairs to leave out.
+        """
         best = np.zeros(len(self.mean))
-        lowest = self.draws.argmin(axis=1)
-        best[self.drawn] = np.bincount(lowest, minlength=len(self.drawn)) / len(self.draws)
+        left = ~np.isin(self.drawn, np.asarray(excluded, dtype=np.int64))
+        drawn = self.drawn[left]
+        if len(drawn):
+            first = self.draws[:, left].argmin(axis=1)
+            best[drawn] = np.bincount(first, minlength=len(drawn)) / len(self.draws)
         return best
 
     def expected_regret(self, index: int) -> float:

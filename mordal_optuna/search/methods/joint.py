@@ -165,7 +165,7 @@ class JointPlan(PooledPlan):
         walk = self._walk(history)
         if not walk.begun and (over := self._budget.over(history)):
             return over
-        jobs = list(_jobs(walk.moves, history))
+        jobs = list(_jobs(walk.moves, history, tied=walk.begun or self._unlimited))
         if jobs or walk.end is None:
             return jobs
         scored = any(record.measurements for record in history.candidates.values())
@@ -357,13 +357,15 @@ class JointPlan(PooledPlan):
         return ""
 
 
-def _jobs(moves: Sequence[Move], history: History) -> Iterator[Job]:
+def _jobs(moves: Sequence[Move], history: History, *, tied: bool = False) -> Iterator[Job]:
     """The rungs of moves that have no score yet."""
     for move in moves:
         record = history.of(move.candidate)
         if usable(record):
             yield from (
-                Job(move.candidate, rung, "joint") for rung in move.rungs if not record.at(rung)
+                Job(move.candidate, rung, "joint", tied)
+                for rung in move.rungs
+                if not record.at(rung)
             )
 
 

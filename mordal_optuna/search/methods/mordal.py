@@ -176,7 +176,7 @@ class MordalPlan(PooledPlan):
         def all_jobs() -> Iterator[Job]:
             for numbers, rung in waves:
                 for candidate in scores.representatives(numbers):
-                    yield Job(candidate, rung, "inter-cluster")
+                    yield Job(candidate, rung, "inter-cluster", tied=self._unlimited)
             yield from intra_jobs
 
         def jobs_of_candidate(candidate: Candidate) -> Iterator[Job]:
@@ -199,7 +199,7 @@ class MordalPlan(PooledPlan):
             numbers: numbers of the clusters, most wanted first.
         """
         return [
-            Job(candidate, rung, "intra-cluster")
+            Job(candidate, rung, "intra-cluster", tied=self._unlimited)
             for number in numbers
             for candidate in scores.clusters[number].candidates
             if usable(record := history.of(candidate))
