@@ -251,8 +251,7 @@ with claims.hold(pair, 1) as claim:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("there", [False, True])
-@pytest.mark.parametrize("kind", ["local", "fsspec"])
+@pytest.mark.parametrize(("kind", "there"), [("local", True), ("fsspec", False)])
 def test_a_worker_stopped_before_it_replaces_a_file_changes_nothing(
     tmp_path: Path, kind: str, there: bool
 ) -> None:
