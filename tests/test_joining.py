@@ -210,7 +210,8 @@ def test_a_group_of_ranks_leaves_together_whichever_gets_the_signal(
     for position, ranks in ((16, "1"), (20, "0"), (24, "all"), (28, "launcher")):
         chosen = {"MORDAL_TEST_RANKS": ranks, "MORDAL_TEST_TIME": str(signalled)}
         assert ended(start(command, position, 64, file, **chosen)) == [75], ranks
-        assert time.time() - float(signalled.read_text()) < 30
+        # LEAVE_SECONDS and the end of the launcher; the machine may be busy.
+        assert time.time() - float(signalled.read_text()) < 90
         unfinished = Path(settings.checkpoint_folder()).glob("*/unfinished/*/checkpoint*.json")
         assert [path.parent.name for path in unfinished] == [str(position + 4)]
         study = optuna.load_study(study_name="tiny", storage=settings.storage_url())

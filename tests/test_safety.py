@@ -81,12 +81,19 @@ def test_a_name_that_could_be_a_path_is_refused(name: str, study_content: dict[s
 
 
 @pytest.mark.parametrize("name", ["CON", "nul.txt", "a.", "a..", "x" * 200, "0"])
-def test_an_odd_name_that_is_allowed_stays_in_its_folder(
-    name: str, study_content: dict[str, Any], tmp_path: Path
-) -> None:
+def test_an_odd_name_that_is_allowed_stays_in_its_folder(name: str, tmp_path: Path) -> None:
     """Of each file that is named after it: the report, the tracker's run, a task study's row."""
-    for changed in places(study_content, name):
-        settings = parse_study({**changed, "also_score": []} | {"task": {"name": name}})
+    (tmp_path / "c.json").touch()
+    models = [{"name": "m", "location": "x"}, {"name": "n", "location": "y"}]
+    content = {
+        "study": "s",
+        "workdir": str(tmp_path / "run"),
+        "pool": {"vision_encoders": models, "llms": models},
+        "alignment": {"conversations": str(tmp_path / "c.json"), "images": str(tmp_path)},
+        "task": {"name": "t"},
+    }
+    for changed in places(content, name):
+        settings = parse_study(changed)
         report = settings.workdir / f"{settings.study}.html"
         assert report.resolve().parent == (tmp_path / "run").resolve()
         pair = next(iter(settings.models().candidates))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # They become names of files.
-_PART, _DIGEST = re.compile(r"[a-z]+"), re.compile(r"[0-9a-f]{64}")
+_PART, _DIGEST = re.compile(r"[a-z]{1,64}"), re.compile(r"[0-9a-f]{64}")
 # All names, and others.
 PATTERN = "checkpoint*.json"
 # Generation, trial number and digest of the study's identifier. Older versions wrote the shortest
