@@ -20,16 +20,20 @@ def shift(seconds: float) -> None:
         seconds: the error; above 0 for a clock that is fast.
     """
     right, right_ns, plain = time.time, time.time_ns, datetime.datetime
-    local, utc, error = time.localtime, time.gmtime, datetime.timedelta(seconds=seconds)
+    local, utc = time.localtime, time.gmtime
 
-    class Shifted(plain):
+    class AnyDatetime(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, plain)
+
+    class Shifted(plain, metaclass=AnyDatetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
-            return plain.now(tz) + error
+            return cls.fromtimestamp(time.time(), tz)
 
         @classmethod
         def utcnow(cls) -> Any:
-            return plain.now(datetime.UTC).replace(tzinfo=None) + error
+            return cls.fromtimestamp(time.time(), datetime.UTC).replace(tzinfo=None)
 
     time.time = lambda: right() + seconds
     time.time_ns = lambda: right_ns() + int(seconds * 1e9)

@@ -225,12 +225,10 @@ def test_an_address_of_an_unknown_kind_is_refused() -> None:
 
 STOPPED = """
 import os, signal, sys
-from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.errors import LeaseLostError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.study.claims import ClaimStore
-from tests.alignment.checkpoints import checkpoint, other_numbers
 
 folder, database = sys.argv[1:]
 put = CheckpointFiles._put_json
@@ -242,9 +240,10 @@ def stopping(self, path, content):
 
 CheckpointFiles._put_json = stopping
 claims, pair = ClaimStore(database, "s", lease_seconds=0.5), Candidate("a", "b")
+parts = {"trained": lambda path: path.write_bytes(b"late")}
 with claims.hold(pair, 1) as claim:
     try:
-        CheckpointStore(folder).save("run", {}, other_numbers(8), claim)
+        CheckpointFiles(folder).write("run", 8, {}, parts, {}, claim)
     except LeaseLostError:
         sys.exit(3)
 """
@@ -262,7 +261,7 @@ def test_a_worker_stopped_before_it_replaces_a_file_changes_nothing(
     """
     folder, database = str(tmp_path / "c"), f"sqlite:///{tmp_path / 's.db'}"
     (tmp_path / "c").mkdir()
-    address = folder if kind == "local" else f"dir://{folder}"
+    address = folder if kind == "local" else f"dir::file://{folder}"
     store, pair = CheckpointStore(address), Candidate("a", "b")
     assert store.files._local == (kind == "local")
     if there:
