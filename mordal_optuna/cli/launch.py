@@ -133,7 +133,8 @@ def submit(
     for _ in range(workers):
         output = str(logs / "%{JOB_ID}-%{TASK_ID}.log")
         job.program(
-            command,
+            # HyperQueue opens a file for each stream; two in one file would overwrite each other.
+            ["sh", "-c", 'exec "$@" 2>&1', "sh", *command],
             cwd=Path.cwd(),
             stdout=output,
             stderr=output,

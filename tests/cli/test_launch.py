@@ -29,6 +29,7 @@ from mordal_optuna.search.history import candidate_of
 from mordal_optuna.study.claims import ClaimStore
 from mordal_optuna.study.presence import alive
 from tests.cli.calls import call, study_file
+from tests.databases import new_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,23 +59,22 @@ def kill_one_that_trains(address: str, ended: Callable[[], bool]) -> None:
                 if worker.doing.startswith("training"):
                     os.kill(worker.process, signal.SIGKILL)
                     return
-        time.sleep(0.05)
+        time.sleep(0.2)
     pytest.fail("no worker was seen training")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_killed_worker_is_started_again_and_the_study_ends(
-    cluster: LocalCluster, study_content: dict[str, Any], tmp_path: Path
+    cluster: LocalCluster, study_content: dict[str, Any], tmp_path: Path, postgresql: str
 ) -> None:
     """Three `mordal worker`s as `mordal launch` submits them, on the embedded pool `tiny`."""
     study_content |= {"also_score": [], "search": {"method": "grid"}}
     whole = run_study(parse_study(study_content), Silent())
-    study_content["workdir"] = str(tmp_path / "launched")
+    study_content |= {"workdir": str(tmp_path / "launched"), "storage": new_database(postgresql)}
     file, logs = tmp_path / "study.yaml", tmp_path / "logs"
     file.write_text(yaml.safe_dump(study_content))
     settings = parse_study(study_content)
-    settings.workdir.mkdir()
     address, client = settings.storage_url(), cluster.client()
     job = submit(worker_command(file), 3, tmp_path / "hq", {"cpus": 1}, name="tiny", logs=logs)
     submitted = [type("Job", (), {"id": job})()]
@@ -84,6 +84,7 @@ def test_a_killed_worker_is_started_again_and_the_study_ends(
         assert waiting.result()
     printed = [log.read_text(encoding="utf-8") for log in sorted(logs.glob("*.log"))]
     assert len(printed) == 3
+    assert all("1. loading torch" in text for text in printed)
     again = ["the worker ended with status 137; started again" in text for text in printed]
     assert sorted(again) == [False, False, True]
     result = load_study(settings)
@@ -105,7 +106,7 @@ def test_statuses_that_lead_to_a_restart(cluster: LocalCluster, tmp_path: Path) 
     """75 does; 2, for what a person must mend, fails the task and no other."""
     client, server = cluster.client(), tmp_path / "hq"
     restarted = [sys.executable, "-m", "mordal_optuna.processes.restarting", "--"]
-    once = f"[ -e {tmp_path}/tried ] && exit 0; touch {tmp_path}/tried; exit 75"
+    once = f"echo begun; [ -e {tmp_path}/tried ] && exit 0; touch {tmp_path}/tried; exit 75"
     ids = [
         submit([*restarted, "sh", "-c", code], 1, server, {"cpus": 1}, name="t", logs=tmp_path)
         for code in (once, "exit 2")
@@ -113,6 +114,12 @@ def test_statuses_that_lead_to_a_restart(cluster: LocalCluster, tmp_path: Path) 
     jobs = [type("Job", (), {"id": number})() for number in ids]
     assert client.wait_for_jobs(jobs[:1], raise_on_error=False)
     assert not client.wait_for_jobs(jobs[1:], raise_on_error=False)
+    lines = (tmp_path / f"{ids[0]}-0.log").read_text().splitlines()
+    assert [line.split(";")[0] for line in lines] == [
+        "begun",
+        "mordal: the worker ended with status 75",
+        "begun",
+    ]
     assert "exit code 2" in client.get_failed_tasks(jobs[1])[0].error
 
 
