@@ -195,7 +195,7 @@ def test_an_input_changed_while_a_rung_is_trained_leaves_no_checkpoint(
     settings = parse_study(content)
     with pytest.raises(InputsChangedError):
         run_study(settings, Silent())
-    assert not list(Path(settings.checkpoint_folder()).rglob("checkpoint.json"))
+    assert not list(Path(settings.checkpoint_folder()).rglob("checkpoint*.json"))
 
 
 def unspent(points: Sequence[Measurement]) -> list[Measurement]:

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,10 +51,10 @@ def shared(content: dict[str, Any], folder: Path, storage: str, machine: str) ->
     return file
 
 
-def start(command: list[str], *arguments: object) -> subprocess.Popen[str]:
+def start(command: list[str], *arguments: object, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -122,12 +123,12 @@ def test_two_workers_with_separate_folders_end_as_one(
     (stopped,) = study.get_trials(states=(TrialState.FAIL,))
     assert "SIGTERM" in stopped.user_attrs[INTERRUPTED]
     assert ClaimStore(address, "tiny").claimed() == {}
-    unfinished = list(Path(settings.checkpoint_folder()).glob("*/unfinished/24/checkpoint.json"))
+    unfinished = list(Path(settings.checkpoint_folder()).glob("*/unfinished/24/checkpoint*.json"))
     assert len(unfinished) == 1
     workers = [start(MORDAL, "worker", file) for file in files[1:]]
     assert ended(*workers) == [0, 0]
     check_ended_well(settings, whole, expected)
-    assert not list(Path(settings.checkpoint_folder()).glob("*/unfinished/*/checkpoint.json"))
+    assert not list(Path(settings.checkpoint_folder()).glob("*/unfinished/*/checkpoint*.json"))
     # Their own folders are gone; what all use lies in the shared one.
     assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [
         "checkpoints",
@@ -194,6 +195,38 @@ def test_two_workers_of_two_ranks_each_end_a_search(
     )
     assert set(measured.values()) == {1}
     assert not study.get_trials(states=(TrialState.RUNNING,))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_group_of_ranks_leaves_together_whichever_gets_the_signal(
+    study_content: dict[str, Any], tmp_path: Path
+) -> None:
+    """One rank, all ranks as from Slurm, or the launcher: one step, one checkpoint, status 75.
+
+    Each launch goes on where the last one left; a single process ends the study.
+    """
+    study_content["alignment"]["batch_size"] = 4
+    study_content |= {"also_score": [], "search": {"method": "popular"}}
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(study_content))
+    settings = parse_study(study_content)
+    launcher = [sys.executable, "-m", "mordal_optuna.processes.torchrun", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", "-m", "tests.terminated_worker"]
+    signalled = tmp_path / "time"
+    for position, ranks in ((16, "1"), (20, "0"), (24, "all"), (28, "launcher")):
+        chosen = {"MORDAL_TEST_RANKS": ranks, "MORDAL_TEST_TIME": str(signalled)}
+        assert ended(start(command, position, 64, file, **chosen)) == [75], ranks
+        # LEAVE_SECONDS and the end of the launcher; the machine may be busy.
+        assert time.time() - float(signalled.read_text()) < 90
+        unfinished = Path(settings.checkpoint_folder()).glob("*/unfinished/*/checkpoint*.json")
+        assert [path.parent.name for path in unfinished] == [str(position + 4)]
+        study = optuna.load_study(study_name="tiny", storage=settings.storage_url())
+        assert not study.get_trials(states=(TrialState.RUNNING,))
+        assert "SIGTERM" in study.trials[-1].user_attrs[INTERRUPTED]
+        assert ClaimStore(settings.storage_url(), "tiny").claimed() == {}
+    assert ended(start(MORDAL, "worker", file)) == [0]
+    assert load_study(settings).final
 
 
 def test_a_worker_and_a_run_alone_exclude_each_other(

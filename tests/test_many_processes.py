@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.objective import Objective
+from tests.databases import new_database
 from tests.replay_worker import GRID, STUDY, grid_search_plan
 from tests.search.synthetic import believed
 from tests.studies import new_study
@@ -79,3 +81,46 @@ def test_eight_processes_end_the_search_after_the_death_of_a_ninth(
     assert study.user_attrs[STOPPED_BECAUSE]
     assert ClaimStore(database, STUDY).claimed() == {}
     assert not study.get_trials(states=(TrialState.RUNNING,))
+
+
+STOPS = """
+import os, signal, sys
+from pathlib import Path
+from mordal_optuna.study.objective import Objective
+from tests import replay_worker
+
+report, stopped = Objective._report, []
+
+def stopping(self, *given):
+    if not stopped:
+        stopped.append(True)
+        os.kill(os.getpid(), signal.SIGSTOP)  # the claim was checked; nothing is stored yet
+    report(self, *given)
+
+Objective._report = stopping
+replay_worker.main(sys.argv[1], Path(sys.argv[2]), "stops", 1.5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_worker_stopped_before_it_stores_a_score_stores_none(
+    postgresql: str, tmp_path: Path
+) -> None:
+    """SIGSTOP after the claim was checked; another worker ends the search; then SIGCONT."""
+    database = new_database(postgresql)
+    study = optuna.create_study(
+        study_name=STUDY, storage=study_storage(database), direction="maximize"
+    )
+    late = subprocess.Popen([sys.executable, "-c", STOPS, database, str(tmp_path)])
+    _, status = os.waitpid(late.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    assert start(database, tmp_path, 0, 1.5, 0.0).wait(timeout=200) == 0
+    before = [(t.number, t.state, t.intermediate_values, t.user_attrs) for t in study.trials]
+    os.kill(late.pid, signal.SIGCONT)
+    assert late.wait(60) == 0
+    assert [(t.number, t.state, t.intermediate_values, t.user_attrs) for t in study.trials] == (
+        before
+    )
+    assert set(paid(study).values()) == {1}
+    assert ClaimStore(database, STUDY).claimed() == {}

@@ -60,7 +60,7 @@ def rungs(curves: Any) -> dict[Candidate, list[int]]:
 def checkpoints(folder: Path) -> dict[str, bytes]:
     """Content of every checkpoint's manifest, by its place."""
     root = folder / "run" / "checkpoints"
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.glob("*/*/checkpoint.json")}
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.glob("*/*/checkpoint*.json")}
 
 
 def test_an_older_study_is_read(older: Path) -> None:

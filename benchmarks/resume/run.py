@@ -30,7 +30,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 
 if TYPE_CHECKING:
-    from mordal_optuna.alignment.files import Manifest
+    from mordal_optuna.alignment.manifests import Manifest
     from mordal_optuna.alignment.session import AlignmentSession
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -74,7 +74,7 @@ def main() -> None:
         store.seconds = {}
         opened().advance(RUNGS[-1], Silent())  # fills the feature cache
         for rung in RUNGS:
-            for path in Path(folder).glob("*/*/checkpoint.json"):
+            for path in Path(folder).glob("*/*/checkpoint*.json"):
                 store.files.delete(path.parts[-3], int(path.parts[-2]))
             session = opened()
             session.advance(settings.alignment.batch_size, Silent())

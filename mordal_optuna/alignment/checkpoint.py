@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
-    from mordal_optuna.alignment.files import Manifest
+    from mordal_optuna.alignment.manifests import Manifest
     from mordal_optuna.files.digests import FileDigests
     from mordal_optuna.files.inputs import Part
     from mordal_optuna.processes.guard import Guard

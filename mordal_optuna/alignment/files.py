@@ -2,23 +2,24 @@
 
     <folder>/<run>/run.json                      identity that the run's address is the digest of
     <folder>/<run>/<samples>/<part>-<digest>.safetensors
-    <folder>/<run>/<samples>/checkpoint.json     manifest: SHA-256 of the parts, and facts
+    <folder>/<run>/<samples>/checkpoint[-<generation>[-<trial>-<study>]].json
+                                                 manifest: SHA-256 of the parts, and facts
 
-A rung exists once its `checkpoint.json` exists, which is written last and atomically. Several
-processes may write the same rung at once: workers of two studies, or a worker whose lease ran out.
-Each of them checks its claim before it writes the manifest; the last manifest counts. A process
+A rung exists once it has a manifest, which is written last and atomically. Several processes may
+write the same rung at once: workers of two studies, or a worker whose lease ran out. A process
 that is killed leaves files that no manifest names. The next process that writes the rung removes
 them, unless their writer may still be alive and about to name them.
+Which of several manifests counts, and why a late writer changes nothing, is in `manifests`.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,64 +27,28 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from mordal_optuna.alignment.manifests import (
+    PATTERN,
+    Manifest,
+    generation_of,
+    in_order,
+    manifest_name,
+)
 from mordal_optuna.errors import CheckpointError, LeaseLostError
+from mordal_optuna.files.addresses import shown_folder
 from mordal_optuna.files.atomic import rename_durably
-from mordal_optuna.processes.guard import Token
 from mordal_optuna.processes.liveness import has_ended, owner_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mordal_optuna.processes.guard import Guard
+    from mordal_optuna.processes.guard import Guard, Token
 
-_MANIFEST = "checkpoint.json"
+# Looks at a rung whose manifest is replaced between two looks.
+_LOOKS = 3
 _IDENTITY = "run.json"
 # Longer than any writer takes between a part and the manifest that names it.
 _ABANDONED_AFTER = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The content of a rung's `checkpoint.json`.
-
-    Attributes:
-        parts: SHA-256 of each part's file, by name of the part.
-        facts: further JSON values that were stored with the rung.
-        token: fencing token of the claim it was written under; None without a claim.
-        digest: SHA-256 over the parts; rungs with the same digest hold the same numbers.
-    """
-
-    parts: Mapping[str, str]
-    facts: Mapping[str, Any]
-    token: Token | None = None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the parts."""
-        return _digest_of(dict(self.parts))
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON content, with a digest of itself."""
-        content: dict[str, Any] = {"parts": dict(self.parts), "facts": dict(self.facts)}
-        if self.token:
-            content["token"] = asdict(self.token)
-        return {**content, "self": _digest_of(content)}
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> Manifest:
-        """Read the result of `to_json`.
-
-        Args:
-            content: JSON content.
-
-        Raises:
-            ValueError: if the content does not match its digest.
-        """
-        written = {key: value for key, value in content.items() if key != "self"}
-        if content.get("self") != _digest_of(written):
-            raise ValueError("another digest")
-        token = written.get("token")
-        return Manifest(written["parts"], written["facts"], Token(**token) if token else None)
 
 
 class CheckpointFiles:
@@ -101,8 +66,10 @@ class CheckpointFiles:
         try:
             self._fs, self._root = fsspec.core.url_to_fs(str(folder))
         except (ImportError, ValueError) as error:
-            raise CheckpointError(str(folder), f"cannot be opened ({error})") from error
+            shown = shown_folder(str(folder))
+            raise CheckpointError(shown, f"cannot be opened ({error})") from error
         self._local = isinstance(self._fs, LocalFileSystem)
+        self._shown_root = self._root if self._local else shown_folder(str(folder))
 
     def runs(self) -> list[str]:
         """Addresses of all runs, sorted."""
@@ -119,7 +86,8 @@ class CheckpointFiles:
 
     def rungs(self, run: str) -> list[int]:
         """Samples of a run's rungs, ascending."""
-        return sorted(int(path.split("/")[-2]) for path in self._glob(run, "*", _MANIFEST))
+        paths = [path for path in self._glob(run, "*", PATTERN) if in_order([_last(path)])]
+        return sorted({int(n) for n in (path.split("/")[-2] for path in paths) if n.isdecimal()})
 
     def manifest(self, run: str, samples: int) -> Manifest:
         """Read the manifest of a rung.
@@ -131,14 +99,15 @@ class CheckpointFiles:
         Raises:
             CheckpointError: if it is missing or damaged.
         """
-        content = self._read_json(run, str(samples), _MANIFEST)
-        try:
-            return Manifest.from_json(content)
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                self._path(run, str(samples)),
-                f"{_MANIFEST} does not read back as it was written; delete the folder",
-            ) from error
+        for _ in range(_LOOKS):
+            name = (self._manifests(run, samples) or [manifest_name(0, None)])[-1]
+            try:
+                return self._read_manifest(run, samples, name)
+            except CheckpointError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+                missing = error  # another writer replaces it in this moment, or there is none
+        raise missing
 
     def size(self, run: str, samples: int) -> int:
         """Size of a rung's files in bytes."""
@@ -180,14 +149,18 @@ class CheckpointFiles:
             if not self._fs.exists(self._path(run, _IDENTITY)):
                 self._put_json(self._path(run, _IDENTITY), dict(identity))
             manifest = Manifest(digests, dict(facts), guard.token if guard else None)
+            candidate = str(facts.get("candidate") or run)
+            name = self._next_name(run, samples, manifest.token, candidate)
             if guard:
-                self._check_claim(run, samples, guard, str(facts.get("candidate") or run))
-            self._put_json(f"{folder}/{_MANIFEST}", manifest.to_json())
+                guard.check()  # after the look at the names, see `manifests`
+            self._put_json(f"{folder}/{name}", manifest.to_json())
+            self._replace_others(run, samples, name, manifest.token, candidate)
             self._restore_missing(folder, digests, parts)
         except OSError as error:
             self._remove_unnamed(run, samples, digests)
-            raise CheckpointError(folder, f"cannot be written ({error})") from error
-        self._remove_abandoned(run, samples)
+            shown = self._shown(run, str(samples))
+            raise CheckpointError(shown, f"cannot be written ({error})") from error
+        self._remove_abandoned(run, samples, name)
         return manifest
 
     @contextmanager
@@ -206,7 +179,8 @@ class CheckpointFiles:
         Raises:
             CheckpointError: if the part is missing or damaged.
         """
-        place = f"{self._path(run, str(samples))}/{_file(name, digest)}"
+        place = self._path(run, str(samples), _file(name, digest))
+        shown = self._shown(run, str(samples), _file(name, digest))
         with tempfile.TemporaryDirectory() as scratch:
             local = Path(place) if self._local else Path(scratch) / "part"
             try:
@@ -214,15 +188,15 @@ class CheckpointFiles:
                     self._fs.get_file(place, str(local))
                 actual = file_digest(local)
             except OSError as error:
-                raise CheckpointError(place, f"cannot be read ({error})") from error
+                raise CheckpointError(shown, f"cannot be read ({error})") from error
             if actual != digest:
                 raise CheckpointError(
-                    place, "does not read back as it was written; delete the folder it is in"
+                    shown, "does not read back as it was written; delete the folder it is in"
                 )
             yield local
 
     def delete(self, run: str, samples: int) -> None:
-        """Remove a rung; its manifest first, so that a partly deleted rung is not listed.
+        """Remove a rung; its manifests first, so that a partly deleted rung is not listed.
 
         Args:
             run: address of the run.
@@ -230,23 +204,30 @@ class CheckpointFiles:
         """
         folder = self._path(run, str(samples))
         with suppress(FileNotFoundError):  # another process deletes it as well
-            self._fs.rm_file(f"{folder}/{_MANIFEST}")
+            for name in self._manifests(run, samples):  # the one that counts is the last
+                self._fs.rm_file(f"{folder}/{name}")
             self._fs.rm(folder, recursive=True)
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._root.rstrip("/"), *parts))
 
+    def _shown(self, *parts: str) -> str:
+        """A path for messages."""
+        return "/".join((self._shown_root.rstrip("/"), *parts))
+
     def _glob(self, *pattern: str) -> list[str]:
         if len(pattern) == 1:
             pattern = ("*", *pattern)
-        return [str(path) for path in self._fs.glob(self._path(*pattern))]
+        self._fs.invalidate_cache()  # other workers write there as well
+        folder = glob.escape(self._root.rstrip("/"))
+        return [str(path) for path in self._fs.glob("/".join((folder, *pattern)))]
 
     def _read_json(self, *parts: str) -> Any:
         path = self._path(*parts)
         try:
             return json.loads(self._fs.cat_file(path))
         except (OSError, ValueError) as error:
-            raise CheckpointError(path, f"cannot be read ({error})") from error
+            raise CheckpointError(self._shown(*parts), f"cannot be read ({error})") from error
 
     def _write_part(self, folder: str, name: str, write: Callable[[Path], None]) -> str:
         with self._scratch(folder, name) as local:
@@ -282,12 +263,58 @@ class CheckpointFiles:
             return
         rename_durably(local, Path(path))
 
-    def _check_claim(self, run: str, samples: int, guard: Guard, candidate: str) -> None:
-        """Raise if a rung must not be written under this claim any more."""
-        guard.check()
-        with suppress(CheckpointError):  # there is none yet, or it is damaged
-            if guard.token.is_superseded_by(self.manifest(run, samples).token):
-                raise LeaseLostError(candidate)
+    def _manifests(self, run: str, samples: int) -> list[str]:
+        """Names of a rung's manifests; the last one counts."""
+        return in_order(map(_last, self._glob(run, str(samples), PATTERN)))
+
+    def _read_manifest(self, run: str, samples: int, name: str) -> Manifest:
+        content = self._read_json(run, str(samples), name)
+        try:
+            return Manifest.from_json(content)
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                self._shown(run, str(samples)),
+                f"{name} does not read back as it was written; delete the folder",
+            ) from error
+
+    def _next_name(self, run: str, samples: int, token: Token | None, candidate: str) -> str:
+        """Name of a new manifest, which counts before those that are there.
+
+        Raises:
+            LeaseLostError: if a later claim of the same study has written the rung.
+        """
+        names = self._manifests(run, samples)
+        if not names:
+            return manifest_name(0, token)
+        generation = generation_of(names[-1])
+        there = None
+        with suppress(CheckpointError):  # it is damaged
+            there = self._read_manifest(run, samples, names[-1]).token
+        if token and token.is_superseded_by(there):
+            raise LeaseLostError(candidate)
+        same = token and there and token.study == there.study
+        return manifest_name(generation if same else generation + 1, token)
+
+    def _replace_others(
+        self, run: str, samples: int, name: str, token: Token | None, candidate: str
+    ) -> None:
+        """Remove the manifests that a new one replaces.
+
+        Raises:
+            LeaseLostError: if that of a later claim of the same study counts; the new one is
+                removed.
+        """
+        names = self._manifests(run, samples)
+        newest = names[-1] if names else name
+        if newest != name and token:
+            with suppress(CheckpointError):  # it is damaged
+                there = self._read_manifest(run, samples, newest).token
+                if token.is_superseded_by(there):
+                    self._fs.rm_file(self._path(run, str(samples), name))
+                    raise LeaseLostError(candidate)
+        for older in names[: names.index(name)] if name in names else ():
+            with suppress(FileNotFoundError):  # another writer removes it as well
+                self._fs.rm_file(self._path(run, str(samples), older))
 
     def _restore_missing(
         self,
@@ -311,32 +338,33 @@ class CheckpointFiles:
             if not named:
                 self._fs.rmdir(folder)  # fails if another writer has files in it
 
-    def _remove_abandoned(self, run: str, samples: int) -> None:
+    def _remove_abandoned(self, run: str, samples: int, manifest: str) -> None:
         """Remove files that killed writers have left in a rung's folder."""
         folder, named = self._path(run, str(samples)), self._named(run, samples)
         self._fs.invalidate_cache(folder)
         with suppress(OSError):  # others may delete the same files; the rung is complete
             for path in self._fs.ls(folder, detail=False):
-                name = str(path).rsplit("/", 1)[-1]
-                if name not in named and self._is_abandoned(folder, name):
+                name = _last(str(path))
+                if name not in named and self._is_abandoned(folder, name, manifest):
                     self._fs.rm_file(path)
 
     def _named(self, run: str, samples: int) -> set[str]:
         """Names of the files of a rung; empty if it has no readable manifest."""
+        names = self._manifests(run, samples)[-1:]
         try:
-            parts = self.manifest(run, samples).parts
+            parts = self._read_manifest(run, samples, names[0]).parts if names else {}
         except CheckpointError:
             return set()
-        return {_MANIFEST, *(_file(name, digest) for name, digest in parts.items())}
+        return {*names, *(_file(name, digest) for name, digest in parts.items())}
 
-    def _is_abandoned(self, folder: str, name: str) -> bool:
+    def _is_abandoned(self, folder: str, name: str, manifest: str) -> bool:
         """Whether no living process can still name a file that no manifest names."""
         _, *owner = name.split("~")
         if len(owner) == 4 and has_ended("/".join(owner[:3])):
             return True
         try:
             # Compared with the manifest just written, since both times are of the same clock.
-            now = self._fs.modified(f"{folder}/{_MANIFEST}")
+            now = self._fs.modified(f"{folder}/{manifest}")
             return bool(now - self._fs.modified(f"{folder}/{name}") > _ABANDONED_AFTER)
         except NotImplementedError:
             return False  # the file system has no modification times
@@ -356,5 +384,5 @@ def _file(name: str, digest: str) -> str:
     return f"{name}-{digest[:16]}.safetensors"
 
 
-def _digest_of(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _last(path: str) -> str:
+    return path.rsplit("/", 1)[-1]

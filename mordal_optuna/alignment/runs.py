@@ -26,13 +26,14 @@ from mordal_optuna.alignment.checkpoint import run_address, run_identity
 from mordal_optuna.errors import CheckpointError
 from mordal_optuna.models.hub import is_local
 from mordal_optuna.models.loading import load_config
+from mordal_optuna.processes.guard import KnownClaim
 from mordal_optuna.processes.outages import is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mordal_optuna.alignment.checkpoint import Checkpoint, CheckpointStore
-    from mordal_optuna.alignment.files import Manifest
+    from mordal_optuna.alignment.manifests import Manifest
     from mordal_optuna.config import AlignmentSettings
     from mordal_optuna.files.digests import FileDigests
     from mordal_optuna.pool import ModelSource
@@ -202,19 +203,20 @@ class Run:
         self._drop_unfinished(checkpoint.samples)
         return manifest
 
-    def save_unfinished(self, checkpoint: Checkpoint) -> None:
-        """Write an unfinished rung, in place of a lower one.
-
-        Any worker that trains the run writes the same numbers, so no claim is asked for.
+    def save_unfinished(self, checkpoint: Checkpoint, guard: Guard | None = None) -> None:
+        """Write an unfinished rung, in place of a lower one; the database is not asked.
 
         Args:
             checkpoint: the state between two rungs.
+            guard: claim under which it was trained; None without a claim.
 
         Raises:
             CheckpointError: if it cannot be written.
+            LeaseLostError: if a later claim of the study has written the same one.
         """
         place = replace(self._place_of(checkpoint), unfinished=True)
-        self._store.save(place.address, place.identity, checkpoint)
+        known = KnownClaim.of(guard) if guard else None
+        self._store.save(place.address, place.identity, checkpoint, known)
         self._drop_unfinished(checkpoint.samples - 1)
 
     def latest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from mordal_optuna.alignment.runs import open_run
 from mordal_optuna.alignment.schedule import branch_to
 from mordal_optuna.alignment.tracking import names_in
 from mordal_optuna.alignment.train import Trainer
-from mordal_optuna.errors import CheckpointError, ModelError, TrainingError
+from mordal_optuna.errors import CheckpointError, LeaseLostError, ModelError, TrainingError
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.models.export import ModelCard, merge
 from mordal_optuna.processes.outages import raised_as
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from mordal_optuna.alignment.checkpoint import CheckpointStore
     from mordal_optuna.alignment.data import AlignmentSet
-    from mordal_optuna.alignment.files import Manifest
     from mordal_optuna.alignment.machine import Machine
+    from mordal_optuna.alignment.manifests import Manifest
     from mordal_optuna.alignment.runs import CheckpointInfo, Run
     from mordal_optuna.alignment.train import TrunkState
     from mordal_optuna.config import AlignmentSettings
@@ -204,17 +205,16 @@ class AlignmentSession:
             Preempted: always.
         """
         checked, skipped = self._found
-        spent = (perf_counter() - start) * self._accelerator.num_processes
+        costs = self._train_seconds + (perf_counter() - start) * self._accelerator.num_processes
 
         def save() -> None:
-            if guard and guard.failure:
-                return  # another worker trains it
+            if guard and guard.failure:  # another worker trains it
+                return
             scored = trunk.weights if trunk.average is None else trunk.average
             made = self._checkpoint(trunk, scored, trunk.samples)
-            costs = self._train_seconds + spent
-            self._run.save_unfinished(
-                replace(made, train_seconds=costs, skipped=skipped, checked=checked)
-            )
+            made = replace(made, train_seconds=costs, skipped=skipped, checked=checked)
+            with suppress(LeaseLostError):
+                self._run.save_unfinished(made, guard)
 
         if trunk.samples > self._samples:
             try:

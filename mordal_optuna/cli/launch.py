@@ -88,8 +88,9 @@ def worker_command(
         module += [option, value] if value else []
     launched = [python, *module]
     if gpus > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
-        launched = [python, *torchrun, *module]
+        # torchrun's own status would be 1 for all, and final.
+        torchrun = ["-m", "mordal_optuna.processes.torchrun", "--standalone"]
+        launched = [python, *torchrun, f"--nproc-per-node={gpus}", *module]
     return [python, "-m", "mordal_optuna.processes.restarting", "--", *launched]
 
 
@@ -132,7 +133,8 @@ def submit(
     for _ in range(workers):
         output = str(logs / "%{JOB_ID}-%{TASK_ID}.log")
         job.program(
-            command,
+            # HyperQueue opens a file for each stream; two in one file would overwrite each other.
+            ["sh", "-c", 'exec "$@" 2>&1', "sh", *command],
             cwd=Path.cwd(),
             stdout=output,
             stderr=output,

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mordal_optuna.errors import ConfigError
+from mordal_optuna.files.addresses import shown_folder
 from mordal_optuna.files.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class TensorStore:
         try:
             self._fs, root = fsspec.core.url_to_fs(str(folder))
         except (ImportError, ValueError) as error:
-            raise ConfigError([f"shared: {str(folder)!r} cannot be opened ({error})"]) from error
+            shown = shown_folder(str(folder))
+            raise ConfigError([f"shared: {shown!r} cannot be opened ({error})"]) from error
         self._folder = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         if self._local:

@@ -53,3 +53,34 @@ class Guard(Protocol):
             StoreError: if the database cannot be reached.
         """
         ...
+
+
+@dataclass(frozen=True)
+class KnownClaim:
+    """A claim as far as it is known without the database, for a process that has to leave soon.
+
+    Attributes:
+        token: token of the claim.
+        failure: why the claim was known to be lost; None if it was held.
+    """
+
+    token: Token
+    failure: MordalError | None
+
+    @classmethod
+    def of(cls, guard: Guard) -> KnownClaim:
+        """What is known of a claim now.
+
+        Args:
+            guard: the claim.
+        """
+        return cls(guard.token, guard.failure)
+
+    def check(self) -> None:
+        """Raise if the claim was known to be lost.
+
+        Raises:
+            MordalError: the reason.
+        """
+        if self.failure:
+            raise self.failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from mordal_optuna.study.result import StudyResult
+
+# Identifiers of Optuna's artifacts.
+_IDENTIFIER = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_installed() -> bool:
@@ -102,7 +106,8 @@ def attach_report(study: Study, report: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(folder)
     known = study.user_attrs.get(REPORT)
-    if known:
+    # It becomes the name of a file; anything else in the database is replaced.
+    if known and _IDENTIFIER.fullmatch(str(known)):
         with report.open("rb") as content:
             store.write(known, content)
         return

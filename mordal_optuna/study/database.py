@@ -14,7 +14,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from mordal_optuna.errors import StoreError
-from mordal_optuna.study.addresses import shown_address
+from mordal_optuna.files.addresses import shown_address
 from mordal_optuna.study.opening import cause_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from mordal_optuna.errors import ConfigError, MordalError, UnreachableStorageError
-from mordal_optuna.study.addresses import shown_address
+from mordal_optuna.files.addresses import shown_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mordal_optuna.errors import BusyError, LeaseLostError, SearchError, StoreError
+from mordal_optuna.files.addresses import shown_address
 from mordal_optuna.processes.liveness import has_ended, owner_name
-from mordal_optuna.study.addresses import shown_address
 from mordal_optuna.study.database import Name, Now, add, open_table, store_errors, write
 
 if TYPE_CHECKING:

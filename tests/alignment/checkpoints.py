@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from mordal_optuna.alignment.checkpoint import Checkpoint
-from mordal_optuna.alignment.files import CheckpointFiles, Manifest
+from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.alignment.train import TrunkState
 from mordal_optuna.errors import LeaseLostError
 from mordal_optuna.processes.guard import Token
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mordal_optuna.alignment.manifests import Manifest
 
 
 def checkpoint(samples: int, *, trunk: int | None = None, averaged: bool = False) -> Checkpoint:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from mordal_optuna.alignment.checkpoint import CheckpointStore
-from mordal_optuna.alignment.files import CheckpointFiles, Manifest
+from mordal_optuna.alignment.files import CheckpointFiles
 from mordal_optuna.errors import CheckpointError, LeaseLostError
+from mordal_optuna.pool import Candidate
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.processes.liveness import owner_name
+from mordal_optuna.study.claims import ClaimStore
 from tests.alignment.checkpoints import Held, checkpoint, other_numbers
 
 if TYPE_CHECKING:
@@ -219,9 +223,103 @@ def test_an_address_of_an_unknown_kind_is_refused() -> None:
         CheckpointStore("nosuch://x")
 
 
-def test_a_manifest_is_read_back_and_a_changed_one_is_refused() -> None:
-    manifest = Manifest({"trained": "ab"}, {"samples": 8}, Token("s", 3))
-    content = manifest.to_json()
-    assert Manifest.from_json(content) == manifest
-    with pytest.raises(ValueError, match="digest"):
-        Manifest.from_json({**content, "facts": {"samples": 16}})
+STOPPED = """
+import os, signal, sys
+from mordal_optuna.alignment.files import CheckpointFiles
+from mordal_optuna.errors import LeaseLostError
+from mordal_optuna.pool import Candidate
+from mordal_optuna.study.claims import ClaimStore
+
+folder, database = sys.argv[1:]
+put = CheckpointFiles._put_json
+
+def stopping(self, path, content):
+    if "/checkpoint" in path:
+        os.kill(os.getpid(), signal.SIGSTOP)  # the claim was checked; nothing is replaced yet
+    put(self, path, content)
+
+CheckpointFiles._put_json = stopping
+claims, pair = ClaimStore(database, "s", lease_seconds=0.5), Candidate("a", "b")
+parts = {"trained": lambda path: path.write_bytes(b"late")}
+with claims.hold(pair, 1) as claim:
+    try:
+        CheckpointFiles(folder).write("run", 8, {}, parts, {}, claim)
+    except LeaseLostError:
+        sys.exit(3)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "there"), [("local", True), ("fsspec", False)])
+def test_a_worker_stopped_before_it_replaces_a_file_changes_nothing(
+    tmp_path: Path, kind: str, there: bool
+) -> None:
+    """SIGSTOP after the claim was checked, for longer than the lease; then SIGCONT.
+
+    Another worker has claimed the candidate and written the rung meanwhile; there may have been
+    one before.
+    """
+    folder, database = str(tmp_path / "c"), f"sqlite:///{tmp_path / 's.db'}"
+    (tmp_path / "c").mkdir()
+    address = folder if kind == "local" else f"dir::file://{folder}"
+    store, pair = CheckpointStore(address), Candidate("a", "b")
+    assert store.files._local == (kind == "local")
+    if there:
+        store.save("run", {}, other_numbers(8))
+    stopped = subprocess.Popen([sys.executable, "-c", STOPPED, address, database])
+    _, status = os.waitpid(stopped.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    later = ClaimStore(database, "s", lease_seconds=0.5)
+    deadline = time.monotonic() + 30
+    while not later.remove_abandoned():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with later.hold(pair, 2):
+        store.save("run", {}, checkpoint(8), later.guard(pair))
+        os.kill(stopped.pid, signal.SIGCONT)
+        assert stopped.wait(60) == 3
+    assert store.files.manifest("run", 8).token == Token("s", 2)
+    assert torch.equal(store.load("run", 8).trained["w"], torch.arange(4.0))
+    assert len(store.files._manifests("run", 8)) == 1
+
+
+def test_the_manifest_of_a_late_writer_does_not_count(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It planned its manifest before its successor did, and is the first or the last to write."""
+    store, put = CheckpointStore(folder), CheckpointFiles._put_json
+
+    def late(self: CheckpointFiles, path: str, content: Any) -> None:
+        if "/checkpoint" in path and content["token"]["trial"] == 1:
+            store.save("run", {}, checkpoint(8), Held(2))
+        put(self, path, content)
+
+    for before in (None, Held(9, study="another"), None):
+        store.save("run", {}, other_numbers(8), before)
+        with monkeypatch.context() as patch:
+            patch.setattr(CheckpointFiles, "_put_json", late)
+            with pytest.raises(LeaseLostError):
+                store.save("run", {}, other_numbers(8), Held(1))
+        assert store.files.manifest("run", 8).token == Token("s", 2)
+        assert torch.equal(store.load("run", 8).trained["w"], torch.arange(4.0))
+
+
+def test_a_rung_that_is_replaced_is_found_by_all(folder: str) -> None:
+    """Under any writer's manifest: it is listed once, read, and gone when it is deleted."""
+    store = CheckpointStore(folder)
+    for writer in (None, Held(3), Held(4), Held(1, study="another"), None):
+        store.save("run", {}, other_numbers(8), writer)
+        assert store.rungs("run") == [8]
+        store.load("run", 8)
+    store.files.delete("run", 8)
+    assert store.rungs("run") == []
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    """Characters that are patterns elsewhere, and what a shell would replace."""
+    for name in ("a[1]", "b*", "c?", "~", "$HOME", "é ü"):
+        store = CheckpointStore(tmp_path / name)
+        store.save("run", {}, checkpoint(8))
+        assert store.rungs("run") == [8], name
+        assert store.files.runs() == ["run"]
+        store.load("run", 8)

@@ -215,4 +215,4 @@ def test_a_claim_that_is_lost_at_the_end_leaves_no_checkpoint(
 ) -> None:
     with pytest.raises(LeaseLostError):
         session(tmp_path).advance(16, Silent(), Held(lost_at_check=True))
-    assert not list((tmp_path / "checkpoints").glob("*/*/checkpoint.json"))
+    assert not list((tmp_path / "checkpoints").glob("*/*/checkpoint*.json"))

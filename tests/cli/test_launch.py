@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
+import yaml
+from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 from mordal_optuna.cli import app as cli
 from mordal_optuna.cli.launch import submit, worker_command
-from mordal_optuna.search.attributes import STOPPED_BECAUSE
-from mordal_optuna.search.sampler import study_history
-from mordal_optuna.study.claims import ClaimStore, study_storage
-from mordal_optuna.study.objective import Objective
+from mordal_optuna.config import parse_study
+from mordal_optuna.driver import load_study, run_study
+from mordal_optuna.errors import StoreError
+from mordal_optuna.progress import Silent
+from mordal_optuna.search.attributes import DIED, RUNGS
+from mordal_optuna.search.history import candidate_of
+from mordal_optuna.study.claims import ClaimStore
+from mordal_optuna.study.presence import alive
 from tests.cli.calls import call, study_file
-from tests.replay_worker import GRID, STUDY, grid_search_plan
-from tests.search.synthetic import believed
-from tests.studies import new_study
+from tests.databases import new_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from hyperqueue import LocalCluster
@@ -43,38 +51,53 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         yield started
 
 
+def kill_one_that_trains(address: str, ended: Callable[[], bool]) -> None:
+    """Send SIGKILL to the first worker that says it trains a pair, in the middle of that."""
+    while not ended():
+        with suppress(StoreError):  # the first worker has not made the table yet
+            for worker in alive(address, "tiny"):
+                if worker.doing.startswith("training"):
+                    os.kill(worker.process, signal.SIGKILL)
+                    return
+        time.sleep(0.2)
+    pytest.fail("no worker was seen training")
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_killed_worker_is_started_again_and_the_study_ends(
-    cluster: LocalCluster, tmp_path: Path
+    cluster: LocalCluster, study_content: dict[str, Any], tmp_path: Path, postgresql: str
 ) -> None:
-    """Three workers; one is killed in the middle of a job, and its rung is done in the end."""
-    database = f"sqlite:///{tmp_path / 'study.db'}"
-    study = optuna.create_study(
-        study_name=STUDY, storage=study_storage(database), direction="maximize"
-    )
-    restarted = [sys.executable, "-m", "mordal_optuna.processes.restarting", "--"]
-    worker = [sys.executable, "-m", "tests.replay_worker", database, str(tmp_path)]
-    client, server, jobs = cluster.client(), tmp_path / "hq", []
-    for number, count in (("killed", 1), ("others", 2)):
-        command = [*restarted, *worker, number]
-        jobs.append(submit(command, count, server, {"cpus": 1}, name=number, logs=tmp_path))
-    submitted = [type("Job", (), {"id": job})() for job in jobs]
-    assert client.wait_for_jobs(submitted, raise_on_error=False)
-    assert "the worker ended with status 137" in (tmp_path / f"{jobs[0]}-0.log").read_text()
-    assert study.user_attrs[STOPPED_BECAUSE]
-    assert ClaimStore(database, STUDY).claimed() == {}
-    plan, alone = grid_search_plan(), new_study(grid_search_plan())
-    alone.optimize(Objective(plan, GRID.measurement))
-    found = study_history(study)
-    assert believed(plan.ranking(found)) == believed(plan.ranking(study_history(alone)))
-    begun = Counter(
-        line
-        for name in ("killed", "others")
-        for line in (tmp_path / f"worker-{name}").read_text(encoding="utf-8").splitlines()
-    )
-    # The rung that was lost is the only one that was begun twice.
-    assert sorted(begun.values())[-2:] == [1, 2]
+    """Three `mordal worker`s as `mordal launch` submits them, on the embedded pool `tiny`."""
+    study_content |= {"also_score": [], "search": {"method": "grid"}}
+    whole = run_study(parse_study(study_content), Silent())
+    study_content |= {"workdir": str(tmp_path / "launched"), "storage": new_database(postgresql)}
+    file, logs = tmp_path / "study.yaml", tmp_path / "logs"
+    file.write_text(yaml.safe_dump(study_content))
+    settings = parse_study(study_content)
+    address, client = settings.storage_url(), cluster.client()
+    job = submit(worker_command(file), 3, tmp_path / "hq", {"cpus": 1}, name="tiny", logs=logs)
+    submitted = [type("Job", (), {"id": job})()]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.wait_for_jobs, submitted, raise_on_error=False)
+        kill_one_that_trains(address, waiting.done)
+        assert waiting.result()
+    printed = [log.read_text(encoding="utf-8") for log in sorted(logs.glob("*.log"))]
+    assert len(printed) == 3
+    assert all("1. loading torch" in text for text in printed)
+    again = ["the worker ended with status 137; started again" in text for text in printed]
+    assert sorted(again) == [False, False, True]
+    result = load_study(settings)
+    assert [(e.candidate, e.value) for e in result.ranking] == [
+        (e.candidate, e.value) for e in whole.ranking
+    ]
+    study = optuna.load_study(study_name="tiny", storage=address)
+    trials = study.get_trials(deepcopy=False)
+    scored = Counter((candidate_of(t), n) for t in trials for n in t.user_attrs.get(RUNGS, {}))
+    assert set(scored.values()) == {1}
+    assert sum(DIED in trial.user_attrs for trial in trials) == 1
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert ClaimStore(address, "tiny").claimed() == {}
 
 
 @pytest.mark.slow
@@ -83,7 +106,7 @@ def test_statuses_that_lead_to_a_restart(cluster: LocalCluster, tmp_path: Path) 
     """75 does; 2, for what a person must mend, fails the task and no other."""
     client, server = cluster.client(), tmp_path / "hq"
     restarted = [sys.executable, "-m", "mordal_optuna.processes.restarting", "--"]
-    once = f"[ -e {tmp_path}/tried ] && exit 0; touch {tmp_path}/tried; exit 75"
+    once = f"echo begun; [ -e {tmp_path}/tried ] && exit 0; touch {tmp_path}/tried; exit 75"
     ids = [
         submit([*restarted, "sh", "-c", code], 1, server, {"cpus": 1}, name="t", logs=tmp_path)
         for code in (once, "exit 2")
@@ -91,6 +114,12 @@ def test_statuses_that_lead_to_a_restart(cluster: LocalCluster, tmp_path: Path) 
     jobs = [type("Job", (), {"id": number})() for number in ids]
     assert client.wait_for_jobs(jobs[:1], raise_on_error=False)
     assert not client.wait_for_jobs(jobs[1:], raise_on_error=False)
+    lines = (tmp_path / f"{ids[0]}-0.log").read_text().splitlines()
+    assert [line.split(";")[0] for line in lines] == [
+        "begun",
+        "mordal: the worker ended with status 75",
+        "begun",
+    ]
     assert "exit code 2" in client.get_failed_tasks(jobs[1])[0].error
 
 
@@ -117,7 +146,9 @@ def test_the_command_of_a_task(tmp_path: Path) -> None:
     worker = ["-m", "mordal_optuna", "worker", str(file), "--method", "joint", "--as", "s-2"]
     restarting = [sys.executable, "-m", "mordal_optuna.processes.restarting", "--"]
     assert command == [*restarting, sys.executable, *worker]
-    assert "--nproc-per-node=4" in worker_command(file, gpus=4)
+    several = worker_command(file, gpus=4)
+    torchrun = ["-m", "mordal_optuna.processes.torchrun", "--standalone", "--nproc-per-node=4"]
+    assert several == [*restarting, sys.executable, *torchrun, *worker[:4]]
 
 
 def test_what_is_missing_is_named(

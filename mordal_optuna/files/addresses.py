@@ -1,4 +1,4 @@
-"""Addresses of databases as they are shown: without passwords, in any part of them."""
+"""Addresses of databases and folders as they are shown: without passwords, in any part."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def shown_address(address: str) -> str:
     query = {key: HIDDEN if _SECRET_KEY.search(key) else value for key, value in url.query.items()}
     shown = url.set(query=query).render_as_string(hide_password=True)
     return shown.replace("=%2A%2A%2A", f"={HIDDEN}")
+
+
+def shown_folder(folder: str) -> str:
+    """A folder's path as it is; an fsspec address with every password replaced by `***`.
+
+    Args:
+        folder: path of a local folder, or fsspec address.
+    """
+    return shown_address(folder) if "://" in folder or "::" in folder else folder
 
 
 def _parsed(address: str) -> sa.URL | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mordal_optuna.study.addresses import shown_address
+from mordal_optuna.files.addresses import shown_address, shown_folder
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,19 @@ def test_no_password_is_shown(address: str, shown: str | None) -> None:
     assert "ret" not in found
     assert "***" in found or "sEc" not in address
     assert shown is None or found == shown
+
+
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [
+        ("/data/me@work/a b", "/data/me@work/a b"),
+        ("runs/x", "runs/x"),
+        ("s3://bucket/mordal", "s3://bucket/mordal"),
+        ("sftp://me:sEcret@host/mordal", "sftp://me:***@host/mordal"),
+        ("s3://bucket/mordal?token=sEcret", "s3://bucket/mordal?token=***"),
+        ("simplecache::sftp://me:sEcret@host/mordal", "simplecache:***@host/mordal"),
+    ],
+)
+def test_an_address_of_a_folder_is_shown_without_passwords(folder: str, shown: str) -> None:
+    """A path is shown as it is, since it has none."""
+    assert shown_folder(folder) == shown
