@@ -134,9 +134,9 @@ def test_a_question_about_one_candidate_makes_no_job_of_the_others(
     plan = MordalPlan(ClusterTree.flat(names, names), (100, 200, 400), 3200)
     made = []
 
-    def counted(*values: object) -> Job:
+    def counted(*values: object, tied: bool) -> Job:
         made.append(values)
-        return Job(*values)  # type: ignore[arg-type]
+        return Job(*values, tied=tied)  # type: ignore[arg-type]
 
     monkeypatch.setattr("mordal_optuna.search.methods.mordal.Job", counted)
     assert isinstance(next_job(plan, History()), Job)
