@@ -134,7 +134,7 @@ def test_a_question_about_one_candidate_makes_no_job_of_the_others(
     plan = MordalPlan(ClusterTree.flat(names, names), (100, 200, 400), 3200)
     made = []
 
-    def counted(*values: object, tied: bool) -> Job:
+    def counted(*values: object, tied: bool = False) -> Job:
         made.append(values)
         return Job(*values, tied=tied)  # type: ignore[arg-type]
 
