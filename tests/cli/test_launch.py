@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from tests.cli.calls import call, study_file
 from tests.databases import new_database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from hyperqueue import LocalCluster
@@ -51,15 +50,19 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         yield started
 
 
-def kill_one_that_trains(address: str, ended: Callable[[], bool]) -> None:
-    """Send SIGKILL to the first worker that says it trains a pair, in the middle of that."""
-    while not ended():
+def kill_one_that_trains(address: str) -> None:
+    """Send SIGKILL to the first worker that says it trains a pair, in the middle of that.
+
+    The client must not wait for its jobs meanwhile: it lets no other thread of this process run.
+    """
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
         with suppress(StoreError):  # the first worker has not made the table yet
             for worker in alive(address, "tiny"):
                 if worker.doing.startswith("training"):
                     os.kill(worker.process, signal.SIGKILL)
                     return
-        time.sleep(0.2)
+        time.sleep(0.1)
     pytest.fail("no worker was seen training")
 
 
@@ -78,10 +81,8 @@ def test_a_killed_worker_is_started_again_and_the_study_ends(
     address, client = settings.storage_url(), cluster.client()
     job = submit(worker_command(file), 3, tmp_path / "hq", {"cpus": 1}, name="tiny", logs=logs)
     submitted = [type("Job", (), {"id": job})()]
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(client.wait_for_jobs, submitted, raise_on_error=False)
-        kill_one_that_trains(address, waiting.done)
-        assert waiting.result()
+    kill_one_that_trains(address)
+    assert client.wait_for_jobs(submitted, raise_on_error=False)
     printed = [log.read_text(encoding="utf-8") for log in sorted(logs.glob("*.log"))]
     assert len(printed) == 3
     assert all("1. loading torch" in text for text in printed)
