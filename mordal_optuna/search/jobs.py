@@ -7,7 +7,7 @@ no worker runs, the pruner only the jobs of one candidate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
@@ -23,11 +23,13 @@ class Job:
         candidate: the pair to train.
         samples: rung, in alignment samples.
         stage: stage of the search that wants the job, such as "inter-cluster".
+        tasks: names of the tasks to score; empty scores all tasks of the study.
     """
 
     candidate: Candidate
     samples: int
     stage: str
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,34 @@ def jobs_of(jobs: Sequence[Job], candidate: Candidate) -> Sequence[Job]:
     if isinstance(jobs, LazyJobs):
         return jobs.of(candidate)
     return [job for job in jobs if job.candidate == candidate]
+
+
+def lowest_job(jobs: Sequence[Job], candidate: Candidate, top: int) -> Job | None:
+    """The job of a candidate at the lowest rung that is left to score; None without one.
+
+    Args:
+        jobs: wanted jobs of a plan.
+        candidate: the pair.
+        top: highest rung of the pair, in samples. Jobs below it cannot be done any more; at it,
+            further tasks can be scored.
+    """
+    wanted = [
+        job
+        for job in jobs_of(jobs, candidate)
+        if job.samples > top or (job.tasks and job.samples == top)
+    ]
+    if not wanted:
+        return None
+    lowest = min(job.samples for job in wanted)
+    return _joined([job for job in wanted if job.samples == lowest])
+
+
+def _joined(jobs: Sequence[Job]) -> Job:
+    """Jobs of one candidate at one rung as one, which scores the tasks of all of them.
+
+    Args:
+        jobs: the jobs, at least one.
+    """
+    if not all(job.tasks for job in jobs):
+        return replace(jobs[0], tasks=())
+    return replace(jobs[0], tasks=tuple(dict.fromkeys(t for job in jobs for t in job.tasks)))

@@ -23,10 +23,10 @@ from mordal_optuna.errors import SearchError
 from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.finish import Finish
 from mordal_optuna.search.history import ATTEMPTS, DEATHS_PER_ATTEMPT
-from mordal_optuna.search.jobs import Finished, Job, Wait, jobs_of
+from mordal_optuna.search.jobs import Finished, Job, Wait, lowest_job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
@@ -72,6 +72,11 @@ class Plan(Protocol):
             history: history of the study.
             besides: candidate whose running job is the one in question; None for a new job.
         """
+        ...
+
+    @property
+    def tasks(self) -> Mapping[str, float]:
+        """Weight of each task by its name, in a search for several; empty for one."""
         ...
 
     @property
@@ -135,18 +140,23 @@ def may_continue(plan: Plan, history: History, candidate: Candidate, samples: in
     return wanted_rung(plan, history, candidate, samples) is not None
 
 
-def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
-    """The lowest rung above `top` samples at which the plan wants a candidate scored now, or None.
+def wanted_job(plan: Plan, history: History, candidate: Candidate, top: int) -> Job | None:
+    """The job of a candidate at the lowest rung that the plan wants it scored at now, or None.
 
-    Also None if the budget has no room for the job.
+    The rung is above `top` samples, or is `top` if the plan wants it scored on further tasks. Also
+    None if the budget has no room for the job.
     """
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return None
-    wanted = [job.samples for job in jobs_of(jobs, candidate) if job.samples > top]
-    if not wanted or not plan.has_room(history, besides=candidate):
-        return None
-    return min(wanted)
+    job = lowest_job(jobs, candidate, top)
+    return job if job and plan.has_room(history, besides=candidate) else None
+
+
+def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
+    """The rung of `wanted_job`, in samples."""
+    job = wanted_job(plan, history, candidate, top)
+    return job.samples if job else None
 
 
 def next_rung(plan: Plan, top: int) -> int | None:
@@ -236,6 +246,11 @@ class PooledPlan(ABC):
     def llms(self) -> tuple[str, ...]:
         """Names of the pool's LLMs, in the pool's order."""
         return self._tree.llms
+
+    @property
+    def tasks(self) -> Mapping[str, float]:
+        """Weight of each task by its name; empty in a search that does not tell tasks apart."""
+        return {}
 
     @property
     def ranker(self) -> Ranker:

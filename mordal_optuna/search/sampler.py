@@ -318,7 +318,7 @@ class CkaClusterSampler(BaseSampler):
         others = _others_running(trials, trial)
         minimize = study.direction == StudyDirection.MINIMIZE
         now = self._reader.read(trials, minimize=minimize, exclude=trial.number)
-        if now.of(job.candidate).measurements != history.of(job.candidate).measurements:
+        if now.of(job.candidate).rungs != history.of(job.candidate).rungs:
             return True
         return any(
             assignment.candidate == job.candidate

@@ -25,7 +25,7 @@ from mordal_optuna.replay.light import run_light
 from mordal_optuna.replay.metrics import interval_of_mean, weighted_tau
 from mordal_optuna.replay.run import method_settings, pool_tree
 from mordal_optuna.search.methods.building import build_plan
-from mordal_optuna.search.tasks import weighted_mean
+from mordal_optuna.search.tasks import PartialMeasurement, weighted_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +55,14 @@ class SeveralGrids:
         by_task = {name: grid.measurement(candidate, samples) for name, grid in self.grids.items()}
         return weighted_mean(by_task, dict.fromkeys(by_task, 1.0))
 
+    def of_tasks(
+        self, candidate: Candidate, samples: int, tasks: Sequence[str]
+    ) -> PartialMeasurement:
+        """The measurements on some tasks."""
+        return PartialMeasurement(
+            samples, {name: self.grids[name].measurement(candidate, samples) for name in tasks}
+        )
+
 
 def searched(
     replicates: Mapping[str, Replicate],
@@ -63,6 +71,7 @@ def searched(
     *,
     seed: int,
     seen: Mapping[str, Measured] | None = None,
+    score_tasks: str = "all",
 ) -> dict[str, float]:
     """Figures of one search for all tasks.
 
@@ -72,11 +81,15 @@ def searched(
         budget: cost of everything in full runs.
         seed: random seed of the start.
         seen: what the search sees of each task; None for the replicates.
+        score_tasks: option of the search.
     """
     grids = {name: replicate.grid for name, replicate in replicates.items()}
     first = next(iter(grids.values()))
     options = method_settings("joint").model_copy(
-        update={"device_hours": budget * first.full_run_seconds / 3600}
+        update={
+            "device_hours": budget * first.full_run_seconds / 3600,
+            "score_tasks": score_tasks,
+        }
     )
     plan = build_plan(
         options,
@@ -105,6 +118,8 @@ def searched(
         "regret": float(np.mean(regrets)),
         "training": training / seconds,
         "everything": everything / seconds,
+        "scores": sum(len(m.by_task) for r in records for m in r.rungs),
+        "trained": sum(bool(r.top) for r in records),
     }
 
 

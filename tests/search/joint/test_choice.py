@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.joint.board import Board, Move, Options, Situation, Target, price
+from mordal_optuna.search.joint.board import Board, Options, Situation, Target
 from mordal_optuna.search.joint.choice import KnowledgeGradient, VarianceChoice, rank_weights
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
@@ -28,11 +28,10 @@ def situation(left: float | None = None) -> Situation:
             error = 0.5 - 0.1 * (i == 0) - 0.1 * (j == 0)
             m = Measurement(2048, 1 - error, 0.03, 300, 2048 * 0.01, 1.0)
             scores.append((Candidate(f"v{i}", f"m{j}"), m))
-    known = {c: (m,) for c, m in scores}
+    known = {c: {"": (m,)} for c, m in scores}
     return Situation(
         targets=(Target(JointModel(scores, POOL, RUNGS[-1]), 300),),
         tops={c: m.samples for c, m in scores},
-        pending=(),
         excluded=frozenset(),
         rungs=RUNGS,
         first=RUNGS[2:4],
@@ -61,7 +60,9 @@ def test_a_round_fits_into_what_is_left(choice: type) -> None:
     left = 30.0
     moves = choice()(replace(whole, left=left), 8)
     assert moves
-    assert sum(price(whole, m.candidate, m.rungs[-1]) for m in moves) <= left
+    costs = whole.costs
+    steps = [(m.candidate, m.rungs[-1] - whole.tops.get(m.candidate, 0)) for m in moves]
+    assert sum(costs.train(c, step) + costs.evaluate(c) for c, step in steps) <= left
     assert choice()(replace(whole, left=1.0), 8) == []
 
 
@@ -71,7 +72,9 @@ def test_excluded_pairs_and_scores_that_are_coming_are_not_asked_for(choice: typ
     best = choice()(given, 1)[0]
     assert choice()(replace(given, excluded=frozenset({best.candidate})), 1)[0] != best
     asked = {**given.tops, best.candidate: best.rungs[-1]}
-    coming = replace(given, tops=asked, pending=((best.candidate, best.rungs[-1]),))
+    (target,) = given.targets
+    pending = replace(target, pending=((best.candidate, best.rungs[-1]),))
+    coming = replace(given, tops=asked, targets=(pending,))
     assert choice()(coming, 1)[0] != best
 
 
@@ -168,8 +171,9 @@ def test_a_task_counts_by_its_weight() -> None:
         scores.append((candidate, Measurement(2048, 1 - error, 0.03, 300, 20.0, 1.0)))
     second = JointModel(scores, POOL, RUNGS[-1])
 
-    def first(*targets: Target) -> Move:
-        return KnowledgeGradient()(replace(given, targets=targets), 1)[0]
+    def first(*targets: Target) -> tuple[Candidate, tuple[int, ...]]:
+        move = KnowledgeGradient()(replace(given, targets=targets), 1)[0]
+        return move.candidate, move.rungs
 
     (one,), other = given.targets, Target(second, 300)
     assert first(one) != first(other)
@@ -182,7 +186,8 @@ def test_rungs_that_are_passed_are_scored_where_that_pays() -> None:
 
     def scored(evaluation: float) -> int:
         given = situation()
-        known = {c: (Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation),) for c in given.tops}
+        row = (Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation),)
+        known = {c: {"": row} for c in given.tops}
         costs = JobCosts.learned(known, RUNGS[-1])
         far = replace(given, costs=costs, tops={}, first=(8192,))
         return sum(len(move.rungs) > 1 for move in VarianceChoice()(far, 6))

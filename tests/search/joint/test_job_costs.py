@@ -11,8 +11,11 @@ from mordal_optuna.search.joint.job_costs import JobCosts
 FULL = 1000
 
 
-def measured(rate: float, samples: int = 100, evaluation: float = 5.0) -> tuple[Measurement, ...]:
-    return (Measurement(samples, 0.5, train_seconds=rate * samples, eval_seconds=evaluation),)
+def measured(
+    rate: float, samples: int = 100, evaluation: float = 5.0
+) -> dict[str, tuple[Measurement, ...]]:
+    row = Measurement(samples, 0.5, train_seconds=rate * samples, eval_seconds=evaluation)
+    return {"": (row,)}
 
 
 def test_costs_of_untrained_pairs_follow_from_their_parts() -> None:
@@ -34,6 +37,6 @@ def test_the_noise_of_timing_changes_no_expected_cost() -> None:
 
 
 def test_without_reported_costs_samples_are_counted() -> None:
-    costs = JobCosts.learned({Candidate("v", "m"): (Measurement(100, 0.5),)}, FULL)
+    costs = JobCosts.learned({Candidate("v", "m"): {"": (Measurement(100, 0.5),)}}, FULL)
     assert costs.train(Candidate("v", "n"), 500) == 0.5
     assert 0 < costs.evaluate(Candidate("v", "n")) < 0.05
