@@ -171,14 +171,60 @@ def test_a_task_counts_by_its_weight() -> None:
         scores.append((candidate, Measurement(2048, 1 - error, 0.03, 300, 20.0, 1.0)))
     second = JointModel(scores, POOL, RUNGS[-1])
 
-    def first(*targets: Target) -> tuple[Candidate, tuple[int, ...]]:
+    def first(*targets: Target) -> tuple[Candidate, int]:
         move = KnowledgeGradient()(replace(given, targets=targets), 1)[0]
-        return move.candidate, move.rungs
+        return move.candidate, move.rungs[-1]
 
     (one,), other = given.targets, Target(second, 300)
     assert first(one) != first(other)
     assert first(one, replace(other, weight=1e-6)) == first(one)
     assert first(one, replace(other, weight=1e6)) == first(other)
+
+
+def two_tasks(evaluation: float) -> Situation:
+    """A second task, on which v0 has no scores; each score costs `evaluation` seconds."""
+    given = situation()
+    (first,) = given.targets
+    scored = frozenset((c, n) for c, n in given.tops.items())
+    lacking = frozenset((c, n) for c, n in scored if c.vision_encoder != "v0")
+    row = (Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation),)
+    rows = [(c, Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation)) for c, _ in sorted(lacking)]
+    second = JointModel(rows, POOL, RUNGS[-1])
+    return replace(
+        given,
+        targets=(
+            replace(first, name="a", scored=scored),
+            Target(second, 300, "b", scored=lacking),
+        ),
+        costs=JobCosts.learned({c: {"a": row, "b": row} for c in given.tops}, RUNGS[-1]),
+        partly=True,
+    )
+
+
+def test_a_pair_may_be_scored_on_a_further_task_at_its_newest_rung_alone() -> None:
+    """It is not trained for it, and not scored again on the task that has a score."""
+    given = two_tasks(0.1)
+    options = Options.of(given)
+    later = [n for n, (pair, rung) in enumerate(options.scores) if not options.training[n]]
+    assert {options.candidates[options.scores[n][0]].vision_encoder for n in later} == {"v0"}
+    assert all(options.missing[:, n].tolist() == [False, True] for n in later)
+    moves = [m for m in VarianceChoice()(given, 4) if given.tops.get(m.candidate) == m.rungs[-1]]
+    assert moves
+    assert all(move.tasks[-1] == ("b",) for move in moves)
+    whole = Options.of(replace(given, partly=False))
+    assert (whole.training > 0).all()
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_task_that_teaches_little_for_its_cost_is_left_out(choice: type) -> None:
+    """On task b a score has the noise of one document."""
+    given = two_tasks(50.0)
+    first, second = given.targets
+    noisy = replace(second, documents=1, by_rung={})
+    moves = choice()(replace(given, targets=(first, noisy)), 4)
+    assert {task for move in moves for tasks in move.tasks for task in tasks} == {"a"}
+    both = choice()(replace(given, targets=(first, noisy), partly=False), 4)
+    assert all(tasks == ("a", "b") for move in both for tasks in move.tasks)
 
 
 def test_rungs_that_are_passed_are_scored_where_that_pays() -> None:
