@@ -220,7 +220,7 @@ def test_a_task_that_teaches_little_for_its_cost_is_left_out(choice: type) -> No
     """On task b a score has the noise of one document."""
     given = two_tasks(50.0)
     first, second = given.targets
-    noisy = replace(second, documents=1, by_rung={})
+    noisy = replace(second, documents=1, scored=first.scored)
     moves = choice()(replace(given, targets=(first, noisy)), 4)
     assert {task for move in moves for tasks in move.tasks for task in tasks} == {"a"}
     both = choice()(replace(given, targets=(first, noisy), partly=False), 4)
