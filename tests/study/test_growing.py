@@ -35,17 +35,20 @@ from mordal_optuna.search.attributes import (
     answers_attribute,
 )
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.space import LARGE, LLM, VISION_ENCODER
+from mordal_optuna.search.tasks import PartialMeasurement
 from mordal_optuna.study import growing
 from mordal_optuna.study.claims import study_storage
 from mordal_optuna.study.growing import Compared, carry_over, compared_before, extend
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import Representation, read_result, store_representation
 from mordal_optuna.study.resuming import begin
+from tests.search import frozen
 from tests.search.several import WEIGHTS, Several
 from tests.search.synthetic import ENCODERS, FULL, LLMS, plan, search, table
 from tests.search.synthetic import RUNGS as STEPS
@@ -55,7 +58,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings
-    from mordal_optuna.search.curves import Measurement
 
 NOW = Inputs({"data": {"a": "1"}, "llm:llama-t": {"weights": "2"}})
 # One more encoder and one more LLM, in another order, and without dino.
@@ -448,3 +450,19 @@ def test_what_the_earlier_study_compared_is_known(longer: Callable[..., StudySet
     store_representation(earlier, Representation(((1.0,),), similar, tree, {"features": 1.0}))
     fed = frozenset(Candidate("clip-t", llm) for llm in ("llama-t", "mistral-t"))
     assert compared_before(study, settings) == Compared(frozenset(["clip-t"]), fed)
+
+
+def test_scores_on_some_of_several_tasks_are_carried_over() -> None:
+    """They cost nothing again, and the task that is missing can be scored at their rung."""
+    rows = {"gqa": Measurement(16, 0.5, 0.1, 9, 4.0, 2.0, train_spent=4.0, eval_spent=2.0)}
+    details = PartialMeasurement(16, rows).to_json()
+    earlier = optuna.create_study(study_name="earlier", direction="maximize")
+    earlier.add_trial(frozen.trial({}, attributes={RUNGS: {"16": details}}))
+    grown = successor(earlier)
+    for _ in range(2):
+        carry_over(earlier, grown, GROWN, address="sqlite://")
+    assert len(grown.trials) == 1
+    record = study_history(grown).of(frozen.PAIR)
+    assert record.on_task("gqa", 16).score == 0.5  # type: ignore[union-attr]
+    assert record.carried_partial == {(16, "gqa")}
+    assert (record.top, record.seconds, record.measurements) == (16, 0.0, ())
