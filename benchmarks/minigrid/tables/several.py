@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 uv run python -m benchmarks.minigrid.tables.several --bootstraps 20
 
-A pair is trained once and scored on all tasks at each rung that is scored. Every task is ranked by
-its own scores; its winner is the best estimate among scored pairs. The tasks' bootstraps with the
-same number have the same runs of the pairs. Costs are those of all tasks together: training, with
-features, and everything.
+A pair is trained once and scored on all tasks at each rung that is scored, or with `--score-tasks
+useful` on those that are worth their cost; `scores` counts pair, rung and task. Every task is
+ranked by its own scores; its winner is the best estimate among scored pairs. The tasks' bootstraps
+with the same number have the same runs of the pairs. Costs are those of all tasks together:
+training, with features, and everything.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _GRIDS = Path(__file__).parents[1] / "grids"
 BUDGETS = (4.0, 6.0, 8.0, 10.0)
-FIGURES = ("tau", "regret", "training", "everything")
+FIGURES = ("tau", "regret", "training", "everything", "scores")
 
 
 @dataclass(frozen=True)
@@ -119,16 +120,19 @@ def searched(
         "training": training / seconds,
         "everything": everything / seconds,
         "scores": sum(len(m.by_task) for r in records for m in r.rungs),
-        "trained": sum(bool(r.top) for r in records),
     }
 
 
-def bootstrap(number: int, *, grids: Path, budgets: Sequence[float]) -> list[dict[str, float]]:
+def bootstrap(
+    number: int, *, grids: Path, budgets: Sequence[float], score_tasks: str = "all"
+) -> list[dict[str, float]]:
     """Figures of one bootstrap at every budget."""
     tasks = read_tasks(grids)
     drawn = {data.task: Resampler(data).replicate(number) for data in tasks}
     whole = {data.task: full_data(data) for data in tasks}
-    return [searched(drawn, whole, budget, seed=number) for budget in budgets]
+    return [
+        searched(drawn, whole, budget, seed=number, score_tasks=score_tasks) for budget in budgets
+    ]
 
 
 def main() -> None:
@@ -136,8 +140,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstraps", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--score-tasks", choices=("all", "useful"), default="all")
     chosen = parser.parse_args()
-    work = partial(bootstrap, grids=_GRIDS, budgets=BUDGETS)
+    work = partial(bootstrap, grids=_GRIDS, budgets=BUDGETS, score_tasks=chosen.score_tasks)
     with ProcessPoolExecutor(chosen.processes) as pool:
         rows = list(pool.map(work, range(chosen.bootstraps)))
     print(f"| budget | {' | '.join(FIGURES)} |\n|--:|{'--:|' * len(FIGURES)}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # c. The tasks' models are fitted one by one and know nothing of each other, though a run that ends
 # well does so on several tasks. benchmarks/minigrid/README.md has the coverage by c.
-CORRELATION = 0.1
+CORRELATION = 0.25
 
 
 def posterior_of_mean(
