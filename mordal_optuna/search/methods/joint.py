@@ -20,14 +20,14 @@ from mordal_optuna.search.joint.design import balanced_start, completed_start
 from mordal_optuna.search.joint.effects import PRIOR, Hyperprior
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
-from mordal_optuna.search.joint.rounds import (
+from mordal_optuna.search.joint.rules import Rounds, Start, Stop
+from mordal_optuna.search.methods.rounds import (
     carried_scores,
     is_complete,
     jobs_of_moves,
     lost,
     scores_of_moves,
 )
-from mordal_optuna.search.joint.rules import Rounds, Start, Stop
 from mordal_optuna.search.plan import PooledPlan, usable
 from mordal_optuna.search.ranking import Ranker
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import History
-    from mordal_optuna.search.joint.rounds import Scored
     from mordal_optuna.search.methods.options import PlanInputs
+    from mordal_optuna.search.methods.rounds import Scored
 
 # Documents behind a score if no score says how many.
 _DOCUMENTS = 300

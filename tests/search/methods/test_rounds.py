@@ -15,7 +15,7 @@ from mordal_optuna.search.attributes import RUNGS
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.jobs import Finished, Job
 from mordal_optuna.search.joint.board import Move
-from mordal_optuna.search.joint.rounds import (
+from mordal_optuna.search.methods.rounds import (
     carried_scores,
     is_complete,
     jobs_of_moves,
