@@ -22,6 +22,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import MAIN_TRIAL, RUNGS
 from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.joint import choice
 from mordal_optuna.search.joint.choice import _Tables
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.workbench.workbench import open_workbench
@@ -155,6 +156,7 @@ def test_a_study_that_scores_some_tasks_at_a_rung(
         return asked
 
     monkeypatch.setattr(_Tables, "useful", some)
+    monkeypatch.setattr(choice, "_with_further", lambda *given: list(given[2]))
     settings = parse_study(useful(content))
 
     class Interrupting(Silent):
@@ -169,9 +171,10 @@ def test_a_study_that_scores_some_tasks_at_a_rung(
         run_study(settings, Interrupting())
     result = run_study(settings, Silent())
     found = studies(settings)
-    history = study_history(found.pop(""))
-    partial = [m for record in history.candidates.values() for m in record.partial]
-    assert partial
+    main_study = found.pop("")
+    history = study_history(main_study)
+    details = [r for t in main_study.trials for r in t.user_attrs.get(RUNGS, {}).values()]
+    assert any(rung.get("partial") for rung in details)
     record = history.of(result.winner.candidate)
     assert record.at(record.top)
     assert result.winner.samples == record.top
