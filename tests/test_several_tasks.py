@@ -137,7 +137,8 @@ def test_a_killed_study_goes_on_with_the_same_rankings(
 
 def useful(content: dict[str, Any]) -> dict[str, Any]:
     """The study with a search that scores a rung on some tasks."""
-    search = {"method": "joint", "score_tasks": "useful", "start_ratio": 0.25, "round_size": 2}
+    search = {"method": "joint", "score_tasks": "useful", "start_ratio": 0.125, "round_size": 2}
+    search |= {"first_ratio": 0.125, "max_ratio": 1.0}
     return content | {"search": search | {"stop": {"expected_regret": None}, "compare": "none"}}
 
 
