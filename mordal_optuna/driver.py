@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.tasks import PartialMeasurement
     from mordal_optuna.workbench.workbench import Workbench
 
 
@@ -375,8 +376,13 @@ def _search(
     )
     study.pruner = LogLinearHalvingPruner(plan)
 
-    def measure(candidate: Candidate, samples: int) -> Measurement:
-        member.does(f"training {candidate} to {samples:,} samples")
+    def measure(
+        candidate: Candidate, samples: int, tasks: Sequence[str] = ()
+    ) -> Measurement | PartialMeasurement:
+        on = f" for {', '.join(tasks)}" if tasks else ""
+        member.does(f"training {candidate} to {samples:,} samples{on}")
+        if tasks:
+            return bench.measure_tasks(candidate, samples, tasks)
         return bench.measure(candidate, samples)
 
     objective = Objective(plan, measure, claims=claims, progress=progress)

@@ -18,9 +18,14 @@ from mordal_optuna.config import parse_study
 from mordal_optuna.driver import load_study, run_study
 from mordal_optuna.errors import StudyMismatchError
 from mordal_optuna.exporting import export_candidate
+from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.search.attributes import MAIN_TRIAL, RUNGS
 from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.joint import choice
+from mordal_optuna.search.joint.choice import _Tables
+from mordal_optuna.search.sampler import study_history
+from mordal_optuna.workbench.workbench import open_workbench
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,6 +133,87 @@ def test_a_killed_study_goes_on_with_the_same_rankings(
     content["tasks"][1]["weight"] = 3
     with pytest.raises(StudyMismatchError, match=r"tasks.scienceqa_img.weight: 1.0 stored, 3.0"):
         run_study(parse_study(content), Silent())
+
+
+def useful(content: dict[str, Any]) -> dict[str, Any]:
+    """The study with a search that scores a rung on some tasks."""
+    search = {"method": "joint", "score_tasks": "useful", "start_ratio": 0.125, "round_size": 2}
+    search |= {"first_ratio": 0.125, "max_ratio": 1.0}
+    return content | {"search": search | {"stop": {"expected_regret": None}, "compare": "none"}}
+
+
+def test_a_study_that_scores_some_tasks_at_a_rung(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed and continued: no score is computed twice, and the answer is scored on all tasks.
+
+    The choice depends on seconds that were measured, so that of the tasks is made here.
+    """
+    chosen = _Tables.useful
+
+    def some(self: _Tables, falls: Any) -> Any:
+        asked = chosen(self, falls)
+        asked[1] &= asked.sum(axis=0) < 2  # the second task alone, or not at all
+        return asked
+
+    monkeypatch.setattr(_Tables, "useful", some)
+    monkeypatch.setattr(choice, "_with_further", lambda *given: list(given[2]))
+    settings = parse_study(useful(content))
+
+    class Interrupting(Silent):
+        left = 6
+
+        def note(self, text: str) -> None:  # noqa: ARG002
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(settings, Interrupting())
+    result = run_study(settings, Silent())
+    found = studies(settings)
+    main_study = found.pop("")
+    history = study_history(main_study)
+    details = [r for t in main_study.trials for r in t.user_attrs.get(RUNGS, {}).values()]
+    assert any(rung.get("partial") for rung in details)
+    record = history.of(result.winner.candidate)
+    assert record.at(record.top)
+    assert result.winner.samples == record.top
+    for task, study in found.items():
+        own = study_history(study)
+        for candidate, main in history.candidates.items():
+            rungs = [m.samples for m in main.rungs if task in m.by_task]
+            assert [m.samples for m in own.of(candidate).measurements] == rungs
+    spent = sum(m.eval_spent for r in history.candidates.values() for m in r.rungs)
+    assert 0 < result.costs.evaluation == pytest.approx(spent)
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(useful(content)))
+    for command in ("run", "status"):
+        shown = CliRunner().invoke(cli.app, [command, str(file), "--json"])
+        assert shown.exit_code == 0, shown.output
+        json.loads(shown.stdout)
+    changed = useful(content)
+    changed["search"]["score_tasks"] = "all"
+    with pytest.raises(StudyMismatchError, match=r"search.score_tasks: useful stored"):
+        run_study(parse_study(changed), Silent())
+
+
+def test_a_rung_is_scored_on_further_tasks_without_training(content: dict[str, Any]) -> None:
+    """The scores are those of a rung that is scored on all tasks at once."""
+    settings = parse_study(content)
+    settings.workdir.mkdir(parents=True)
+    bench, pair = open_workbench(settings, Silent()), Candidate("clip-t", "llama-t")
+    first = bench.measure_tasks(pair, 16, [TASKS[2]])
+    assert first.by_task.keys() == {TASKS[2]}
+    rest = bench.measure_tasks(pair, 16, TASKS[:2])
+    assert rest.by_task.keys() == set(TASKS[:2])
+    assert rest.train_spent == 0.0
+    assert first.train_seconds == rest.train_seconds > 0
+    whole = bench.measure(pair, 16)
+    assert {t: m.score for t, m in whole.by_task.items()} == {
+        t: m.score for t, m in {**first.by_task, **rest.by_task}.items()
+    }
+    assert whole.eval_spent == 0.0
 
 
 def test_a_later_study_of_one_task_scores_nothing_again(

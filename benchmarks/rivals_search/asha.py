@@ -23,8 +23,7 @@ import numpy as np
 
 from benchmarks.rivals_search.budgeted import BudgetedPlan, is_busy
 from mordal_optuna.search.bounds import require
-from mordal_optuna.search.jobs import Job
-from mordal_optuna.search.plan import usable
+from mordal_optuna.search.jobs import Job, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.rivals_search.budgeted import BudgetedPlan, Prices, is_busy
-from mordal_optuna.search.jobs import Job
-from mordal_optuna.search.plan import usable
+from mordal_optuna.search.jobs import Job, usable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

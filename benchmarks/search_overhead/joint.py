@@ -93,12 +93,13 @@ class Case:
     @property
     def scores(self) -> list[Scored]:
         """All scores, rung by rung, as rounds ask for them."""
-        rows = [(c, m) for c, r in self.history.candidates.items() for m in r.measurements]
-        return sorted(rows, key=lambda row: row[1].samples)
+        rows = [(c, "", m) for c, r in self.history.candidates.items() for m in r.measurements]
+        return sorted(rows, key=lambda row: row[2].samples)
 
     def model(self, count: int, before: JointModel | None = None) -> JointModel:
         """The model of the first scores, with its posterior."""
-        model = JointModel.following(before, self.scores[:count], self.tree.candidates, FULL)
+        scores = [(c, m) for c, _, m in self.scores[:count]]
+        model = JointModel.following(before, scores, self.tree.candidates, FULL)
         model.posterior.expected_regret(int(model.posterior.mean.argmin()))
         return model
 
@@ -109,14 +110,13 @@ class Case:
             before: the model of the round before, which lacks the last four scores; None after
                 a restart.
         """
-        known: dict[Candidate, list[Measurement]] = {}
-        for candidate, measurement in self.scores:
-            known.setdefault(candidate, []).append(measurement)
+        known: dict[Candidate, dict[str, list[Measurement]]] = {}
+        for candidate, task, measurement in self.scores:
+            known.setdefault(candidate, {}).setdefault(task, []).append(measurement)
         model = self.model(len(self.scores), before)
         situation = Situation(
             targets=(Target(model, _DOCUMENTS),),
-            tops={c: rows[-1].samples for c, rows in known.items()},
-            pending=(),
+            tops={c: rows[""][-1].samples for c, rows in known.items()},
             excluded=frozenset(),
             rungs=RUNGS,
             first=RUNGS[2:4],

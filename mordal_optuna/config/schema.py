@@ -135,6 +135,8 @@ class SearchSettings(Section):
         round_size: number of jobs that `joint` chooses at once, at least 1.
         round_lag: number of latest rounds whose scores a round of `joint` does not wait for, at
             least 0.
+        score_tasks: on which of several tasks `joint` scores a rung. `all`: on all. `useful`: on
+            those that are worth their cost; more may be scored later, at the newest checkpoint.
         stop: when `joint` ends before its budget is spent.
     """
 
@@ -157,7 +159,7 @@ class SearchSettings(Section):
     popular: tuple[Name, Name] | None = None
     # Options that `joint` alone reads.
     OF_JOINT: ClassVar[tuple[str, ...]] = (
-        *("start_pairs", "start_ratio", "round_size", "round_lag", "stop"),
+        *("start_pairs", "start_ratio", "round_size", "round_lag", "score_tasks", "stop"),
     )
 
     compare: Literal["auto", "all", "encoders", "none"] = "auto"
@@ -167,6 +169,7 @@ class SearchSettings(Section):
     start_ratio: Ratio | None = None
     round_size: Positive = 4
     round_lag: NonNegative = 1
+    score_tasks: Literal["all", "useful"] = "all"
     stop: StopSettings = StopSettings()
 
     @model_validator(mode="before")
@@ -390,6 +393,8 @@ class StudySettings(Section):
         excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)
         if self.search.compare == "auto":
             excluded.add("compare")
+        if self.search.score_tasks == "all":  # the only choice in older versions
+            excluded.add("score_tasks")
         # A ranking may be made in several ways; how often a failure is retried changes no score.
         exclude["search"] = {*excluded, "ranker", "attempts"}
         # Studies of versions without `tasks` stored no such key.

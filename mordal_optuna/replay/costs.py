@@ -94,8 +94,8 @@ def search_costs(
     measured = Costs(
         features=before.features,
         warmup=before.warmup,
-        training=sum(r.measurements[-1].train_seconds for r in records if r.measurements),
-        evaluation=sum(m.eval_seconds for r in records for m in r.measurements),
+        training=sum(r.train_seconds for r in records),
+        evaluation=sum(r.eval_seconds for r in records),
     )
     if before_projected is None:
         return measured, None

@@ -7,16 +7,17 @@ study and cannot be replayed this way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, cast
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.simulate import Simulated
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.jobs import Finished
+from mordal_optuna.search.jobs import Finished, lowest_job
+from mordal_optuna.search.tasks import PartialMeasurement, completed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
@@ -29,6 +30,16 @@ class Measured(Protocol):
 
     def measurement(self, candidate: Candidate, samples: int) -> Measurement:
         """The measurement of a pair at a rung."""
+        ...
+
+
+class MeasuredByTask(Measured, Protocol):
+    """The same for several tasks, of which a rung may be scored on some."""
+
+    def of_tasks(
+        self, candidate: Candidate, samples: int, tasks: Sequence[str]
+    ) -> PartialMeasurement:
+        """The measurements of a pair at a rung on some tasks."""
         ...
 
 
@@ -45,14 +56,15 @@ class Search:
     simulated: Simulated
 
 
-def run_light(plan: Plan, grid: Measured) -> Search:
+def run_light(plan: Plan, grid: Measured | MeasuredByTask) -> Search:
     """Run a plan against a grid with one worker.
 
     As in a trial, a candidate continues to higher rungs as long as the plan has jobs for it.
 
     Args:
         plan: plan of the search.
-        grid: a grid, or anything else that has the measurements.
+        grid: a grid, or anything else that has the measurements; those of single tasks if the plan
+            asks for them.
 
     Raises:
         GridError: if the search needs a measurement that the grid file lacks.
@@ -61,36 +73,49 @@ def run_light(plan: Plan, grid: Measured) -> Search:
     measured: dict[Candidate, CandidateHistory] = {}
     run: list[tuple[Candidate, int]] = []
     seconds, current = 0.0, None
-    while not isinstance(jobs := plan.jobs(_ordered(measured)), Finished):
-        job = _next(jobs, current, measured)
+    while not isinstance(jobs := plan.jobs(history := _ordered(measured)), Finished):
+        job = _next(history, jobs, current)
         if job is None:
             raise SearchError("the search waits for jobs that no worker runs")
-        current, rung = job
+        current, rung = job.candidate, job.samples
         before = measured.get(current, CandidateHistory())
         # Trials are numbered in their order: of equal scores, the first measured is the answer.
-        after = CandidateHistory(
-            (*before.measurements, grid.measurement(current, rung)), last_trial=len(run)
-        )
+        after = replace(_with(before, job, grid, plan), last_trial=len(run))
         measured[current] = after
         seconds += after.seconds - before.seconds
         run.append((current, rung))
     return Search(_ordered(measured), Simulated(jobs.reason, seconds, tuple(run)))
 
 
-def _next(
-    jobs: Sequence[Job], current: Candidate | None, measured: Mapping[Candidate, CandidateHistory]
-) -> tuple[Candidate, int] | None:
-    """The current candidate's next rung if the plan has one, else that of the first job.
+def _with(
+    before: CandidateHistory, job: Job, grid: Measured | MeasuredByTask, plan: Plan
+) -> CandidateHistory:
+    """The history of a candidate after a job."""
+    if not job.tasks:
+        new: Measurement | PartialMeasurement = grid.measurement(job.candidate, job.samples)
+    else:
+        found = cast("MeasuredByTask", grid).of_tasks(job.candidate, job.samples, job.tasks)
+        new = completed(found, before.partial_at(job.samples), plan.tasks)
+    if isinstance(new, PartialMeasurement):
+        others = (m for m in before.partial if m.samples != job.samples)
+        partial = tuple(sorted((*others, new), key=lambda m: m.samples))
+        return replace(before, partial=partial)
+    others = (m for m in before.partial if m.samples != job.samples)
+    whole = tuple(sorted((*before.measurements, new), key=lambda m: m.samples))
+    return replace(before, measurements=whole, partial=tuple(others))
 
-    None if neither candidate has a rung above its highest one.
+
+def _next(history: History, jobs: Sequence[Job], current: Candidate | None) -> Job | None:
+    """The current candidate's next job if the plan has one, else the first job.
+
+    None if neither candidate has a rung that is left to score.
     """
     for candidate in (current, *(job.candidate for job in jobs[:1])):
         if candidate is None:
             continue
-        top = measured[candidate].top if candidate in measured else 0
-        wanted = [j.samples for j in jobs if j.candidate == candidate and j.samples > top]
-        if wanted:
-            return candidate, min(wanted)
+        job = lowest_job(jobs, candidate, history.of(candidate).top)
+        if job:
+            return job
     return None
 
 

@@ -14,6 +14,7 @@ from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Finished, Wait
 from mordal_optuna.search.plan import next_job
 from mordal_optuna.search.sampler import study_history
+from mordal_optuna.study.objective import measured
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.jobs import Job
     from mordal_optuna.search.plan import Plan
+    from mordal_optuna.search.tasks import PartialMeasurement
     from mordal_optuna.study.costs import Costs
-    from mordal_optuna.study.objective import Measure, Objective
+    from mordal_optuna.study.objective import Measure, MeasureTasks, Objective
 
 
 class Steering(Protocol):
@@ -89,9 +91,9 @@ class Simulated:
 @dataclass
 class _Running:
     trial: Trial
-    steps: Generator[Job, Measurement, float]
+    steps: Generator[Job, Measurement | PartialMeasurement, float]
     job: Job
-    measurement: Measurement
+    measurement: Measurement | PartialMeasurement
 
 
 class Simulation:
@@ -101,7 +103,7 @@ class Simulation:
         self,
         study: Study,
         objective: Objective,
-        measure: Measure,
+        measure: Measure | MeasureTasks,
         steering: Steering,
         *,
         workers: int = 1,
@@ -163,8 +165,8 @@ class Simulation:
     def _advance(
         self,
         trial: Trial,
-        steps: Generator[Job, Measurement, float],
-        measurement: Measurement | None,
+        steps: Generator[Job, Measurement | PartialMeasurement, float],
+        measurement: Measurement | PartialMeasurement | None,
     ) -> None:
         """Advance a trial to its next job, or end it."""
         try:
@@ -174,7 +176,7 @@ class Simulation:
         except TrialPruned:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
-            result = self._measure(job.candidate, job.samples)
+            result = measured(self._measure, job)
             before = self._spent.get(job.candidate, 0.0)
             self._spent[job.candidate] = result.train_seconds
             self._free -= 1

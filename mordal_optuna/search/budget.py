@@ -93,7 +93,7 @@ class _Rates:
     def of(history: History) -> _Rates | None:
         """Means over the pool; None before any cost is known."""
         records = history.candidates.values()
-        scores = sum(len(r.measurements) for r in records)
+        scores = sum(len(r.rungs) for r in records)
         timed = [r for r in records if r.train_seconds]
         training = sum(r.train_seconds for r in timed) / (sum(r.top for r in timed) or 1)
         evaluation = sum(r.eval_seconds for r in records) / (scores or 1)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import PAIR
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.merging import (
+    carried_partial,
     carried_samples,
     deaths_since_score,
     failure_of,
@@ -25,12 +25,14 @@ from mordal_optuna.search.merging import (
     is_running,
     last_cleared_trials,
     merged_measurements,
+    merged_partial,
     other_seconds,
     reports_no_costs,
+    scored_samples,
     stopped_short,
     trials_of_one_configuration,
 )
-from mordal_optuna.search.space import LLM, VISION_ENCODER
+from mordal_optuna.search.space import LLM, VISION_ENCODER, check_pool
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.merging import Parameter
     from mordal_optuna.search.space import PoolNames
+    from mordal_optuna.search.tasks import PartialMeasurement
 
 
 # A candidate is given up after so many failures, unless a study says otherwise, since one failure
@@ -55,7 +58,8 @@ class CandidateHistory:
     """All measurements and failures of a candidate.
 
     Attributes:
-        measurements: scores by ascending samples.
+        measurements: scores by ascending samples; of several tasks, those of rungs that are scored
+            on all tasks.
         running: whether a trial of the candidate is running.
         granted: highest rung that a running trial was asked for, in samples; 0 if none runs.
         failures: trials that failed because of the candidate; interrupted trials do not count.
@@ -72,6 +76,9 @@ class CandidateHistory:
         parameters: parameters other than the pair, of the trials that were merged.
         carried: rungs, in samples, whose scores were carried over from the study that this one
             extends; they were known before its first trial.
+        partial: scores at rungs that are scored on some of several tasks, by ascending samples.
+        carried_partial: rung, in samples, and task of the scores in partial ones that were carried
+            over.
     """
 
     measurements: tuple[Measurement, ...] = ()
@@ -88,31 +95,56 @@ class CandidateHistory:
     trained: int = 0
     parameters: tuple[Parameter, ...] = ()
     carried: frozenset[int] = frozenset()
+    partial: tuple[PartialMeasurement, ...] = ()
+    carried_partial: frozenset[tuple[int, str]] = frozenset()
+
+    @property
+    def rungs(self) -> tuple[Measurement | PartialMeasurement, ...]:
+        """The scores of all rungs by ascending samples, whether on all tasks or on some."""
+        if not self.partial:
+            return self.measurements
+        return tuple(sorted((*self.measurements, *self.partial), key=lambda m: m.samples))
 
     @property
     def top(self) -> int:
-        """Samples at the highest rung with a score; 0 without scores."""
-        return self.measurements[-1].samples if self.measurements else 0
+        """Samples at the highest rung with a score, on any task; 0 without scores."""
+        return highest(self.measurements, self.partial)
 
     def at(self, samples: int) -> Measurement | None:
-        """The score at a rung; None if the rung has no score."""
+        """The score at a rung, on all tasks; None if the rung has no such score."""
         return next((m for m in self.measurements if m.samples == samples), None)
+
+    def partial_at(self, samples: int) -> PartialMeasurement | None:
+        """The scores at a rung on some tasks; None if it has none, or has those of all tasks."""
+        return next((m for m in self.partial if m.samples == samples), None)
+
+    def on_task(self, task: str, samples: int) -> Measurement | None:
+        """The score at a rung on one task; None if the rung has no score on it.
+
+        Args:
+            task: name of the task; empty for the score on all tasks.
+            samples: number of alignment samples at the rung.
+        """
+        if not task:
+            return self.at(samples)
+        scored = self.at(samples) or self.partial_at(samples)
+        return scored.by_task.get(task) if scored else None
 
     @property
     def train_seconds(self) -> float:
         """Device-seconds of training from the start up to the highest rung."""
-        return max((m.train_seconds for m in self.measurements), default=0.0)
+        return max((m.train_seconds for m in self.rungs), default=0.0)
 
     @property
     def eval_seconds(self) -> float:
         """Device-seconds of the evaluations at all rungs."""
-        return sum(m.eval_seconds for m in self.measurements)
+        return sum(m.eval_seconds for m in self.rungs)
 
     @property
     def train_spent(self) -> float:
         """Device-seconds of training that this study spent, without reused checkpoints."""
         spent, before = 0.0, 0.0
-        for m in self.measurements:
+        for m in self.rungs:
             step = m.train_seconds - before if m.train_spent is None else m.train_spent
             spent, before = spent + max(step, 0.0), max(before, m.train_seconds)
         return spent
@@ -120,9 +152,7 @@ class CandidateHistory:
     @property
     def eval_spent(self) -> float:
         """Device-seconds of evaluation that this study spent, without reused scores."""
-        return sum(
-            m.eval_seconds if m.eval_spent is None else m.eval_spent for m in self.measurements
-        )
+        return sum(m.eval_seconds if m.eval_spent is None else m.eval_spent for m in self.rungs)
 
     @property
     def seconds(self) -> float:
@@ -151,7 +181,9 @@ class History:
         """The same history without the scores at `samples` or above."""
         cut = {
             candidate: replace(
-                record, measurements=tuple(m for m in record.measurements if m.samples < samples)
+                record,
+                measurements=tuple(m for m in record.measurements if m.samples < samples),
+                partial=tuple(m for m in record.partial if m.samples < samples),
             )
             for candidate, record in self.candidates.items()
         }
@@ -169,9 +201,8 @@ class History:
         own = {
             candidate: replace(
                 record,
-                measurements=tuple(
-                    m.by_task[name] for m in record.measurements if name in m.by_task
-                ),
+                measurements=tuple(m.by_task[name] for m in record.rungs if name in m.by_task),
+                partial=(),
                 other_seconds=0.0,
                 trained=0,
             )
@@ -348,35 +379,6 @@ class HistoryReader:
         return by_candidate
 
 
-def check_pool(trial: FrozenTrial, candidate: Candidate, pool: PoolNames) -> None:
-    """Refuse a trial that chose from another pool.
-
-    Args:
-        trial: the trial.
-        candidate: the pair of the trial.
-        pool: pool of the plan.
-
-    Raises:
-        SearchError: if the trial chose from another pool.
-    """
-    for kind, name, names in (
-        (VISION_ENCODER, candidate.vision_encoder, pool.vision_encoders),
-        (LLM, candidate.llm, pool.llms),
-    ):
-        stored = getattr(trial.distributions.get(kind), "choices", names)
-        if name not in names or tuple(stored) != tuple(names):
-            raise SearchError(
-                f"trial {trial.number} chose {kind} {name!r} out of {_listed(stored)}, and the "
-                f"plan's pool has {_listed(names)}; a study keeps its pool: give the plan the "
-                "study's own, in the same order, or begin a new study under another name"
-            )
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def candidate_of(trial: FrozenTrial) -> Candidate | None:
     """The candidate of a trial; None before it is chosen.
 
@@ -391,6 +393,11 @@ def candidate_of(trial: FrozenTrial) -> Candidate | None:
         assignment = assignment_of(trial)
         return assignment.candidate if assignment else None
     return None
+
+
+def highest(measurements: Sequence[Measurement], partial: Sequence[PartialMeasurement]) -> int:
+    """Samples at the highest rung with a score, on all tasks or on some; 0 without scores."""
+    return max((rows[-1].samples for rows in (measurements, partial) if rows), default=0)
 
 
 def _died(reasons: Sequence[str]) -> str | None:
@@ -417,7 +424,8 @@ def _merge(
     running = [t for t in trials if is_running(t, dead)]
     merged = trials_of_one_configuration(trials)
     measurements = merged_measurements(merged, minimize=minimize)
-    top = measurements[-1].samples if measurements else 0
+    partial = merged_partial(merged, {m.samples for m in measurements})
+    top = highest(measurements, partial)
     return CandidateHistory(
         measurements=measurements,
         running=bool(running),
@@ -427,9 +435,11 @@ def _merge(
         last_failure=failures[-1][1] if failures else None,
         deaths=len(died),
         overruled=sum(stopped_short(trial, top) for trial in counted),
-        last_trial=max((t.number for t in merged if t.intermediate_values), default=None),
+        last_trial=max((t.number for t in merged if scored_samples(t)), default=None),
         other_seconds=sum(other_seconds(trial) for trial in trials),
         trained=sum(max(t.intermediate_values) for t in trials if reports_no_costs(t)),
-        parameters=further_parameters(merged[0]) if measurements else (),
+        parameters=further_parameters(merged[0]) if measurements or partial else (),
         carried=carried_samples(merged),
+        partial=partial,
+        carried_partial=carried_partial(merged),
     )

@@ -7,13 +7,16 @@ no worker runs, the pruner only the jobs of one candidate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING, overload
 
+from mordal_optuna.search.history import ATTEMPTS, DEATHS_PER_ATTEMPT
+
 if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.history import CandidateHistory
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Job:
         candidate: the pair to train.
         samples: rung, in alignment samples.
         stage: stage of the search that wants the job, such as "inter-cluster".
+        tasks: names of the tasks to score; empty scores all tasks of the study.
         tied: whether its place says nothing among the jobs beside it in the list that are tied as
             well and of the same stage and rung: all of them will be done, and the search decides
             nothing before. Never under a budget that may end between them.
@@ -32,6 +36,7 @@ class Job:
     candidate: Candidate
     samples: int
     stage: str
+    tasks: tuple[str, ...] = ()
     tied: bool = field(default=False, compare=False)
 
 
@@ -135,3 +140,49 @@ def jobs_of(jobs: Sequence[Job], candidate: Candidate) -> Sequence[Job]:
     if isinstance(jobs, LazyJobs):
         return jobs.of(candidate)
     return [job for job in jobs if job.candidate == candidate]
+
+
+def lowest_job(jobs: Sequence[Job], candidate: Candidate, top: int) -> Job | None:
+    """The job of a candidate at the lowest rung that is left to score; None without one.
+
+    Args:
+        jobs: wanted jobs of a plan.
+        candidate: the pair.
+        top: highest rung of the pair, in samples. Jobs below it cannot be done any more; at it,
+            further tasks can be scored.
+    """
+    wanted = [
+        job
+        for job in jobs_of(jobs, candidate)
+        if job.samples > top or (job.tasks and job.samples == top)
+    ]
+    if not wanted:
+        return None
+    lowest = min(job.samples for job in wanted)
+    return _joined([job for job in wanted if job.samples == lowest])
+
+
+def _joined(jobs: Sequence[Job]) -> Job:
+    """Jobs of one candidate at one rung as one, which scores the tasks of all of them.
+
+    Args:
+        jobs: the jobs, at least one.
+    """
+    if not all(job.tasks for job in jobs):
+        return replace(jobs[0], tasks=())
+    return replace(jobs[0], tasks=tuple(dict.fromkeys(t for job in jobs for t in job.tasks)))
+
+
+def usable(record: CandidateHistory) -> bool:
+    """Whether a candidate with this history may be trained."""
+    return (
+        record.failures < record.attempts
+        and record.overruled < ATTEMPTS
+        and record.deaths < DEATHS_PER_ATTEMPT * record.attempts
+    )
+
+
+def first_missing(record: CandidateHistory, rungs: Sequence[int]) -> int | None:
+    """The lowest of the rungs at which a candidate with this history has no score, or None."""
+    scored = {measurement.samples for measurement in record.measurements}
+    return next((rung for rung in rungs if rung not in scored), None)

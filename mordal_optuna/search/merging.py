@@ -33,9 +33,10 @@ from mordal_optuna.search.attributes import (
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.space import PAIR_PARAMETERS
+from mordal_optuna.search.tasks import PartialMeasurement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
@@ -71,13 +72,18 @@ def trials_of_one_configuration(trials: Sequence[FrozenTrial]) -> list[FrozenTri
     Args:
         trials: trials of one candidate, by number.
     """
-    reporting = [trial for trial in trials if trial.intermediate_values]
+    reporting = [trial for trial in trials if scored_samples(trial)]
     if not reporting or not any(further_parameters(trial) for trial in reporting):
         return reporting
     groups: dict[tuple[Parameter, ...], list[FrozenTrial]] = {}
     for trial in reporting:
         groups.setdefault(further_parameters(trial), []).append(trial)
-    return max(groups.values(), key=lambda group: max(max(t.intermediate_values) for t in group))
+    return max(groups.values(), key=lambda group: max(max(scored_samples(t)) for t in group))
+
+
+def scored_samples(trial: FrozenTrial) -> set[int]:
+    """The rungs, in samples, that a trial has reported or scored on some of several tasks."""
+    return {*trial.intermediate_values, *(m.samples for m in _partial(trial))}
 
 
 def merged_measurements(
@@ -105,6 +111,47 @@ def merged_measurements(
     return tuple(measured[samples] for samples in sorted(measured))
 
 
+def merged_partial(
+    trials: Sequence[FrozenTrial], whole: Collection[int]
+) -> tuple[PartialMeasurement, ...]:
+    """The scores of some trials at rungs that are scored on some tasks, by ascending samples.
+
+    Args:
+        trials: trials of one configuration, by number.
+        whole: rungs, in samples, that are scored on all tasks.
+    """
+    found: dict[int, PartialMeasurement] = {}
+    for trial in trials:
+        for m in _partial(trial):
+            if m.samples not in whole:
+                # A later trial has stored the scores of earlier ones together with its own.
+                before = found.get(m.samples)
+                by_task = {**m.by_task, **(before.by_task if before else {})}
+                found[m.samples] = PartialMeasurement(m.samples, by_task, m.time)
+    return tuple(found[samples] for samples in sorted(found))
+
+
+def _partial(trial: FrozenTrial) -> list[PartialMeasurement]:
+    """What a trial has stored of rungs that it scored on some tasks."""
+    stored = trial.user_attrs.get(RUNGS, {})
+    rows = (
+        PartialMeasurement.from_json(
+            details, samples=int(samples), task_answers=_task_answers(trial, samples, details)
+        )
+        for samples, details in stored.items()
+    )
+    return [row for row in rows if row]
+
+
+def _task_answers(
+    trial: FrozenTrial, samples: int | str, details: Mapping[str, Any]
+) -> dict[str, str | None]:
+    return {
+        name: trial.system_attrs.get(answers_attribute(int(samples), name))
+        for name in details.get("tasks", {})
+    }
+
+
 def _measurement(trial: FrozenTrial, samples: int, score: float) -> Measurement:
     """A reported score with its details, which a trial that repeated it lacks."""
     details, attributes = trial.user_attrs.get(RUNGS, {}).get(str(samples), {}), trial.system_attrs
@@ -113,10 +160,7 @@ def _measurement(trial: FrozenTrial, samples: int, score: float) -> Measurement:
         samples=samples,
         score=score,
         answers=attributes.get(answers_attribute(samples)),
-        task_answers={
-            name: attributes.get(answers_attribute(samples, name))
-            for name in details.get("tasks", {})
-        },
+        task_answers=_task_answers(trial, samples, details),
     )
 
 
@@ -132,6 +176,17 @@ def carried_samples(trials: Iterable[FrozenTrial]) -> frozenset[int]:
         for trial in carried
         for samples, value in trial.intermediate_values.items()
         if is_score(value)
+    )
+
+
+def carried_partial(trials: Iterable[FrozenTrial]) -> frozenset[tuple[int, str]]:
+    """Rung, in samples, and task of carried scores at rungs that are scored on some tasks."""
+    return frozenset(
+        (m.samples, task)
+        for trial in trials
+        if CARRIED in trial.user_attrs
+        for m in _partial(trial)
+        for task in m.by_task
     )
 
 

@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Protocol
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.budget import Budget
 from mordal_optuna.search.finish import Finish
-from mordal_optuna.search.history import ATTEMPTS, DEATHS_PER_ATTEMPT
-from mordal_optuna.search.jobs import Finished, Job, Wait, jobs_of
+from mordal_optuna.search.history import ATTEMPTS
+from mordal_optuna.search.jobs import Finished, Job, Wait, lowest_job, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
-    from mordal_optuna.search.history import CandidateHistory, History
+    from mordal_optuna.search.history import History
     from mordal_optuna.search.ranking import Estimate, Ranker
 
 _NOTHING_TRAINED = "no candidate could be trained"
@@ -72,6 +72,11 @@ class Plan(Protocol):
             history: history of the study.
             besides: candidate whose running job is the one in question; None for a new job.
         """
+        ...
+
+    @property
+    def tasks(self) -> Mapping[str, float]:
+        """Weight of each task by its name, in a search for several; empty for one."""
         ...
 
     @property
@@ -154,18 +159,23 @@ def may_continue(plan: Plan, history: History, candidate: Candidate, samples: in
     return wanted_rung(plan, history, candidate, samples) is not None
 
 
-def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
-    """The lowest rung above `top` samples at which the plan wants a candidate scored now, or None.
+def wanted_job(plan: Plan, history: History, candidate: Candidate, top: int) -> Job | None:
+    """The job of a candidate at the lowest rung that the plan wants it scored at now, or None.
 
-    Also None if the budget has no room for the job.
+    The rung is above `top` samples, or is `top` if the plan wants it scored on further tasks. Also
+    None if the budget has no room for the job.
     """
     jobs = plan.jobs(history)
     if isinstance(jobs, Finished):
         return None
-    wanted = [job.samples for job in jobs_of(jobs, candidate) if job.samples > top]
-    if not wanted or not plan.has_room(history, besides=candidate):
-        return None
-    return min(wanted)
+    job = lowest_job(jobs, candidate, top)
+    return job if job and plan.has_room(history, besides=candidate) else None
+
+
+def wanted_rung(plan: Plan, history: History, candidate: Candidate, top: int) -> int | None:
+    """The rung of `wanted_job`, in samples."""
+    job = wanted_job(plan, history, candidate, top)
+    return job.samples if job else None
 
 
 def next_rung(plan: Plan, top: int) -> int | None:
@@ -257,6 +267,11 @@ class PooledPlan(ABC):
     def llms(self) -> tuple[str, ...]:
         """Names of the pool's LLMs, in the pool's order."""
         return self._tree.llms
+
+    @property
+    def tasks(self) -> Mapping[str, float]:
+        """Weight of each task by its name; empty in a search that does not tell tasks apart."""
+        return {}
 
     @property
     def ranker(self) -> Ranker:
@@ -421,7 +436,7 @@ class PooledPlan(ABC):
 
     def _missing(self, history: History, candidates: Sequence[Candidate], rung: int) -> list[Job]:
         return [
-            Job(c, rung, "finish", self._unlimited)
+            Job(c, rung, "finish", tied=self._unlimited)
             for c in candidates
             if not history.of(c).at(rung)
         ]
@@ -432,18 +447,3 @@ class PooledPlan(ABC):
         eligible = {e.candidate for e in self.eligible(searched)}
         before = self._ranker.rank_trained(searched.below(self._search_rungs[-1]))
         return next((e.candidate for e in before if e.candidate in eligible), None) == leader
-
-
-def usable(record: CandidateHistory) -> bool:
-    """Whether a candidate with this history may be trained."""
-    return (
-        record.failures < record.attempts
-        and record.overruled < ATTEMPTS
-        and record.deaths < DEATHS_PER_ATTEMPT * record.attempts
-    )
-
-
-def first_missing(record: CandidateHistory, rungs: Sequence[int]) -> int | None:
-    """The lowest of the rungs at which a candidate with this history has no score, or None."""
-    scored = {measurement.samples for measurement in record.measurements}
-    return next((rung for rung in rungs if rung not in scored), None)

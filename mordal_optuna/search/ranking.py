@@ -21,6 +21,7 @@ import numpy as np
 from mordal_optuna.search.bounds import require
 from mordal_optuna.search.curves import VAGUE_SLOPE, Fit, fit_pool
 from mordal_optuna.search.history import History
+from mordal_optuna.search.joint.mean import posterior_of_mean
 from mordal_optuna.search.joint.posterior import Posterior, joint_posterior
 
 if TYPE_CHECKING:
@@ -105,7 +106,13 @@ class Ranker:
     """
 
     def __init__(
-        self, tree: ClusterTree, full_samples: int, *, confidence: float = 0.95, points: int = 3
+        self,
+        tree: ClusterTree,
+        full_samples: int,
+        *,
+        confidence: float = 0.95,
+        points: int = 3,
+        tasks: Mapping[str, float] | None = None,
     ) -> None:
         """Create a ranker of a pool.
 
@@ -114,6 +121,8 @@ class Ranker:
             full_samples: D, at least 1.
             confidence: confidence level of the intervals, above 0 and below 1.
             points: p, scores below D that make a curve, at least 2.
+            tasks: weight of each task by its name, if rungs may be scored on some of several
+                tasks; the mean over them is then ranked by the model of each task.
 
         Raises:
             SearchError: if an argument is out of its range.
@@ -123,6 +132,7 @@ class Ranker:
         require(points >= 2, "points", points, "at least 2")
         self._tree = tree
         self._full = full_samples
+        self._tasks = dict(tasks or {})
         self.points = points
         self.confidence = confidence
         self._z = NormalDist().inv_cdf(0.5 + confidence / 2)
@@ -177,7 +187,14 @@ class Ranker:
         return beliefs
 
     def posterior(self, history: History) -> Posterior:
-        """The joint posterior of the whole pool at r = 1, with probabilities of being best."""
+        """The joint posterior of the whole pool at r = 1, with probabilities of being best.
+
+        That of the mean over several tasks comes from the posteriors of the tasks once a rung is
+        scored on some of them, see `joint.mean`.
+        """
+        if self._tasks and any(record.partial for record in history.candidates.values()):
+            own = {name: self.posterior(history.of_task(name)) for name in self._tasks}
+            return posterior_of_mean(own, self._tasks)
         scores = [(c, m) for c, record in history.candidates.items() for m in record.measurements]
         return joint_posterior(scores, self._tree.candidates, self._full, self._tree.similarities)
 
@@ -245,7 +262,7 @@ class Ranker:
         """How the estimate of a candidate with this history is obtained, see `Estimate`."""
         if record.at(self._full):
             return "measured"
-        return "extrapolated" if len(record.measurements) >= self.points else "inferred"
+        return "extrapolated" if len(record.rungs) >= self.points else "inferred"
 
     def answer(self, record: CandidateHistory, rung: int) -> float | None:
         """The value by which candidates are compared at a rung: the score there, or None."""

@@ -362,7 +362,7 @@ class CkaClusterSampler(BaseSampler):
         minimize = study.direction == StudyDirection.MINIMIZE
         now = self._reader.read(trials, minimize=minimize, exclude=trial.number)
         others = [t for t in others_running(trials, trial) if t.number not in monitor.silent]
-        changed = now.of(candidate).measurements != history.of(candidate).measurements
+        changed = now.of(candidate).rungs != history.of(candidate).rungs
         return None if changed or competitors(others, candidate, self._owner) else now
 
     def _end_trial(self, study: Study, trial: FrozenTrial, end: Finished) -> Candidate:

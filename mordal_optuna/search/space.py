@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
+from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import PAIR
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from optuna import Trial
+    from optuna.trial import FrozenTrial
 
 # Names of the parameters; the indices are used in large pools.
 VISION_ENCODER = "vision_encoder"
@@ -123,3 +125,32 @@ def suggest_pair(trial: Trial, pool: PoolNames) -> Candidate:
     )
     trial.set_user_attr(PAIR, [candidate.vision_encoder, candidate.llm])
     return candidate
+
+
+def check_pool(trial: FrozenTrial, candidate: Candidate, pool: PoolNames) -> None:
+    """Refuse a trial that chose from another pool.
+
+    Args:
+        trial: the trial.
+        candidate: the pair of the trial.
+        pool: pool of the plan.
+
+    Raises:
+        SearchError: if the trial chose from another pool.
+    """
+    for kind, name, names in (
+        (VISION_ENCODER, candidate.vision_encoder, pool.vision_encoders),
+        (LLM, candidate.llm, pool.llms),
+    ):
+        stored = getattr(trial.distributions.get(kind), "choices", names)
+        if name not in names or tuple(stored) != tuple(names):
+            raise SearchError(
+                f"trial {trial.number} chose {kind} {name!r} out of {_listed(stored)}, and the "
+                f"plan's pool has {_listed(names)}; a study keeps its pool: give the plan the "
+                "study's own, in the same order, or begin a new study under another name"
+            )
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

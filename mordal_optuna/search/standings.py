@@ -100,7 +100,7 @@ def standings(
     for estimate in ranking:
         candidate = estimate.candidate
         if candidate not in result:
-            tested = len(history.of(candidate).measurements) >= plan.ranker.points
+            tested = len(history.of(candidate).rungs) >= plan.ranker.points
             group: Group = "worse" if tested else "untested"
             result[candidate] = Standing(group, *compared.get(candidate, (None, None)))
     return result

@@ -10,7 +10,8 @@ Symbols:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.bounds import require
@@ -18,6 +19,92 @@ from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+# Key of the details of a rung that was scored on some of the tasks.
+_PARTIAL = "partial"
+
+
+@dataclass(frozen=True)
+class PartialMeasurement:
+    """Scores of a pair at a rung on some tasks of a study: there is no mean over all of them.
+
+    Attributes:
+        samples: alignment samples trained on, at least 1.
+        by_task: the measurement of each scored task, at least one.
+        time: device-seconds by part, see `curves.Measurement`.
+    """
+
+    samples: int
+    by_task: Mapping[str, Measurement] = field(hash=False)
+    time: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def train_seconds(self) -> float:
+        """Device-seconds of training from the start up to this rung."""
+        return max(m.train_seconds for m in self.by_task.values())
+
+    @property
+    def eval_seconds(self) -> float:
+        """Device-seconds of the evaluations at this rung."""
+        return sum(m.eval_seconds for m in self.by_task.values())
+
+    @property
+    def train_spent(self) -> float | None:
+        """Device-seconds of training that this study spent, see `curves.Measurement`."""
+        return _of_all(tuple(self.by_task.values()), lambda m: m.train_spent, sum)
+
+    @property
+    def eval_spent(self) -> float | None:
+        """Device-seconds of evaluation that this study spent, see `curves.Measurement`."""
+        return _of_all(tuple(self.by_task.values()), lambda m: m.eval_spent, sum)
+
+    def to_json(self) -> dict[str, Any]:
+        """The details that a trial stores."""
+        tasks = {name: {"score": m.score, **m.to_json()} for name, m in self.by_task.items()}
+        costs = {"train_seconds": self.train_seconds, "eval_seconds": self.eval_seconds}
+        time = {"time": dict(self.time)} if self.time else {}
+        return {_PARTIAL: True, **costs, "tasks": tasks, **time}
+
+    @staticmethod
+    def from_json(
+        details: Mapping[str, Any],
+        *,
+        samples: int,
+        task_answers: Mapping[str, str | None] | None = None,
+    ) -> PartialMeasurement | None:
+        """Inverse of `to_json`; None for the details of a rung that was scored on all tasks."""
+        if not details.get(_PARTIAL):
+            return None
+        found = task_answers or {}
+        by_task = {
+            name: Measurement(samples=samples, answers=found.get(name), **one)
+            for name, one in details["tasks"].items()
+        }
+        return PartialMeasurement(samples, by_task, details.get("time", {}))
+
+
+def completed(
+    scored: Measurement | PartialMeasurement,
+    before: PartialMeasurement | None,
+    weights: Mapping[str, float],
+) -> Measurement | PartialMeasurement:
+    """The scores of a rung together with those that it had before: a mean once no task lacks.
+
+    Args:
+        scored: new scores at the rung.
+        before: scores that the rung had before; None if it had none.
+        weights: w_t of all tasks of the study by their names.
+    """
+    if isinstance(scored, Measurement):
+        return scored
+    by_task, time = {**scored.by_task}, {**scored.time}
+    if before:
+        by_task = {**before.by_task, **by_task}
+        for part, seconds in before.time.items():
+            time[part] = time.get(part, 0.0) + seconds
+    if by_task.keys() == weights.keys():
+        return replace(weighted_mean(by_task, weights), time=time)
+    return PartialMeasurement(scored.samples, by_task, time)
 
 
 def weighted_mean(by_task: Mapping[str, Measurement], weights: Mapping[str, float]) -> Measurement:

@@ -38,7 +38,7 @@ from mordal_optuna.search.attributes import (
 )
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.history import candidate_of
-from mordal_optuna.search.merging import further_parameters, is_score
+from mordal_optuna.search.merging import further_parameters, is_score, scored_samples
 from mordal_optuna.search.space import PairSpace
 from mordal_optuna.study.claims import study_storage
 from mordal_optuna.study.ownership import open_runs, owned
@@ -147,7 +147,7 @@ def extend(study: Study, settings: StudySettings, inputs: Inputs, progress: Prog
     carry_over(earlier, study, names, address=settings.storage_url())
     study.set_user_attr(EXTENDS, {**begun, "complete": True})
     carried = [t for t in study.get_trials(deepcopy=False) if CARRIED in t.user_attrs]
-    scores = {(candidate_of(t), samples) for t in carried for samples in t.intermediate_values}
+    scores = {(candidate_of(t), samples) for t in carried for samples in scored_samples(t)}
     pairs = len({candidate for candidate, _ in scores})
     progress.note(
         f"{len(scores)} scores of {pairs} pairs carried over from study {earlier.study_name!r}"
@@ -238,7 +238,8 @@ def _is_taken_over(trial: FrozenTrial, candidate: Candidate, pool: PoolNames) ->
     """Whether a trial has scores of its own, or of a plain objective, for a pair of the pool."""
     known = candidate.vision_encoder in pool.vision_encoders and candidate.llm in pool.llms
     scored = any(is_score(value) for value in trial.intermediate_values.values())
-    return known and scored and STOOD_BACK not in trial.user_attrs
+    partly = bool(scored_samples(trial) - trial.intermediate_values.keys())
+    return known and (scored or partly) and STOOD_BACK not in trial.user_attrs
 
 
 def _carried(
@@ -270,7 +271,8 @@ def _carried(
         trial_id=-1,
         # A failed trial's scores were measured, and a running one's may be its worker's last.
         state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        value=trial.value if complete else scores[max(scores)],  # as Optuna's `tell`
+        # As Optuna's `tell`; a trial whose rungs are all scored on some tasks has no value.
+        value=trial.value if complete else scores[max(scores)] if scores else None,
         datetime_start=trial.datetime_start,
         datetime_complete=trial.datetime_complete or datetime.now(),  # noqa: DTZ005 - as Optuna
         params={**stored, **{p.name: p.value for p in further}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from optuna import TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
@@ -30,12 +30,14 @@ from mordal_optuna.search.attributes import (
     STOOD_BACK,
     answers_attribute,
 )
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Job
-from mordal_optuna.search.plan import next_rung, wanted_rung
+from mordal_optuna.search.plan import next_rung, wanted_job
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.search.space import suggest_pair
+from mordal_optuna.search.tasks import PartialMeasurement, completed
 from mordal_optuna.search.trials import set_system_attribute
 from mordal_optuna.study.claims import LocalClaims
 
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
-    from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import CandidateHistory, History
     from mordal_optuna.search.plan import Plan
     from mordal_optuna.study.claims import Claims, HeldClaim
@@ -95,6 +96,25 @@ class _LastReading(threading.local):
     trials: Sequence[FrozenTrial] | None = None
 
 
+class MeasureTasks(Protocol):
+    """The same in a study of several tasks, of which a rung may be scored on some."""
+
+    def __call__(
+        self, candidate: Candidate, samples: int, tasks: Sequence[str] = ()
+    ) -> Measurement | PartialMeasurement:
+        """Train and score a candidate.
+
+        Args:
+            candidate: pair to train.
+            samples: number of alignment samples at the rung.
+            tasks: names of the tasks to score; empty scores all.
+
+        Raises:
+            MordalError: if the pair cannot be trained or scored.
+        """
+        ...
+
+
 class Objective:
     """An Optuna objective over pairs, for any sampler and pruner.
 
@@ -105,7 +125,7 @@ class Objective:
     def __init__(
         self,
         plan: Plan,
-        measure: Measure,
+        measure: Measure | MeasureTasks,
         *,
         claims: Claims | None = None,
         progress: Progress | None = None,
@@ -116,7 +136,8 @@ class Objective:
 
         Args:
             plan: plan that gives the rungs and decides when a candidate needs no further training.
-            measure: function that trains and scores a candidate.
+            measure: function that trains and scores a candidate; a `MeasureTasks` if the plan asks
+                for single tasks.
             claims: claims on candidates; `LocalClaims`, for one process, by default.
             progress: receives a note when a score waits for a storage that is out.
             sleep: function that waits for a number of seconds, used if another worker holds the
@@ -176,16 +197,16 @@ class Objective:
         finally:
             _despite_outage(steps.close)
 
-    def _timed(self, trial: Trial, job: Job) -> Measurement:
+    def _timed(self, trial: Trial, job: Job) -> Measurement | PartialMeasurement:
         """Measure; if that fails, store how long it took."""
         begun = self._clock()
         try:
-            return self._measure(job.candidate, job.samples)
+            return measured(self._measure, job)
         except BaseException:
             _store(trial, LOST_SECONDS, self._clock() - begun)
             raise
 
-    def steps(self, trial: Trial) -> Generator[Job, Measurement, float]:
+    def steps(self, trial: Trial) -> Generator[Job, Measurement | PartialMeasurement, float]:
         """Run one trial whose jobs are measured by the caller.
 
         Args:
@@ -210,17 +231,20 @@ class Objective:
                 raise _StoodBack("another worker trains it")
             first = top = record.top
             while True:
-                wanted = wanted_rung(self._plan, history, candidate, top)
+                wanted = wanted_job(self._plan, history, candidate, top)
                 # A proposed candidate is trained at least one rung further. Otherwise a foreign
                 # pruner could stop it at its present rung each time it is proposed.
                 may_stop = top > first or (top and not wanted)
                 if may_stop and self._is_stopped(trial, history, candidate, top):
                     break
-                samples = wanted or next_rung(self._plan, top)
+                samples = wanted.samples if wanted else next_rung(self._plan, top)
                 if samples is None:
                     break
-                measurement = yield Job(candidate, samples, "trial")
-                self._waiting(partial(self._keep, trial, measurement, claim))
+                tasks = wanted.tasks if wanted else ()
+                scored = yield Job(candidate, samples, "trial", tasks)
+                before = history.of(candidate).partial_at(samples)
+                whole = completed(scored, before, self._plan.tasks) if tasks else scored
+                self._waiting(partial(self._keep, trial, whole, claim))
                 top = samples
                 history = self._waiting(partial(self._history, trial))
         return self._end(trial, candidate, history)
@@ -229,7 +253,9 @@ class Objective:
         """Do something with the storage, and wait while it is out: a rung may have taken hours."""
         return Patience(self._sleep, self._progress).through(work)
 
-    def _keep(self, trial: Trial, measurement: Measurement, claim: HeldClaim) -> None:
+    def _keep(
+        self, trial: Trial, measurement: Measurement | PartialMeasurement, claim: HeldClaim
+    ) -> None:
         """Store a score, unless another worker has claimed the pair since."""
         claim.check()
         self._report(trial, measurement)
@@ -266,14 +292,15 @@ class Objective:
 
     def _repeat(self, trial: Trial, record: CandidateHistory) -> None:
         """Report the candidate's earlier scores."""
-        if not record.measurements:
+        if not record.rungs:
             return
         trial.set_user_attr(CONTINUES, record.last_trial)
         for measurement in record.measurements:
             trial.report(self._objective_value(trial, measurement.score), step=measurement.samples)
 
-    def _report(self, trial: Trial, measurement: Measurement) -> None:
-        for task, scored in {"": measurement, **measurement.by_task}.items():
+    def _report(self, trial: Trial, measurement: Measurement | PartialMeasurement) -> None:
+        own = {"": measurement} if isinstance(measurement, Measurement) else {}
+        for task, scored in {**own, **measurement.by_task}.items():
             if scored.answers:
                 key = answers_attribute(measurement.samples, task)
                 set_system_attribute(trial.study, trial, key, scored.answers)
@@ -282,6 +309,8 @@ class Objective:
         # Details before the report: if the process is killed in between, no score lacks its
         # standard error.
         trial.set_user_attr(RUNGS, details)
+        if isinstance(measurement, PartialMeasurement):
+            return  # no score of all tasks, so nothing that Optuna could compare
         trial.report(self._objective_value(trial, measurement.score), step=measurement.samples)
 
     def _objective_value(self, trial: Trial, score: float) -> float:
@@ -294,6 +323,18 @@ class Objective:
             top = history.of(candidate).top
             raise TrialPruned(f"stopped at {top} samples; may be promoted later")
         return self._objective_value(trial, value)
+
+
+def measured(measure: Measure | MeasureTasks, job: Job) -> Measurement | PartialMeasurement:
+    """The result of a job; only a function of several tasks is told which to score.
+
+    Args:
+        measure: function that trains and scores a candidate.
+        job: the job.
+    """
+    if job.tasks:
+        return cast("MeasureTasks", measure)(job.candidate, job.samples, job.tasks)
+    return measure(job.candidate, job.samples)
 
 
 def _store(trial: Trial, key: str, value: Any) -> None:

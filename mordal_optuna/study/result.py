@@ -19,7 +19,7 @@ from mordal_optuna.search.attributes import (
 from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import DEATHS_PER_ATTEMPT
-from mordal_optuna.search.plan import usable
+from mordal_optuna.search.jobs import usable
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.study.costs import Costs
@@ -335,9 +335,8 @@ def full_run_seconds(history: History, full_samples: int) -> float | None:
     runs = []
     for candidate in history.candidates.values():
         if candidate.measurements:
-            top = candidate.measurements[-1]
             evaluation = float(np.mean([m.eval_seconds for m in candidate.measurements]))
-            runs.append(top.train_seconds * full_samples / top.samples + evaluation)
+            runs.append(candidate.train_seconds * full_samples / candidate.top + evaluation)
     return float(np.mean(runs)) if any(runs) else None
 
 
@@ -363,8 +362,10 @@ def further_seconds(history: History, candidate: Candidate, samples: int) -> flo
     if not basis:
         return None
     training = sum(b.train_seconds for b in basis) / sum(b.top for b in basis)
-    scores = sum(len(b.measurements) for b in basis)
-    evaluation = sum(b.eval_seconds for b in basis) / scores
+    # A rung that was scored on some of several tasks says little about the cost of all of them.
+    whole = [r for r in basis if r.measurements] or [r for r in priced if r.measurements]
+    seconds = [m.eval_seconds for r in whole for m in r.measurements]
+    evaluation = sum(seconds) / (len(seconds) or 1)
     return training * (samples - record.top) + evaluation
 
 
@@ -407,7 +408,7 @@ def _times(history: History, representation: Representation | None) -> Times:
     rungs = [
         m
         for record in history.candidates.values()
-        for m in record.measurements
+        for m in record.rungs
         if m.samples not in record.carried
     ]
     return times(rungs, sum(representation.seconds.values()) if representation else 0.0)

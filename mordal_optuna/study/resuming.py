@@ -212,7 +212,7 @@ def with_advice(
     changed = {change.part for change in changes}
     total = reused = 0
     for candidate, record in study_history(study).candidates.items():
-        rungs = {point.samples for point in record.measurements}
+        rungs = {point.samples for point in record.rungs}
         total += len(rungs)
         if rungs and not changed.intersection(candidate_parts(candidate)):
             reused += len(rungs.intersection(kept(candidate)))

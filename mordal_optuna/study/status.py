@@ -23,9 +23,9 @@ from mordal_optuna.search.attributes import (
     STOPPED_BECAUSE,
 )
 from mordal_optuna.search.history import History, HistoryReader, candidate_of
-from mordal_optuna.search.jobs import Finished
+from mordal_optuna.search.jobs import Finished, usable
 from mordal_optuna.search.methods.comparing import compares_models
-from mordal_optuna.search.plan import PooledPlan, usable
+from mordal_optuna.search.plan import PooledPlan
 from mordal_optuna.study.costs import Costs
 from mordal_optuna.study.database import engine_options, store_errors
 from mordal_optuna.study.failures import common_failure
@@ -263,7 +263,7 @@ def _of(study: StoredStudy, settings: StudySettings, workers: tuple[LiveWorker, 
         reason=reason,
         workers=workers,
         pairs=len(plan.vision_encoders) * len(plan.llms),
-        trained=sum(bool(record.measurements) for record in history.candidates.values()),
+        trained=sum(bool(record.rungs) for record in history.candidates.values()),
         trials=Counter(trial.state.name.lower() for trial in study.trials),
         full_samples=full,
         stage=walk.stage,
@@ -305,7 +305,7 @@ class _Walk:
 
     @staticmethod
     def of(plan: Plan, history: History, joint: JointPlan | None, *, over: bool) -> _Walk:
-        small = sum(len(r.measurements) for r in history.candidates.values()) <= _FITTED
+        small = sum(len(r.rungs) for r in history.candidates.values()) <= _FITTED
         if not small:
             return _Walk(small=False)
         rounds = joint.rounds(history) if joint else None
@@ -341,7 +341,7 @@ def _leader(plan: Plan, history: History, *, small: bool) -> Leader | None:
 
 def _best_measured(history: History) -> History:
     """The history of the pairs with the best scores at the highest rung that any has reached."""
-    top = max(record.top for record in history.candidates.values())
+    top = max(m.samples for r in history.candidates.values() for m in r.measurements)
     there = {c: m.score for c, record in history.candidates.items() if (m := record.at(top))}
     best = sorted(there, key=lambda c: -there[c])[:_BEST]
     return History({candidate: history.of(candidate) for candidate in sorted(best)})
@@ -358,7 +358,7 @@ def _left(
 
 
 def _rungs(plan: Plan, history: History) -> tuple[Rung, ...]:
-    scored = Counter(m.samples for r in history.candidates.values() for m in r.measurements)
+    scored = Counter(m.samples for r in history.candidates.values() for m in r.rungs)
     running = Counter(
         _wanted(plan, record) for record in history.candidates.values() if record.running
     )

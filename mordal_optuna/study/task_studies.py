@@ -33,6 +33,7 @@ from mordal_optuna.search.attributes import (
     STOOD_BACK,
 )
 from mordal_optuna.search.history import HistoryReader, candidate_of
+from mordal_optuna.search.merging import scored_samples
 from mordal_optuna.study.ownership import LEASE_SECONDS, open_runs, owned
 
 if TYPE_CHECKING:
@@ -213,11 +214,16 @@ class TaskStudies:
 
 
 def _own_details(trial: FrozenTrial, task: str) -> dict[str, Mapping[str, Any]]:
-    """What a trial stored of its own scores on a task, by samples."""
+    """What a trial stored of its own scores on a task, by samples.
+
+    Details without a report count only if the rung was scored on some tasks: others belong to a
+    worker that died before it could report.
+    """
+    scored = scored_samples(trial)
     return {
         samples: stored["tasks"][task]
         for samples, stored in trial.user_attrs.get(RUNGS, {}).items()
-        if task in stored.get("tasks", {})
+        if task in stored.get("tasks", {}) and int(samples) in scored
     }
 
 
@@ -225,11 +231,9 @@ def _scores(
     trial: FrozenTrial, own: Mapping[str, Mapping[str, Any]], record: CandidateHistory
 ) -> dict[int, float]:
     """Scores on a task at each rung of a trial, including repeated ones, which have no details."""
-    scores = {}
+    scores = {int(samples): float(stored["score"]) for samples, stored in own.items()}
     for samples in trial.intermediate_values:
         measurement = record.at(samples)
-        if str(samples) in own:
-            scores[samples] = float(own[str(samples)]["score"])
-        elif measurement:
+        if measurement and samples not in scores:
             scores[samples] = measurement.score
-    return scores
+    return dict(sorted(scores.items()))

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.tasks import PartialMeasurement
 
 # Names under which seconds are stored with a rung, and what they were spent on.
 PARTS = {
@@ -90,7 +91,7 @@ class Times:
         }
 
 
-def times(rungs: Iterable[Measurement], comparing: float) -> Times:
+def times(rungs: Iterable[Measurement | PartialMeasurement], comparing: float) -> Times:
     """Add up what is stored with measured rungs.
 
     Args:

@@ -15,10 +15,9 @@ from mordal_optuna.evaluation.score import score, score_by_engine
 from mordal_optuna.models.export import export
 from mordal_optuna.models.generation import generation_mark
 from mordal_optuna.models.merging import merged_meanwhile
-from mordal_optuna.search.answers import Answers
-from mordal_optuna.search.tasks import weighted_mean
+from mordal_optuna.search.tasks import PartialMeasurement, weighted_mean
 from mordal_optuna.study.warnings import at_chance
-from mordal_optuna.workbench.measurements import differing_text, measurement_of, score_text
+from mordal_optuna.workbench.measurements import differing_text, score_text, task_measurements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,9 +131,34 @@ class AlignAndScore:
         Raises:
             MordalError: if the candidate cannot be assembled, trained or scored.
         """
+        whole = self._measured(candidate, samples, ())
+        weights = self._settings.task_weights
+        if not weights:
+            (only,) = whole.by_task.values()
+            return replace(only, time=whole.time)
+        return replace(weighted_mean(whole.by_task, weights), time=whole.time)
+
+    def measure_tasks(
+        self, candidate: Candidate, samples: int, asked: Sequence[str]
+    ) -> PartialMeasurement:
+        """Rank 0: the same on some of the target tasks.
+
+        Args:
+            candidate: the pair.
+            samples: number of alignment samples at the rung.
+            asked: names of the target tasks to score, at least one.
+
+        Raises:
+            MordalError: if the candidate cannot be assembled, trained or scored.
+        """
+        return self._measured(candidate, samples, asked)
+
+    def _measured(
+        self, candidate: Candidate, samples: int, asked: Sequence[str]
+    ) -> PartialMeasurement:
         session, clock = self._session(candidate), self._machine.clock
         spent_before = session.spent_seconds
-        tasks = self._rung_tasks(samples)
+        tasks = self._rung_tasks(samples, asked)
         clock.take()  # what was spent on another rung, or on one that failed
         with clock.span("other"):
             rung = self._score_rung(tasks, candidate, samples)
@@ -142,16 +166,23 @@ class AlignAndScore:
         self._progress.note(
             f"{candidate} at {samples} samples: " + "; ".join(map(score_text, rung.scores))
         )
-        spent = session.spent_seconds - spent_before
-        measurements = _measurements(samples, rung, tasks, len(self._targets), spent)
+        measurements = task_measurements(
+            rung.scores,
+            tasks,
+            targets=len(asked) or len(self._targets),
+            samples=samples,
+            train_seconds=rung.train_seconds,
+            train_spent=session.spent_seconds - spent_before,
+            again=bool(asked),
+        )
         self._warn_of_chance(candidate, measurements)
-        weights = self._settings.task_weights
-        scored = weighted_mean(measurements, weights) if weights else measurements[tasks[0].name]
-        return replace(scored, time=time)
+        return PartialMeasurement(samples, measurements, time)
 
-    def follow_measure(self, candidate: Candidate, samples: int) -> None:
+    def follow_measure(
+        self, candidate: Candidate, samples: int, asked: Sequence[str] = ()
+    ) -> None:
         """Other ranks: take part in `measure`."""
-        self._score_rung(self._rung_tasks(samples), candidate, samples)
+        self._score_rung(self._rung_tasks(samples, asked), candidate, samples)
 
     def score_further(self, candidate: Candidate, samples: int) -> tuple[Score, ...]:
         """Rank 0: score a candidate's rung on all further tasks, in one pass.
@@ -229,10 +260,11 @@ class AlignAndScore:
         tasks = self._with_documents(self._tasks, session.samples)
         return session, self._score_rung(tasks, candidate, session.samples, merged=merged)
 
-    def _rung_tasks(self, samples: int) -> list[Task]:
-        """The tasks that are scored at every rung, the target tasks first."""
-        all_tasks = self._settings.also_score_at == "rungs"
-        return self._with_documents(self._tasks if all_tasks else self._targets, samples)
+    def _rung_tasks(self, samples: int, asked: Sequence[str]) -> list[Task]:
+        """The tasks that are scored at a rung: all target tasks or those asked for come first."""
+        targets = [task for task in self._targets if not asked or task.name in asked]
+        further = self._further if self._settings.also_score_at == "rungs" else ()
+        return self._with_documents((*targets, *further), samples)
 
     def _with_documents(self, tasks: Sequence[Task], samples: int) -> list[Task]:
         """Tasks on the documents that a rung is scored on."""
@@ -381,7 +413,7 @@ class AlignAndScore:
         self, candidate: Candidate, measurements: Mapping[str, Measurement]
     ) -> None:
         """Warn of scores no better than guessing, for the first such candidate of a task only."""
-        for task in self._targets:
+        for task in (task for task in self._targets if task.name in measurements):
             name = task.name if len(self._targets) > 1 else ""
             text = at_chance(candidate, measurements[task.name], task.chance, name)
             if text and task.name not in self._warned_of_chance:
@@ -411,33 +443,3 @@ class AlignAndScore:
             machine=self._machine,
             check=lambda samples: self._check(candidate, (), samples),
         )
-
-
-def _measurements(
-    samples: int, rung: _ScoredRung, tasks: Sequence[Task], targets: int, train_spent: float
-) -> dict[str, Measurement]:
-    """What the search stores of a rung, by target task.
-
-    The training is shared out equally, and so is the evaluation on the further tasks.
-
-    Args:
-        samples: number of alignment samples at the rung.
-        rung: the rung's scores, one per task.
-        tasks: the tasks, the target tasks first.
-        targets: number of target tasks, at least 1.
-        train_spent: device-seconds of training for this measurement.
-    """
-    further = rung.scores[targets:]
-    seconds = sum(s.seconds for s in further) / targets
-    spent = sum(s.seconds for s in further if not s.found) / targets
-    return {
-        task.name: replace(
-            measurement_of(score, samples),
-            train_seconds=rung.train_seconds,
-            eval_seconds=score.seconds + seconds,
-            train_spent=train_spent / targets,
-            eval_spent=(0.0 if score.found else score.seconds) + spent,
-            answers=Answers.of(score.per_document, score.clusters, task.identity).packed(),
-        )
-        for score, task in zip(rung.scores[:targets], tasks[:targets], strict=True)
-    }

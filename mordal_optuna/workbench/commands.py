@@ -23,15 +23,17 @@ class OpenWorkbench:
 
 @dataclass(frozen=True)
 class Measure:
-    """Align a candidate to a rung and score it on the target task.
+    """Align a candidate to a rung and score it on the target tasks.
 
     Attributes:
         candidate: the pair.
         samples: number of alignment samples at the rung.
+        tasks: names of the target tasks to score; empty for all.
     """
 
     candidate: Candidate
     samples: int
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

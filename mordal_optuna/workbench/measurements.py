@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mordal_optuna.search.answers import Answers
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mordal_optuna.evaluation.score import Score
+    from mordal_optuna.evaluation.task import Task
 
 
 def measurement_of(score: Score, samples: int) -> Measurement:
@@ -36,6 +39,48 @@ def measurement_of(score: Score, samples: int) -> Measurement:
         alike=score.alike,
         differing=score.differing,
     )
+
+
+def task_measurements(
+    scores: Sequence[Score],
+    tasks: Sequence[Task],
+    *,
+    targets: int,
+    samples: int,
+    train_seconds: float,
+    train_spent: float,
+    again: bool,
+) -> dict[str, Measurement]:
+    """What the search stores of a rung, by target task.
+
+    The training is shared out equally, and so is the evaluation on the further tasks. These are
+    scored once at a rung: found beside target tasks that are added later, they cost nothing.
+
+    Args:
+        scores: the rung's scores, one per task.
+        tasks: the tasks, the target tasks first.
+        targets: number of target tasks, at least 1.
+        samples: number of alignment samples at the rung.
+        train_seconds: device-seconds of training from the start to the rung.
+        train_spent: device-seconds of training for this measurement.
+        again: whether the rung may have been scored before, on other target tasks.
+    """
+    further = scores[targets:]
+    if again and all(s.found for s in further):
+        further = ()
+    seconds = sum(s.seconds for s in further) / targets
+    spent = sum(s.seconds for s in further if not s.found) / targets
+    return {
+        task.name: replace(
+            measurement_of(score, samples),
+            train_seconds=train_seconds,
+            eval_seconds=score.seconds + seconds,
+            train_spent=train_spent / targets,
+            eval_spent=(0.0 if score.found else score.seconds) + spent,
+            answers=Answers.of(score.per_document, score.clusters, task.identity).packed(),
+        )
+        for score, task in zip(scores[:targets], tasks[:targets], strict=True)
+    }
 
 
 def differing_text(scores: Sequence[Score]) -> str:

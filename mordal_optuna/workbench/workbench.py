@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate, ModelSource
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.tasks import PartialMeasurement
     from mordal_optuna.study.claims import ClaimStore
     from mordal_optuna.study.growing import Compared
     from mordal_optuna.study.result import Representation
@@ -159,6 +160,24 @@ class Workbench:
         """
         return self._run(
             Measure(candidate, samples), lambda: self._aligner.measure(candidate, samples)
+        )
+
+    def measure_tasks(
+        self, candidate: Candidate, samples: int, tasks: Sequence[str]
+    ) -> PartialMeasurement:
+        """Rank 0: the same on some of the target tasks.
+
+        Args:
+            candidate: the pair.
+            samples: number of alignment samples at the rung.
+            tasks: names of the target tasks to score, at least one.
+
+        Raises:
+            MordalError: if the candidate cannot be assembled, trained or scored.
+        """
+        return self._run(
+            Measure(candidate, samples, tuple(tasks)),
+            lambda: self._aligner.measure_tasks(candidate, samples, tasks),
         )
 
     def compare(
@@ -270,8 +289,8 @@ class Workbench:
     def _perform(self, command: Command) -> None:
         """Do another rank's part of a command."""
         match command:
-            case Measure(candidate, samples):
-                self._aligner.follow_measure(candidate, samples)
+            case Measure(candidate, samples, tasks):
+                self._aligner.follow_measure(candidate, samples, tasks)
             case Compare():
                 self._compare()
             case ScoreFurther(candidate, samples):

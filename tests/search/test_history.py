@@ -6,9 +6,12 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from mordal_optuna.search.attributes import DIED, FAILURE, INTERRUPTED, RUNGS
+from mordal_optuna.search.attributes import CARRIED, DIED, FAILURE, INTERRUPTED, JOB, RUNGS
+from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.heartbeats import Assignment
 from mordal_optuna.search.history import CandidateHistory, HistoryReader, read_history
-from mordal_optuna.search.plan import usable
+from mordal_optuna.search.jobs import usable
+from mordal_optuna.search.tasks import PartialMeasurement, weighted_mean
 from tests.search.frozen import PAIR, trial
 
 
@@ -98,3 +101,40 @@ class Tolerant:
 
     def __init__(self, attempts: int) -> None:
         self.attempts = attempts
+
+
+def partial_details(*tasks: str) -> dict[str, object]:
+    rows = {task: Measurement(16, 0.5, 0.1, 9, 4.0, 2.0, train_spent=1.0) for task in tasks}
+    return PartialMeasurement(16, rows).to_json()
+
+
+def test_a_rung_with_some_tasks_is_known_and_has_no_score() -> None:
+    """A later trial adds a task; the costs of all are counted once."""
+    first = trial({8: 0.3}, number=0, attributes={RUNGS: {"16": partial_details("a")}})
+    second = trial({8: 0.3}, number=1, attributes={RUNGS: {"16": partial_details("a", "b")}})
+    record = read_history([first, second]).of(PAIR)
+    assert [m.samples for m in record.measurements] == [8]
+    assert (record.top, record.last_trial) == (16, 1)
+    assert record.at(16) is None
+    assert record.on_task("b", 16)
+    assert record.on_task("c", 16) is None
+    assert (record.train_spent, record.eval_spent) == (2.0, 4.0)
+    assert read_history([first, second]).of_task("b").of(PAIR).at(16).score == 0.5
+    assert read_history([first, second]).below(16).of(PAIR).top == 8
+
+
+def test_details_of_a_score_that_was_not_reported_are_none_of_some_tasks() -> None:
+    """The worker died in between."""
+    rows = {"a": Measurement(16, 0.5), "b": Measurement(16, 0.5)}
+    whole = weighted_mean(rows, {"a": 1.0, "b": 1.0})
+    died = trial({8: 0.3}, number=0, attributes={RUNGS: {"16": whole.to_json()}})
+    assert read_history([died]).of(PAIR).top == 8
+
+
+def test_a_trial_that_scored_some_tasks_alone_counts_as_one_that_did_its_job() -> None:
+    only = trial({}, number=0, attributes={RUNGS: {"16": partial_details("a")}})
+    only.system_attrs = {JOB: Assignment(PAIR, 16, "worker", 0.0).stored()}
+    record = read_history([only]).of(PAIR)
+    assert (record.overruled, record.top) == (0, 16)
+    carried = trial({}, number=1, attributes={RUNGS: {"16": partial_details("b")}, CARRIED: 7})
+    assert read_history([only, carried]).of(PAIR).carried_partial == {(16, "b")}

@@ -68,7 +68,7 @@ def test_no_job_is_generated_twice() -> None:
 
 def test_an_llm_comes_first_only_among_the_tied_jobs_of_one_rung() -> None:
     def job(llm: str, samples: int = 1, *, tied: bool = True) -> Job:
-        return Job(Candidate("clip", llm), samples, "some", tied)
+        return Job(Candidate("clip", llm), samples, "some", tied=tied)
 
     mixed = [job("a"), job("b"), job("a"), job("b"), job("b", 2), job("b", tied=False)]
     assert llm_first(mixed, "b") == [mixed[1], mixed[3], mixed[0], mixed[2], *mixed[4:]]

@@ -12,7 +12,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.search.answers import Answers, contrast
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.tasks import weighted_mean
+from mordal_optuna.search.tasks import PartialMeasurement, completed, weighted_mean
 
 GQA = Measurement(
     512, 0.6, 0.03, 400, 100.0, 2.0, nll=1.0, nll_stderr=0.3, train_spent=10.0, eval_spent=2.0
@@ -122,3 +122,18 @@ def test_means_without_the_documents_of_one_task_are_not_paired() -> None:
     assert seen
     assert not seen.paired
     assert seen.stderr == pytest.approx(2**0.5 * mean.noise)
+
+
+def test_some_tasks_make_no_mean_and_the_last_one_completes_it() -> None:
+    """Each was paid once, in whatever order they came."""
+    first = completed(PartialMeasurement(512, {"gqa": GQA}, {"training": 3.0}), None, WEIGHTS)
+    assert isinstance(first, PartialMeasurement)
+    stored = json.loads(json.dumps(first.to_json()))
+    assert PartialMeasurement.from_json(stored, samples=512) == first
+    assert (first.train_spent, first.eval_spent) == (10.0, 2.0)
+    last = PartialMeasurement(512, {"chartqa": CHARTQA}, {"training": 1.0})
+    whole = completed(last, first, WEIGHTS)
+    assert whole == weighted_mean(BOTH, WEIGHTS)
+    assert whole.time == {"training": 4.0}
+    assert PartialMeasurement.from_json(whole.to_json(), samples=512) is None
+    assert completed(whole, first, WEIGHTS) is whole

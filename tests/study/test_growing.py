@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
-from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from mordal_optuna.config import adapted, parse_study
@@ -32,9 +31,9 @@ from mordal_optuna.search.attributes import (
     FULL_SAMPLES,
     PAIR,
     RUNGS,
-    answers_attribute,
 )
 from mordal_optuna.search.clusters import ClusterTree
+from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
@@ -46,34 +45,22 @@ from mordal_optuna.study.growing import Compared, carry_over, compared_before, e
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.result import Representation, read_result, store_representation
 from mordal_optuna.study.resuming import begin
-from tests.search.several import WEIGHTS, Several
 from tests.search.synthetic import ENCODERS, FULL, LLMS, plan, search, table
 from tests.search.synthetic import RUNGS as STEPS
+from tests.study.grown import GROWN, successor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings
-    from mordal_optuna.search.curves import Measurement
 
 NOW = Inputs({"data": {"a": "1"}, "llm:llama-t": {"weights": "2"}})
-# One more encoder and one more LLM, in another order, and without dino.
-GROWN = ClusterTree.flat(("vit", "siglip", "clip"), ("qwen", "llama", "mistral", "phi"))
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'study.db'}"
-
-
-def successor(earlier: optuna.Study, storage: Any = None) -> optuna.Study:
-    return optuna.create_study(
-        study_name="grown",
-        storage=storage or InMemoryStorage(),
-        direction=earlier.direction,
-        load_if_exists=True,
-    )
 
 
 def kept(study: optuna.Study) -> dict[Candidate, Any]:
@@ -212,24 +199,6 @@ def test_a_pool_that_becomes_large_has_numbered_parameters() -> None:
     assert tuple(trial.user_attrs[PAIR]) == candidate_of(trial)
     assert trial.params.keys() == {"vision_encoder_index", "llm_index"}
     assert pool.vision_encoders[trial.params["vision_encoder_index"]] == candidate_of(trial)[0]
-
-
-def test_scores_on_each_task_and_the_values_of_documents_are_carried_over() -> None:
-    earlier = search(plan(), Several())  # type: ignore[arg-type]
-    first = earlier.trials[0]
-    key = answers_attribute(STEPS[0], "gqa")
-    earlier._storage.set_study_system_attr(earlier._study_id, "of the dashboard", 1)
-    first.system_attrs[key] = "packed"
-    grown = successor(earlier)
-    stub = optuna.create_study(direction="maximize")
-    stub.add_trials([first])
-    carry_over(stub, grown, GROWN, address="sqlite://")
-    assert grown.trials[0].system_attrs == {key: "packed"}
-    record = study_history(grown).of(candidate_of(first))
-    own = record.measurements[0].by_task
-    assert own.keys() == WEIGHTS.keys()
-    assert all(m.train_spent == m.eval_spent == 0.0 for m in own.values())
-    assert own["gqa"].answers == "packed"
 
 
 def test_what_a_killed_worker_left_out_is_added_later(

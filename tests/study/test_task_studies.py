@@ -13,6 +13,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError, TrainingError
+from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import (
     FAILURE,
     IDENTITY,
@@ -21,6 +22,8 @@ from mordal_optuna.search.attributes import (
     STOPPED_BECAUSE,
 )
 from mordal_optuna.search.history import candidate_of
+from mordal_optuna.search.jobs import Finished, Job
+from mordal_optuna.search.methods.joint import JointPlan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler, study_history
 from mordal_optuna.study.claims import ClaimStore, study_storage
@@ -28,17 +31,19 @@ from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.ownership import open_runs, owned
 from mordal_optuna.study.task_studies import TaskStudies, task_study_name
 from mordal_optuna.study.worker import Worker
+from tests.search import partly
+from tests.search.partly import FULL, RUNGS, TREE, TwoTasks
 from tests.search.several import BEST, WEIGHTS, Several
 from tests.search.synthetic import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from optuna.storages import BaseStorage
 
-    from mordal_optuna.pool import Candidate
     from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.history import History
     from mordal_optuna.study.objective import Measure
 
 
@@ -220,3 +225,46 @@ def test_a_study_of_the_user_is_refused(setting: Setting) -> None:
     study.add_trial(optuna.trial.create_trial(value=0.5))
     with pytest.raises(SearchError, match="delete it, or give this study another name"):
         setting.tasks()
+
+
+class OneByOne(JointPlan):
+    """Wants a pair scored on one task, and later, at the same rung, on the other."""
+
+    def jobs(self, history: History) -> Sequence[Job] | Finished:
+        """See `Plan`."""
+        pair, record = Candidate("v0", "m0"), history.of(Candidate("v0", "m0"))
+        for task in ("dear", "cheap"):
+            if not record.on_task(task, 1024):
+                return [Job(pair, 1024, "test", (task,))] if not record.running else []
+        return Finished("all scored")
+
+
+def test_a_rung_is_reported_on_each_task_when_it_is_scored_there(setting: Setting) -> None:
+    """The mean is reported by the trial that scores the last task, and nothing is paid twice."""
+    chosen = OneByOne(TREE, RUNGS, FULL, tasks=partly.WEIGHTS)
+    measure = TwoTasks()
+    main = optuna.create_study(
+        study_name="several",
+        storage=setting.storage,
+        direction="maximize",
+        sampler=CkaClusterSampler(chosen, seed=0),
+        pruner=LogLinearHalvingPruner(chosen),
+    )
+    main.optimize(Objective(chosen, measure))
+    assert [tasks for *_, tasks in measure.asked] == [("dear",), ("cheap",)]
+    first, second, *_ = main.trials
+    assert (first.state, second.state) == (TrialState.PRUNED, TrialState.PRUNED)
+    assert first.intermediate_values == {}
+    mean = measure.whole(Candidate("v0", "m0"), 1024)
+    assert second.intermediate_values == {1024: mean.score}
+    record = study_history(main).of(Candidate("v0", "m0"))
+    assert record.measurements == (mean,)
+    assert not record.partial
+    TaskStudies(
+        main, chosen, partly.WEIGHTS, storage=setting.storage, address=setting.address
+    ).complete()
+    for task, rungs in (("dear", [{1024}, {1024}]), ("cheap", [set(), {1024}])):
+        trials = setting.of_task(task).trials
+        assert [set(t.intermediate_values) for t in trials[:2]] == rungs
+        own = study_history(setting.of_task(task)).of(Candidate("v0", "m0"))
+        assert own.measurements == (mean.by_task[task],)

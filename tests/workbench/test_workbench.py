@@ -33,6 +33,12 @@ def bench(study_content: dict[str, Any]) -> Workbench:
     ("call", "command", "method", "result"),
     [
         (lambda b: b.measure(PAIR, 8), Measure(PAIR, 8), "measure", "m"),
+        (
+            lambda b: b.measure_tasks(PAIR, 8, ["gqa"]),
+            Measure(PAIR, 8, ("gqa",)),
+            "measure_tasks",
+            "m",
+        ),
         (lambda b: b.score_further(PAIR, 8), ScoreFurther(PAIR, 8), "further", []),
         (
             lambda b: b.score_checkpoint(PAIR, train=True),
@@ -52,19 +58,20 @@ def test_each_call_of_rank_0_is_a_command_that_the_other_ranks_perform(
 ) -> None:
     sent: list[object] = []
     monkeypatch.setattr(Processes, "send", lambda _, message: sent.append(message))
-    on_rank_0 = method if method == "measure" else f"score_{method}"
+    on_rank_0 = method if method.startswith("measure") else f"score_{method}"
+    follow = f"follow_{method.removesuffix('_tasks')}"
     monkeypatch.setattr(AlignAndScore, on_rank_0, lambda *_, **__: result)
     assert call(bench) == result
     bench.stop_followers()
     assert sent == [command, Stop()]
     performed: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        AlignAndScore, f"follow_{method}", lambda _, *given, **__: performed.append(given)
-    )
+    monkeypatch.setattr(AlignAndScore, follow, lambda _, *given, **__: performed.append(given))
     messages = iter(sent)
     monkeypatch.setattr(Processes, "receive", lambda _: next(messages))
     bench.follow()
     assert [given[0] for given in performed] == [PAIR]
+    if isinstance(command, Measure):
+        assert performed == [(PAIR, 8, command.tasks)]
 
 
 def test_the_comparison_is_run_by_all_ranks(

@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 uv run python -m benchmarks.minigrid.tables.several --bootstraps 20
 
-A pair is trained once and scored on all tasks at each rung that is scored. Every task is ranked by
-its own scores; its winner is the best estimate among scored pairs. The tasks' bootstraps with the
-same number have the same runs of the pairs. Costs are those of all tasks together: training, with
-features, and everything.
+A pair is trained once and scored on all tasks at each rung that is scored, or with `--score-tasks
+useful` on those that are worth their cost; `scores` counts pair, rung and task. Every task is
+ranked by its own scores; its winner is the best estimate among scored pairs. The tasks' bootstraps
+with the same number have the same runs of the pairs. Costs are those of all tasks together:
+training, with features, and everything.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mordal_optuna.replay.light import run_light
 from mordal_optuna.replay.metrics import interval_of_mean, weighted_tau
 from mordal_optuna.replay.run import method_settings, pool_tree
 from mordal_optuna.search.methods.building import build_plan
-from mordal_optuna.search.tasks import weighted_mean
+from mordal_optuna.search.tasks import PartialMeasurement, weighted_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _GRIDS = Path(__file__).parents[1] / "grids"
 BUDGETS = (4.0, 6.0, 8.0, 10.0)
-FIGURES = ("tau", "regret", "training", "everything")
+FIGURES = ("tau", "regret", "training", "everything", "scores")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class SeveralGrids:
         by_task = {name: grid.measurement(candidate, samples) for name, grid in self.grids.items()}
         return weighted_mean(by_task, dict.fromkeys(by_task, 1.0))
 
+    def of_tasks(
+        self, candidate: Candidate, samples: int, tasks: Sequence[str]
+    ) -> PartialMeasurement:
+        """The measurements on some tasks."""
+        return PartialMeasurement(
+            samples, {name: self.grids[name].measurement(candidate, samples) for name in tasks}
+        )
+
 
 def searched(
     replicates: Mapping[str, Replicate],
@@ -63,6 +72,7 @@ def searched(
     *,
     seed: int,
     seen: Mapping[str, Measured] | None = None,
+    score_tasks: str = "all",
 ) -> dict[str, float]:
     """Figures of one search for all tasks.
 
@@ -72,11 +82,15 @@ def searched(
         budget: cost of everything in full runs.
         seed: random seed of the start.
         seen: what the search sees of each task; None for the replicates.
+        score_tasks: option of the search.
     """
     grids = {name: replicate.grid for name, replicate in replicates.items()}
     first = next(iter(grids.values()))
     options = method_settings("joint").model_copy(
-        update={"device_hours": budget * first.full_run_seconds / 3600}
+        update={
+            "device_hours": budget * first.full_run_seconds / 3600,
+            "score_tasks": score_tasks,
+        }
     )
     plan = build_plan(
         options,
@@ -105,15 +119,20 @@ def searched(
         "regret": float(np.mean(regrets)),
         "training": training / seconds,
         "everything": everything / seconds,
+        "scores": sum(len(m.by_task) for r in records for m in r.rungs),
     }
 
 
-def bootstrap(number: int, *, grids: Path, budgets: Sequence[float]) -> list[dict[str, float]]:
+def bootstrap(
+    number: int, *, grids: Path, budgets: Sequence[float], score_tasks: str = "all"
+) -> list[dict[str, float]]:
     """Figures of one bootstrap at every budget."""
     tasks = read_tasks(grids)
     drawn = {data.task: Resampler(data).replicate(number) for data in tasks}
     whole = {data.task: full_data(data) for data in tasks}
-    return [searched(drawn, whole, budget, seed=number) for budget in budgets]
+    return [
+        searched(drawn, whole, budget, seed=number, score_tasks=score_tasks) for budget in budgets
+    ]
 
 
 def main() -> None:
@@ -121,8 +140,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstraps", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--score-tasks", choices=("all", "useful"), default="all")
     chosen = parser.parse_args()
-    work = partial(bootstrap, grids=_GRIDS, budgets=BUDGETS)
+    work = partial(bootstrap, grids=_GRIDS, budgets=BUDGETS, score_tasks=chosen.score_tasks)
     with ProcessPoolExecutor(chosen.processes) as pool:
         rows = list(pool.map(work, range(chosen.bootstraps)))
     print(f"| budget | {' | '.join(FIGURES)} |\n|--:|{'--:|' * len(FIGURES)}")

@@ -19,7 +19,7 @@ import numpy as np
 from mordal_optuna.search.joint.posterior import lowest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.joint.effects import Floats
@@ -40,10 +40,21 @@ class Move:
     Attributes:
         candidate: the pair.
         rungs: rungs at which it is scored, in samples, ascending; it is trained up to the last.
+        tasks: names of the tasks that are scored at each rung; empty scores all at every rung.
     """
 
     candidate: Candidate
     rungs: tuple[int, ...]
+    tasks: tuple[tuple[str, ...], ...] = ()
+
+    def steps(self, tasks: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Each rung with the tasks that are scored there.
+
+        Args:
+            tasks: names of all tasks.
+        """
+        every = (tuple(tasks),) * len(self.rungs)
+        yield from zip(self.rungs, self.tasks or every, strict=True)
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,10 @@ class Target:
 
     Attributes:
         model: the joint model of the task's scores that the round may depend on.
+        name: name of the task; empty if there is one task.
+        pending: scores on the task that were asked for and that the model has not got, as pair and
+            rung.
+        scored: scores on the task that are known or pending, as pair and rung.
         documents: number of documents behind a score at other rungs, for the expected noise.
         weight: weight of the task, above 0.
         by_rung: number of documents behind a score by rung, where it is known.
@@ -59,6 +74,9 @@ class Target:
 
     model: JointModel
     documents: int
+    name: str = ""
+    pending: Sequence[tuple[Candidate, int]] = ()
+    scored: frozenset[tuple[Candidate, int]] = frozenset()
     weight: float = 1.0
     by_rung: Mapping[int, int] = field(default_factory=dict)
 
@@ -74,22 +92,27 @@ class Situation:
     Attributes:
         targets: the tasks, at least one.
         tops: highest rung that each pair was asked for so far, in samples.
-        pending: scores that were asked for and that the models have not got.
         excluded: pairs that cannot be trained.
         rungs: all rungs, ascending; the last is D.
         first: rungs to which an untrained pair may go at once, ascending.
-        costs: expected costs; an evaluation is on all tasks.
+        costs: expected costs.
         left: cost that the round may have, in the unit of `costs`; None for no limit.
+        partly: whether a rung may be scored on some of the tasks; otherwise on all.
     """
 
     targets: tuple[Target, ...]
     tops: Mapping[Candidate, int]
-    pending: Sequence[tuple[Candidate, int]]
     excluded: frozenset[Candidate]
     rungs: tuple[int, ...]
     first: tuple[int, ...]
     costs: JobCosts
     left: float | None = None
+    partly: bool = False
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        return tuple(target.name for target in self.targets)
 
 
 @dataclass(frozen=True)
@@ -99,12 +122,21 @@ class Options:
     Attributes:
         candidates: the considered pairs, n entries.
         scores: possible scores as (index of the pair, rung).
-        prices: c_o of each.
+        training: expected cost of the training before each score.
+        scoring: expected cost of each score on each task, tasks x scores.
+        missing: whether a task has no such score yet, tasks x scores.
     """
 
     candidates: tuple[Candidate, ...]
     scores: tuple[tuple[int, int], ...]
-    prices: Floats
+    training: Floats
+    scoring: Floats
+    missing: np.ndarray
+
+    @property
+    def prices(self) -> Floats:
+        """c_o, with all tasks that have no such score."""
+        return np.asarray(self.training + np.where(self.missing, self.scoring, 0.0).sum(axis=0))
 
     @staticmethod
     def of(situation: Situation) -> Options:
@@ -118,8 +150,36 @@ class Options:
             for index, candidate in enumerate(candidates)
             for rung in next_rungs(situation, candidate)
         )
-        prices = [price(situation, candidates[index], rung) for index, rung in scores]
-        return Options(candidates, scores, np.array(prices))
+        return Options.at(situation, candidates, scores)
+
+    @staticmethod
+    def at(
+        situation: Situation,
+        candidates: tuple[Candidate, ...],
+        scores: tuple[tuple[int, int], ...],
+        *,
+        trained: bool = False,
+    ) -> Options:
+        """Given scores as options.
+
+        Args:
+            situation: the situation.
+            candidates: the considered pairs.
+            scores: the scores, as index of the pair and rung.
+            trained: whether the pairs are trained to the rungs in any case.
+        """
+        pairs = [(candidates[index], rung) for index, rung in scores]
+        costs, tops = situation.costs, situation.tops
+        training = [0.0 if trained else costs.train(c, r - tops.get(c, 0)) for c, r in pairs]
+        scoring = [[costs.evaluate(c, t.name) for c, _ in pairs] for t in situation.targets]
+        missing = [[pair not in t.scored for pair in pairs] for t in situation.targets]
+        return Options(
+            candidates,
+            scores,
+            np.array(training),
+            np.array(scoring),
+            np.array(missing, dtype=bool),
+        )
 
 
 class Board:
@@ -139,15 +199,15 @@ class Board:
         """The board at the beginning of a round.
 
         Args:
-            situation: the situation; its pending scores count as known.
-            target: the task.
+            situation: the situation.
+            target: the task; its pending scores count as known.
             options: pairs and possible scores.
         """
         n, m = len(options.candidates), len(options.scores)
         places = [
             *((c, situation.rungs[-1]) for c in options.candidates),
             *((options.candidates[index], rung) for index, rung in options.scores),
-            *situation.pending,
+            *target.pending,
         ]
         mean, covariance = target.model.at([c for c, _ in places], [rung for _, rung in places])
         noise = _expected_noise(mean[n:], [rung for _, rung in places[n:]], target)
@@ -195,20 +255,18 @@ def _considered(situation: Situation) -> tuple[Candidate, ...]:
 
 
 def next_rungs(situation: Situation, candidate: Candidate) -> Sequence[int]:
-    """Rungs to which a pair may be trained next: one or two further, or the first ones."""
+    """Rungs at which a pair may be scored next: one or two further, or the first ones.
+
+    Also its newest rung, whose checkpoint is kept, if it lacks a task there.
+    """
     if candidate in situation.excluded:
         return ()
     top = situation.tops.get(candidate, 0)
     if not top:
         return situation.first
-    return [rung for rung in situation.rungs if rung > top][:2]
-
-
-def price(situation: Situation, candidate: Candidate, rung: int) -> float:
-    """Expected cost of training a pair to a rung and scoring it there."""
-    samples = rung - situation.tops.get(candidate, 0)
-    costs = situation.costs
-    return costs.train(candidate, samples) + costs.evaluate(candidate)
+    further = [rung for rung in situation.rungs if rung > top][:2]
+    lacks = any((candidate, top) not in target.scored for target in situation.targets)
+    return [top, *further] if situation.partly and lacks else further
 
 
 def best_option(values: Floats, usable: np.ndarray) -> int | None:

@@ -3,7 +3,11 @@
 The knowledge gradient of a score is the expected fall of the lowest posterior mean by it (Frazier,
 Powell and Dayanik 2009). It is 0 for scores that cannot change the winner, so the fall of the
 weighted variance orders these. With several tasks, the values of a score on all tasks are added,
-in points of each task's leader and by the tasks' weights, since one training serves all of them.
+in points of each task's leader and by the tasks' weights: one training serves all of them.
+
+A rung may be scored on some of the tasks: those with which f per cost of the job is highest. The
+knowledge gradient would leave out every task on which the pair cannot win, and with it what its
+score says about other pairs.
 
 Symbols:
     p      a pair; y_p its ln error at r = 1, m_p the posterior mean of y_p
@@ -24,7 +28,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mordal_optuna.search.joint.board import Board, Move, Options, best_option
+from mordal_optuna.search.joint.board import Board, Move, Options, best_option, rounded
 from mordal_optuna.search.joint.posterior import posterior_draws
 
 if TYPE_CHECKING:
@@ -43,6 +47,8 @@ _DENSITY = np.exp(-(_NORMALS**2) / 2.0) / np.sqrt(2 * np.pi)
 _WEIGHTS = _DENSITY / _DENSITY.sum()
 # Weight of f beside the knowledge gradient, small enough to break ties alone.
 _TIES = 1e-9
+# Least cost that a value is divided by, where costs are not known.
+_LEAST = 1e-9
 
 
 class Choice(Protocol):
@@ -72,20 +78,26 @@ class GreedyChoice(ABC):
         moves: list[Move] = []
         rates: list[float] = []
         left = situation.left
-        free = np.ones(len(options.scores), dtype=bool)
+        free = np.asarray(options.missing.any(axis=0))
         pairs = np.array([index for index, _ in options.scores])
         while len(moves) < size:
-            usable = free if left is None else free & (options.prices <= left)
-            option = best_option(table.sum(self.values) / options.prices, usable)
+            worth, falls = table.each(self.values), table.each(Board.falls)
+            asked = table.useful(falls) if situation.partly else options.missing
+            prices = options.training + np.where(asked, options.scoring, 0.0).sum(axis=0)
+            prices = np.maximum(prices, _LEAST)
+            usable = free if left is None else free & np.asarray(prices <= left)
+            values = np.where(asked, worth, 0.0).sum(axis=0)
+            option = best_option(values / prices, usable)
             if option is None:
                 break
             index, rung = options.scores[option]
-            moves.append(Move(options.candidates[index], (rung,)))
-            rates.append(float(table.sum(Board.falls)[option] / options.prices[option]))
-            table.take(option)
+            chosen = asked[:, option]
+            moves.append(Move(options.candidates[index], (rung,), (table.names(chosen),)))
+            rates.append(float(falls[chosen, option].sum() / prices[option]))
+            table.take(option, chosen)
             free &= pairs != index
-            left = None if left is None else left - float(options.prices[option])
-        return _with_passed(situation, options.candidates, moves, min(rates, default=0.0), left)
+            left = None if left is None else left - float(prices[option])
+        return _with_further(situation, options.candidates, moves, min(rates, default=0.0), left)
 
 
 class VarianceChoice(GreedyChoice):
@@ -113,35 +125,68 @@ class _Tables:
     def __init__(self, situation: Situation, options: Options) -> None:
         self._boards = [Board(situation, target, options) for target in situation.targets]
         self._shares = [target.weight for target in situation.targets]
+        self._names = situation.tasks
+        self._options = options
         self._weights = []
         for board in self._boards:
             n = board.count
             draws = posterior_draws(board.mean, board.covariance[:n, :n])[:_WEIGHED]
             self._weights.append(rank_weights(draws))
 
-    def sum(self, values: Callable[[Board, Floats], Floats]) -> Floats:
-        """Values of the options, added over the tasks in points of each task's leader."""
-        parts = [
-            share * np.exp(board.mean.min()) * values(board, weights)
-            for board, share, weights in zip(
-                self._boards, self._shares, self._weights, strict=True
-            )
-        ]
-        return np.asarray(np.sum(parts, axis=0))
+    def each(self, values: Callable[[Board, Floats], Floats]) -> Floats:
+        """Values of the options on each task in points of its leader, tasks x options."""
+        return np.array(
+            [
+                share * np.exp(board.mean.min()) * values(board, weights)
+                for board, share, weights in zip(
+                    self._boards, self._shares, self._weights, strict=True
+                )
+            ]
+        )
 
-    def take(self, option: int) -> None:
-        for board in self._boards:
-            board.take(option)
+    def useful(self, values: Floats) -> np.ndarray:
+        """The tasks with which each option is worth most for its cost, tasks x options.
+
+        The ratio of the summed values to the cost of the training and of scoring is highest with
+        all tasks of which the value per cost of scoring is above that ratio.
+
+        Args:
+            values: value of each option on each task, tasks x options.
+        """
+        options = self._options
+        worth = np.where(options.missing, values, 0.0)
+        rates = np.where(options.missing, worth / np.maximum(options.scoring, _LEAST), -1.0)
+        order = np.argsort(-rounded(rates), axis=0, kind="stable")
+        gains = np.take_along_axis(worth, order, axis=0).cumsum(axis=0)
+        scoring = np.where(options.missing, options.scoring, 0.0)
+        costs = options.training + np.take_along_axis(scoring, order, axis=0).cumsum(axis=0)
+        best = rounded(gains / np.maximum(costs, _LEAST)).argmax(axis=0)
+        places = np.empty_like(order)
+        np.put_along_axis(places, order, np.arange(len(order))[:, None], axis=0)
+        return options.missing & (places <= best)
+
+    def names(self, chosen: np.ndarray) -> tuple[str, ...]:
+        """Names of chosen tasks."""
+        return tuple(name for name, one in zip(self._names, chosen, strict=True) if one)
+
+    def take(self, option: int, chosen: np.ndarray) -> None:
+        """Count the score of an option on some tasks as known."""
+        for board, one in zip(self._boards, chosen, strict=True):
+            if one:
+                board.take(option)
 
 
-def _with_passed(
+def _with_further(
     situation: Situation,
     considered: tuple[Candidate, ...],
     moves: Sequence[Move],
     rate: float,
     left: float | None,
 ) -> list[Move]:
-    """The moves, with scores at rungs that are only passed where these pay.
+    """The moves, with further scores of their pairs where these pay.
+
+    These are scores at rungs that are only passed, on all tasks or on those that pay; and at the
+    moves' own rungs on the tasks that were not chosen.
 
     Args:
         situation: the situation before the moves.
@@ -150,33 +195,70 @@ def _with_passed(
         rate: f per cost of the least valuable move; a further score must give more.
         left: cost that is left; None for no limit.
     """
-    candidates = {move.candidate: move.rungs[-1] for move in moves}
-    passed = [
-        (candidate, rung)
-        for candidate, target in candidates.items()
+    further = [
+        (move.candidate, rung)
+        for move in moves
         for rung in situation.rungs
-        if situation.tops.get(candidate, 0) < rung < target
+        if situation.tops.get(move.candidate, 0) < rung <= move.rungs[-1]
+        and (situation.partly or rung < move.rungs[-1])
     ]
-    if not passed:
+    if not further:
         return list(moves)
+    asked = {(m.candidate, m.rungs[-1]): m.tasks[0] for m in moves}
+    targets = tuple(
+        replace(
+            target,
+            pending=(*target.pending, *new),
+            scored=target.scored | set(new),
+        )
+        for target in situation.targets
+        for new in ([place for place, tasks in asked.items() if target.name in tasks],)
+    )
+    situation = replace(situation, targets=targets)
     numbers = {candidate: n for n, candidate in enumerate(considered)}
-    prices = np.array([max(situation.costs.evaluate(c), 1e-9) for c, _ in passed])
-    options = Options(considered, tuple((numbers[c], rung) for c, rung in passed), prices)
-    pending = (*situation.pending, *candidates.items())
-    table = _Tables(replace(situation, pending=pending), options)
-    rungs = {candidate: [target] for candidate, target in candidates.items()}
-    free = np.ones(len(passed), dtype=bool)
+    places = tuple((numbers[c], rung) for c, rung in further)
+    options = Options.at(situation, considered, places, trained=True)
+    table = _Tables(situation, options)
+    free = options.missing.copy()
+    if not situation.partly:
+        free = np.asarray(free.any(axis=0))[None]
+    chosen = np.zeros_like(options.missing)
     while True:
-        usable = free if left is None else free & (prices <= left)
-        rates = table.sum(Board.falls) / prices
-        option = best_option(rates, usable)
-        if option is None or rates[option] <= rate:
-            return [Move(c, tuple(sorted(rungs[c]))) for c in candidates]
-        candidate, rung = passed[option]
-        rungs[candidate].append(rung)
-        table.take(option)
-        free[option] = False
-        left = None if left is None else left - float(prices[option])
+        worth, prices = table.each(Board.falls), np.maximum(options.scoring, _LEAST)
+        if not situation.partly:
+            worth, prices = worth.sum(axis=0)[None], prices.sum(axis=0)[None]
+        rates = worth / prices
+        usable = free if left is None else free & np.asarray(prices <= left)
+        place = best_option(rates.ravel(), usable.ravel())
+        if place is None or rates.ravel()[place] <= rate:
+            break
+        row, option = np.unravel_index(place, rates.shape)
+        taken = np.ones(len(chosen), dtype=bool)
+        if situation.partly:
+            taken = np.arange(len(chosen)) == row
+        chosen[taken, option] = True
+        table.take(int(option), taken)
+        free[row, option] = False
+        left = None if left is None else left - float(prices[row, option])
+    return [_extended(move, further, chosen, situation.tasks) for move in moves]
+
+
+def _extended(
+    move: Move,
+    further: Sequence[tuple[Candidate, int]],
+    chosen: np.ndarray,
+    tasks: Sequence[str],
+) -> Move:
+    """A move with the chosen further scores of its pair."""
+    asked = {move.rungs[-1]: set(move.tasks[0])}
+    for (candidate, rung), column in zip(further, chosen.T, strict=True):
+        if candidate == move.candidate and column.any():
+            new = {task for task, one in zip(tasks, column, strict=True) if one}
+            asked[rung] = asked.get(rung, set()) | new
+    rungs = tuple(sorted(asked))
+    return Move(
+        move.candidate, rungs, tuple(tuple(t for t in tasks if t in asked[r]) for r in rungs)
+    )
 
 
 def rank_weights(draws: Floats) -> Floats:

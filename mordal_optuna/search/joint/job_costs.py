@@ -9,7 +9,7 @@ Symbols:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,35 +36,47 @@ class JobCosts:
 
     Attributes:
         training: device-seconds per sample, by encoder and LLM; None if costs are not reported.
-        evaluation: device-seconds per score, likewise.
+        evaluation: device-seconds per score by task, likewise.
+        documents: documents of each task, which tell evaluations apart before costs are known.
         full_samples: D.
     """
 
     training: _Additive | None
-    evaluation: _Additive | None
+    evaluation: Mapping[str, _Additive]
     full_samples: int
+    documents: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def learned(
-        measured: Mapping[Candidate, Sequence[Measurement]], full_samples: int
+        measured: Mapping[Candidate, Mapping[str, Sequence[Measurement]]],
+        full_samples: int,
+        documents: Mapping[str, int] | None = None,
     ) -> JobCosts:
         """Costs learned from measurements.
 
         Args:
-            measured: measurements by pair, ascending by samples.
+            measured: measurements by pair and task, ascending by samples.
             full_samples: D, at least 1.
+            documents: number of documents of each task; None if they are not known.
         """
-        rates = {
-            c: rows[-1].train_seconds / rows[-1].samples
-            for c, rows in measured.items()
-            if rows and rows[-1].train_seconds > 0
+        tops = {
+            c: max((rows[-1] for rows in by_task.values() if rows), key=lambda m: m.samples)
+            for c, by_task in measured.items()
+            if any(by_task.values())
         }
-        evaluations = {
-            c: seconds
-            for c, rows in measured.items()
-            if rows and (seconds := float(np.mean([m.eval_seconds for m in rows]))) > 0
-        }
-        return JobCosts(_Additive.of(rates), _Additive.of(evaluations), full_samples)
+        rates = {c: m.train_seconds / m.samples for c, m in tops.items() if m.train_seconds > 0}
+        evaluations: dict[str, dict[Candidate, float]] = {}
+        for c, by_task in measured.items():
+            for task, rows in by_task.items():
+                seconds = float(np.mean([m.eval_seconds for m in rows])) if rows else 0.0
+                if seconds > 0:
+                    evaluations.setdefault(task, {})[c] = seconds
+        return JobCosts(
+            _Additive.of(rates),
+            {task: found for task, own in evaluations.items() if (found := _Additive.of(own))},
+            full_samples,
+            documents or {},
+        )
 
     def train(self, candidate: Candidate, samples: int) -> float:
         """Expected cost of training a pair on a number of samples.
@@ -75,11 +87,21 @@ class JobCosts:
             return samples / self.full_samples
         return self.training.value(candidate) * samples
 
-    def evaluate(self, candidate: Candidate) -> float:
-        """Expected cost of scoring a pair once, in the same unit."""
-        if self.evaluation is None:
-            return _PLAIN_EVALUATION if self.training is None else 0.0
-        return self.evaluation.value(candidate)
+    def evaluate(self, candidate: Candidate, task: str = "") -> float:
+        """Expected cost of scoring a pair once on a task, in the same unit.
+
+        Args:
+            candidate: the pair.
+            task: name of the task; empty if there is one task.
+        """
+        if task in self.evaluation:
+            return self.evaluation[task].value(candidate)
+        if self.training is not None:
+            return 0.0
+        known = sum(self.documents.values())
+        return _PLAIN_EVALUATION * (
+            self.documents[task] / known if task in self.documents else 1.0
+        )
 
 
 @dataclass(frozen=True)

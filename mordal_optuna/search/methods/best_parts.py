@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.jobs import Job
+from mordal_optuna.search.jobs import Job, usable
 from mordal_optuna.search.methods.cross import row_and_column
 from mordal_optuna.search.methods.listed import ListPlan
 from mordal_optuna.search.methods.popular import popular_pair
-from mordal_optuna.search.plan import usable
 from mordal_optuna.search.rankers import AdditiveRanker
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mordal_optuna.search.jobs import Finished, Job
+from mordal_optuna.search.jobs import Finished, Job, usable
 from mordal_optuna.search.joint.board import Move, Situation, Target
 from mordal_optuna.search.joint.choice import Choice, KnowledgeGradient
 from mordal_optuna.search.joint.design import balanced_start, completed_start
@@ -21,11 +21,18 @@ from mordal_optuna.search.joint.effects import PRIOR, Hyperprior
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
 from mordal_optuna.search.joint.rules import Rounds, Start, Stop
-from mordal_optuna.search.plan import PooledPlan, usable
+from mordal_optuna.search.methods.rounds import (
+    carried_scores,
+    is_complete,
+    jobs_of_moves,
+    lost,
+    scores_of_moves,
+)
+from mordal_optuna.search.plan import PooledPlan
 from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.budget import Budget
@@ -33,11 +40,13 @@ if TYPE_CHECKING:
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import History
     from mordal_optuna.search.methods.options import PlanInputs
+    from mordal_optuna.search.methods.rounds import Scored
 
 # Documents behind a score if no score says how many.
 _DOCUMENTS = 300
 
-Scored: TypeAlias = "tuple[Candidate, Measurement]"
+# Scores of a pair by task, in the order in which they were asked for.
+Rows: TypeAlias = "dict[str, list[Measurement]]"
 
 
 def build(inputs: PlanInputs) -> JointPlan:
@@ -53,6 +62,8 @@ def build(inputs: PlanInputs) -> JointPlan:
         stop=Stop(options.stop.expected_regret, options.stop.probability),
         budget=inputs.budget,
         tasks=inputs.tasks,
+        # Other rankers know only scores of all tasks.
+        partly=options.score_tasks == "useful" and inputs.ranks_jointly,
     )
 
 
@@ -117,6 +128,7 @@ class JointPlan(PooledPlan):
         choice: Choice | None = None,
         prior: Hyperprior = PRIOR,
         tasks: Mapping[str, float] | None = None,
+        partly: bool = False,
     ) -> None:
         """Create a plan.
 
@@ -132,6 +144,8 @@ class JointPlan(PooledPlan):
             choice: rule that chooses the jobs of a round; by default `KnowledgeGradient`.
             prior: priors of the model's hyperparameters.
             tasks: weights of the tasks by name; by default the search is for one task.
+            partly: whether a rung may be scored on some of several tasks, those that are worth
+                their cost; otherwise it is scored on all.
 
         Raises:
             SearchError: if the rungs do not ascend or exceed D.
@@ -145,6 +159,8 @@ class JointPlan(PooledPlan):
         self._prior = prior
         self._first = self._first_rungs()
         self._tasks = dict(tasks or {})
+        self._names = tuple(self._tasks) or ("",)
+        self._partly = partly and len(self._names) > 1
         # Decisions about the rounds so far: a cache and no state, since each is compared with the
         # scores it was made from before it is used again.
         self._decisions: tuple[_Decision, ...] = ()
@@ -160,20 +176,38 @@ class JointPlan(PooledPlan):
         """A copy has no cache."""
         return {**vars(self), "_decisions": ()}
 
+    @property
+    def tasks(self) -> Mapping[str, float]:
+        """Weight of each task by its name; empty if there is one task."""
+        return self._tasks
+
     def jobs(self, history: History) -> Sequence[Job] | Finished:
         """The wanted jobs, most wanted first, including those that run; `Finished` at the end."""
         walk = self._walk(history)
         if not walk.begun and (over := self._budget.over(history)):
             return over
-        jobs = list(_jobs(walk.moves, history, tied=walk.begun or self._unlimited))
+        tied = walk.begun or self._unlimited
+        jobs = list(jobs_of_moves(walk.moves, history, self._names, tied=tied))
         if jobs or walk.end is None:
             return jobs
-        scored = any(record.measurements for record in history.candidates.values())
-        return Finished(walk.end, failed=not scored)
+        scored = any(record.rungs for record in history.candidates.values())
+        return self._answer_jobs(history) or Finished(walk.end, failed=not scored)
+
+    def _answer_jobs(self, history: History) -> list[Job]:
+        """The tasks that the leader lacks at its highest rung: the answer is scored on all."""
+        if not self._partly:
+            return []
+        for estimate in self.ranking(history):
+            record = history.of(estimate.candidate)
+            if record.rungs and usable(record):
+                at = (Move(estimate.candidate, (record.top,)),)
+                jobs = jobs_of_moves(at, history, self._names)
+                return [replace(job, stage="answer") for job in jobs]
+        return []
 
     def search_jobs(self, history: History) -> Sequence[Job]:
         """The wanted jobs; the method has no finish of its own."""
-        return list(_jobs(self._walk(history).moves, history))
+        return list(jobs_of_moves(self._walk(history).moves, history, self._names))
 
     def has_room(self, history: History, besides: Candidate | None = None) -> bool:
         """Whether the budget has room for another job.
@@ -187,7 +221,10 @@ class JointPlan(PooledPlan):
         return history.of(candidate).top * 16 > self._rungs[-1]
 
     def winner(self, history: History) -> Candidate | None:
-        """The pair with the best estimate among those with a score; None before any score."""
+        """The pair with the best estimate among those with a score; None before any score.
+
+        Of several tasks, a score on all of them counts.
+        """
         scored = {c for c, record in history.candidates.items() if record.measurements}
         if not scored:
             return None
@@ -195,20 +232,21 @@ class JointPlan(PooledPlan):
 
     def _walk(self, history: History) -> _Walk:
         """Follow the rounds from the start up to those that wait for scores."""
-        carried = _carried(history)
+        names = self._names
+        carried = carried_scores(history, names)
         rounds = [tuple(Move(c, self._first[:1]) for c in self._start_pairs(carried))]
-        if not _complete(rounds[0], history):
+        if not is_complete(rounds[0], history, names):
             return _Walk(rounds[0], None, begun=False)
         earlier, decisions = self._decisions, list[_Decision]()
         while True:
             newest = max(0, len(rounds) - 1 - self._rounds.lag)
-            if not _complete(rounds[newest], history):
+            if not is_complete(rounds[newest], history, names):
                 end = None
                 break
-            scores = (*carried, *_scores(rounds[newest], history))
-            lost = _lost(rounds[newest], history)
+            scores = (*carried, *scores_of_moves(rounds[newest], history, names))
+            gone = lost(rounds[newest], history, names)
             known = earlier[len(decisions)] if len(decisions) < len(earlier) else None
-            if known is None or (known.scores, known.lost) != (scores, lost):
+            if known is None or (known.scores, known.lost) != (scores, gone):
                 earlier = ()
                 known = self._decide(rounds, newest, history, carried, decisions)
             decisions.append(known)
@@ -218,7 +256,7 @@ class JointPlan(PooledPlan):
             rounds.append(known.moves)
         # Models are kept for the last decision alone: each has a large matrix.
         self._decisions = (*(replace(d, models={}) for d in decisions[:-1]), *decisions[-1:])
-        moves = tuple(m for moves in rounds for m in moves if not _complete((m,), history))
+        moves = tuple(m for ms in rounds for m in ms if not is_complete((m,), history, names))
         return _Walk(moves, end, begun=True, rounds=len(rounds))
 
     def rounds(self, history: History) -> int:
@@ -227,7 +265,7 @@ class JointPlan(PooledPlan):
 
     def _start_pairs(self, carried: Sequence[Scored]) -> tuple[Candidate, ...]:
         """The pairs of the start, without those that were carried over at its rung or above."""
-        held = {candidate for candidate, m in carried if m.samples >= self._first[0]}
+        held = {candidate for candidate, _, m in carried if m.samples >= self._first[0]}
         sides, start = (self._tree.vision_encoders, self._tree.llms), self._start
         if held:
             return completed_start(*sides, start.pairs, held, seed=start.seed)
@@ -250,23 +288,26 @@ class JointPlan(PooledPlan):
             carried: scores that were carried over from an earlier study.
             decisions: the decisions about the earlier rounds.
         """
-        seen, late = rounds[: newest + 1], rounds[newest + 1 :]
-        scores = [*carried, *(row for moves in seen for row in _scores(moves, history))]
-        lost = frozenset(c for moves in seen for c in _lost(moves, history))
+        seen, late, names = rounds[: newest + 1], rounds[newest + 1 :], self._names
+        scores = [
+            *carried,
+            *(row for moves in seen for row in scores_of_moves(moves, history, names)),
+        ]
+        gone = frozenset(c for moves in seen for c in lost(moves, history, names))
         end, models, moves = "no candidate could be trained", {}, list[Move]()
         if scores:
             models = self._models(scores, decisions[-1].models if decisions else {})
             end = self._good_enough(models)
         if scores and not end:
-            situation = self._situation(models, scores, late, lost, carried)
+            situation = self._situation(models, scores, late, gone, carried)
             moves = self._choice(situation, self._rounds.size)
             if not moves and situation.left is not None:
                 end = f"budget spent: {self._budget.device_hours:g} device-hours"
             elif not moves:
                 end = "pool exhausted: every pair is fully trained"
         return _Decision(
-            (*carried, *_scores(rounds[newest], history)),
-            _lost(rounds[newest], history),
+            (*carried, *scores_of_moves(rounds[newest], history, names)),
+            lost(rounds[newest], history, names),
             tuple(moves),
             end or None,
             models,
@@ -284,13 +325,13 @@ class JointPlan(PooledPlan):
         return {
             name: JointModel.following(
                 before.get(name),
-                scores if not name else [(c, m.by_task[name]) for c, m in scores],
+                [(c, m) for c, task, m in scores if task == name],
                 self._tree.candidates,
                 self._rungs[-1],
                 similarities=self._tree.similarities,
                 prior=self._prior,
             )
-            for name in self._tasks or ("",)
+            for name in self._names
         }
 
     def _situation(
@@ -298,40 +339,53 @@ class JointPlan(PooledPlan):
         models: Mapping[str, JointModel],
         scores: Sequence[Scored],
         late: Sequence[tuple[Move, ...]],
-        lost: frozenset[Candidate],
+        gone: frozenset[Candidate],
         carried: Sequence[Scored],
     ) -> Situation:
-        known: dict[Candidate, list[Measurement]] = {}
-        for candidate, measurement in scores:
-            known.setdefault(candidate, []).append(measurement)
-        tops = {c: rows[-1].samples for c, rows in known.items()}
-        costs = JobCosts.learned(known, self._rungs[-1])
-        paid_before = {(c, m.samples) for c, m in carried}
+        known, before = _by_pair(scores), _by_pair(carried)
+        tops = {c: max(m.samples for m in _all(rows)) for c, rows in known.items()}
+        by_rung = {name: _documents(scores, name) for name in self._names}
+        documents = {n: max(found.values(), default=_DOCUMENTS) for n, found in by_rung.items()}
+        costs = JobCosts.learned(known, self._rungs[-1], documents)
         spent = self._budget.spent_seconds
-        spent += sum(
-            _seconds(rows, [m for m in rows if (c, m.samples) in paid_before])
-            for c, rows in known.items()
-        )
-        pending = []
+        spent += sum(_seconds(rows, before.get(c, {})) for c, rows in known.items())
+        pending: dict[str, list[tuple[Candidate, int]]] = {name: [] for name in self._names}
         for move in (move for moves in late for move in moves):
-            step = move.rungs[-1] - tops.get(move.candidate, 0)
-            spent += costs.train(move.candidate, step)
-            spent += costs.evaluate(move.candidate) * len(move.rungs)
-            tops[move.candidate] = move.rungs[-1]
-            pending += [(move.candidate, rung) for rung in move.rungs]
+            top = tops.get(move.candidate, 0)
+            tops[move.candidate] = max(top, move.rungs[-1])
+            spent += costs.train(move.candidate, tops[move.candidate] - top)
+            for rung, asked in move.steps(self._names):
+                for name in asked:
+                    spent += costs.evaluate(move.candidate, name)
+                    pending[name].append((move.candidate, rung))
+        if self._partly:  # what the answer may cost in the end
+            spent += max(sum(costs.evaluate(c, n) for n in self._names) for c in known)
         hours = self._budget.device_hours
         return Situation(
             targets=tuple(
-                _target(model, scores, name, self._tasks.get(name, 1.0))
+                Target(
+                    model,
+                    documents[name],
+                    name,
+                    pending[name],
+                    frozenset(
+                        (
+                            *((c, m.samples) for c, task, m in scores if task == name),
+                            *pending[name],
+                        )
+                    ),
+                    self._tasks.get(name, 1.0),
+                    by_rung[name],
+                )
                 for name, model in models.items()
             ),
             tops=tops,
-            pending=pending,
-            excluded=lost,
+            excluded=gone,
             rungs=self._rungs,
             first=self._first,
             costs=costs,
             left=None if hours is None else hours * 3600 - spent,
+            partly=self._partly,
         )
 
     def _good_enough(self, models: Mapping[str, JointModel]) -> str:
@@ -357,71 +411,33 @@ class JointPlan(PooledPlan):
         return ""
 
 
-def _jobs(moves: Sequence[Move], history: History, *, tied: bool = False) -> Iterator[Job]:
-    """The rungs of moves that have no score yet."""
-    for move in moves:
-        record = history.of(move.candidate)
-        if usable(record):
-            yield from (
-                Job(move.candidate, rung, "joint", tied)
-                for rung in move.rungs
-                if not record.at(rung)
-            )
-
-
-def _complete(moves: Sequence[Move], history: History) -> bool:
-    """Whether nothing of a round is left to do."""
-    return next(_jobs(moves, history), None) is None
-
-
-def _scores(moves: Sequence[Move], history: History) -> tuple[Scored, ...]:
-    """The scores that a round asked for, in the order of its moves."""
-    return tuple(
-        (move.candidate, measurement)
-        for move in moves
-        for rung in move.rungs
-        if rung not in history.of(move.candidate).carried
-        and (measurement := history.of(move.candidate).at(rung))
-    )
-
-
-def _lost(moves: Sequence[Move], history: History) -> frozenset[Candidate]:
-    """Candidates that a complete round asked for and that could not be trained."""
-    return frozenset(
-        move.candidate
-        for move in moves
-        if not all(history.of(move.candidate).at(rung) for rung in move.rungs)
-    )
-
-
-def _target(model: JointModel, scores: Sequence[Scored], task: str, weight: float) -> Target:
-    """A task with the largest number of documents behind its scores, and that of each rung."""
-    by_rung: dict[int, int] = {}
-    for _, measurement in scores:
-        found = measurement.by_task[task] if task else measurement
-        if found.documents:
-            by_rung[found.samples] = max(by_rung.get(found.samples, 0), found.documents)
-    return Target(model, max(by_rung.values(), default=_DOCUMENTS), weight, by_rung)
-
-
-def _carried(history: History) -> tuple[Scored, ...]:
-    """The scores that were carried over from an earlier study, by the pairs' names."""
-    return tuple(
-        (candidate, measurement)
-        for candidate, record in sorted(history.candidates.items())
-        if record.carried
-        for measurement in record.measurements
-        if measurement.samples in record.carried
-    )
-
-
-def _seconds(rows: Sequence[Measurement], carried: Sequence[Measurement]) -> float:
+def _seconds(by_task: Rows, carried: Rows) -> float:
     """Device-seconds of a candidate's scores beyond those that were carried over.
 
     As if none of the others had been reused.
     """
-    new = [m for m in rows if m not in carried]
-    if not new:
-        return 0.0
-    before = max((m.train_seconds for m in carried), default=0.0)
-    return max(rows[-1].train_seconds - before, 0.0) + sum(m.eval_seconds for m in new)
+    rows, known = _all(by_task), _all(carried)
+    before = max((m.train_seconds for m in known), default=0.0)
+    training = max((m.train_seconds for m in rows), default=0.0) - before
+    evaluation = sum(m.eval_seconds for m in rows) - sum(m.eval_seconds for m in known)
+    return max(training, 0.0) + max(evaluation, 0.0)
+
+
+def _all(by_task: Rows) -> list[Measurement]:
+    return [m for own in by_task.values() for m in own]
+
+
+def _by_pair(scores: Sequence[Scored]) -> dict[Candidate, Rows]:
+    found: dict[Candidate, Rows] = {}
+    for candidate, task, measurement in scores:
+        found.setdefault(candidate, {}).setdefault(task, []).append(measurement)
+    return found
+
+
+def _documents(scores: Sequence[Scored], task: str) -> dict[int, int]:
+    """Largest number of documents behind the scores on a task, by rung."""
+    found: dict[int, int] = {}
+    for _, name, m in scores:
+        if name == task and m.documents:
+            found[m.samples] = max(found.get(m.samples, 0), m.documents)
+    return found

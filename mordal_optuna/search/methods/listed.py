@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mordal_optuna.search.jobs import Job, LazyJobs
-from mordal_optuna.search.plan import PooledPlan, first_missing, usable
+from mordal_optuna.search.jobs import Job, LazyJobs, first_missing, usable
+from mordal_optuna.search.plan import PooledPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +76,7 @@ class ListPlan(PooledPlan):
         def next_job(candidate: Candidate) -> Iterator[Job]:
             record = history.of(candidate)
             if usable(record) and (rung := first_missing(record, self._search_rungs)):
-                yield Job(candidate, rung, self._stage, self._unlimited)
+                yield Job(candidate, rung, self._stage, tied=self._unlimited)
 
         def jobs_of_candidate(candidate: Candidate) -> Iterator[Job]:
             return next_job(candidate) if candidate in self._members else iter(())
@@ -87,7 +87,7 @@ class ListPlan(PooledPlan):
             for candidate in self._candidates:
                 record = known.get(candidate)
                 if record is None:
-                    yield Job(candidate, rungs[0], self._stage, self._unlimited)
+                    yield Job(candidate, rungs[0], self._stage, tied=self._unlimited)
                 elif [m.samples for m in record.measurements[: len(rungs)]] != rungs:
                     yield from next_job(candidate)
 

@@ -16,8 +16,8 @@ from mordal_optuna.errors import SearchError
 from mordal_optuna.search.bounds import require
 from mordal_optuna.search.finish import Finish
 from mordal_optuna.search.halving import ClusterHalving
-from mordal_optuna.search.jobs import Job, LazyJobs, jobs_of
-from mordal_optuna.search.plan import PooledPlan, first_missing, usable
+from mordal_optuna.search.jobs import Job, LazyJobs, first_missing, jobs_of, usable
+from mordal_optuna.search.plan import PooledPlan
 from mordal_optuna.search.ranking import Ranker
 
 if TYPE_CHECKING:

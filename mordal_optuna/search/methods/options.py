@@ -147,6 +147,11 @@ class PlanOptions(Protocol):
         ...
 
     @property
+    def score_tasks(self) -> str:
+        """Tasks that `joint` scores at a rung, `all` or `useful`."""
+        ...
+
+    @property
     def stop(self) -> StopOptions:
         """When `joint` ends before its budget is spent."""
         ...
@@ -184,7 +189,13 @@ class PlanInputs:
             return paper
         confidence, points = self.options.confidence, self.options.fit_points
         if self.options.curve != "likelihood" and self.ranks_jointly:
-            return Ranker(self.tree, self.full_samples, confidence=confidence, points=points)
+            return Ranker(
+                self.tree,
+                self.full_samples,
+                confidence=confidence,
+                points=points,
+                tasks=self.tasks,
+            )
         kind = LikelihoodRanker if self.options.curve == "likelihood" else OneByOneRanker
         return kind(
             self.tree,

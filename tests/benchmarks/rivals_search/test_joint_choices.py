@@ -39,11 +39,10 @@ def situation(left: float | None = None, *, share: float = 1.0) -> Situation:
     return Situation(
         targets=(Target(model, 500),),
         tops=dict.fromkeys(scores, rung),
-        pending=[],
         excluded=frozenset(grid.candidates[count:]),
         rungs=grid.curves[0].samples,
         first=(rung, 2 * rung),
-        costs=JobCosts.learned(scores, grid.full_samples),
+        costs=JobCosts.learned({c: {"": own} for c, own in scores.items()}, grid.full_samples),
         left=left,
     )
 

@@ -21,7 +21,7 @@ def board(given: Situation) -> Board:
 def test_a_score_that_is_coming_lowers_the_uncertainty() -> None:
     given = situation()
     before = board(given).covariance.diagonal()[: len(POOL)]
-    coming = replace(given, pending=((POOL[0], 16384),))
+    coming = replace(given, targets=(replace(given.targets[0], pending=((POOL[0], 16384),)),))
     after = board(coming).covariance.diagonal()[: len(POOL)]
     assert (after <= before + 1e-12).all()
     assert after[0] < before[0] - 1e-3

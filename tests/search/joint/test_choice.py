@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
-from mordal_optuna.search.joint.board import Board, Move, Options, Situation, Target, price
+from mordal_optuna.search.joint.board import Board, Options, Situation, Target
 from mordal_optuna.search.joint.choice import KnowledgeGradient, VarianceChoice, rank_weights
 from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.joint.posterior import JointModel
@@ -28,11 +28,10 @@ def situation(left: float | None = None) -> Situation:
             error = 0.5 - 0.1 * (i == 0) - 0.1 * (j == 0)
             m = Measurement(2048, 1 - error, 0.03, 300, 2048 * 0.01, 1.0)
             scores.append((Candidate(f"v{i}", f"m{j}"), m))
-    known = {c: (m,) for c, m in scores}
+    known = {c: {"": (m,)} for c, m in scores}
     return Situation(
         targets=(Target(JointModel(scores, POOL, RUNGS[-1]), 300),),
         tops={c: m.samples for c, m in scores},
-        pending=(),
         excluded=frozenset(),
         rungs=RUNGS,
         first=RUNGS[2:4],
@@ -61,7 +60,9 @@ def test_a_round_fits_into_what_is_left(choice: type) -> None:
     left = 30.0
     moves = choice()(replace(whole, left=left), 8)
     assert moves
-    assert sum(price(whole, m.candidate, m.rungs[-1]) for m in moves) <= left
+    costs = whole.costs
+    steps = [(m.candidate, m.rungs[-1] - whole.tops.get(m.candidate, 0)) for m in moves]
+    assert sum(costs.train(c, step) + costs.evaluate(c) for c, step in steps) <= left
     assert choice()(replace(whole, left=1.0), 8) == []
 
 
@@ -71,7 +72,9 @@ def test_excluded_pairs_and_scores_that_are_coming_are_not_asked_for(choice: typ
     best = choice()(given, 1)[0]
     assert choice()(replace(given, excluded=frozenset({best.candidate})), 1)[0] != best
     asked = {**given.tops, best.candidate: best.rungs[-1]}
-    coming = replace(given, tops=asked, pending=((best.candidate, best.rungs[-1]),))
+    (target,) = given.targets
+    pending = replace(target, pending=((best.candidate, best.rungs[-1]),))
+    coming = replace(given, tops=asked, targets=(pending,))
     assert choice()(coming, 1)[0] != best
 
 
@@ -168,8 +171,9 @@ def test_a_task_counts_by_its_weight() -> None:
         scores.append((candidate, Measurement(2048, 1 - error, 0.03, 300, 20.0, 1.0)))
     second = JointModel(scores, POOL, RUNGS[-1])
 
-    def first(*targets: Target) -> Move:
-        return KnowledgeGradient()(replace(given, targets=targets), 1)[0]
+    def first(*targets: Target) -> tuple[Candidate, int]:
+        move = KnowledgeGradient()(replace(given, targets=targets), 1)[0]
+        return move.candidate, move.rungs[-1]
 
     (one,), other = given.targets, Target(second, 300)
     assert first(one) != first(other)
@@ -177,12 +181,59 @@ def test_a_task_counts_by_its_weight() -> None:
     assert first(one, replace(other, weight=1e6)) == first(other)
 
 
+def two_tasks(evaluation: float) -> Situation:
+    """A second task, on which v0 has no scores; each score costs `evaluation` seconds."""
+    given = situation()
+    (first,) = given.targets
+    scored = frozenset((c, n) for c, n in given.tops.items())
+    lacking = frozenset((c, n) for c, n in scored if c.vision_encoder != "v0")
+    row = (Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation),)
+    rows = [(c, Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation)) for c, _ in sorted(lacking)]
+    second = JointModel(rows, POOL, RUNGS[-1])
+    return replace(
+        given,
+        targets=(
+            replace(first, name="a", scored=scored),
+            Target(second, 300, "b", scored=lacking),
+        ),
+        costs=JobCosts.learned({c: {"a": row, "b": row} for c in given.tops}, RUNGS[-1]),
+        partly=True,
+    )
+
+
+def test_a_pair_may_be_scored_on_a_further_task_at_its_newest_rung_alone() -> None:
+    """It is not trained for it, and not scored again on the task that has a score."""
+    given = two_tasks(0.1)
+    options = Options.of(given)
+    later = [n for n, (pair, rung) in enumerate(options.scores) if not options.training[n]]
+    assert {options.candidates[options.scores[n][0]].vision_encoder for n in later} == {"v0"}
+    assert all(options.missing[:, n].tolist() == [False, True] for n in later)
+    moves = [m for m in VarianceChoice()(given, 4) if given.tops.get(m.candidate) == m.rungs[-1]]
+    assert moves
+    assert all(move.tasks[-1] == ("b",) for move in moves)
+    whole = Options.of(replace(given, partly=False))
+    assert (whole.training > 0).all()
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_task_that_teaches_little_for_its_cost_is_left_out(choice: type) -> None:
+    """On task b a score has the noise of one document."""
+    given = two_tasks(50.0)
+    first, second = given.targets
+    noisy = replace(second, documents=1, scored=first.scored)
+    moves = choice()(replace(given, targets=(first, noisy)), 4)
+    assert {task for move in moves for tasks in move.tasks for task in tasks} == {"a"}
+    both = choice()(replace(given, targets=(first, noisy), partly=False), 4)
+    assert all(tasks == ("a", "b") for move in both for tasks in move.tasks)
+
+
 def test_rungs_that_are_passed_are_scored_where_that_pays() -> None:
     """Where a score costs next to nothing, and not where it costs as much as the training."""
 
     def scored(evaluation: float) -> int:
         given = situation()
-        known = {c: (Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation),) for c in given.tops}
+        row = (Measurement(2048, 0.5, 0.03, 300, 20.0, evaluation),)
+        known = {c: {"": row} for c in given.tops}
         costs = JobCosts.learned(known, RUNGS[-1])
         far = replace(given, costs=costs, tops={}, first=(8192,))
         return sum(len(move.rungs) > 1 for move in VarianceChoice()(far, 6))

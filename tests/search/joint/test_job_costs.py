@@ -11,8 +11,11 @@ from mordal_optuna.search.joint.job_costs import JobCosts
 FULL = 1000
 
 
-def measured(rate: float, samples: int = 100, evaluation: float = 5.0) -> tuple[Measurement, ...]:
-    return (Measurement(samples, 0.5, train_seconds=rate * samples, eval_seconds=evaluation),)
+def measured(
+    rate: float, samples: int = 100, evaluation: float = 5.0
+) -> dict[str, tuple[Measurement, ...]]:
+    row = Measurement(samples, 0.5, train_seconds=rate * samples, eval_seconds=evaluation)
+    return {"": (row,)}
 
 
 def test_costs_of_untrained_pairs_follow_from_their_parts() -> None:
@@ -33,7 +36,18 @@ def test_the_noise_of_timing_changes_no_expected_cost() -> None:
     assert costs(0.0) == costs(0.04) == costs(-0.04)
 
 
+def test_each_task_has_its_own_cost_and_before_costs_are_known_its_documents() -> None:
+    pair = Candidate("v", "m")
+    rows = {task: measured(1.0, evaluation=s)[""] for task, s in (("a", 2.0), ("b", 8.0))}
+    costs = JobCosts.learned({pair: rows}, FULL)
+    assert [costs.evaluate(pair, task) for task in "ab"] == pytest.approx([2.0, 8.0], rel=0.1)
+    plain = {"a": (Measurement(100, 0.5),), "b": ()}
+    unknown = JobCosts.learned({pair: plain}, FULL, {"a": 100, "b": 300})
+    assert unknown.evaluate(pair, "b") == pytest.approx(3 * unknown.evaluate(pair, "a"))
+    assert unknown.train(pair, FULL) == 1.0
+
+
 def test_without_reported_costs_samples_are_counted() -> None:
-    costs = JobCosts.learned({Candidate("v", "m"): (Measurement(100, 0.5),)}, FULL)
+    costs = JobCosts.learned({Candidate("v", "m"): {"": (Measurement(100, 0.5),)}}, FULL)
     assert costs.train(Candidate("v", "n"), 500) == 0.5
     assert 0 < costs.evaluate(Candidate("v", "n")) < 0.05
