@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from mordal_optuna.errors import ConfigError, InputsChangedError, SearchError
+from mordal_optuna.files.folders import make_folder
 from mordal_optuna.files.locking import alone_in
 from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.search.attributes import (
@@ -89,7 +90,7 @@ def run_study(
         Preempted: if this process was asked to end.
         MordalError: if a model, the data or a task cannot be used.
     """
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     with alone_in(settings.workdir):
         study = open_study(settings)
         if not is_finished(study, settings):
@@ -138,7 +139,7 @@ def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Can
         SearchError: if there is no failure to clear.
     """
     chosen = named_candidates(settings, names)
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     return clear_failures(open_study(settings), chosen)
 
 

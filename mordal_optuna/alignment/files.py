@@ -28,6 +28,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mordal_optuna.errors import CheckpointError, LeaseLostError
 from mordal_optuna.files.atomic import rename_durably
+from mordal_optuna.files.hidden import without_password
 from mordal_optuna.processes.guard import Token
 from mordal_optuna.processes.liveness import has_ended, owner_name
 
@@ -101,7 +102,8 @@ class CheckpointFiles:
         try:
             self._fs, self._root = fsspec.core.url_to_fs(str(folder))
         except (ImportError, ValueError) as error:
-            raise CheckpointError(str(folder), f"cannot be opened ({error})") from error
+            place = without_password(str(folder))
+            raise CheckpointError(place, f"cannot be opened ({error})") from error
         self._local = isinstance(self._fs, LocalFileSystem)
 
     def runs(self) -> list[str]:

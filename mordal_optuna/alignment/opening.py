@@ -122,7 +122,7 @@ class CheckedImages:
         """
         try:
             keys = source.keys(index)
-        except OSError:
+        except (OSError, ValueError):
             return None  # `check` names the image
         if keys is None:
             return None
@@ -148,6 +148,8 @@ class CheckedImages:
                 return "", f"{name} (missing)"
             except (OSError, DataError) as error:
                 return "", f"{name} ({error.__cause__ or error})"
+            except ValueError as error:  # a name that no file can have
+                return "", f"{name!r} ({error})"
         keys = source.keys(index)
         for key, digest in zip(keys or (), digests, strict=bool(keys)):
             short = _short(key)

@@ -207,6 +207,7 @@ def load(settings: DatasetSettings) -> Any:
         DataError: if it cannot be loaded.
     """
     from datasets import load_dataset, load_from_disk
+    from datasets.exceptions import DatasetsError
 
     try:
         if (Path(settings.path) / "state.json").is_file():
@@ -230,10 +231,11 @@ def load(settings: DatasetSettings) -> Any:
             streaming=settings.streaming,
             cache_dir=str(cache_folder(folder)) if folder.is_dir() else None,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, DatasetsError) as error:
+        inner = error.__cause__ if isinstance(error, DatasetsError) else None
         raise DataError(
             settings.path,
-            f"cannot be read as a dataset ({str(error).splitlines()[0]}); it must be a local "
+            f"cannot be read as a dataset ({described(inner or error)}); it must be a local "
             "folder or file, or a hub id",
         ) from error
 

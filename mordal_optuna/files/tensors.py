@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.files.atomic import atomic_write
+from mordal_optuna.files.hidden import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,8 @@ class TensorStore:
         try:
             self._fs, root = fsspec.core.url_to_fs(str(folder))
         except (ImportError, ValueError) as error:
-            raise ConfigError([f"shared: {str(folder)!r} cannot be opened ({error})"]) from error
+            place = without_password(str(folder))
+            raise ConfigError([f"shared: {place!r} cannot be opened ({error})"]) from error
         self._folder = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
         if self._local:

@@ -16,10 +16,10 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from mordal_optuna.errors import ConfigError, ModelError
-from mordal_optuna.files.digests import FileDigests, aspect_of, joined
+from mordal_optuna.files.digests import FileDigests, aspect_of, joined, safetensors_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mordal_optuna.pool import ModelSource, Pool
 
@@ -133,7 +133,7 @@ def hub_digests(source: ModelSource, state: HubState) -> dict[str, str]:
 
 
 def check_weights(pool: Pool, files: FileDigests | None = None) -> None:
-    """Refuse models without safetensors weights, all of them at once.
+    """Refuse models without whole safetensors weights, all of them at once.
 
     Files such as `pytorch_model.bin` are pickles, which can run code when they are read.
 
@@ -142,16 +142,19 @@ def check_weights(pool: Pool, files: FileDigests | None = None) -> None:
         files: remembers what is known of commits; None remembers nothing.
 
     Raises:
-        ConfigError: if models have no safetensors weights; says how to convert them.
+        ConfigError: if models have no safetensors weights, with how to convert them, or if a
+            local file of weights is incomplete.
         ModelError: if a model cannot be found.
     """
     problems = []
     for kind, sources in (("vision_encoders", pool.vision_encoders), ("llms", pool.llms)):
         for source in sources:
             names = _names(source, files)
-            if not _weights(source, names):
-                key = f"pool.{kind}.{source.name}.location"
+            key, chosen = f"pool.{kind}.{source.name}.location", _weights(source, names)
+            if not chosen:
                 problems.append(f"{key}: {_advice(source, kind, names)}")
+            elif is_local(source):
+                problems += [f"{key}: {p}" for p in _incomplete(Path(source.location), chosen)]
     if problems:
         raise ConfigError(problems)
 
@@ -201,6 +204,19 @@ def _weights(source: ModelSource, names: Iterable[str]) -> list[str]:
     index = f"{stem}.safetensors.index.json"
     shards = [n for n in known if n.startswith(f"{stem}-") and n.endswith(".safetensors")]
     return sorted([index, *shards]) if index in known and shards else []
+
+
+def _incomplete(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Problems of local files of weights that are shorter than their header says."""
+    for path in (folder / name for name in names if name.endswith(".safetensors")):
+        size = path.stat().st_size
+        try:
+            wanted = safetensors_size(path)
+        except ValueError as error:
+            yield f"{str(path)!r} is no safetensors file ({error}); get it again"
+        else:
+            if size < wanted:
+                yield f"{str(path)!r} is incomplete: {size:,} of {wanted:,} bytes; get it again"
 
 
 def _cached(source: ModelSource, repository: str, error: Exception) -> HubState:
