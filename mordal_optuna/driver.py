@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from mordal_optuna.alignment.tracking import check_trackers
 from mordal_optuna.errors import ConfigError, InputsChangedError, SearchError
 from mordal_optuna.files.folders import make_folder
 from mordal_optuna.files.locking import alone_in
+from mordal_optuna.models.hub import check_local
 from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.search.attributes import (
     FULL_SAMPLES,
@@ -308,6 +310,8 @@ def open_bench(
     Raises:
         MordalError: if a model, the data or a task cannot be used.
     """
+    check_local(settings.models())
+    check_trackers(settings.runtime.trackers)
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
     from mordal_optuna.workbench.devices import join_launch
     from mordal_optuna.workbench.workbench import open_workbench

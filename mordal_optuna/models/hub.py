@@ -7,6 +7,7 @@ the local cache too, so that the digests are the same without a network. Loads n
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +133,30 @@ def hub_digests(source: ModelSource, state: HubState) -> dict[str, str]:
     return {**{aspect: joined(digests) for aspect, digests in aspects.items()}, **code}
 
 
+def check_local(pool: Pool) -> None:
+    """Refuse local models with a broken configuration or incomplete weights; loads no torch.
+
+    Args:
+        pool: models of a study; those on the hub are passed over.
+
+    Raises:
+        ConfigError: with a sentence for each problem.
+    """
+    problems = []
+    for kind, sources in (("vision_encoders", pool.vision_encoders), ("llms", pool.llms)):
+        for source in filter(is_local, sources):
+            key, folder = f"pool.{kind}.{source.name}.location", Path(source.location)
+            chosen = _weights(source, _names(source, None))
+            problems += [
+                f"{key}: {problem}"
+                for problem in (*_configuration(folder), *_incomplete(folder, chosen))
+            ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def check_weights(pool: Pool, files: FileDigests | None = None) -> None:
-    """Refuse models without whole safetensors weights, all of them at once.
+    """Refuse models without safetensors weights, all of them at once.
 
     Files such as `pytorch_model.bin` are pickles, which can run code when they are read.
 
@@ -142,19 +165,16 @@ def check_weights(pool: Pool, files: FileDigests | None = None) -> None:
         files: remembers what is known of commits; None remembers nothing.
 
     Raises:
-        ConfigError: if models have no safetensors weights, with how to convert them, or if a
-            local file of weights is incomplete.
+        ConfigError: if models have no safetensors weights; says how to convert them.
         ModelError: if a model cannot be found.
     """
     problems = []
     for kind, sources in (("vision_encoders", pool.vision_encoders), ("llms", pool.llms)):
         for source in sources:
             names = _names(source, files)
-            key, chosen = f"pool.{kind}.{source.name}.location", _weights(source, names)
-            if not chosen:
+            if not _weights(source, names):
+                key = f"pool.{kind}.{source.name}.location"
                 problems.append(f"{key}: {_advice(source, kind, names)}")
-            elif is_local(source):
-                problems += [f"{key}: {p}" for p in _incomplete(Path(source.location), chosen)]
     if problems:
         raise ConfigError(problems)
 
@@ -204,6 +224,22 @@ def _weights(source: ModelSource, names: Iterable[str]) -> list[str]:
     index = f"{stem}.safetensors.index.json"
     shards = [n for n in known if n.startswith(f"{stem}-") and n.endswith(".safetensors")]
     return sorted([index, *shards]) if index in known and shards else []
+
+
+def _configuration(folder: Path) -> Iterator[str]:
+    """Problems of a local model's configuration that make it unreadable."""
+    path = folder / "config.json"
+    if not path.is_file():
+        if not (folder / _OPEN_CLIP[0]).is_file() and any(folder.iterdir()):
+            yield f"{str(folder)!r} has no config.json; transformers needs one"
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        yield f"{str(path)!r} is not valid JSON ({error})"
+        return
+    if not isinstance(content, dict):
+        yield f"{str(path)!r} must hold a JSON object, such as {{'model_type': ...}}"
 
 
 def _incomplete(folder: Path, names: Iterable[str]) -> Iterator[str]:

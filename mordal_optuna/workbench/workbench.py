@@ -11,7 +11,6 @@ from mordal_optuna.alignment.checkpoint import CheckpointStore, model_part
 from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
-from mordal_optuna.alignment.tracking import check_trackers
 from mordal_optuna.config import adapted
 from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import ConfigError
@@ -340,8 +339,7 @@ def _open(
 ) -> Workbench:
     pool, is_main = settings.models(), launch.processes.is_main
     if settings.runtime.trackers:
-        open_accelerator(launch.device, settings.runtime.trackers)
-        check_trackers(settings.runtime.trackers)
+        open_accelerator(launch.device, settings.runtime.trackers)  # refuses unknown ones
     check_weights(pool)
     for source in pool.vision_encoders:
         check_model(source, "vision_encoder")
