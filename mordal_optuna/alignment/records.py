@@ -222,7 +222,9 @@ def _problem(path: Path) -> DataError:
         content: Any = json.loads(text)
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is {error.object[error.start]:#04x}"
-        return DataError(str(path), f"cannot be read as JSON: it is not UTF-8 ({byte})")
+        return DataError(
+            str(path), f"cannot be read as JSON: it is not UTF-8 ({byte}: {error.reason})"
+        )
     except (OSError, ValueError) as error:
         return DataError(str(path), f"cannot be read as JSON ({error}){_hint(text)}")
     except RecursionError:

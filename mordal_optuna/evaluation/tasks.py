@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from tenacity import RetryError
 
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.documents import column_clusters
-from mordal_optuna.evaluation.faults import task_faults
+from mordal_optuna.evaluation.faults import fault, task_faults
 from mordal_optuna.evaluation.guards import import_lmms_eval, quiet, random_states_kept
 from mordal_optuna.evaluation.metric import MetricSpec
 from mordal_optuna.evaluation.source import TaskSource, document_digests, local_data
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from mordal_optuna.config import TaskSettings
 
+# What may be the name of a column.
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 # Minimum number of different images that CKA can compare.
 _MIN_IMAGES = 4
 
@@ -247,9 +250,10 @@ def _build_live(settings: TaskSettings, config: dict[str, Any], images: str | No
                 f"its data {config['dataset_path']!r} have no split {split!r}; `test_split` of "
                 "its YAML must name one that they have",
             ) from cause
-        if isinstance(error.__context__, RetryError):
+        if cause and isinstance(error.__context__, RetryError):
             raise TaskError(
-                settings.name, f"its data {config['dataset_path']!r} cannot be loaded ({cause})"
+                settings.name,
+                f"its data {config['dataset_path']!r} cannot be loaded ({fault(cause)})",
             ) from cause
         if isinstance(cause, IndexError):
             raise TaskError(settings.name, f"has no document in the split {split!r}") from cause
@@ -310,6 +314,14 @@ def _check_metric(name: str, spec: MetricSpec, config: Any) -> None:
 def _check_fields(task: Task) -> None:
     """Refuse, before any training, misspelt fields, missing answers, and code that fails."""
     _ = task.chance
+    columns = task.live.dataset_no_image[task.split].column_names
+    for key in ("doc_to_text", "doc_to_target"):
+        named = getattr(task.live.config, key)
+        # lmms-eval takes any other text for the text itself.
+        if isinstance(named, str) and _IDENTIFIER.fullmatch(named) and named not in columns:
+            raise TaskError(
+                task.name, f"{key}: got {named!r}; its documents have {', '.join(columns)}"
+            )
     if task.likelihood:
         with task_faults(task.name, "`doc_to_target` fails"):
             task.reference(0)

@@ -246,6 +246,8 @@ def _reason(source: ModelSource, error: Exception) -> str:
     first = " ".join(text[0].split()) if text else type(error).__name__
     if isinstance(error, json.JSONDecodeError):
         first = f"a JSON file of it is broken: {first}"
+    elif "trust_remote_code" in str(error):
+        first = "it runs code of its own; give it `trust_remote_code: true` if you trust that code"
     elif "ignore_mismatched_sizes" in first:
         first = "its weights have other shapes than its config.json says"
     elif isinstance(error, StrictDataclassError | TypeError | AttributeError):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
-from tests.cli.bad_inputs.cases import Bad, World, check, parametrized
+import pytest
+
+from mordal_optuna.processes import patience
+from tests.cli.bad_inputs.cases import AGAIN, Bad, World, check, parametrized
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 def keys(**changes: Any) -> Any:
     return lambda world: ["run", world.study(**changes)]
-
-
-def packed_rate(world: World) -> list[str]:
-    return ["run", world.study(alignment__learning_rate=1e30)]
 
 
 CASES = [
@@ -48,7 +50,6 @@ CASES = [
         keys(alignment__attention="flash_attention_2"),
         ["attention", "flash-attn"],
     ),
-    Bad("a stop at nothing", keys(search__method="grid", search__device_hours=1e-9), []),
 ]
 
 
@@ -57,4 +58,33 @@ def test_what_the_machine_lacks_is_one_sentence(
     case: Bad, real: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(real.folder))
+    check(case, real, capsys)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that has room for a few small files alone."""
+    place = tmp_path / "full"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_the_feature_cache_is_one_sentence(
+    full: Path, real: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retried, and then left to a person: the same command continues."""
+    monkeypatch.setattr(patience, "TRIES", 2)
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.0)
+    elsewhere = {"shared": str(real.folder), "storage": f"sqlite:///{real.folder / 's.db'}"}
+    case = Bad(
+        "a full disk",
+        lambda world: ["run", world.study(workdir=str(full), **elsewhere)],
+        ["No space left on device", "run the same command again"],
+        AGAIN,
+    )
     check(case, real, capsys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.cli.bad_inputs.cases import Bad, World, check, parametrized
+from tests.cli.bad_inputs.cases import FAILED, Bad, World, check, parametrized
 
 if TYPE_CHECKING:
     import pytest
@@ -77,7 +77,7 @@ CASES = [
         ["other.yaml", "UTF-8"],
     ),
     Bad("no test_split", task("test_split: test\n", ""), ["test_split"]),
-    Bad("another split", task("test_split: test", "test_split: dev"), ["'dev'", "test"]),
+    Bad("another split", task("test_split: test", "test_split: dev"), ["'dev'", "test_split"]),
     Bad("no data path", task("dataset_path: DATA\n", ""), ["dataset_path"]),
     Bad("data that are not there", task("dataset_path: DATA", "dataset_path: ./none"), ["none"]),
     Bad(
@@ -120,7 +120,7 @@ CASES = [
             "process_docs: !function utils.choose\n",
             code=("", '\ndef choose(docs):\n    return docs.filter(lambda d: d["kind"] == "a")\n'),
         ),
-        ["'kind'", "process_docs"],
+        ["'kind'", "utils.py"],
     ),
     Bad(
         "a KeyError in the results",
@@ -144,7 +144,7 @@ CASES = [
     Bad(
         "a misspelt column in a template",
         task("doc_to_target: answer", 'doc_to_target: "{{anwser}}"'),
-        ["no reference answer"],
+        ["'anwser' is undefined"],
     ),
     Bad(
         "a misspelt column of answers",
@@ -155,6 +155,7 @@ CASES = [
         "a misspelt column of clusters",
         task('metric: "exact_match,none"', 'metric: "exact_match,none", cluster_key: page'),
         ["'page'"],
+        FAILED,
     ),
     Bad(
         "a misspelt column of options",
@@ -169,7 +170,7 @@ CASES = [
             "process_docs: !function utils.choose\n",
             code=("", "\ndef choose(docs):\n    return docs.filter(lambda d: False)\n"),
         ),
-        ["0"],
+        ["has no document in the split 'test'"],
     ),
     Bad(
         "no metric that counts",
@@ -201,7 +202,7 @@ CASES = [
     ),
     Bad(
         "data of another task",
-        keys(task={"name": "scienceqa_img", "data": "images"}),
+        keys(task={"name": "scienceqa_img", "data": "images"}, also_score=[]),
         ["scienceqa_img"],
     ),
     Bad("no image", task(code=('[doc["image"].convert("RGB")]', "[]")), ["has no image"]),
