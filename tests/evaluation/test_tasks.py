@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,6 @@ from tests.evaluation.local_task import own_task, write_documents
 from tests.evaluation.seven import SEVEN, built
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mordal_optuna.evaluation.task import Task
 
 
