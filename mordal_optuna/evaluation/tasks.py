@@ -314,7 +314,7 @@ def _check_metric(name: str, spec: MetricSpec, config: Any) -> None:
 def _check_fields(task: Task) -> None:
     """Refuse, before any training, misspelt fields, missing answers, and code that fails."""
     _ = task.chance
-    columns = task.live.dataset_no_image[task.split].column_names
+    columns = task.live.features
     for key in ("doc_to_text", "doc_to_target"):
         named = getattr(task.live.config, key)
         # lmms-eval takes any other text for the text itself.
