@@ -208,7 +208,10 @@ def load(settings: DatasetSettings) -> Any:
     """
     from datasets import load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
+    from datasets.utils import logging
 
+    told = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # it would tell what it raises as well
     try:
         if (Path(settings.path) / "state.json").is_file():
             dataset = load_from_disk(settings.path)
@@ -238,6 +241,8 @@ def load(settings: DatasetSettings) -> Any:
             f"cannot be read as a dataset ({described(inner or error)}); it must be a local "
             "folder or file, or a hub id",
         ) from error
+    finally:
+        logging.set_verbosity(told)
 
 
 def hub_commit(settings: DatasetSettings) -> str | None:
