@@ -76,7 +76,7 @@ def ended_by(error: Exception, call: Call) -> int:
     Returns:
         The exit status.
     """
-    if isinstance(error, typer.Abort):  # Ctrl-C where nothing is to be continued
+    if isinstance(error, typer.Abort):  # the end of the input of a question
         typer.echo("\nmordal: interrupted", err=True)
         return 130
     found = _usage(error) or _ending(error)

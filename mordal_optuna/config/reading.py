@@ -95,7 +95,7 @@ def parse_study(content: dict[str, Any], *, places: bool = True) -> StudySetting
     except ValidationError as error:
         # Misspelt keys first: they are often the reason why another key is missing.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise ConfigError([_sentence(problem) for problem in errors]) from error
+        raise ConfigError([_sentence(problem) for problem in _causes(errors)]) from error
     problems = location_problems(settings) if places else []
     if problems:
         raise ConfigError(problems)
@@ -175,6 +175,17 @@ def _side(value: Any) -> str:
         return "not"
     text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
     return text.removesuffix("...\n").strip()
+
+
+def _causes(errors: list[Any]) -> list[Any]:
+    """The errors without those that follow: a list of invalid entries alone counts as empty."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(p[: len(error["loc"])] == error["loc"] != p for p in places)
+    ]
 
 
 def _sentence(problem: Any) -> str:

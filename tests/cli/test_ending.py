@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
+import typer
 import yaml
 
 from mordal_optuna import errors
@@ -99,7 +100,9 @@ def test_an_interruption_has_no_trace(
     monkeypatch.setattr(commands, "quiet_libraries", interrupted)
     monkeypatch.setattr("mordal_optuna.config.read_study", lambda *_, **__: None)
     status, shown = call("retry", "s.yaml", capsys=capsys)
-    assert (status, shown.strip()) == (130, "mordal: interrupted")
+    assert (status, shown.strip()) == (130, "")
+    assert ended_by(typer.Abort(), Call("run")) == 130
+    assert capsys.readouterr().err.strip() == "mordal: interrupted"
 
 
 @pytest.mark.slow
