@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from mordal_optuna.alignment.tracking import check_trackers
 from mordal_optuna.errors import ConfigError, InputsChangedError, SearchError
+from mordal_optuna.files.folders import make_folder
 from mordal_optuna.files.locking import alone_in
+from mordal_optuna.models.hub import check_local
 from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.search.attributes import (
     FULL_SAMPLES,
@@ -90,7 +93,7 @@ def run_study(
         Preempted: if this process was asked to end.
         MordalError: if a model, the data or a task cannot be used.
     """
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     with alone_in(settings.workdir):
         study = open_study(settings)
         if not is_finished(study, settings):
@@ -139,7 +142,7 @@ def retry_failed(settings: StudySettings, names: Sequence[str] = ()) -> dict[Can
         SearchError: if there is no failure to clear.
     """
     chosen = named_candidates(settings, names)
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     return clear_failures(open_study(settings), chosen)
 
 
@@ -308,6 +311,8 @@ def open_bench(
     Raises:
         MordalError: if a model, the data or a task cannot be used.
     """
+    check_local(settings.models())
+    check_trackers(settings.runtime.trackers)
     progress.stage("loading torch, transformers and lmms-eval; checking models, data and tasks")
     from mordal_optuna.workbench.devices import join_launch
     from mordal_optuna.workbench.workbench import open_workbench

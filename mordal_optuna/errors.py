@@ -200,10 +200,12 @@ class StoreError(MordalError):
 
     Attributes:
         address: address of the database, without the password.
+        mend: whether the cause is known and does not pass by itself.
     """
 
-    def __init__(self, address: str, kind: str) -> None:
+    def __init__(self, address: str, kind: str, *, mend: bool = False) -> None:
         self.address = address
+        self.mend = mend
         super().__init__(
             f"database {address!r} cannot be used ({kind}); it must be the study's own, which "
             "this worker may write to"

@@ -25,6 +25,7 @@ from mordal_optuna.driver import (
     stored_result,
 )
 from mordal_optuna.errors import SearchError
+from mordal_optuna.files.folders import make_folder
 from mordal_optuna.files.locking import alone_in
 from mordal_optuna.reporting import words
 from mordal_optuna.search.attributes import FURTHER_SCORES
@@ -102,7 +103,7 @@ def export_candidate(
         MordalError: if the candidate cannot be assembled, trained or scored.
     """
     named = named_candidates(settings, [name] if name else [])
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     with ExitStack() as locks:
         if train:
             locks.enter_context(alone_in(settings.workdir))

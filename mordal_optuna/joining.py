@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mordal_optuna.driver import is_finished, open_study, stored_result, work
+from mordal_optuna.files.folders import make_folder
 from mordal_optuna.files.locking import alone_in
 from mordal_optuna.processes.launch import launched_world_size
 from mordal_optuna.search.attributes import REPORTED, STOPPED_BECAUSE
@@ -59,7 +60,7 @@ def join_study(
         LastingOutageError: if an outage lasts too long.
         MordalError: as `driver.run_study`.
     """
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     study, address = open_study(settings), settings.storage_url()
     if not is_finished(study, settings):
         with (
@@ -100,7 +101,7 @@ def _scratch_folder(settings: StudySettings, given: Path | None) -> Iterator[Pat
     """The folder of this worker's own files, which no other worker uses meanwhile."""
     name = f"{platform.node() or 'host'}-{os.getpid()}"
     folder = given or settings.workdir / "workers" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--scratch" if given else "workdir")
     try:
         with alone_in(folder):
             yield folder

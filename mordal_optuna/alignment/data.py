@@ -125,6 +125,11 @@ class AlignmentSet:
         if settings.samples is None:
             size = settings.batch_size_for(len(good))
             wanted = len(good) // size * size
+            if 0 < wanted < len(good):
+                progress.note(
+                    f"{wanted:,} of {len(good):,} samples are used: a full alignment is a whole "
+                    f"number of batches, here of {size}"
+                )
         if len(good) < wanted or not wanted:
             raise _too_small(source, len(good), wanted)
         over = len(good) - wanted

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Number of samples whose images are checked between two progress updates.
 _CHUNK = 256
+# Characters of an image's name that an error shows.
+_SHOWN = 200
 
 
 class TextDigest:
@@ -122,7 +124,7 @@ class CheckedImages:
         """
         try:
             keys = source.keys(index)
-        except OSError:
+        except (OSError, ValueError):
             return None  # `check` names the image
         if keys is None:
             return None
@@ -147,7 +149,10 @@ class CheckedImages:
             except FileNotFoundError:
                 return "", f"{name} (missing)"
             except (OSError, DataError) as error:
-                return "", f"{name} ({error.__cause__ or error})"
+                reason = getattr(error, "strerror", None) or error.__cause__ or error
+                return "", f"{name[:_SHOWN]} ({reason})"
+            except ValueError as error:  # a name that no file can have
+                return "", f"{name[:_SHOWN]!r} ({error})"
         keys = source.keys(index)
         for key, digest in zip(keys or (), digests, strict=bool(keys)):
             short = _short(key)

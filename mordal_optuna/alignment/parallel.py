@@ -58,6 +58,13 @@ def open_accelerator(
         )
     except ValueError as error:
         raise ConfigError([f"runtime.trackers: got {list(trackers)}; {error}"]) from error
+    # Accelerate passes over trackers that are not installed.
+    opened = {str(getattr(one, "value", one)) for one in accelerator.log_with}
+    missing = [name for name in trackers if name not in opened and name != "all"]
+    if missing:
+        raise ConfigError(
+            [f"runtime.trackers: got {missing[0]!r}, whose Python package is not installed here"]
+        )
     if accelerator.distributed_type in _REFUSED:
         raise ConfigError(
             [

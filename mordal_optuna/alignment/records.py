@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import reprlib
 import weakref
 from array import array
 from functools import lru_cache
@@ -28,6 +29,10 @@ _PIECE = 1 << 22
 _KEPT = 512
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
+_FORMAT = (
+    "LLaVA's format is one JSON list of records with id, image and conversations of human and gpt "
+    "turns"
+)
 
 
 class Turn(BaseModel):
@@ -75,7 +80,7 @@ class Records:
         self._starts = array("q")
         try:
             self._scan()
-        except (_Unexpected, ValueError):
+        except (_Unexpected, ValueError, RecursionError):
             raise _problem(path) from None
         self.read = lru_cache(_KEPT)(self._read)
 
@@ -197,12 +202,35 @@ def _entries(text: _Text) -> Iterator[tuple[int, Any]]:
         raise _Unexpected
 
 
+def _hint(text: str) -> str:
+    """What else a file may be that is no JSON list."""
+    if not text.strip():
+        return "; it is empty"
+    if text.lstrip().startswith("{"):
+        return f"; it seems to have a record on each line; {_FORMAT}"
+    return ""
+
+
+def _named(content: Any) -> str:
+    return "a mapping" if isinstance(content, dict) else "no list"
+
+
 def _problem(path: Path) -> DataError:
     """What is wrong with a file, read as a whole for the sake of the sentence."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content: Any = json.loads(text)
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is {error.object[error.start]:#04x}"
+        return DataError(
+            str(path), f"cannot be read as JSON: it is not UTF-8 ({byte}: {error.reason})"
+        )
     except (OSError, ValueError) as error:
-        return DataError(str(path), f"cannot be read as JSON ({error})")
+        return DataError(str(path), f"cannot be read as JSON ({error}){_hint(text)}")
+    except RecursionError:
+        return DataError(str(path), "cannot be read as JSON: it is nested too deeply")
+    if not isinstance(content, list):
+        return DataError(str(path), f"is {_named(content)}; {_FORMAT}")
     try:
         TypeAdapter(list[Record]).validate_python(content)
     except ValidationError as error:
@@ -210,7 +238,7 @@ def _problem(path: Path) -> DataError:
         where = ".".join(str(part) for part in problem["loc"])
         return DataError(
             str(path),
-            f"entry {where}: {problem['msg'].lower()}; LLaVA's format is a list of records with "
-            "id, image and conversations of human and gpt turns",
+            f"entry {where}: got {reprlib.repr(problem['input'])}; {problem['msg'].lower()}; "
+            + _FORMAT,
         )
     return DataError(str(path), "was changed while it was read")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -50,26 +51,32 @@ def sample_from_messages(
         count_images: function that counts the row's images.
 
     Raises:
-        DataError: if the turns do not alternate, or images are missing.
+        DataError: if it is no list of turns, the turns do not alternate, or images are missing.
     """
-    turns = []
-    for message in messages:
-        content = message["content"]
-        parts = (
-            split_at_images(content)
-            if isinstance(content, str)
-            else [
-                {"type": "image"} if p["type"] == "image" else text_part(p["text"])
-                for p in content
-            ]
-        )
-        turns.append(Message(role=message["role"], content=parts))
+    try:
+        turns = [_turn(message) for message in messages]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(
+            identifier,
+            f"has the messages {reprlib.repr(messages)}; they must be a list of turns, each with "
+            "`role` and `content`, a text or a list of parts",
+        ) from error
     sample = Sample(identifier, tuple(turns))
     count = count_images()
     if count and not sample.images and turns:
         first = next((t for t in turns if t["role"] == "user"), turns[0])
         first["content"][:0] = [{"type": "image"}] * count
     return checked(sample, count)
+
+
+def _turn(message: Any) -> Message:
+    content = message["content"]
+    parts = (
+        split_at_images(content)
+        if isinstance(content, str)
+        else [{"type": "image"} if p["type"] == "image" else text_part(p["text"]) for p in content]
+    )
+    return Message(role=str(message["role"]), content=parts)
 
 
 def checked(sample: Sample, images: int) -> Sample:

@@ -207,7 +207,11 @@ def load(settings: DatasetSettings) -> Any:
         DataError: if it cannot be loaded.
     """
     from datasets import load_dataset, load_from_disk
+    from datasets.exceptions import DatasetsError
+    from datasets.utils import logging
 
+    told = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # it would tell what it raises as well
     try:
         if (Path(settings.path) / "state.json").is_file():
             dataset = load_from_disk(settings.path)
@@ -230,12 +234,15 @@ def load(settings: DatasetSettings) -> Any:
             streaming=settings.streaming,
             cache_dir=str(cache_folder(folder)) if folder.is_dir() else None,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, DatasetsError) as error:
+        inner = error.__cause__ if isinstance(error, DatasetsError) else None
         raise DataError(
             settings.path,
-            f"cannot be read as a dataset ({str(error).splitlines()[0]}); it must be a local "
+            f"cannot be read as a dataset ({described(inner or error)}); it must be a local "
             "folder or file, or a hub id",
         ) from error
+    finally:
+        logging.set_verbosity(told)
 
 
 def hub_commit(settings: DatasetSettings) -> str | None:

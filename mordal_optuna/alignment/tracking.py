@@ -6,7 +6,11 @@ for the run itself (TensorBoard, where it is a folder).
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+from mordal_optuna.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +22,32 @@ _RUN_NAMES = {
     "mlflow": "run_name",
     "swanlab": "experiment_name",
 }
+# Modes of Weights & Biases that need no key.
+_WITHOUT_KEY = ("offline", "disabled", "dryrun")
 # Those that group runs by study.
 _GROUPS = {"wandb": "group"}
+
+
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Refuse, before anything is trained, a tracker that would ask for a key in vain.
+
+    Args:
+        trackers: names of Accelerate's trackers; that they are installed is checked by Accelerate.
+
+    Raises:
+        ConfigError: if Weights & Biases has no key and nobody can be asked for one.
+    """
+    if "wandb" not in trackers or os.environ.get("WANDB_MODE") in _WITHOUT_KEY:
+        return
+    import wandb
+
+    if wandb.api.api_key is None and not sys.stdin.isatty():
+        raise ConfigError(
+            [
+                "runtime.trackers: wandb has no key; set WANDB_API_KEY, run `wandb login` once, "
+                "or set WANDB_MODE=offline"
+            ]
+        )
 
 
 def names_in(

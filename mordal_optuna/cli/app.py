@@ -10,14 +10,7 @@ from mordal_optuna.cli import checkpoints, dashboard, export, replay, study
 from mordal_optuna.cli import launch as launch_command
 from mordal_optuna.cli import status as status_command
 from mordal_optuna.cli import worker as workers
-from mordal_optuna.errors import (
-    ConfigError,
-    GridError,
-    InputsChangedError,
-    MordalError,
-    StudyMismatchError,
-)
-from mordal_optuna.processes.outages import is_outage, outage
+from mordal_optuna.cli.ending import Call, ended_by
 
 app = typer.Typer(
     name="mordal",
@@ -41,12 +34,18 @@ app.add_typer(checkpoints.app, name="checkpoints")
 
 @app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     *,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the trace of an error beside its sentence.")
+    ] = False,
 ) -> None:
     """Find the best vision encoder and LLM pair for your task."""
+    call = context.ensure_object(Call)
+    call.debug, call.command = debug, context.invoked_subcommand
     if show_version:
         from importlib.metadata import version
 
@@ -55,17 +54,10 @@ def root(
 
 
 def main() -> None:
-    """Entry point: one sentence for an error; exit status 2 for a file that cannot be run."""
+    """Entry point: whatever ends a command is one sentence, and an exit status (`cli.ending`)."""
+    call = Call()
     try:
-        app()
-    except (ConfigError, GridError, InputsChangedError, StudyMismatchError) as error:
-        typer.echo(f"mordal: {error}", err=True)
-        raise SystemExit(2) from None
-    except MordalError as error:
-        typer.echo(f"mordal: {error}", err=True)
-        raise SystemExit(1) from None
-    except Exception as error:
-        if not is_outage(error):
-            raise
-        typer.echo(f"mordal: {outage(error)}; run the same command again to continue", err=True)
-        raise SystemExit(1) from None
+        status = app(obj=call, standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - all are shown, those of the program with a trace
+        status = ended_by(error, call)
+    raise SystemExit(status or 0)

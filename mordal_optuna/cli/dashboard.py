@@ -15,6 +15,7 @@ from mordal_optuna.cli.shared import (
     write_and_publish,
 )
 from mordal_optuna.errors import ConfigError, SearchError
+from mordal_optuna.files.folders import make_folder
 
 if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
@@ -83,6 +84,6 @@ def _prepared(settings: StudySettings, command: str) -> str:
             raise
         return study_address(optuna.load_study(study_name=settings.study, storage=storage))
     study = open_study(settings)
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     write_and_publish(settings, study, result, command)
     return study_address(study)

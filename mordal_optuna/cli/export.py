@@ -45,13 +45,14 @@ def _export(
     train: bool,
 ) -> None:
     from mordal_optuna.config import read_study
-    from mordal_optuna.driver import follow_study
+
+    settings = read_study(study_file, method=method, name=name)
+    quiet_libraries()
+    from mordal_optuna.driver import follow_study  # after what is quick to refuse
     from mordal_optuna.exporting import export_candidate
     from mordal_optuna.reporting import words
     from mordal_optuna.reporting.console import ConsoleProgress
 
-    settings = read_study(study_file, method=method, name=name)
-    quiet_libraries()
     if launched_rank() > 0:
         follow_study(settings)
         return

@@ -36,7 +36,9 @@ def replay_command(
         str | None,
         typer.Option(help="Methods, separated by commas: one table over files and seeds."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is random in the method.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of what is random in the method.")
+    ] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of a comparison.")] = 10,
     workers: Annotated[int, typer.Option(min=1, help="Workers on the simulated clock.")] = 1,
     budget: Annotated[

@@ -45,12 +45,13 @@ def status(
 
     from mordal_optuna.config import read_study
     from mordal_optuna.errors import ConfigError
-    from mordal_optuna.reporting.status import status_json, status_view
-    from mordal_optuna.study.status import read_status
 
     if as_json and watch:
         raise ConfigError(["--watch: given with --json; a JSON object is printed once"])
     settings = read_study(study_file, method=method, name=name, places=False)
+    from mordal_optuna.reporting.status import status_json, status_view
+    from mordal_optuna.study.status import read_status
+
     with interruptible():
         if watch:
             _watch(settings, every)

@@ -143,11 +143,12 @@ def run_to_end(
     from rich.console import Console
 
     from mordal_optuna.config import read_study
-    from mordal_optuna.driver import follow_study, run_study
-    from mordal_optuna.reporting.console import ConsoleProgress
 
     settings = read_study(study_file, method=method, name=name, extends=grow_from)
     quiet_libraries()
+    from mordal_optuna.driver import follow_study, run_study  # after what is quick to refuse
+    from mordal_optuna.reporting.console import ConsoleProgress
+
     if launched_rank() > 0:
         follow_study(settings, stop)
         return None

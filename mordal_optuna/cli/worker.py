@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mordal_optuna.cli.ending import AGAIN, MEND
 from mordal_optuna.cli.shared import (
     As,
     Method,
@@ -22,17 +23,8 @@ from mordal_optuna.cli.shared import (
     present,
     quiet_libraries,
 )
-from mordal_optuna.errors import (
-    BusyError,
-    InfrastructureError,
-    MordalError,
-    Preempted,
-    ProcessEndedError,
-    StoreError,
-    UnreachableStorageError,
-)
+from mordal_optuna.files.folders import make_folder
 from mordal_optuna.processes.launch import launched_rank
-from mordal_optuna.processes.outages import is_outage, outage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,8 +33,6 @@ if TYPE_CHECKING:
     from mordal_optuna.config import StudySettings
     from mordal_optuna.processes.stopping import StopRequest
 
-# Exit status of a worker that another try may help, and of one that a person must.
-AGAIN, MEND = Preempted.STATUS, 2
 # The variable by which a process sees some of a machine's accelerators, by torch's name of them.
 _VISIBLE = {
     "cuda": "CUDA_VISIBLE_DEVICES",
@@ -79,22 +69,8 @@ def worker(
     Exit status: 0 if the study has ended; 75 if the same command may be tried again (after
     SIGTERM, or an outage that lasted too long); 2 for what a person must mend.
     """
-    try:
-        with interruptible(), preemptible() as stop:
-            _work(study_file, scratch, method, name, grow_from, stop, report=report)
-    except MordalError as error:
-        typer.echo(f"mordal: {error}", err=True)
-        # A process of a launch has ended: it was asked to, or it died. The others leave, too.
-        again = (
-            *(BusyError, InfrastructureError, StoreError, ProcessEndedError),
-            UnreachableStorageError,
-        )
-        raise typer.Exit(AGAIN if isinstance(error, again) else MEND) from None
-    except Exception as error:
-        if not is_outage(error):
-            raise
-        typer.echo(f"mordal: {outage(error)}; run the same command again to continue", err=True)
-        raise typer.Exit(AGAIN) from None
+    with interruptible(), preemptible() as stop:
+        _work(study_file, scratch, method, name, grow_from, stop, report=report)
 
 
 def _work(
@@ -110,12 +86,13 @@ def _work(
     from rich.console import Console
 
     from mordal_optuna.config import read_study
-    from mordal_optuna.driver import follow_study
-    from mordal_optuna.joining import join_study, report_once
-    from mordal_optuna.reporting.console import ConsoleProgress
 
     settings = read_study(study_file, method=method, name=name, extends=grow_from)
     quiet_libraries()
+    from mordal_optuna.driver import follow_study  # after what is quick to refuse
+    from mordal_optuna.joining import join_study, report_once
+    from mordal_optuna.reporting.console import ConsoleProgress
+
     if launched_rank() > 0:
         follow_study(settings, stop)
         return
@@ -158,7 +135,7 @@ def run_workers(
 
     settings = read_study(study_file, method=method, name=name, extends=grow_from)
     quiet_libraries()
-    settings.workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.workdir)
     if is_finished(open_study(settings), settings):
         return settings
     command = [sys.executable, "-m", "mordal_optuna", "worker", str(study_file), "--no-report"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mordal_optuna.config.base import NonNegative, Positive, Ratio, Section
+from mordal_optuna.config.base import NonNegative, Positive, Rate, Ratio, Section
 from mordal_optuna.config.recipes import RecipeName, with_recipe
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ProjectorStage(Section):
     """
 
     share: Annotated[float, Field(gt=0, lt=1)]
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Rate = 1e-3
 
 
 class DatasetSettings(Section):
@@ -170,15 +170,15 @@ class AlignmentSettings(Section):
     skip_unusable: Annotated[float, Field(ge=0, lt=1)] = 0.01
     samples: Positive | None = None
     batch_size: Positive = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    projector_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Rate = 2e-4
+    projector_learning_rate: Rate | None = None
     projector_stage: ProjectorStage | None = None
     warmup_samples: NonNegative = 2048
     warmup_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     schedule: Literal["constant", "ema", "cooldown", "linear", "cosine"] = "constant"
     average_width: Annotated[float, Field(gt=0, lt=0.28)] = 0.1
     cooldown: Ratio = 0.2
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
     lora: LoraSettings | None = LoraSettings()
     precision: Literal["fp32", "bf16"] = "bf16"

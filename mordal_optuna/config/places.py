@@ -57,6 +57,6 @@ class RuntimeSettings(Section):
     device: str = "auto"
     threads: Positive = 1
     data_threads: Positive = 2
-    feature_cache_gb: Annotated[float, Field(ge=0)] = 10.0
+    feature_cache_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
     shared_features: bool = False
     trackers: tuple[Name, ...] = ()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mordal_optuna.config.base import NAME_PATTERN
+from mordal_optuna.config.locations import location_problems
 from mordal_optuna.config.schema import StudySettings
+from mordal_optuna.config.yaml_file import read_mapping
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.search.methods.catalogue import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-# "name" or "owner/name", the form of hub ids, or open_clip's "hf-hub:owner/name"; anything else
-# must be a folder.
-_HUB_ID = re.compile(r"^(hf-hub:)?[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
-
+# Characters of a value that a sentence shows.
+_LONGEST = 100
 _ABSENT = object()
 _EMPTY: tuple[Any, ...] = (None, [], _ABSENT)
 
@@ -48,17 +49,7 @@ def read_study(
         ConfigError: if the file cannot be read or used; one sentence per problem, with the key,
             the value and what is allowed.
     """
-    if not path.is_file():
-        raise ConfigError([f"study file {str(path)!r} does not exist"])
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise ConfigError([f"study file {str(path)!r} is not valid YAML: {where}"]) from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            [f"study file {str(path)!r} must hold a mapping of keys, such as `study:`"]
-        )
+    content = read_mapping(path)
     content = with_method(content, method) if method else content
     given = {key: value for key, value in (("study", name), ("extends", extends)) if value}
     return parse_study({**content, **given}, places=places)
@@ -104,8 +95,8 @@ def parse_study(content: dict[str, Any], *, places: bool = True) -> StudySetting
     except ValidationError as error:
         # Misspelt keys first: they are often the reason why another key is missing.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise ConfigError([_sentence(problem) for problem in errors]) from error
-    problems = _missing_folders(settings) if places else []
+        raise ConfigError([_sentence(problem) for problem in _causes(errors)]) from error
+    problems = location_problems(settings) if places else []
     if problems:
         raise ConfigError(problems)
     return settings
@@ -186,13 +177,22 @@ def _side(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
+def _causes(errors: list[Any]) -> list[Any]:
+    """The errors without those that follow: a list of invalid entries alone counts as empty."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error in errors
+        if error["type"] != "too_short"
+        or not any(p[: len(error["loc"])] == error["loc"] != p for p in places)
+    ]
+
+
 def _sentence(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "study file"
-    value = problem["input"]
+    value = _shown(problem["input"])
     if problem["type"] == "extra_forbidden":
-        return (
-            f"{key}: unknown key (value {value!r}); allowed here: {_allowed_keys(problem['loc'])}"
-        )
+        return f"{key}: unknown key (value {value}); allowed here: {_allowed_keys(problem['loc'])}"
     if problem["type"] == "missing":
         other = ", or `tasks` for several tasks," if key == "task" else ""
         return f"{key}: missing; this key{other} is required"
@@ -201,8 +201,22 @@ def _sentence(problem: Any) -> str:
         return f"{key}.{inner}" if problem["loc"] else inner
     if problem["type"] == "too_short":
         return f"{key}: empty; at least one entry is required"
+    if problem["type"] == "model_type":  # pydantic's text names a class
+        return f"{key}: got {value}; it must be a mapping of keys"
+    if problem["type"] == "string_pattern_mismatch" and problem["ctx"]["pattern"] == NAME_PATTERN:
+        return (
+            f"{key}: got {value}; a name has letters, digits, '.', '_' and '-', and begins with a "
+            "letter or digit"
+        )
     message = problem["msg"]
-    return f"{key}: got {value!r}; {message[0].lower()}{message[1:]}"
+    return f"{key}: got {value}; {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value as Python writes it, shortened where it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = _LONGEST
+    return short.repr(value)
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> str:
@@ -219,34 +233,3 @@ def _section_of(annotation: Any) -> Any:
         return annotation
     inner = (_section_of(part) for part in getattr(annotation, "__args__", ()))
     return next((section for section in inner if section is not None), None)
-
-
-def _missing_folders(settings: StudySettings) -> list[str]:
-    """Problems with locations that do not exist, are not made by the zoo, and are no hub ids."""
-    made = settings.zoo.folder if settings.zoo else None
-    problems = []
-    for kind in ("vision_encoders", "llms"):
-        for model in getattr(settings.pool, kind):
-            place = Path(model.location)
-            if not (place.is_dir() or _below(place, made) or _HUB_ID.match(model.location)):
-                problems.append(
-                    f"pool.{kind}.{model.name}.location: {model.location!r} is no existing folder "
-                    "and no hub id such as 'owner/name'"
-                )
-    places: list[tuple[str, Path | None]] = [
-        *((f"pool.llms.{m.name}.chat_template", m.template_file) for m in settings.pool.llms),
-        ("alignment.conversations", settings.alignment.conversations),
-        ("alignment.images", settings.alignment.images),
-        *(("task.data", task.data) for task in (settings.task,) if task),
-        *((f"tasks.{task.name}.data", task.data) for task in settings.tasks),
-        *((f"also_score.{task.name}.data", task.data) for task in settings.also_score),
-        *((f"task_folders.{n}", folder) for n, folder in enumerate(settings.task_folders)),
-    ]
-    for key, needed in places:
-        if needed is not None and not needed.exists() and not _below(needed, made):
-            problems.append(f"{key}: {str(needed)!r} does not exist; it must be an existing path")
-    return problems
-
-
-def _below(place: Path, folder: Path | None) -> bool:
-    return folder is not None and folder.absolute() in place.absolute().parents

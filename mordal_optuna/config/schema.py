@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from mordal_optuna.config.alignment import AlignmentSettings
-from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section
+from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section, Seed
 from mordal_optuna.config.evaluation import EvaluationSettings
 from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
 from mordal_optuna.config.places import CheckpointSettings, RuntimeSettings, ZooSettings
@@ -240,7 +240,7 @@ class StudySettings(Section):
     workdir: Path
     storage: str | None = None
     shared: str | None = None
-    seed: NonNegative = 0
+    seed: Seed = 0
     pool: PoolSettings
     image_aspect: ImageAspect = "pad"
     template_date: date | None = None

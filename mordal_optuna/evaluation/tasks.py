@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
+from PIL.Image import Image
 from pydantic import ValidationError
 from tenacity import RetryError
 
 from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.documents import column_clusters
-from mordal_optuna.evaluation.guards import import_lmms_eval, quiet
+from mordal_optuna.evaluation.faults import fault, task_faults
+from mordal_optuna.evaluation.guards import import_lmms_eval, quiet, random_states_kept
 from mordal_optuna.evaluation.metric import MetricSpec
 from mordal_optuna.evaluation.source import TaskSource, document_digests, local_data
 from mordal_optuna.evaluation.task import Task
@@ -24,10 +26,10 @@ from mordal_optuna.files.digests import cache_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from PIL.Image import Image
-
     from mordal_optuna.config import TaskSettings
 
+# What may be the name of a column.
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 # Minimum number of different images that CKA can compare.
 _MIN_IMAGES = 4
 
@@ -127,10 +129,17 @@ def _images(task: Task, count: int) -> dict[bytes, Image]:
     for document in (d for d in task.order if d in place):
         if len(images) == count:
             break
-        visuals = task.live.doc_to_visual(docs[place[document]])
+        with task_faults(task.name, "`doc_to_visual` fails"):
+            visuals = task.live.doc_to_visual(docs[place[document]])
         if not visuals:
             raise TaskError(
                 task.name, f"document {document} has no image; the target task must be visual"
+            )
+        if not isinstance(visuals[0], Image):
+            raise TaskError(
+                task.name,
+                f"`doc_to_visual` gives {type(visuals[0]).__name__} for document {document}; it "
+                "must give a list of PIL images",
             )
         image = visuals[0].convert("RGB")
         images.setdefault(hashlib.sha256(image.tobytes()).digest(), image)
@@ -185,8 +194,9 @@ def _task_files(folder: Path, name: str) -> list[Path]:
 
     files = []
     for path in sorted(folder.rglob("*.yaml")):
-        content = utils.load_yaml_config(str(path), mode="simple")
-        if content.get("task") == name:
+        with task_faults(name, f"{str(path)!r} cannot be read"):
+            content = utils.load_yaml_config(str(path), mode="simple")
+        if isinstance(content, dict) and content.get("task") == name:
             files.append(path)
     return files
 
@@ -195,15 +205,24 @@ def _read_yaml(settings: TaskSettings, path: Path) -> dict[str, Any]:
     """Content of a task's YAML, with the data location that the study file sets."""
     from lmms_eval import utils
 
-    try:
+    with task_faults(settings.name, f"{str(path)!r} cannot be read"):
         config: dict[str, Any] = utils.load_yaml_config(str(path), mode="full")
-    except (OSError, yaml.YAMLError, ImportError, AttributeError) as error:
-        raise TaskError(settings.name, f"{str(path)!r} cannot be read ({error})") from error
+    if not (config.get("test_split") or config.get("validation_split")):
+        raise TaskError(
+            settings.name, f"{str(path)!r} names no `test_split`, whose documents are scored"
+        )
     # `token: True` means "must be logged in"; the data sets are public.
     options = {k: v for k, v in (config.get("dataset_kwargs") or {}).items() if k != "token"}
     if settings.data is not None:
         config["dataset_path"] = str(settings.data.absolute())
-    place = Path(str(config.get("dataset_path")))
+    given = config.get("dataset_path")
+    if not isinstance(given, str) or not given:
+        raise TaskError(
+            settings.name, f"{str(path)!r} names no `dataset_path`, nor `data` a folder"
+        )
+    place = Path(given)
+    if given.startswith((".", "/", "~")) and not place.exists():  # not asked of the hub
+        raise TaskError(settings.name, f"its data {given!r} do not exist; `data:` names a folder")
     if place.is_dir():
         options["cache_dir"] = str(cache_folder(place))
     if settings.revision is not None:
@@ -215,20 +234,30 @@ def _build_live(settings: TaskSettings, config: dict[str, Any], images: str | No
     """lmms-eval's task object; `images` names the dataset configuration that holds the images."""
     from lmms_eval.api.task import ConfigurableMessagesTask
 
+    split = config.get("test_split") or config.get("validation_split")
     try:
-        with quiet():
+        with task_faults(settings.name, "cannot be built"), quiet():
             if images is not None:
                 config["process_docs"] = None
                 config["doc_to_visual"] = _images_by_id(config, images)
             # The name selects prompts written for certain models; "x" selects the default ones.
             return ConfigurableMessagesTask(config=config, model_name="x")
-    except RetryError as error:
-        cause = error.last_attempt.exception()
-        raise TaskError(
-            settings.name, f"its data {config['dataset_path']!r} cannot be loaded ({cause})"
-        ) from cause
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TaskError(settings.name, f"cannot be built ({error})") from error
+    except TaskError as error:
+        cause = error.__cause__
+        if isinstance(cause, KeyError) and cause.args == (split,):
+            raise TaskError(
+                settings.name,
+                f"its data {config['dataset_path']!r} have no split {split!r}; `test_split` of "
+                "its YAML must name one that they have",
+            ) from cause
+        if cause and isinstance(error.__context__, RetryError):
+            raise TaskError(
+                settings.name,
+                f"its data {config['dataset_path']!r} cannot be loaded ({fault(cause)})",
+            ) from cause
+        if isinstance(cause, IndexError):
+            raise TaskError(settings.name, f"has no document in the split {split!r}") from cause
+        raise
 
 
 def _document_digests(live: Any, split: str, spec: MetricSpec) -> tuple[str, ...]:
@@ -283,7 +312,28 @@ def _check_metric(name: str, spec: MetricSpec, config: Any) -> None:
 
 
 def _check_fields(task: Task) -> None:
-    """Refuse, before any training, a misspelt `options` field or missing reference answers."""
+    """Refuse, before any training, misspelt fields, missing answers, and code that fails."""
     _ = task.chance
+    columns = task.live.features
+    for key in ("doc_to_text", "doc_to_target"):
+        named = getattr(task.live.config, key)
+        # lmms-eval takes any other text for the text itself.
+        if isinstance(named, str) and _IDENTIFIER.fullmatch(named) and named not in columns:
+            raise TaskError(
+                task.name, f"{key}: got {named!r}; its documents have {', '.join(columns)}"
+            )
     if task.likelihood:
-        task.reference(0)
+        with task_faults(task.name, "`doc_to_target` fails"):
+            task.reference(0)
+    judge = task.live.config.process_results
+    if not callable(judge):
+        return
+    # lmms-eval tries it five times, seconds apart, for every document.
+    with task_faults(task.name, "`process_results` fails"), random_states_kept(), quiet():
+        values = judge(task.rows[0], ["A"])
+    if isinstance(values, dict) and task.spec.document_key not in values:
+        raise TaskError(
+            task.name,
+            f"`process_results` gives {', '.join(map(str, values)) or 'nothing'}; its YAML "
+            f"declares the metric {task.spec.document_key!r}",
+        )

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
-HIDDEN = "***"
-# Keys of an address's query that drivers take secrets from, such as `password` and `sslpassword`.
-_SECRET_KEY = re.compile(r"pass|pwd|secret|token|credential", re.IGNORECASE)
-# What may be a password in text that is no address: all up to the last @, but a name before a
-# colon. The greedy `.*` also covers a password with an unescaped @.
-_MAY_BE_PASSWORD = re.compile(r"^([\w.+-]*://)?([^:/@\s]*:(?!//))?.*@", re.DOTALL)
-_MAY_BE_SECRET = re.compile(
-    rf"([\w.-]*(?:{_SECRET_KEY.pattern})[\w.-]*=)('[^']*'|[^&\s]*)", re.IGNORECASE
-)
+from mordal_optuna.files.hidden import HIDDEN, SECRET_KEY, without_password
 
 
 def shown_address(address: str) -> str:
@@ -26,9 +16,8 @@ def shown_address(address: str) -> str:
     """
     url = _parsed(address)
     if url is None:
-        hidden = _MAY_BE_PASSWORD.sub(rf"\1\2{HIDDEN}@", address)
-        return _MAY_BE_SECRET.sub(rf"\1{HIDDEN}", hidden)
-    query = {key: HIDDEN if _SECRET_KEY.search(key) else value for key, value in url.query.items()}
+        return without_password(address)
+    query = {key: HIDDEN if SECRET_KEY.search(key) else value for key, value in url.query.items()}
     shown = url.set(query=query).render_as_string(hide_password=True)
     return shown.replace("=%2A%2A%2A", f"={HIDDEN}")
 

@@ -12,6 +12,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mordal_optuna.processes.outages import is_outage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -98,7 +100,7 @@ class ModelFolder:
 
 
 def file_states(paths: Iterable[Path]) -> States:
-    """Sizes and times of files; missing files are left out.
+    """Sizes and times of files; those that are missing or have no possible name are left out.
 
     Args:
         paths: paths of the files.
@@ -107,8 +109,9 @@ def file_states(paths: Iterable[Path]) -> States:
     for path in paths:
         try:
             states[str(path)] = _state(path)
-        except FileNotFoundError:
-            continue
+        except (OSError, ValueError) as error:  # such as a name that no file can have
+            if is_outage(error):
+                raise
     return states
 
 
@@ -158,6 +161,30 @@ def _state(path: Path) -> tuple[int, int, int]:
 def _whole(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safetensors_size(path: Path) -> int:
+    """Size in bytes that a whole safetensors file has, by its header; reads no tensor.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        ValueError: if it has no such header.
+        OSError: if the file cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if 8 + length > size:
+            raise ValueError(f"its {size:,} bytes hold no header")
+        header = json.loads(file.read(length))
+    try:
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name[:2] != "__"]
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise ValueError("its header lists no tensors") from error
+    return 8 + int(length) + max(ends, default=0)
 
 
 def _sampled(path: Path) -> str:

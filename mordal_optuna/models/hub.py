@@ -7,6 +7,7 @@ the local cache too, so that the digests are the same without a network. Loads n
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from mordal_optuna.errors import ConfigError, ModelError
-from mordal_optuna.files.digests import FileDigests, aspect_of, joined
+from mordal_optuna.files.digests import FileDigests, aspect_of, joined, safetensors_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mordal_optuna.pool import ModelSource, Pool
 
@@ -132,6 +133,28 @@ def hub_digests(source: ModelSource, state: HubState) -> dict[str, str]:
     return {**{aspect: joined(digests) for aspect, digests in aspects.items()}, **code}
 
 
+def check_local(pool: Pool) -> None:
+    """Refuse local models with a broken configuration or incomplete weights; loads no torch.
+
+    Args:
+        pool: models of a study; those on the hub are passed over.
+
+    Raises:
+        ConfigError: with a sentence for each problem.
+    """
+    problems = []
+    for kind, sources in (("vision_encoders", pool.vision_encoders), ("llms", pool.llms)):
+        for source in filter(is_local, sources):
+            key, folder = f"pool.{kind}.{source.name}.location", Path(source.location)
+            chosen = _weights(source, _names(source, None))
+            problems += [
+                f"{key}: {problem}"
+                for problem in (*_configuration(folder), *_incomplete(folder, chosen))
+            ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def check_weights(pool: Pool, files: FileDigests | None = None) -> None:
     """Refuse models without safetensors weights, all of them at once.
 
@@ -201,6 +224,35 @@ def _weights(source: ModelSource, names: Iterable[str]) -> list[str]:
     index = f"{stem}.safetensors.index.json"
     shards = [n for n in known if n.startswith(f"{stem}-") and n.endswith(".safetensors")]
     return sorted([index, *shards]) if index in known and shards else []
+
+
+def _configuration(folder: Path) -> Iterator[str]:
+    """Problems of a local model's configuration that make it unreadable."""
+    path = folder / "config.json"
+    if not path.is_file():
+        if not (folder / _OPEN_CLIP[0]).is_file() and any(folder.iterdir()):
+            yield f"{str(folder)!r} has no config.json; transformers needs one"
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        yield f"{str(path)!r} is not valid JSON ({error})"
+        return
+    if not isinstance(content, dict):
+        yield f"{str(path)!r} must hold a JSON object, such as {{'model_type': ...}}"
+
+
+def _incomplete(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """Problems of local files of weights that are shorter than their header says."""
+    for path in (folder / name for name in names if name.endswith(".safetensors")):
+        size = path.stat().st_size
+        try:
+            wanted = safetensors_size(path)
+        except ValueError as error:
+            yield f"{str(path)!r} is no safetensors file ({error}); get it again"
+        else:
+            if size < wanted:
+                yield f"{str(path)!r} is incomplete: {size:,} of {wanted:,} bytes; get it again"
 
 
 def _cached(source: ModelSource, repository: str, error: Exception) -> HubState:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
@@ -38,8 +40,11 @@ _NEEDED: dict[str, tuple[Callable[..., bool], str]] = {
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Errors of transformers for a missing folder, hub id, file, weight or package, and for a broken
-# configuration.
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError)
+# configuration, whose values may be of any type, or for broken weights.
+_LOADING_ERRORS = (
+    *(OSError, ValueError, LookupError, RuntimeError, ImportError, TypeError, AttributeError),
+    *(StrictDataclassError, SafetensorError),
+)
 
 
 def check_model(source: ModelSource, kind: Literal["vision_encoder", "llm"]) -> None:
@@ -238,7 +243,15 @@ def _foreign(source: ModelSource) -> Foreign | None:
 
 def _reason(source: ModelSource, error: Exception) -> str:
     text = str(error).strip().splitlines()
-    first = text[0] if text else type(error).__name__
+    first = " ".join(text[0].split()) if text else type(error).__name__
+    if isinstance(error, json.JSONDecodeError):
+        first = f"a JSON file of it is broken: {first}"
+    elif "trust_remote_code" in str(error):
+        first = "it runs code of its own; give it `trust_remote_code: true` if you trust that code"
+    elif "ignore_mismatched_sizes" in first:
+        first = "its weights have other shapes than its config.json says"
+    elif isinstance(error, StrictDataclassError | TypeError | AttributeError):
+        first = f"its configuration is broken: {' '.join(' '.join(text).split())}"
     return (
         f"cannot be loaded from {source.location!r} ({first}); it must be an existing local "
         "folder or a hub id, with safetensors weights"

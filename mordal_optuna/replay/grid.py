@@ -26,6 +26,8 @@ Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Matrix = tuple[tuple[float, ...], ...]
+# Characters of a path that an error shows.
+_SHOWN = 200
 _MEASURED = ("score", "train_seconds", "eval_seconds", "stderr")
 _LIKELIHOODS = ("nll", "nll_stderr", "p_correct", "p_correct_stderr")
 
@@ -235,14 +237,22 @@ def read_grid(path: Path) -> Grid:
     Raises:
         GridError: if the file is missing, is not valid JSON, or breaks the format.
     """
-    if not path.is_file():
-        raise GridError(f"grid file {str(path)!r} does not exist")
+    shown = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
+    named = f"grid file {shown!r}"
     try:
         return Grid.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GridError(f"grid file {str(path)!r} is not valid JSON: {error}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GridError(f"{named} does not exist") from error
+    except IsADirectoryError as error:
+        raise GridError(f"{named} is a folder; it must be a JSON file") from error
+    except OSError as error:
+        raise GridError(f"{named} cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        raise GridError(f"grid file {str(path)!r}: {_sentence(error)}") from error
+        raise GridError(f"{named}: {_sentence(error)}") from error
+    except ValueError as error:
+        raise GridError(f"{named} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise GridError(f"{named} is nested too deeply") from error
 
 
 def _sentence(error: ValidationError) -> str:

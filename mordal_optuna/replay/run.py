@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import optuna
@@ -73,8 +74,8 @@ def replay(
         SearchError: if the ratios leave too few rungs, or there is no worker.
     """
     check_method(method)
-    if budget is not None and budget <= 0:
-        raise ConfigError([f"--budget: got {budget!r}; it must be above 0 full runs"])
+    if budget is not None and not 0 < budget < math.inf:  # nor nan
+        raise ConfigError([f"--budget: got {budget!r}; it must be a number of full runs above 0"])
     if (budget is not None or method in BUDGETED) and not grid.grid_seconds:
         raise GridError(
             f"the grid file of {grid.task!r} lists no costs (all of its seconds are 0), so no "

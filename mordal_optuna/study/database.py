@@ -237,7 +237,8 @@ def store_errors(engine: sa.Engine) -> Iterator[None]:
         kind = type(getattr(error, "orig", None) or error).__name__
         # The cause is not chained: its text may contain the password.
         reason = f"{kind}: {cause.reason}" if cause else kind
-        raise StoreError(shown_address(address), reason) from None
+        mend = cause is not None and not cause.passing
+        raise StoreError(shown_address(address), reason, mend=mend) from None
 
 
 def _is_deadlock(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from mordal_optuna.errors import ConfigError, MordalError, UnreachableStorageError
 from mordal_optuna.files.addresses import shown_address
+from mordal_optuna.files.hidden import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 _FORM = (
     "it must be an SQLAlchemy URL, such as sqlite:///FOLDER/study.db or "
     "postgresql+psycopg://USER:PASSWORD@HOST:5432/DATABASE"
+)
+_UNKNOWN = (
+    "the cause is not known here; it must be a database of its own for studies, which you may "
+    "write to"
+)
+# A password with one of these spills into the host, or cuts the address.
+_ESCAPE = (
+    "its user or password has an unescaped character; write '@' as %40, '/' as %2F and ':' as %3A"
 )
 # Extra of this package that installs the driver, by kind of database.
 _EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
@@ -136,7 +145,7 @@ def opening(address: str, *, key: str = "storage") -> Iterator[None]:
         sentence = f"{key}: {shown_address(address)!r} cannot be used ({_kind(error)}): "
         if cause and cause.passing:
             raise UnreachableStorageError([sentence + cause.reason]) from None
-        reason = cause.reason if cause else "it must be a database you may write to"
+        reason = cause.reason if cause else _UNKNOWN
         raise ConfigError([sentence + reason]) from None  # the cause's text can hold the password
 
 
@@ -148,8 +157,8 @@ def check_address(address: str, *, key: str = "storage") -> None:
         key: where it was given.
 
     Raises:
-        ConfigError: if it is no address, names no known kind of database, or has a port that is no
-            number.
+        ConfigError: if it is no address, names no known kind of database, has a port that is no
+            number, or a password with an unescaped @.
     """
     try:
         url = sa.make_url(address)
@@ -168,7 +177,9 @@ def check_address(address: str, *, key: str = "storage") -> None:
             _driver_missing(url, error)
         )
     else:
-        return
+        if "@" not in (url.host or ""):
+            return
+        problem = f"{key}: got {shown_address(address)!r}; {_ESCAPE}"
     raise ConfigError([problem]) from None
 
 
@@ -188,13 +199,15 @@ def cause_of(error: BaseException, address: str) -> Cause | None:
         return None
     defaults = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
     host = url.host or url.query.get("host") or url.query.get("unix_socket") or "localhost"
+    spilled = "@" in f"{url.host}{url.database}"  # what looks like a host may be of a password
     parts: dict[str, object] = {
         "user": url.username or "",
-        "host": host,
+        "host": HIDDEN if spilled else host,
         "port": url.port or defaults.get(url.get_backend_name()) or "",
-        "database": url.database or "",
+        "database": HIDDEN if spilled else url.database or "",
     }
-    return Cause(cause.pattern, cause.reason.format(**parts), cause.passing)
+    reason = cause.reason.format(**parts) + (f"; or {_ESCAPE}" if spilled else "")
+    return Cause(cause.pattern, reason, cause.passing and not spilled)
 
 
 def _driver_missing(url: sa.URL, error: ImportError) -> str:

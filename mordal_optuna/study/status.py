@@ -30,6 +30,7 @@ from mordal_optuna.study.costs import Costs
 from mordal_optuna.study.database import engine_options, store_errors
 from mordal_optuna.study.failures import common_failure
 from mordal_optuna.study.forecast import seconds_left
+from mordal_optuna.study.opening import check_address
 from mordal_optuna.study.planning import study_plan
 from mordal_optuna.study.presence import LiveWorker, read_alive
 from mordal_optuna.study.result import costs_so_far, stored_representation
@@ -193,10 +194,12 @@ def read_status(settings: StudySettings) -> Status:
         settings: the study file's settings.
 
     Raises:
+        ConfigError: if the database's address is none.
         StudyMismatchError: if the study began with another configuration.
         StoreError: if the database cannot be used; hides the password.
     """
     address = settings.storage_url()
+    check_address(address, key=settings.storage_key)
     url = sa.make_url(address)
     if url.get_backend_name() == "sqlite" and not _exists(url):
         return _unbegun(settings, ())  # connecting would create the file

@@ -357,6 +357,8 @@ def _open(
     settings: StudySettings, progress: Progress, launch: Launch, claims: ClaimStore | None
 ) -> Workbench:
     pool, is_main = settings.models(), launch.processes.is_main
+    if settings.runtime.trackers:
+        open_accelerator(launch.device, settings.runtime.trackers)  # refuses unknown ones
     check_weights(pool)
     for source in pool.vision_encoders:
         check_model(source, "vision_encoder")

@@ -56,9 +56,12 @@ def test_records_are_those_of_a_plain_reading(
         ("[GOOD] GOOD", "cannot be read as JSON (Extra data"),
         ("[GOOD", "cannot be read as JSON"),
         ('[GOOD, {"id": "', "cannot be read as JSON (Unterminated string"),
-        ("GOOD", "entry : input should be a valid list; LLaVA's format is a list of records"),
-        ("[GOOD, 7]", "entry 1: input should be a valid dictionary"),
-        ('[GOOD, {"id": "1"}]', "entry 1.conversations: field required"),
+        ("GOOD", "is a mapping; LLaVA's format is one JSON list of records"),
+        ("7", "is no list; LLaVA's format is one JSON list of records"),
+        ("GOOD\nGOOD", "it seems to have a record on each line"),
+        (" ", "; it is empty"),
+        ("[GOOD, 7]", "entry 1: got 7; input should be a valid dictionary"),
+        ('[GOOD, {"id": "1"}]', "entry 1.conversations: got {'id': '1'}; field required"),
     ],
 )
 @pytest.mark.parametrize("piece", [3, 1 << 22])

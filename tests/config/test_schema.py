@@ -43,7 +43,7 @@ def test_what_changes_only_speed_or_place_is_no_other_study(content: dict[str, A
     )
     assert moved.fingerprint() == base.fingerprint()
     tried = {**content.get("search", {}), "attempts": 5}
-    away = parse_study({**content, "shared": "s3://bucket/x/", "search": tried})
+    away = parse_study({**content, "shared": "memory://bucket/x/", "search": tried})
     assert away.fingerprint() == base.fingerprint()
     assert "attempts" not in base.fingerprint()["search"]
     other = parse_study({**content, "alignment": {**content["alignment"], "schedule": "ema"}})
@@ -126,8 +126,8 @@ def test_shared_files_are_in_the_work_folder_unless_the_file_says_otherwise(
     base = parse_study(content)
     assert base.checkpoint_folder() == str(base.workdir / "checkpoints")
     assert base.shared_folder() == str(base.workdir)
-    away = parse_study({**content, "shared": "s3://bucket/x/"})
-    assert away.checkpoint_folder() == "s3://bucket/x/checkpoints"
+    away = parse_study({**content, "shared": "memory://bucket/x/"})
+    assert away.checkpoint_folder() == "memory://bucket/x/checkpoints"
     for settings in (base, away):
         worker = settings.with_scratch(Path("/scratch"))
         assert worker.workdir == Path("/scratch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,6 @@ from tests.evaluation.local_task import own_task, write_documents
 from tests.evaluation.seven import SEVEN, built
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mordal_optuna.evaluation.task import Task
 
 
@@ -106,11 +105,18 @@ def test_a_task_must_declare_what_counts(
         build_task(TaskSettings(name="my_task"), [folder], seed=0)
 
 
-@pytest.mark.slow
-def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """lmms-eval tries five times and hides the reason; the error shows it."""
+def test_a_missing_folder_of_data_is_named_at_once(tmp_path: Path) -> None:
+    """The hub is not asked for it."""
     folder = own_task(tmp_path, tmp_path / "none", "{mordal: {metric: 'exact_match,none'}}")
-    with pytest.raises(TaskError, match=r"its data '.*none' cannot be loaded"):
+    with pytest.raises(TaskError, match=r"its data '.*none' do not exist"):
+        build_task(TaskSettings(name="my_task"), [folder], seed=0)
+
+
+@pytest.mark.slow
+def test_data_that_are_not_on_the_hub_are_named(tmp_path: Path) -> None:
+    """lmms-eval tries five times and hides the reason; the error shows it."""
+    folder = own_task(tmp_path, Path("owner/none"), "{mordal: {metric: 'exact_match,none'}}")
+    with pytest.raises(TaskError, match=r"its data 'owner/none' cannot be loaded"):
         build_task(TaskSettings(name="my_task"), [folder], seed=0)
 
 

@@ -100,8 +100,10 @@ class MordalPlan(PooledPlan):
         require(fit_points >= 2, "fit_points", fit_points, "at least 2")
         if len(rungs) < fit_points:
             raise SearchError(
-                f"rungs {list(rungs)} were given; at least {fit_points} (fit_points) up to "
-                f"{full_samples} (the full alignment set) are needed"
+                f"there {'is one rung' if len(rungs) == 1 else f'are {len(rungs)} rungs'}, at "
+                f"{', '.join(map(str, rungs))} of {full_samples} samples, and a curve is fitted "
+                f"to {fit_points} (fit_points); lower first_ratio, raise max_ratio, or align on "
+                "more samples"
             )
         super().__init__(
             tree,
