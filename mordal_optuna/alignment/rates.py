@@ -9,6 +9,7 @@ Symbols:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def measure(device: torch.device, precision: str, shapes: Sequence[tuple[int, in
     for rows, inner, columns in shapes:
         a = torch.full((rows, inner), 0.5, device=device, dtype=dtype)
         b = torch.full((inner, columns), 0.5, device=device, dtype=dtype)
-        each = _seconds(lambda a=a, b=b: torch.mm(a, b), device, _EACH / len(shapes))
+        each = _seconds(partial(torch.mm, a, b), device, _EACH / len(shapes))
         done, spent = done + 2.0 * rows * inner * columns, spent + each
     large = torch.full((_LARGE,), 0.5, device=device, dtype=torch.float32)
     small_seconds = _operation(device)

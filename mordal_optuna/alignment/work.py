@@ -62,7 +62,7 @@ class Work:
             vlm.image_tokens,
         )
 
-    def of(self, tokens: int, targets: int, images: int) -> float:
+    def of(self, tokens: float, targets: float, images: float) -> float:
         """Floating-point operations of forward and backward passes.
 
         Args:

@@ -33,7 +33,7 @@ def study_text(content: Mapping[str, Any]) -> str:
         content: content of the study file, valid under the schema.
     """
     head = (
-        "# A study for `mordal run`. Paths are relative to the current directory. Keys behind a `#` "
+        "# A study for `mordal run`. Paths are relative to the current directory. Keys behind `#` "
         "are\n# options at their defaults. `mordal plan` shows what the study takes.\n"
     )
     return head + "\n".join(_lines(StudySettings, content, "", 0)) + "\n"

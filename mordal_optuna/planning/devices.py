@@ -34,8 +34,8 @@ class Device:
         memory: bytes of the memory; None if it is not known.
         operation_seconds: time that one operation of PyTorch takes however small it is.
         element_seconds: time of an elementwise operation for each element.
-        host_seconds: time in which a document is read and judged where nothing else can be done
-            meanwhile, or 0 where threads do it beside the device.
+        host_seconds: time in which an image is read, a sample tokenised or a document judged,
+            where nothing else is computed meanwhile; 0 where threads do it beside the device.
         source: where the figures come from.
     """
 
@@ -71,7 +71,7 @@ def _gpu(name: str, rate: float, bandwidth: float, memory: float) -> Device:
 
 
 # A CPU's core that nobody has measured: one AVX-512 core of a server at 2.5 GHz.
-_CPU = Device("cpu", 6e10, CPU_SHARE, 1e10, None, 1.5e-5, 1e-9, 2e-3, "one server core, assumed")
+_CPU = Device("cpu", 6e10, CPU_SHARE, 1e10, None, 1.5e-5, 1e-9, 5e-4, "one server core, assumed")
 DEVICES = {
     "h100": _gpu("h100", 989, 3350, 80),
     "h200": _gpu("h200", 989, 4800, 141),

@@ -101,7 +101,7 @@ def timm_shape(name: str, architecture: str, side: int | None) -> EncoderShape:
     Raises:
         ModelError: if the architecture is not supported, or the name tells no size.
     """
-    vision_family(name, _Named(architecture))  # type: ignore[arg-type]
+    vision_family(name, _Named(architecture))
     numbers = re.findall(r"_(\d{3})(?=_|\.|$)", architecture.split(".")[0])
     side = side or (int(numbers[-1]) if numbers else 224)
     sizes = _TIMM_CONVNEXT if architecture.startswith("convnext") else _TIMM

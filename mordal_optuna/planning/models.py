@@ -216,8 +216,8 @@ def _public(source: ModelSource, kind: Any) -> ModelFacts:
 
 def _sized(facts: ModelFacts, public: ModelFacts) -> ModelFacts:
     """Facts of a gated model, with its published sizes."""
-    sizes = {"encoder": public.encoder, "llm": public.llm}
-    return replace(facts, **sizes, parameters=facts.parameters or public.parameters)
+    parameters = facts.parameters or public.parameters
+    return replace(facts, encoder=public.encoder, llm=public.llm, parameters=parameters)
 
 
 @cache

@@ -114,7 +114,7 @@ def first_page(settings: StudySettings) -> FirstPage:
     """
     hub = Hub()
     models, data = read_models(settings, hub), read_data(settings)
-    chosen, rungs = None, ()
+    chosen, rungs = None, tuple[int, ...]()
     if data.samples:
         settings, chosen = adapted(settings, data.samples)
         pool = settings.models()

@@ -10,11 +10,12 @@ Symbols:
 A training sample takes (4 F t + 6 L t + 4 H y + 6 P v) / R for its matrix products, 6 t^2 d l / R
 for attention (a causal mask halves it), and once more 2 F t / R where activations are computed
 again. Elementwise operations take b for each of their elements, about 89 a token, layer and unit
-of width, and each operation at least a: about 164 a layer and micro-batch, and 40 a parameter
-tensor and step. A step of generation reads all weights once, or takes 75 operations a layer.
+of width, and each operation at least a: 164 a layer and micro-batch, and 42 a layer and step for
+the gradients of LoRA's 14 matrices; 70 a micro-batch and 100 a step beside the layers. A step of
+generation reads all weights once, or takes 75 operations a layer.
 
-The numbers of operations and elements were counted for Llama, Gemma and Qwen3 with LoRA, by
-`benchmarks/plan_accuracy/operations.py`; the reference is PyTorch 2.15.
+Operations and elements of layers were counted for Llama, Gemma and Qwen3 with LoRA in PyTorch 2.15
+by `benchmarks/plan_accuracy/operations.py`. They matter for tiny models alone.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
 # an encoder's layer; elements of elementwise operations for each token and unit of width.
 TRAINED_LAYER, FORWARD_LAYER, ENCODER_LAYER = 164, 75, 15
 TRAINED_ELEMENTS, FORWARD_ELEMENTS, ENCODER_ELEMENTS = 89, 39, 20
-# Operations of an optimiser step beside its micro-batches, for each layer: gradients of LoRA's
-# matrices are divided, clipped and applied.
-_STEP_LAYER = 40
+# Operations of an optimiser step for each layer: gradients of LoRA's matrices are divided, clipped
+# and applied.
+_STEP_LAYER = 42
+# Operations beside the layers: embeddings, projector and loss of a micro-batch; losses, the rate
+# and the projector's update of a step.
+_MICRO_BATCH, _STEP = 70, 100
 # Bytes a second at which weights are read from a disk, and seconds to build a model.
 _DISK, _BUILDING = 1e9, 0.3
 # Tokens of a question beside its image, and of a short answer with its end.
@@ -152,13 +156,14 @@ def train_seconds(sized: Sized, *, lora: bool = True) -> float:
     )
     images = float(np.mean(sized.tokens.images))
     targets = float(np.mean(sized.tokens.targets))
-    products = work.of(t, targets, images)  # type: ignore[arg-type] - means are no whole numbers
+    products = work.of(t, targets, images)
     products += 6.0 * t * float(np.mean(sized.lengths)) * llm.hidden * llm.layers
     if sized.recomputes:
         products += 2.0 * llm.linear * t
     elements = TRAINED_ELEMENTS * t * llm.hidden * llm.layers
-    operations = TRAINED_LAYER * batch.micro_batches + (_STEP_LAYER if lora else 0)
-    fixed = llm.layers * operations * device.operation_seconds / size
+    operations = llm.layers * (TRAINED_LAYER * batch.micro_batches + (_STEP_LAYER if lora else 0))
+    operations += _MICRO_BATCH * batch.micro_batches + _STEP
+    fixed = operations * device.operation_seconds / size + device.host_seconds
     return products / device.reached + elements * device.element_seconds + fixed
 
 

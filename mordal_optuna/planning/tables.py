@@ -136,7 +136,7 @@ def _data_lines(page: FirstPage) -> list[tuple[str, str]]:
 
 
 def _token_lines(page: SecondPage) -> list[tuple[str, str]]:
-    lines = []
+    lines: list[tuple[str, str]] = []
     for name, one in page.tokens.items():
         if not one.counted:
             text = f"{name}: {one.text.mean():.0f} tokens of text a sample, assumed"

@@ -146,7 +146,7 @@ def _as_text(_: Any, __: str, node: yaml.Node) -> str:
     return str(node.value)
 
 
-_Loader.add_multi_constructor("!", _as_text)  # type: ignore[no-untyped-call]
+_Loader.add_multi_constructor("!", _as_text)
 
 
 def _contents(folders: Sequence[Path], name: str) -> Iterator[dict[str, Any]]:

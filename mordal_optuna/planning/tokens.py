@@ -179,7 +179,7 @@ class PlainTokenizer:
             raise ModelError(facts.name, f"its tokenizer cannot be read ({error})") from error
         self._tokenizer.no_truncation()
         self._tokenizer.add_special_tokens([IMAGE_TOKEN])
-        self.image_id = int(self._tokenizer.token_to_id(IMAGE_TOKEN))
+        self.image_id: int | None = self._tokenizer.token_to_id(IMAGE_TOKEN)
         self.added_tokens_decoder = self._tokenizer.get_added_tokens_decoder()
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         known = {name: _content(roles.get(name)) for name in names}

@@ -1,4 +1,4 @@
-"""The seven benchmarks and SLAKE on local data in the hub's schema, and answers that need no model."""
+"""Seven benchmarks and SLAKE on local data in the hub's schema; answers that need no model."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def mmmu(folder: Path) -> Path:
 
 
 def slake(folder: Path) -> Path:
-    """Questions in two languages; pictures are a column, which the hub's data have in an archive."""
+    """Questions in two languages, with pictures, which the hub has in an archive."""
     rows = [
         {"qid": n, "question": f"What {n}?", "answer": COLORS[n % 4], "img_name": f"{n // 2}.jpg"}
         | {"q_lang": "zh" if n == 5 else "en", "answer_type": "OPEN", "modality": "MRI"}
