@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mordal_optuna.planning.devices import DEVICES
+from mordal_optuna.planning.tasks import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mordal_optuna.planning.devices import Device
     from mordal_optuna.planning.memory import Memory
     from mordal_optuna.planning.models import ModelFacts
+    from mordal_optuna.planning.tasks import TaskFacts
     from mordal_optuna.planning.tokens import Tokens
     from mordal_optuna.pool import Candidate
 
@@ -31,6 +33,20 @@ def about_models(facts: Sequence[ModelFacts]) -> Iterator[str]:
     for model in facts:
         if model.problem:
             yield f"pool.{_SECTIONS[model.kind]}.{model.name}: {model.problem}"
+
+
+def about_tasks(tasks: Sequence[TaskFacts]) -> Iterator[str]:
+    """Tasks that are not defined.
+
+    Args:
+        tasks: tasks of the study.
+    """
+    for task in tasks:
+        if not task.defined:
+            yield (
+                f"task {task.settings.name}: is in no YAML of `task_folders`, nor one of "
+                f"lmms-eval's that need none: {', '.join(sorted(KNOWN))}"
+            )
 
 
 def about_data(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.hub import HUB_PREFIX, LOOKUP_ERRORS, is_local
@@ -124,7 +124,11 @@ def _folder(folder: Path) -> Place:
 def _cached(repository: str, revision: str | None) -> Place:
     """What the hub's cache has of a model."""
     for name in CONFIGS:
-        path = try_to_load_from_cache(repository, name, revision=revision)
+        try:
+            path = try_to_load_from_cache(repository, name, revision=revision)
+        except HFValidationError:
+            problem = f"{repository!r} is no existing folder and no hub id such as 'owner/name'"
+            return Place("nowhere", problem=problem)
         if isinstance(path, str):
             folder = Path(path).parent
             place = _folder(folder)

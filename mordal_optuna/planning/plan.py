@@ -140,6 +140,7 @@ def second_page(first: FirstPage, device: Device) -> SecondPage:
     known = [
         *unread,
         *advice.about_models(models),
+        *advice.about_tasks(first.tasks),
         *advice.about_data(settings, first.data, tokens),
         *advice.about_lengths(settings, models, tokens),
         *advice.about_memory(memory, device),

@@ -195,7 +195,8 @@ def _cost_lines(page: SecondPage) -> list[tuple[str, str]]:
     return [
         (
             "cost",
-            f"{_hours(mean.total)} device-hours ({_hours(found.low)} to {_hours(found.high)}): "
+            f"{_hours(mean.total)} device-hours ({_hours(found.low)} to {_hours(found.high)}"
+            f"{_seconds(mean.total)}): "
             f"{found.full_runs:.1f} full runs; comparing {_hours(compared)}, training "
             f"{_hours(mean.training)}, scoring {_hours(mean.evaluation)}",
         ),
@@ -234,6 +235,11 @@ def _budget_table(page: SecondPage) -> Table:
 def _hours(seconds: float) -> str:
     hours = seconds / _HOUR
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
+def _seconds(seconds: float) -> str:
+    """A short time in seconds, too."""
+    return f"; {seconds:,.0f} seconds" if seconds < _HOUR / 5 else ""
 
 
 def _giga(size: float) -> str:

@@ -46,6 +46,7 @@ class TaskFacts:
         known: whether the number is known rather than assumed.
         new_tokens: most tokens of an answer; None if it is not known.
         source: where the number of documents comes from.
+        defined: whether a YAML defines the task, or it is one of lmms-eval's that need none.
     """
 
     settings: TaskSettings
@@ -53,6 +54,7 @@ class TaskFacts:
     known: bool
     new_tokens: int | None
     source: str
+    defined: bool = True
 
     def documents_at(self, samples: int, full_samples: int, tasks: int) -> int:
         """Documents that are scored at a rung.
@@ -90,7 +92,8 @@ def _read(task: TaskSettings, folders: Sequence[Path], settings: StudySettings) 
     if total is None:
         total, source = known, "the public data set"
     if total is None and task.documents is None:
-        return TaskFacts(task, ASSUMED_DOCUMENTS, False, limit, "assumed")
+        there = bool(content) or task.name in KNOWN
+        return TaskFacts(task, ASSUMED_DOCUMENTS, False, limit, "assumed", there)
     if total is None:
         total, source = task.documents or ASSUMED_DOCUMENTS, "the study file"
     return TaskFacts(task, min(total, task.documents or total), True, limit, source)

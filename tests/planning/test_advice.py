@@ -59,6 +59,14 @@ def test_an_image_longer_than_a_sequence_is_named(study_content: dict[str, Any])
     assert advice(study_content) == []
 
 
+def test_an_undefined_task_and_a_misspelt_folder_are_named(study_content: dict[str, Any]) -> None:
+    study_content |= {"task": {"name": "other"}, "also_score": []}
+    study_content["pool"]["llms"][0]["location"] = "no/such/folder"
+    model, task = advice(parse_study(study_content, places=False))
+    assert "pool.llms.llama-t: 'no/such/folder' is no existing folder and no hub id" in model
+    assert task.startswith("task other: is in no YAML of `task_folders`")
+
+
 def test_unusable_models_come_first(study_content: dict[str, Any]) -> None:
     study_content["pool"]["llms"].append({"name": "absent", "location": "owner/absent"})
     first, second = planned(parse_study(study_content))
