@@ -23,7 +23,7 @@ def test_missing_images_and_broken_records_are_counted(
     file = Path(study_content["alignment"]["conversations"])
     records = json.loads(file.read_text())
     records[0]["image"] = "absent.png"
-    records[1]["conversations"] = records[1]["conversations"][:1]
+    records[1]["conversations"][0]["from"] = "gpt"
     del records[2]["image"]
     for turn in records[2]["conversations"]:
         turn["value"] = turn["value"].replace("<image>", "")
