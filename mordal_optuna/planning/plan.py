@@ -19,8 +19,7 @@ from mordal_optuna.planning.seconds import Sized
 from mordal_optuna.planning.tasks import TaskFacts, read_tasks
 from mordal_optuna.planning.tokens import Tokens, assumed, count_tokens
 from mordal_optuna.pool import Candidate
-from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.methods.building import build_plan
+from mordal_optuna.study.planning import study_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,17 +109,14 @@ def first_page(settings: StudySettings) -> FirstPage:
         settings: the study file's settings.
 
     Raises:
-        SearchError: if the ratios of the study file leave too few rungs.
+        ConfigError: if the ratios of the study file leave too few rungs.
     """
     hub = Hub()
     models, data = read_models(settings, hub), read_data(settings)
     chosen, rungs = None, tuple[int, ...]()
     if data.samples:
         settings, chosen = adapted(settings, data.samples)
-        pool = settings.models()
-        flat = ClusterTree.flat(pool.encoder_names, pool.llm_names)
-        batch = settings.alignment.batch_size
-        rungs = build_plan(settings.search, flat, data.samples, batch_size=batch).rungs
+        rungs = study_plan(settings, data.samples, None).rungs
     asked = any(model.found not in ("folder", "not built yet") for model in models)
     away = hub.away if asked else ""
     return FirstPage(settings, chosen, models, data, read_tasks(settings), rungs, away)

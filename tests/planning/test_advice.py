@@ -44,6 +44,7 @@ def test_a_model_that_never_fits_needs_another_device() -> None:
 
 def test_data_that_lose_samples_are_named(study_content: dict[str, Any]) -> None:
     study_content["alignment"] |= {"batch_size": 24}
+    study_content["search"] = {"method": "grid", "first_ratio": 1.0, "max_ratio": 1.0}
     del study_content["alignment"]["samples"]
     assert "64 samples become 48, a whole number of batches of 24" in advice(study_content)[0]
 

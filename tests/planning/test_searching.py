@@ -35,11 +35,10 @@ def test_lower_rungs_are_prefixes(study_content: dict[str, Any]) -> None:
     content = with_method(
         study_content, method="all-at-ratio", first_ratio=0.25, max_ratio=0.25, fit_points=2
     )
-    content["search"]["first_ratio"] = 0.125
     found = planned(content)[1].forecast
     assert found
     counts = {samples: rung.samples_trained for samples, rung in found.mean.rungs.items()}
-    assert counts == {8: 32, 16: 32, 64: 48}
+    assert counts == {16: 64, 64: 48}
     assert found.mean.candidates == 4
 
 
