@@ -67,7 +67,8 @@ def small(family: str) -> torch.nn.Module:
     model = AutoModelForCausalLM.from_config(config)
     targets = next(f.lora_targets for f in LLM_FAMILIES if family in f.model_types)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules=list(targets))
-    inner: torch.nn.Module = inject_adapter_in_model(lora, model).model
+    whole: Any = inject_adapter_in_model(lora, model)
+    inner: torch.nn.Module = whole.model
     return inner
 
 

@@ -55,13 +55,13 @@ def between(before: Device, after: Device) -> Device:
         before: measured before the run.
         after: measured after it.
     """
-    mean = {
-        "rate": 2 / (1 / before.rate + 1 / after.rate),
-        "bandwidth": 2 / (1 / before.bandwidth + 1 / after.bandwidth),
-        "operation_seconds": (before.operation_seconds + after.operation_seconds) / 2,
-        "element_seconds": (before.element_seconds + after.element_seconds) / 2,
-    }
-    return replace(before, **mean)
+    return replace(
+        before,
+        rate=2 / (1 / before.rate + 1 / after.rate),
+        bandwidth=2 / (1 / before.bandwidth + 1 / after.bandwidth),
+        operation_seconds=(before.operation_seconds + after.operation_seconds) / 2,
+        element_seconds=(before.element_seconds + after.element_seconds) / 2,
+    )
 
 
 def spend() -> dict[str, Any]:

@@ -163,7 +163,8 @@ def train_seconds(sized: Sized, *, lora: bool = True) -> float:
     elements = TRAINED_ELEMENTS * t * llm.hidden * llm.layers
     operations = llm.layers * (TRAINED_LAYER * batch.micro_batches + (_STEP_LAYER if lora else 0))
     operations += _MICRO_BATCH * batch.micro_batches + _STEP
-    fixed = operations * device.operation_seconds / size + device.host_seconds
+    # A sample is tokenised twice: when its rung is checked, and when it is trained on.
+    fixed = operations * device.operation_seconds / size + 2 * device.host_seconds
     return products / device.reached + elements * device.element_seconds + fixed
 
 
