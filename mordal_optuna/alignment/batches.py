@@ -14,13 +14,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 import torch
 
 from mordal_optuna.alignment.conversation import IGNORED, Encoded
 from mordal_optuna.alignment.lengths import BLOCK, Lengths
+from mordal_optuna.alignment.memory import parts
 from mordal_optuna.alignment.usable import Checked
 from mordal_optuna.errors import ConfigError, UnusableError
 
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
     from mordal_optuna.alignment.conversation import Conversations
     from mordal_optuna.alignment.data import AlignmentSet
     from mordal_optuna.alignment.features import Prepared, VisionFeatures
-    from mordal_optuna.alignment.memory import TokenBudget
+    from mordal_optuna.alignment.memory import Batching, TokenBudget
 
-Batching = Literal["grouped", "packed"]
 # Number of shares that are prepared before they are needed.
 _AHEAD = 3
 
@@ -232,7 +232,7 @@ def micro_batches(
     usable = [n for n, sample in enumerate(share.encoded) if sample.length]
     order = sorted(usable, key=lambda n: share.encoded[n].length)
     lengths = [share.encoded[n].length for n in order]
-    for start, stop in _parts(lengths, budget, batching):
+    for start, stop in parts(lengths, budget, batching):
         chosen = order[start:stop]
         expanded = [conversations.expand(share.encoded[n]) for n in chosen]
         batch = _packed(expanded) if batching == "packed" else _padded(expanded, pad_id)
@@ -252,24 +252,6 @@ def samples_of(batch: Batch) -> int:
     if "position_ids" in batch:
         return int((batch["position_ids"] == 0).sum())
     return len(batch["input_ids"])
-
-
-def _parts(
-    lengths: Sequence[int], budget: TokenBudget, batching: Batching
-) -> Iterator[tuple[int, int]]:
-    """Ranges of samples, of ascending lengths, that are as long as the budget allows."""
-    start = 0
-    while start < len(lengths):
-        stop, joined = start, 0
-        while stop < len(lengths):
-            joined += lengths[stop]
-            samples = stop - start + 1
-            rows, length = (1, joined) if batching == "packed" else (samples, lengths[stop])
-            if not budget.allows(samples, rows, length):
-                break
-            stop += 1
-        yield start, stop
-        start = stop
 
 
 def _padded(expanded: Sequence[tuple[np.ndarray, np.ndarray]], pad_id: int) -> Batch:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mordal_optuna.alignment.samples import Sample
     from mordal_optuna.models.assemble import Vlm
-    from mordal_optuna.models.turns import Rendered
+    from mordal_optuna.models.turns import Chats, Rendered
 
 # Positions with this label have no loss, as in torch and transformers.
 IGNORED = -100
@@ -78,13 +78,30 @@ class Conversations:
             max_length: longest sequence in tokens, image tokens included.
             too_long: what happens to a longer sequence: `refuse` raises, `cut` cuts its end off.
         """
-        self._turns = Turns(vlm.processor)
-        self._tokenizer = vlm.processor.tokenizer
-        self._template = vlm.processor.chat_template
-        self._image_id = vlm.model.config.image_token_index
-        self._image_tokens = vlm.image_tokens
-        self._max_length = max_length
-        self._too_long = too_long
+        self._max_length, self._too_long = max_length, too_long
+        self._read_by(vlm.processor, vlm.model.config.image_token_index, vlm.image_tokens)
+
+    @classmethod
+    def of_chat(cls, chat: Chats, image_id: int, *, max_length: int) -> Conversations:
+        """Tokenise for an LLM alone, with one placeholder for each image.
+
+        Args:
+            chat: tokenizer and chat template of the LLM.
+            image_id: id of the placeholder of an image.
+            max_length: longest sequence in tokens; a longer one is cut.
+        """
+        made = cls.__new__(cls)
+        made._max_length = max_length
+        made._too_long = "cut"
+        made._read_by(chat, image_id, 1)
+        return made
+
+    def _read_by(self, chat: Chats, image_id: int, image_tokens: int) -> None:
+        self._turns = Turns(chat)
+        self._tokenizer = chat.tokenizer
+        self._template = chat.chat_template
+        self._image_id = image_id
+        self._image_tokens = image_tokens
 
     def encode(self, sample: Sample) -> Encoded:
         """Tokenise a sample.

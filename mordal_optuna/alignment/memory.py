@@ -16,7 +16,13 @@ of steps: repeated steps become ever rarer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# `grouped` pads samples to rows of equal length, `packed` joins them to one row.
+Batching = Literal["grouped", "packed"]
 # Steps without an error before a bound rises, at first and at most.
 _PATIENCE, _MOST_PATIENCE = 32, 4096
 _FALL, _RISE = 0.75, 1.25
@@ -97,3 +103,27 @@ class TokenBudget:
                 bound.tokens *= _RISE
                 if bound.tokens >= bound.failed:
                     bound.tokens = None
+
+
+def parts(
+    lengths: Sequence[int], budget: TokenBudget, batching: Batching
+) -> Iterator[tuple[int, int]]:
+    """Ranges of samples, of ascending lengths, that are as long as the budget allows.
+
+    Args:
+        lengths: tokens of a share's samples, ascending.
+        budget: bounds of a micro-batch.
+        batching: how samples become rows.
+    """
+    start = 0
+    while start < len(lengths):
+        stop, joined = start, 0
+        while stop < len(lengths):
+            joined += lengths[stop]
+            samples = stop - start + 1
+            rows, length = (1, joined) if batching == "packed" else (samples, lengths[stop])
+            if not budget.allows(samples, rows, length):
+                break
+            stop += 1
+        yield start, stop
+        start = stop

@@ -6,9 +6,10 @@ import reprlib
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from mordal_optuna.config.base import NAME_PATTERN
+from mordal_optuna.config.describing import section_of
 from mordal_optuna.config.locations import location_problems
 from mordal_optuna.config.schema import StudySettings
 from mordal_optuna.config.yaml_file import read_mapping
@@ -223,13 +224,5 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
     section: Any = StudySettings
     for part in location[:-1]:
         if isinstance(part, str):
-            section = _section_of(section.model_fields[part].annotation)
+            section = section_of(section.model_fields[part].annotation)
     return ", ".join(sorted(section.model_fields))
-
-
-def _section_of(annotation: Any) -> Any:
-    """The section class inside an annotation such as `tuple[ModelSettings, ...] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_section_of(part) for part in getattr(annotation, "__args__", ()))
-    return next((section for section in inner if section is not None), None)

@@ -26,3 +26,20 @@ def shipped(kind: Literal["tasks", "studies"]) -> Path:
     raise ConfigError(
         [f"{kind}: not found in {str(package)!r} or beside it; reinstall the package"]
     )
+
+
+def shipped_study(name: str) -> Path:
+    """A shipped study file.
+
+    Args:
+        name: its name without `.yaml`.
+
+    Raises:
+        ConfigError: if there is none of this name.
+    """
+    files = {path.stem: path for path in shipped("studies").glob("*.yaml")}
+    if name not in files:
+        raise ConfigError(
+            [f"study {name!r} is not shipped; shipped are {', '.join(sorted(files))}"]
+        )
+    return files[name]

@@ -70,6 +70,10 @@ UPSTREAM = {
             guesses=True,
         ),
     ),
+    "slake_en": UpstreamTask(
+        "slake/slake_en.yaml",
+        MetricSpec(metric="slake_accuracy,none", cluster_key="img_name"),
+    ),
 }
 
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 # Prefix of open_clip's own names of checkpoints on the hub, and names of their files.
 HUB_PREFIX = "hf-hub:"
 _OPEN_CLIP = ("open_clip_config.json", "open_clip_model")
-# The base of huggingface_hub's errors in its HTTP client, whose name depends on the version.
-_LOOKUP_ERRORS: tuple[type[Exception], ...] = (
+# Errors of a look-up. The base of huggingface_hub's errors in its HTTP client depends on
+# the version.
+LOOKUP_ERRORS: tuple[type[Exception], ...] = (
     OfflineModeIsEnabled,
     ValueError,
     *(base for base in HfHubHTTPError.__bases__ if base is not OSError),
@@ -87,7 +88,7 @@ def hub_state(source: ModelSource, files: FileDigests | None = None) -> HubState
     repository = source.location.removeprefix(HUB_PREFIX)
     try:
         info = HfApi().model_info(repository, revision=source.revision, files_metadata=True)
-    except _LOOKUP_ERRORS as error:
+    except LOOKUP_ERRORS as error:
         if not isinstance(error, HfHubHTTPError | ValueError):  # the hub gives no answer
             return _cached(source, repository, error)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -114,7 +115,7 @@ def hub_digests(source: ModelSource, state: HubState) -> dict[str, str]:
         state: the model on the hub.
     """
     aspects: dict[str, dict[str, str]] = {}
-    chosen = set(_weights(source, state.files))
+    chosen = set(weight_files(source, state.files))
     fast = _FAST in state.files
     for name, digest in sorted(state.files.items()):
         path = Path(name)
@@ -146,7 +147,7 @@ def check_local(pool: Pool) -> None:
     for kind, sources in (("vision_encoders", pool.vision_encoders), ("llms", pool.llms)):
         for source in filter(is_local, sources):
             key, folder = f"pool.{kind}.{source.name}.location", Path(source.location)
-            chosen = _weights(source, _names(source, None))
+            chosen = weight_files(source, _names(source, None))
             problems += [
                 f"{key}: {problem}"
                 for problem in (*_configuration(folder), *_incomplete(folder, chosen))
@@ -172,7 +173,7 @@ def check_weights(pool: Pool, files: FileDigests | None = None) -> None:
     for kind, sources in (("vision_encoders", pool.vision_encoders), ("llms", pool.llms)):
         for source in sources:
             names = _names(source, files)
-            if not _weights(source, names):
+            if not weight_files(source, names):
                 key = f"pool.{kind}.{source.name}.location"
                 problems.append(f"{key}: {_advice(source, kind, names)}")
     if problems:
@@ -212,8 +213,13 @@ def _advice(source: ModelSource, kind: str, names: Iterable[str]) -> str:
     )
 
 
-def _weights(source: ModelSource, names: Iterable[str]) -> list[str]:
-    """The safetensors files that are read, with their index; empty if there are none."""
+def weight_files(source: ModelSource, names: Iterable[str]) -> list[str]:
+    """The safetensors files that are read, with their index; empty if there are none.
+
+    Args:
+        source: name and location of the model.
+        names: names of all of its files.
+    """
     known = set(names)
     foreign = source.location.startswith(HUB_PREFIX) or (
         "config.json" not in known and _OPEN_CLIP[0] in known

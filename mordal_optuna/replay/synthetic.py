@@ -17,10 +17,15 @@ numbers were fixed before any method was run on the grids; they do not model rea
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.grid import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Rungs as fractions of D: D/32, D/16, ..., D.
 RATIOS = (32, 16, 8, 4, 2, 1)
@@ -35,6 +40,7 @@ def synthetic_grid(
     llms: int = 7,
     full_samples: int = 16384,
     documents: int = 500,
+    rungs: Sequence[int] | None = None,
 ) -> Grid:
     """Draw a grid from the model above.
 
@@ -44,6 +50,8 @@ def synthetic_grid(
         llms: number of LLMs, at least 1.
         full_samples: D, a positive multiple of 32.
         documents: number of documents behind each score, at least 1.
+        rungs: samples of each rung, ascending up to D, which may then be any number; None for
+            `RATIOS`.
 
     Raises:
         SearchError: if a number is out of its bounds.
@@ -51,13 +59,13 @@ def synthetic_grid(
     for name, value in (("encoders", encoders), ("llms", llms), ("documents", documents)):
         if value < 1:
             raise SearchError(f"{name}: got {value}; it must be at least 1")
-    if full_samples < 1 or full_samples % RATIOS[0]:
+    if rungs is None and (full_samples < 1 or full_samples % RATIOS[0]):
         raise SearchError(
             f"full_samples: got {full_samples}; it must be a positive multiple of {RATIOS[0]}"
         )
     rng = np.random.default_rng(seed)
     vision, text = _Side(rng, encoders, 3), _Side(rng, llms, 3)
-    samples = np.array([full_samples // ratio for ratio in RATIOS])
+    samples = np.array(rungs or [full_samples // ratio for ratio in RATIOS])
     errors = _errors(rng, vision, text, samples)
     scores = 1 - rng.binomial(documents, errors) / documents
     names = [f"encoder-{i}" for i in range(encoders)], [f"llm-{j}" for j in range(llms)]

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mordal_optuna.alignment import timing
 from mordal_optuna.alignment.parallel import open_accelerator
 from mordal_optuna.alignment.timing import Clock, Part, Work
 from mordal_optuna.alignment.train import Trainer
-from mordal_optuna.config import LoraSettings
 from mordal_optuna.models.assemble import assemble
 from mordal_optuna.pool import ModelSource
 from mordal_optuna.study.times import PARTS
-from tests import tiny
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,34 +138,6 @@ def test_what_is_queued_is_resolved_on_the_way_so_that_few_events_are_kept() -> 
             time.now += 2
             assert len(clock._queued) <= 2
     assert clock.take() == {"encoding": 100.0, "training": 100.0}
-
-
-def test_operations_are_those_of_the_formula(tmp_path: Path) -> None:
-    """By counting what torch computes: forward and backward through the matrices alone."""
-    parts = tiny.encoder(tmp_path, "clip"), tiny.llm(tmp_path, "llama")
-    lora = LoraSettings(rank=4, alpha=8)
-    vlm = assemble(*parts, lora=lora, precision="fp32", seed=0, device=CPU)
-    work = Work.per_token(vlm)
-    llm = vlm.model.model.language_model
-    width, tokens, targets = llm.config.hidden_size, 7, 5
-    with FlopCounterMode(display=False) as counter:
-        embedded = torch.randn(1, tokens, width, requires_grad=True)
-        hidden = llm(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        vlm.model.lm_head(hidden[0, :targets]).sum().backward()
-    attention = sum(
-        count
-        for name, count in counter.get_flop_counts()["Global"].items()
-        if "bmm" in str(name) or "attention" in str(name)
-    )
-    counted = counter.get_total_flops() - attention
-    assert counted == pytest.approx(work.of(tokens, targets, 0), rel=0.02)
-    assert work.of(tokens, targets, 2) - work.of(tokens, targets, 0) == (
-        6 * 2 * vlm.image_tokens * sum(p.numel() for p in projector(vlm))
-    )
-
-
-def projector(vlm: Any) -> list[torch.nn.Parameter]:
-    return list(vlm.model.model.multi_modal_projector.parameters())
 
 
 def test_training_counts_its_tokens_its_padding_and_its_parts(

@@ -1,4 +1,4 @@
-"""The seven benchmarks on local data in the hub's schema, and answers that need no model."""
+"""Seven benchmarks and SLAKE on local data in the hub's schema; answers that need no model."""
 
 from __future__ import annotations
 
@@ -176,6 +176,23 @@ def mmmu(folder: Path) -> Path:
     return save(folder, {("default", "validation"): (rows, features)})
 
 
+def slake(folder: Path) -> Path:
+    """Questions in two languages, with pictures, which the hub has in an archive."""
+    rows = [
+        {"qid": n, "question": f"What {n}?", "answer": COLORS[n % 4], "img_name": f"{n // 2}.jpg"}
+        | {"q_lang": "zh" if n == 5 else "en", "answer_type": "OPEN", "modality": "MRI"}
+        | {"content_type": "Color", "image": picture(n // 2)}
+        for n in range(6)
+    ]
+    features = Features(
+        qid=Value("int32"),
+        **dict.fromkeys(("question", "answer", "img_name", "q_lang"), TEXT),
+        **dict.fromkeys(("answer_type", "modality", "content_type"), TEXT),
+        image=Image(),
+    )
+    return save(folder, {("default", "test"): (rows, features)})
+
+
 # Writes the data; a right answer; a wrong one.
 SEVEN: dict[str, tuple[Callable[[Path], Path], Answer, Answer]] = {
     "gqa": (gqa, lambda d: d["answer"].upper() + ".", lambda d: "a " + d["answer"]),
@@ -193,6 +210,7 @@ SEVEN: dict[str, tuple[Callable[[Path], Path], Answer, Answer]] = {
         lambda d: d["answer"],
         lambda d: {"A": "B", "B": "C", "C": "D"}.get(d["answer"], "7"),
     ),
+    "slake_en": (slake, lambda d: d["answer"].upper() + ".", always("nothing")),
 }
 
 

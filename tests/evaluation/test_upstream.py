@@ -1,4 +1,4 @@
-"""The seven benchmarks through upstream's own code: gold is 1, wrong is 0, edges as stated."""
+"""Seven benchmarks and SLAKE by upstream's own code: gold is 1, wrong is 0, edges as stated."""
 
 from __future__ import annotations
 

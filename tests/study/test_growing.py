@@ -33,7 +33,6 @@ from mordal_optuna.search.attributes import (
     RUNGS,
 )
 from mordal_optuna.search.clusters import ClusterTree
-from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.methods.grid import grid_plan
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mordal_optuna.config import StudySettings
+    from mordal_optuna.search.curves import Measurement
 
 NOW = Inputs({"data": {"a": "1"}, "llm:llama-t": {"weights": "2"}})
 

@@ -1,0 +1,1 @@
+"""How near `mordal plan` comes to what a study then spends."""

@@ -1,0 +1,1 @@
+"""Regret by budget: the table that `mordal plan` shows."""

@@ -1,0 +1,1 @@
+"""What a study will take, computed before anything is spent; loads no torch."""
