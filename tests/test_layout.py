@@ -49,7 +49,9 @@ def test_the_list_of_named_tests_is_true() -> None:
         assert not mirrored.is_file(), mirrored
 
 
-@pytest.mark.parametrize("folder", ["mordal_optuna", "benchmarks", "tests", "examples"])
+@pytest.mark.parametrize(
+    "folder", ["mordal_optuna", "benchmarks", "tests", "examples", "packages"]
+)
 def test_no_file_is_long(folder: str) -> None:
     """A longer file holds more than one thing."""
     long = {
