@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from benchmarks.machine import machine
 
 FOLDER = Path(__file__).parent
@@ -106,7 +108,8 @@ def _search(content: dict[str, Any]) -> dict[str, float]:
 def main() -> None:
     """Add the installed version, and write both files."""
     stored = json.loads(STORED.read_text(encoding="utf-8")) if STORED.is_file() else {}
-    stored[version("mordal-optuna")] = {"machine": machine("torch"), "figures": figures(FOLDER)}
+    release = Version(version("mordal-optuna")).base_version  # without the part of a commit
+    stored[release] = {"machine": machine("torch"), "figures": figures(FOLDER)}
     STORED.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     TABLE.write_text(table(stored) + "\n", encoding="utf-8")
     print(table(stored))
