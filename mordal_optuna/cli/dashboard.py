@@ -75,6 +75,7 @@ def _prepared(settings: StudySettings, command: str) -> str:
     from mordal_optuna.reporting.dashboard import study_address
     from mordal_optuna.study.claims import study_storage
 
+    make_folder(settings.workdir)  # where SQLite's file is by default
     try:
         result = load_study(settings)
     except SearchError:
@@ -84,6 +85,5 @@ def _prepared(settings: StudySettings, command: str) -> str:
             raise
         return study_address(optuna.load_study(study_name=settings.study, storage=storage))
     study = open_study(settings)
-    make_folder(settings.workdir)
     write_and_publish(settings, study, result, command)
     return study_address(study)

@@ -315,7 +315,10 @@ def _check_fields(task: Task) -> None:
     """Refuse, before any training, misspelt fields, missing answers, and code that fails."""
     _ = task.chance
     columns = task.live.features
-    for key in ("doc_to_text", "doc_to_target"):
+    # Code of the task's own that judges answers may need no target: VizWiz names a column that
+    # there is not.
+    judges = callable(task.live.config.process_results)
+    for key in ("doc_to_text",) if judges else ("doc_to_text", "doc_to_target"):
         named = getattr(task.live.config, key)
         # lmms-eval takes any other text for the text itself.
         if isinstance(named, str) and _IDENTIFIER.fullmatch(named) and named not in columns:

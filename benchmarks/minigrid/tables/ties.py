@@ -79,6 +79,7 @@ def ties(data: TaskData, *, replicates: int, method: str = "mordal") -> Ties:
     rows = [_judged(data, plan, resampler, number) for number in range(replicates)]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     middle = {name: float(np.median(columns.pop(name))) for name in GROUPS}
+    del middle["failed"]  # no pair fails in a replay
     means = {name: float(np.nanmean(column)) for name, column in columns.items()}
     return Ties(**middle, **means)
 

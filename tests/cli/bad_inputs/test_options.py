@@ -123,7 +123,9 @@ GRIDS = [
     Bad("no budget", good_grid("--budget", "0"), ["--budget: got 0"]),
     Bad("a budget that is nan", good_grid("--budget", "nan"), ["--budget: got nan"]),
     Bad("an infinite budget", good_grid("--budget", "inf"), ["--budget: got inf"]),
-    Bad("a negative seed", good_grid("--method", "random", "--seed", "-1"), ["--seed: got -1"]),
+    Bad(
+        "a negative seed", good_grid("--method", "random", "--seed", "-1"), ["'--seed': got '-1'"]
+    ),
     Bad("no seeds", good_grid("--compare", "mordal", "--seeds", "0"), ["--seeds"]),
     Bad("no simulated workers", good_grid("--workers", "0"), ["--workers"]),
 ]

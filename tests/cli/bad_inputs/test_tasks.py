@@ -175,7 +175,7 @@ CASES = [
     Bad(
         "no metric that counts",
         task('metadata: {mordal: {metric: "exact_match,none"}}', ""),
-        ["metadata: {mordal:"],
+        ["{metric: '<metric>,<filter>'}"],
     ),
     Bad(
         "another metric that counts",
