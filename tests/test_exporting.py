@@ -177,7 +177,7 @@ def test_weights_that_merging_rounds_get_scores_of_their_own(
         assert again.per_document == known.per_document
         assert again.likelihoods == known.likelihoods
     measured = before.curves[WINNER][-1]
-    assert abs((found[0].nll or 0) - (measured.nll or 0)) > 1e-5
+    assert abs((found[0].nll or 0) - (measured.nll or 0)) > 1e-6
     assert done.scores[0].startswith(f"{100 * found[0].value:.1f} ± ")
     aligner = open_workbench(settings, Silent())._aligner
     again = aligner.measure(WINNER, 32)

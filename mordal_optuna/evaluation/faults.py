@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 # Frames in these are not of a task's own code.
 _LIBRARIES = ("site-packages", "dist-packages", "lib/python", "mordal_optuna")
+# Name of the hub's error in offline mode, which `datasets` shows in the text of its own.
+_OFFLINE = "OfflineModeIsEnabled"
 
 
 @contextmanager
 def task_faults(task: str, what: str) -> Iterator[None]:
     """Turn whatever a task's YAML or code raises into one sentence; the original is the cause.
 
-    A task's code may raise anything. An outage stays one.
+    A task's code may raise anything. An outage stays one, but not that nothing can be looked up
+    because the hub's libraries are told to be offline.
 
     Args:
         task: name of the task.
@@ -41,7 +44,7 @@ def task_faults(task: str, what: str) -> Iterator[None]:
     except Exception as error:
         cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
         assert cause is not None
-        if is_outage(cause):
+        if is_outage(cause) and _OFFLINE not in str(cause):
             raise cause from error
         raise TaskError(task, f"{what} ({fault(cause)})") from cause
 

@@ -43,3 +43,6 @@ def test_outages_and_errors_of_this_package_stay_what_they_are() -> None:
     for error in (ConnectionError("gone"), DataError("a", "b"), KeyboardInterrupt()):
         with pytest.raises(type(error)), task_faults("own", "fails"):
             raise error
+    offline = ConnectionError("Couldn't reach 'a/b' on the Hub (OfflineModeIsEnabled)")
+    with pytest.raises(TaskError, match="OfflineModeIsEnabled"), task_faults("own", "fails"):
+        raise offline

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mordal_optuna.config.reading import _HUB_ID
+from mordal_optuna.config.locations import _HUB_ID
 from mordal_optuna.errors import ModelError
 from mordal_optuna.models.loading import check_model, load_image_processor
 from mordal_optuna.models.towers import load_encoder

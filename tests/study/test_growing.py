@@ -263,6 +263,8 @@ class Notes(Silent):
 @pytest.fixture
 def content(address: str, tmp_path: Path) -> dict[str, Any]:
     """A study of one encoder; no model is loaded."""
+    conversations = tmp_path / "conversations.json"
+    conversations.write_text("[]")
     return {
         "study": "tiny",
         "workdir": str(tmp_path / "run"),
@@ -271,7 +273,7 @@ def content(address: str, tmp_path: Path) -> dict[str, Any]:
             "vision_encoders": [{"name": "clip-t", "location": "owner/clip-t"}],
             "llms": [{"name": f"{name}-t", "location": name} for name in ("llama", "mistral")],
         },
-        "alignment": {"conversations": str(tmp_path), "images": str(tmp_path)},
+        "alignment": {"conversations": str(conversations), "images": str(tmp_path)},
         "task": {"name": "gqa"},
     }
 

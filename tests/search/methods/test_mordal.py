@@ -118,7 +118,7 @@ def test_the_order_of_one_worker_is_deterministic() -> None:
 
 
 def test_impossible_rungs_are_refused() -> None:
-    with pytest.raises(SearchError, match="at least 3"):
+    with pytest.raises(SearchError, match="a curve is fitted to 3"):
         MordalPlan(tree(), (256, 512), FULL)
     with pytest.raises(SearchError, match="at most 512"):
         MordalPlan(tree(), RUNGS, 512)
