@@ -361,10 +361,11 @@ def test_a_pair_that_another_worker_has_just_claimed_is_passed_over() -> None:
     study = _worker(optuna.storages.InMemoryStorage(), plan())
     study.sampler = CkaClusterSampler(plan(), claims=claims)
     trial = study.ask(PairSpace(ENCODERS, LLMS).distributions)
-    assert claims.held == {0: MEDOIDS[1]}
+    (chosen,) = claims.held.values()
+    assert chosen in MEDOIDS[1:]  # any of them: workers that ask together spread
     kept = study.sampler.shared.take_kept(trial.number)
     assert kept is not None
-    assert not kept.of(MEDOIDS[1]).running  # it leaves out the trial itself
+    assert not kept.of(chosen).running  # it leaves out the trial itself
     study.tell(trial, state=TrialState.FAIL)
     assert claims.held == {}
 
