@@ -40,6 +40,14 @@ def start(seconds: float, module: str, *arguments: object) -> subprocess.Popen[b
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "database",
+    [
+        "postgresql",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("sqlite", "mariadb")),
+    ],
+    indirect=True,
+)
 def test_no_claim_is_stolen_by_a_clock_that_is_fast(database: str, tmp_path: Path) -> None:
     """Three clocks; a rung takes longer than a renewal, and the lease is much below the skew."""
     study = optuna.create_study(
