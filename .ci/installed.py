@@ -39,7 +39,7 @@ def use() -> None:
     from mordal_optuna.config import read_study
     from mordal_optuna.config.shipped import shipped
 
-    studies = [read_study(path) for path in sorted(shipped("studies").glob("*.yaml"))]
+    studies = [read_study(path, places=False) for path in sorted(shipped("studies").glob("*.yaml"))]
     tasks = {
         yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)["task"]
         for path in shipped("tasks").rglob("*.yaml")
