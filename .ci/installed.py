@@ -38,7 +38,6 @@ def use() -> None:
 
     from mordal_optuna.config import read_study
     from mordal_optuna.config.shipped import shipped
-
     from mordal_optuna.evaluation.upstream import UPSTREAM
 
     files = sorted(shipped("studies").glob("*.yaml"))
