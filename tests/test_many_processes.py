@@ -64,6 +64,11 @@ def paid(study: optuna.Study) -> Counter[tuple[Candidate, int]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "database",
+    [pytest.param("sqlite", marks=pytest.mark.long), "postgresql", "mariadb"],
+    indirect=True,
+)
 def test_eight_processes_end_the_search_after_the_death_of_a_ninth(
     database: str, tmp_path: Path
 ) -> None:

@@ -75,7 +75,9 @@ def expected(seed: int) -> tuple[Counter[str], list]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "journal", "grpc"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("sqlite", marks=pytest.mark.long), "postgresql", "journal", "grpc"]
+)
 @pytest.mark.parametrize(("count", "jobs"), [(4, 1), (2, 4)])
 def test_many_processes_train_what_one_does_each_rung_once(
     kind: str, count: int, jobs: int, tmp_path: Path

@@ -24,6 +24,7 @@ def aligned(zoo: Path, folder: Path, kills: int) -> Any:  # noqa: ANN401
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_at_20_moments_it_ends_with_the_same_digest(zoo: Path, tmp_path: Path) -> None:

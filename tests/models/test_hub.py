@@ -64,6 +64,7 @@ def changed_weights(content: bytes) -> bytes:
     return content[:-1] + bytes([content[-1] ^ 1])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_identity_follows_the_files_and_not_the_commit(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_weights_that_are_not_safetensors_are_refused_at_start(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["one bin", "sharded bin"])
+@pytest.mark.parametrize("kind", ["one bin", pytest.param("sharded bin", marks=pytest.mark.long)])
 def test_the_command_that_is_named_converts_the_weights(tmp_path: Path, kind: str) -> None:
     """Run as printed; the folder that it writes is accepted and holds the same numbers."""
     encoder, llm = tiny.encoder(tmp_path, "clip"), tiny.llm(tmp_path, "llama")
