@@ -85,11 +85,17 @@ _State: TypeAlias = "tuple[int, float | None, int, int]"
 
 
 class HeartbeatMonitor:
-    """Observes whether the workers of other running trials are alive, by this process's clock."""
+    """Observes whether the workers of other running trials are alive, by this process's clock.
+
+    Only time that this process observed counts as silence: at most one interval of heartbeats
+    between two observations. A machine that was suspended, or a process that was stopped, would
+    otherwise take the pairs of workers that were stopped with it.
+    """
 
     def __init__(self) -> None:
         """Observe no trial yet."""
-        self._since: dict[_State, float] = {}
+        self._silence: dict[_State, float] = {}
+        self._last = time.monotonic()
 
     def observe(self, trials: Iterable[FrozenTrial]) -> None:
         """Record the present state of the running trials.
@@ -98,14 +104,18 @@ class HeartbeatMonitor:
             trials: the trials that run now.
         """
         now = time.monotonic()
-        self._since = {state: self._since.get(state, now) for state in map(_state_of, trials)}
+        passed, self._last = min(now - self._last, HEARTBEAT_SECONDS), now
+        silence = self._silence
+        self._silence = {
+            state: silence[state] + passed if state in silence else 0.0
+            for state in map(_state_of, trials)
+        }
 
     @property
     def silent(self) -> frozenset[int]:
-        """Numbers of the trials that have not changed for `SILENCE_SECONDS`."""
-        now = time.monotonic()
+        """Numbers of the trials that were seen unchanged for `SILENCE_SECONDS`."""
         return frozenset(
-            state[0] for state, since in self._since.items() if now - since >= SILENCE_SECONDS
+            state[0] for state, seconds in self._silence.items() if seconds >= SILENCE_SECONDS
         )
 
 

@@ -104,6 +104,21 @@ def test_a_worker_without_heartbeats_is_silent(monkeypatch: pytest.MonkeyPatch) 
     assert watch.silent == {one.number}
 
 
+def test_time_in_which_the_observer_was_stopped_is_no_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A suspended machine stops the observed worker as well; it gets its time to be heard."""
+    clock = iter([0.0, 0.0, 7200.0, 7201.0, 7300.0, 7400.0, 7500.0])
+    monkeypatch.setattr(heartbeats.time, "monotonic", lambda: next(clock))
+    study, watch = optuna.create_study(), HeartbeatMonitor()
+    trial = asked(study)
+    seen = []
+    for _ in range(6):
+        watch.observe([trial])
+        seen.append(bool(watch.silent))
+    assert seen == [False, False, False, False, False, True]  # 0, 15, 16, 31, 46, 61 seconds
+
+
 def two(names: tuple[str, str] = ("l0", "l1")) -> MordalPlan:
     """One encoder with two LLMs."""
     return MordalPlan(ClusterTree.flat(["e0"], names), EVERY_RUNG, 16384)
