@@ -33,7 +33,7 @@ from mordal_optuna.search.attributes import (
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.heartbeats import assignment_of
 from mordal_optuna.search.space import PAIR_PARAMETERS
-from mordal_optuna.search.tasks import PartialMeasurement
+from mordal_optuna.search.tasks import PartialMeasurement, is_partial
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -133,12 +133,12 @@ def merged_partial(
 
 def _partial(trial: FrozenTrial) -> list[PartialMeasurement]:
     """What a trial has stored of rungs that it scored on some tasks."""
-    stored = trial.user_attrs.get(RUNGS, {})
     rows = (
         PartialMeasurement.from_json(
             details, samples=int(samples), task_answers=_task_answers(trial, samples, details)
         )
-        for samples, details in stored.items()
+        for samples, details in trial.user_attrs.get(RUNGS, {}).items()
+        if is_partial(details)  # asked first, since this is called for every trial of a study
     )
     return [row for row in rows if row]
 

@@ -73,7 +73,7 @@ class PartialMeasurement:
         task_answers: Mapping[str, str | None] | None = None,
     ) -> PartialMeasurement | None:
         """Inverse of `to_json`; None for the details of a rung that was scored on all tasks."""
-        if not details.get(_PARTIAL):
+        if not is_partial(details):
             return None
         found = task_answers or {}
         by_task = {
@@ -81,6 +81,11 @@ class PartialMeasurement:
             for name, one in details["tasks"].items()
         }
         return PartialMeasurement(samples, by_task, details.get("time", {}))
+
+
+def is_partial(details: Mapping[str, Any]) -> bool:
+    """Whether the stored details of a rung are those of scores on some of several tasks."""
+    return bool(details.get(_PARTIAL))
 
 
 def completed(

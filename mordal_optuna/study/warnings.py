@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
-
-from scipy import special
 
 from mordal_optuna.errors import SearchError
 from mordal_optuna.search.attributes import FACTS, store_value, stored_value
@@ -167,7 +166,7 @@ def above_chance(point: Measurement, chance: float, examined: int = 1) -> bool |
     if point.stderr is None:
         return None
     noise = max(point.stderr, 0.5 / point.documents if point.documents else 0.0)
-    quantile = float(special.ndtri(1 - _LEVEL / examined))
+    quantile = NormalDist().inv_cdf(1 - _LEVEL / examined)
     return point.score - chance > quantile * noise
 
 
