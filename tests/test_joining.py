@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -174,14 +173,9 @@ def test_two_workers_of_two_ranks_each_end_a_search(
     """Both as torchrun starts them, on CPUs; every rung once, and the ranking is complete."""
     address = databases.new_database(postgresql)
     files = [shared(study_content, tmp_path, address, machine) for machine in "ab"]
-    workers = []
-    for file in files:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-        command = [*launcher, "--master_port", str(port), "-m", "mordal_optuna", "worker"]
-        workers.append(start(command, file))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*launcher, "--nproc-per-node=2", "-m", "mordal_optuna", "worker"]
+    workers = [start(command, file) for file in files]
     assert ended(*workers) == [0, 0]
     settings = parse_study(yaml.safe_load(files[0].read_text()))
     result = load_study(settings)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from mordal_optuna.pool import Candidate
 from mordal_optuna.progress import Silent
 from mordal_optuna.study.growing import Compared
 from mordal_optuna.study.result import Representation
+from mordal_optuna.study.turns import Turns
 from mordal_optuna.workbench import comparison as preparation
 from mordal_optuna.workbench.comparison import Comparison, least_similarity
 
@@ -83,6 +88,75 @@ def test_projectors_are_warmed_up_once_for_all_tasks(
     assert second.llm_similarity == alone.llm_similarity
     assert second.llm_similarity != first.llm_similarity
     assert second.seconds["warmup"] == pytest.approx(first.seconds["warmup"])
+
+
+@pytest.mark.slow
+def test_workers_share_a_comparison_out(
+    study_content: dict[str, Any],
+    data: AlignmentSet,
+    cpu: torch.device,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two begin at once: each model is compared once, and both have what one alone would have.
+
+    A third worker has died with the claim of a model, which the others take over.
+    """
+    study_content["search"]["vision_threshold"] = 1.0  # both encoders are medoids
+    settings = parse_study(study_content)
+    pool, address = settings.models(), f"sqlite:///{tmp_path / 'study.db'}"
+    done, together = Counter[tuple[str, ...]](), threading.Barrier(2)
+    warm_up, encode = preparation.warm_up, preparation.vision_features
+
+    def warmed(*parts: Any, **options: Any) -> Any:
+        done[parts[0].name, parts[1].name] += 1
+        return warm_up(*parts, **options)
+
+    def encoded(*parts: Any, **options: Any) -> Any:
+        done[(parts[0].name,)] += 1
+        return encode(*parts, **options)
+
+    def compared(folder: str, turns: Turns | None) -> Representation:
+        return Comparison(
+            settings,
+            data=data,
+            images=[Image.new("RGB", (32, 32), name) for name in ("red", "blue", "gray", "pink")],
+            machine=Machine(cpu),
+            folder=tmp_path / folder,
+            progress=Silent(),
+            turns=turns,
+        ).run()
+
+    code = (
+        "import os; from mordal_optuna.study.turns import Turns; Turns("
+        f"{address!r}, 'tiny').try_for('compare {pool.encoder_names[0]}').__enter__(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    found: list[Representation] = []
+
+    def work() -> None:
+        turns = Turns(address, "tiny")
+        together.wait(60)
+        found.append(compared("shared", turns))
+
+    monkeypatch.setattr(preparation, "warm_up", warmed)
+    monkeypatch.setattr(preparation, "vision_features", encoded)
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(100)
+    models = [(name,) for name in pool.encoder_names]
+    pairs = [(c.vision_encoder, c.llm) for c in pool.candidates]
+    assert done == Counter([*models, *pairs])
+    alone = compared("own", None)
+    assert len(found) == 2
+    for one in found:
+        assert one.vision_similarity == alone.vision_similarity
+        assert one.llm_similarity == alone.llm_similarity
+        assert one.tree == alone.tree
+        for part in ("features", "warmup"):  # the similarity alone is each worker's own
+            assert one.seconds[part] == pytest.approx(found[0].seconds[part])
 
 
 @pytest.mark.slow
