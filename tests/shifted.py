@@ -1,7 +1,8 @@
 """A program on a machine whose clock is wrong: `python -m tests.shifted SECONDS MODULE [ARG...]`.
 
-Python's clocks of the time of day are shifted before any other module is imported. Clocks that
-measure durations, and those of database servers, are right.
+Python's clocks of the time of day are shifted before any other module is imported, except pandas,
+whose compiled types derive from the real `datetime.datetime`. Clocks that measure durations, and
+those of database servers, are right.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import runpy
 import sys
 import time
 from typing import Any
+
+import pandas  # noqa: F401 - see above
 
 
 def shift(seconds: float) -> None:

@@ -43,15 +43,15 @@ def break_answers() -> None:
     import_lmms_eval()
     from mordal_optuna.evaluation.model import MordalVLM
 
-    answer = MordalVLM._answer
+    answers = MordalVLM._answers
 
     def broken(self: Any, *given: Any) -> Any:
         config = self.model.config
         if (config.vision_config.model_type, config.text_config.model_type) == ("dinov2", "llama"):
             raise EvaluationError("mordal_scenes", "no answer on process 1")
-        return answer(self, *given)
+        return answers(self, *given)
 
-    MordalVLM._answer = broken  # type: ignore[method-assign]
+    MordalVLM._answers = broken  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
