@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from peft.tuners.lora import LoraLayer
+from transformers import CLIPVisionModel, SiglipVisionModel
 
 from mordal_optuna.errors import ModelError
 from mordal_optuna.files.atomic import atomic_write
@@ -102,9 +103,29 @@ def write(vlm: Vlm, folder: Path) -> list[str]:
     folder.mkdir()
     if needs:
         shutil.copy(llava.__file__, folder / "llava.py")
-    vlm.model.save_pretrained(folder)
+    vlm.model.save_pretrained(folder, state_dict=None if needs else _published_names(vlm.model))
     vlm.processor.save_pretrained(folder)
     return needs
+
+
+def _published_names(model: LlavaForConditionalGeneration) -> dict[str, torch.Tensor]:
+    """The weights, those of CLIP and SigLIP by the names of published LLaVA checkpoints.
+
+    transformers 5 has lost the level `vision_model` of these towers. It reads both names, but
+    saves the old ones only for a model that it has read. Others read the old ones alone: under
+    transformers 4 the tower would keep random weights, with no more than a warning.
+
+    Args:
+        model: merged model of LLaVA's own class.
+    """
+    weights = model.state_dict()
+    if not isinstance(model.model.vision_tower, CLIPVisionModel | SiglipVisionModel):
+        return weights
+    tower = "model.vision_tower."
+    return {
+        name.replace(tower, f"{tower}vision_model.", 1) if name.startswith(tower) else name: value
+        for name, value in weights.items()
+    }
 
 
 def check_folder(folder: Path) -> None:
