@@ -116,22 +116,23 @@ class Row:
 
 
 def ranking(grid: Grid, seed: int = 0) -> tuple[list[Row], float]:
-    """The first pairs of a search's ranking, and the search's cost in full runs.
+    """The first pairs of a search's ranking, and what it trained in full runs.
 
     Args:
         grid: grid with the scores of all pairs.
         seed: random seed of the search.
     """
     setup = set_up(grid, "mordal", method_settings("mordal"), seed, None)
-    search = run_light(setup.plan, grid)
-    history = search.history
+    history = run_light(setup.plan, grid).history
     estimates = setup.plan.ranking(history)
     winner = setup.plan.winner(history)
     ordered = sorted(estimates, key=lambda e: (e.candidate != winner, -e.value))
     rows = [
         Row(
             str(e.candidate),
-            *(100 * x for x in (e.value, e.low, e.high)),
+            100 * e.value,
+            100 * e.low,
+            100 * e.high,
             history.of(e.candidate).top / grid.full_samples,
             100 * grid.truth(e.candidate),
         )
