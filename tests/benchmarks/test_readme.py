@@ -20,6 +20,7 @@ from benchmarks.readme import (
     ranking,
 )
 from mordal_optuna.replay.grid import read_grid
+from mordal_optuna.replay.run import replay
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -27,6 +28,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def test_the_figure_shows_the_winner_first_with_what_the_search_never_saw() -> None:
     grid = read_grid(GRID)
     rows, trained = ranking(grid)
+    assert rows[0].pair == " + ".join(replay(grid, "mordal").picked)
     assert 0 < trained < 49
     assert all(row.low <= row.value <= row.high for row in rows)
     assert {row.trained > 0 for row in rows} == {True, False}
