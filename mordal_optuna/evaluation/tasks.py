@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 # What may be the name of a column.
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
-# Minimum number of different images that CKA can compare.
-_MIN_IMAGES = 4
 
 
 def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
@@ -95,7 +93,7 @@ def task_images(task: Task, count: int) -> list[Image]:
         count: maximum number of images.
 
     Raises:
-        TaskError: if a document has no image, or there are fewer than 4 different images.
+        TaskError: if a document has no image.
     """
     return images_of_all([task], count)
 
@@ -108,16 +106,11 @@ def images_of_all(tasks: Sequence[Task], count: int) -> list[Image]:
         count: maximum number of images of all tasks together.
 
     Raises:
-        TaskError: if a document has no image, or there are fewer than 4 different images.
+        TaskError: if a document has no image.
     """
     share = -(-count // len(tasks))
     turns = zip_longest(*(_images(task, share).items() for task in tasks))
     images = dict(entry for turn in turns for entry in turn if entry)
-    if len(images) < _MIN_IMAGES:
-        raise TaskError(
-            " and ".join(task.name for task in tasks),
-            f"shows {len(images)} different images; comparing models needs at least {_MIN_IMAGES}",
-        )
     return list(images.values())[:count]
 
 
