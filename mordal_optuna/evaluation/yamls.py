@@ -71,7 +71,7 @@ def nodes(path: Path) -> list[tuple[yaml.Node, yaml.Node]]:
     Args:
         path: the YAML.
     """
-    root = yaml.compose(path.read_text(encoding="utf-8"))
+    root = yaml.compose(path.read_bytes())  # an encoding other than UTF-8 is an error of YAML
     return root.value if isinstance(root, yaml.MappingNode) else []
 
 
