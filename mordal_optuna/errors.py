@@ -187,6 +187,10 @@ class GridError(MordalError):
     """A grid file is malformed, or lacks a measurement that a replayed search needs."""
 
 
+class NoGridError(GridError):
+    """A file holds something other than a grid."""
+
+
 class RivalError(MordalError):
     """A rival's score cannot be computed from the given arrays, texts or options."""
 

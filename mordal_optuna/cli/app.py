@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from mordal_optuna.cli import checkpoints, dashboard, export, init, plan, replay, study
+from mordal_optuna.cli import (
+    checkpoints,
+    dashboard,
+    export,
+    grid_file,
+    init,
+    plan,
+    replay,
+    study,
+)
 from mordal_optuna.cli import launch as launch_command
 from mordal_optuna.cli import status as status_command
 from mordal_optuna.cli import worker as workers
@@ -31,6 +40,7 @@ app.command()(status_command.status)
 app.command()(dashboard.dashboard)
 app.command()(export.export)
 app.command()(study.retry)
+app.command("grid-file")(grid_file.grid_file)
 app.command("replay")(replay.replay_command)
 app.add_typer(checkpoints.app, name="checkpoints")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.judging import Replay
 
 # Columns of the tables if standard output is not a terminal.
@@ -24,7 +25,9 @@ _LOG_WIDTH = 130
 
 
 def replay_command(
-    files: Annotated[list[Path], typer.Argument(help="Grid files (JSON); --method takes one.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Grid files (JSON); others are skipped by name.")
+    ],
     *,
     method: Annotated[
         str, typer.Option(help="mordal, grid, random, optuna-tpe-hyperband, ...")
@@ -50,7 +53,10 @@ def replay_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Replay a search against a grid file: what it would have found, and at what cost."""
+    """Replay a search against a grid file: what it would have found, and at what cost.
+
+    --method takes one grid file, --compare any number. `mordal grid-file` writes one of a study.
+    """
     quiet_libraries()
     if compare is None:
         replay_one(
@@ -80,7 +86,7 @@ def replay_one(
     """Replay one method on one file and print the outcome.
 
     Args:
-        files: exactly one grid file.
+        files: files, exactly one of which holds a grid.
         method: name of a search method.
         preset: `default` or `faithful`.
         seed: random seed of the method.
@@ -89,23 +95,30 @@ def replay_one(
         as_json: True to print one JSON object.
 
     Raises:
-        ConfigError: if there are several files, or the method or the preset is unknown.
+        ConfigError: if several files hold grids, or the method or the preset is unknown.
         GridError: if the file cannot be used.
     """
-    from mordal_optuna.replay.grid import read_grid
     from mordal_optuna.replay.run import Preset, method_settings, replay
 
-    if len(files) != 1:
-        raise ConfigError([f"{len(files)} grid files were given; --method takes one"])
     if preset not in get_args(Preset):
         raise ConfigError([f"--preset: got {preset!r}; allowed are {', '.join(get_args(Preset))}"])
-    grid = read_grid(files[0])
+    grids = _read(files)
+    if len(grids) != 1:
+        raise ConfigError(
+            [
+                f"{len(grids)} grid files were given; --method takes one, `--compare {method}` "
+                "several"
+            ]
+        )
+    (grid,) = grids
     settings = method_settings(method, "faithful" if preset == "faithful" else "default")
     replayed = replay(grid, method, settings=settings, seed=seed, workers=workers, budget=budget)
     if as_json:
-        typer.echo(json.dumps(replayed.to_json()))
+        typer.echo(json.dumps({**replayed.to_json(), "estimated_scores": grid.estimated}))
     else:
-        _print(replayed, open_console(_LOG_WIDTH))
+        console = open_console(_LOG_WIDTH)
+        _print(replayed, console)
+        _note_estimates(grid, console)
 
 
 def replay_many(
@@ -120,7 +133,7 @@ def replay_many(
     """Compare methods over files and seeds in one table.
 
     Args:
-        files: grid files.
+        files: grid files; those that hold something else are skipped.
         methods: names of search methods.
         seeds: number of seeds.
         workers: number of workers on the simulated clock.
@@ -135,12 +148,11 @@ def replay_many(
     from rich.progress import Progress
 
     from mordal_optuna.replay.compare import compare, print_comparison
-    from mordal_optuna.replay.grid import read_grid
     from mordal_optuna.replay.run import check_method
 
     for method in methods:  # before the first of them is run
         check_method(method)
-    grids = [read_grid(path) for path in files]
+    grids = _read(files)
     bar = Progress(console=Console(stderr=True), transient=True)
     with bar:
         task = bar.add_task("replaying", total=len(grids) * len(methods) * seeds)
@@ -158,7 +170,32 @@ def replay_many(
         return
     over = "files" if len(grids) > 1 else "seeds"
     title = f"{len(grids)} grid file(s), {seeds} seed(s), {workers} worker(s); 95 % over {over}"
-    print_comparison(comparisons, open_console(_LOG_WIDTH), title=title)
+    console = open_console(_LOG_WIDTH)
+    print_comparison(comparisons, console, title=title, workers=workers)
+    for grid in grids:
+        _note_estimates(grid, console)
+
+
+def _read(files: Sequence[Path]) -> list[Grid]:
+    """The grids among some files; a line on standard error names each file that is none.
+
+    Raises:
+        GridError: if a file is missing or broken, or none holds a grid.
+    """
+    from mordal_optuna.replay.grid import read_grids
+
+    grids, others = read_grids(files)
+    for reason in others:
+        typer.echo(f"skipped: {reason}", err=True)
+    return grids
+
+
+def _note_estimates(grid: Grid, console: Console) -> None:
+    if grid.estimated:
+        console.print(
+            f"note     {grid.estimated} of {grid.scores} scores of {grid.task} are estimates of a "
+            "study, not measurements; the search saw them as scores, and was judged by them"
+        )
 
 
 def _print(replayed: Replay, console: Console) -> None:
@@ -178,6 +215,12 @@ def _print(replayed: Replay, console: Console) -> None:
             f"(projected to 7B: {_shown(replayed.gain_projected)}); features {cost.features:.1f} "
             f"s, warm-up {cost.warmup:.1f} s, training {cost.training:.1f} s, evaluation "
             f"{cost.evaluation:.1f} s"
+        )
+    if replayed.workers > 1:
+        console.print(
+            f"elapsed  {replayed.elapsed_seconds:.1f} s of simulated time with "
+            f"{replayed.workers} workers, from the first trial to the last score; comparing the "
+            "models comes before"
         )
     console.print(f"ended    {replayed.stopped_because}")
 

@@ -20,6 +20,11 @@ class MetricSpec(BaseModel):
         guesses: whether the task draws a random answer where it cannot parse one.
         gold: document field with the reference answer or a list of them; None for the result of
             the task's `doc_to_target`.
+        value: key of a document's value, where the task gives a dictionary for each document whose
+            aggregation is no mean over documents. The score is then the mean of these values, over
+            the documents that have the metric.
+        judge: `MODEL@DIGEST` of the model that the task's own code asks to judge answers, part of
+            the score's key; None if it asks none.
         images: dataset configuration that holds the images by `id`, for documents that name their
             image by `imageId`; None where each document holds its own images.
     """
@@ -32,6 +37,8 @@ class MetricSpec(BaseModel):
     cluster_key: str | None = None
     guesses: bool = False
     gold: str | None = None
+    value: str | None = None
+    judge: str | None = Field(default=None, pattern=r"^[^@\s]+@\S+$")
     images: str | None = None
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mordal_optuna.evaluation.yamls import load_yaml, nodes, yaml_files
 from mordal_optuna.files.digests import FileDigests, files_below
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class TaskSource:
 
     def files(self) -> list[Path]:
         """All local files that shape the task, as listed now."""
-        yamls = _yaml_files(self.path)
+        yamls = yaml_files(self.path)
         definition = [*yamls, *_code_files(yamls).values()]
         return [*definition, *(file for place in self.data for file in files_below(place))]
 
@@ -51,17 +52,16 @@ class TaskSource:
 
         YAML comments do not count. The Python files are those beside the YAML, those beside the
         YAMLs it includes, and those that hold its functions. Modules imported by these from
-        elsewhere are not covered.
+        elsewhere are not covered; what a YAML includes from lmms-eval's folder is, by its version.
 
         Args:
             spec: main metric of the task.
         """
-        from lmms_eval import utils
-
-        content = utils.load_yaml_config(str(self.path), mode="simple")
-        # Chance and options affect no score.
+        content = load_yaml(self.path, "simple")
+        # Chance and options affect no score; older versions had no `value` and no `judge`.
+        later = {name for name in ("value", "judge") if getattr(spec, name) is None}
         metric = {key: content.get(key) for key in _METRIC_KEYS} | {
-            "spec": spec.model_dump(exclude={"chance", "options"})
+            "spec": spec.model_dump(exclude={"chance", "options", *later})
         }
         prompt = {k: v for k, v in content.items() if k not in _METRIC_KEYS | _LOCATION_KEYS}
         files = FileDigests()
@@ -69,7 +69,7 @@ class TaskSource:
             "prompt": _digest(prompt),
             "metric": _digest(metric),
             "lmms-eval": version("lmms-eval"),
-            **{name: files.of(file) for name, file in _code_files(_yaml_files(self.path)).items()},
+            **{name: files.of(file) for name, file in _code_files(yaml_files(self.path)).items()},
         }
 
 
@@ -122,25 +122,13 @@ def _as_json(value: Any) -> Any:
     return {str(key): _as_json(entry) for key, entry in value.items()}
 
 
-def _yaml_files(path: Path) -> list[Path]:
-    """A YAML file and all files it includes, resolved as lmms-eval does."""
-    files = [path]
-    for key, value in _nodes(path):
-        if key.value != "include":
-            continue
-        names = value.value if isinstance(value.value, list) else [value]
-        for name in (str(node.value) for node in names):
-            files += _yaml_files(Path(name) if Path(name).is_file() else path.parent / name)
-    return list(dict.fromkeys(files))
-
-
 def _code_files(yamls: list[Path]) -> dict[str, Path]:
     """Python files, named by their path relative to the first YAML or by their module."""
     home = yamls[0].parent
     beside = {file for path in yamls for file in path.parent.glob("*.py")}
     modules: dict[str, Path] = {}
     for path in yamls:
-        for function in _functions(_nodes(path)):
+        for function in _functions(nodes(path)):
             module = function.rpartition(".")[0]
             file = Path(os.path.normpath(path.parent / f"{module}.py"))
             if file.exists():
@@ -152,15 +140,9 @@ def _code_files(yamls: list[Path]) -> dict[str, Path]:
     return {os.path.relpath(file, home): file for file in sorted(beside)} | modules
 
 
-def _nodes(path: Path) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Keys and values of a YAML file as nodes, which keep their tags."""
-    root = yaml.compose(path.read_text(encoding="utf-8"))
-    return root.value if isinstance(root, yaml.MappingNode) else []
-
-
-def _functions(nodes: Iterable[Any]) -> Iterator[str]:
+def _functions(found: Iterable[Any]) -> Iterator[str]:
     """Values of all `!function` tags."""
-    for node in nodes:
+    for node in found:
         if isinstance(node, tuple):
             yield from _functions(node)
         elif node.tag == "!function":

@@ -137,7 +137,7 @@ class Task:
         place = {document: row for row, document in enumerate(self.documents)}
         rows = [place[document] for document in chosen]
         live = copy.copy(self.live)  # lmms-eval sets its requests anew for every evaluation
-        _select_documents(live, self.split, rows)
+        select_documents(live, self.split, rows)
         clusters = None if self.clusters is None else tuple(self.clusters[row] for row in rows)
         return replace(
             self,
@@ -153,8 +153,14 @@ class Task:
         )
 
 
-def _select_documents(live: Any, split: str, rows: Sequence[int]) -> None:
-    """Keep some documents of a task object; datasets shared with other task objects stay whole."""
+def select_documents(live: Any, split: str, rows: Sequence[int]) -> None:
+    """Keep some documents of a task object; datasets shared with other task objects stay whole.
+
+    Args:
+        live: lmms-eval's task object.
+        split: split of the documents.
+        rows: rows of the documents to keep, ascending.
+    """
     live.dataset, live.dataset_no_image = live.dataset.copy(), live.dataset_no_image.copy()
     for datasets in (live.dataset, live.dataset_no_image):
         datasets[split] = datasets[split].select(rows)

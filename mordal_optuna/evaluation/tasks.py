@@ -17,10 +17,13 @@ from mordal_optuna.errors import TaskError
 from mordal_optuna.evaluation.documents import column_clusters
 from mordal_optuna.evaluation.faults import fault, task_faults
 from mordal_optuna.evaluation.guards import import_lmms_eval, quiet, random_states_kept
+from mordal_optuna.evaluation.judges import check_import, check_judge
 from mordal_optuna.evaluation.metric import MetricSpec
 from mordal_optuna.evaluation.source import TaskSource, document_digests, local_data
-from mordal_optuna.evaluation.task import Task
+from mordal_optuna.evaluation.task import Task, select_documents
 from mordal_optuna.evaluation.upstream import UPSTREAM, ImagesById
+from mordal_optuna.evaluation.values import mean_of_value, valued_rows, without_submissions
+from mordal_optuna.evaluation.yamls import load_yaml, upstream_folder
 from mordal_optuna.files.digests import cache_folder
 
 if TYPE_CHECKING:
@@ -30,8 +33,6 @@ if TYPE_CHECKING:
 
 # What may be the name of a column.
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
-# Minimum number of different images that CKA can compare.
-_MIN_IMAGES = 4
 
 
 def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) -> Task:
@@ -53,9 +54,15 @@ def build_task(settings: TaskSettings, folders: Sequence[Path], *, seed: int) ->
     path, upstream_spec = _find(settings.name, folders)
     config = _read_yaml(settings, path)
     spec = upstream_spec or _declared_spec(settings.name, config.get("metadata"))
+    check_judge(settings.name, spec, config)
+    config["metric_list"] = without_submissions(config.get("metric_list"), spec.document_key)
+    if spec.value:
+        config["metric_list"] = mean_of_value(config["metric_list"], spec.value)
     live = _build_live(settings, config, spec.images)
     split = live.config.test_split or live.config.validation_split
     _check_metric(settings.name, spec, live.config)
+    if spec.value:
+        select_documents(live, split, valued_rows(settings.name, live, split, spec))
     total = len(live.dataset[split])
     if settings.documents is not None and settings.documents > total:
         raise TaskError(
@@ -95,7 +102,7 @@ def task_images(task: Task, count: int) -> list[Image]:
         count: maximum number of images.
 
     Raises:
-        TaskError: if a document has no image, or there are fewer than 4 different images.
+        TaskError: if a document has no image.
     """
     return images_of_all([task], count)
 
@@ -108,16 +115,11 @@ def images_of_all(tasks: Sequence[Task], count: int) -> list[Image]:
         count: maximum number of images of all tasks together.
 
     Raises:
-        TaskError: if a document has no image, or there are fewer than 4 different images.
+        TaskError: if a document has no image.
     """
     share = -(-count // len(tasks))
     turns = zip_longest(*(_images(task, share).items() for task in tasks))
     images = dict(entry for turn in turns for entry in turn if entry)
-    if len(images) < _MIN_IMAGES:
-        raise TaskError(
-            " and ".join(task.name for task in tasks),
-            f"shows {len(images)} different images; comparing models needs at least {_MIN_IMAGES}",
-        )
     return list(images.values())[:count]
 
 
@@ -177,25 +179,21 @@ def _find(name: str, folders: Sequence[Path]) -> tuple[Path, MetricSpec | None]:
     if matches:
         return matches[0], None
     if name in UPSTREAM:
-        import lmms_eval.tasks
-
-        root = Path(lmms_eval.tasks.__path__[0])
-        return root / UPSTREAM[name].yaml, UPSTREAM[name].spec
+        return upstream_folder() / UPSTREAM[name].yaml, UPSTREAM[name].spec
     searched = ", ".join(repr(str(folder)) for folder in folders) or "no folder"
     raise TaskError(
         name,
         f"is in no YAML below {searched}, nor one of lmms-eval's tasks known here: "
-        + ", ".join(sorted(UPSTREAM)),
+        f"{', '.join(sorted(UPSTREAM))}; a YAML of a few lines adds another of lmms-eval's, see "
+        "docs/add-a-benchmark.md",
     )
 
 
 def _task_files(folder: Path, name: str) -> list[Path]:
-    from lmms_eval import utils
-
     files = []
     for path in sorted(folder.rglob("*.yaml")):
         with task_faults(name, f"{str(path)!r} cannot be read"):
-            content = utils.load_yaml_config(str(path), mode="simple")
+            content = load_yaml(path, "simple")
         if isinstance(content, dict) and content.get("task") == name:
             files.append(path)
     return files
@@ -203,10 +201,12 @@ def _task_files(folder: Path, name: str) -> list[Path]:
 
 def _read_yaml(settings: TaskSettings, path: Path) -> dict[str, Any]:
     """Content of a task's YAML, with the data location that the study file sets."""
-    from lmms_eval import utils
-
-    with task_faults(settings.name, f"{str(path)!r} cannot be read"):
-        config: dict[str, Any] = utils.load_yaml_config(str(path), mode="full")
+    try:
+        with task_faults(settings.name, f"{str(path)!r} cannot be read"):
+            config: dict[str, Any] = load_yaml(path, "full")
+    except TaskError as error:
+        check_import(settings.name, error.__cause__)
+        raise
     if not (config.get("test_split") or config.get("validation_split")):
         raise TaskError(
             settings.name, f"{str(path)!r} names no `test_split`, whose documents are scored"

@@ -227,7 +227,7 @@ def _tree(prices: Prices, grid: Grid) -> ClusterTree:
     place = dict(zip(names[0], grid.encoders, strict=True))
     return cluster_pool(
         *names,
-        grid.vision_similarity,
+        grid.similarity_of_encoders(),
         (lambda encoder: grid.similarity_of_llms(place[encoder])) if compared.llms else None,
         vision_threshold=settings.vision_threshold,
         llm_threshold=settings.llm_threshold,

@@ -6,7 +6,6 @@ of the public data sets are known. A task whose documents are not known counts a
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mordal_optuna.config.shipped import shipped
+from mordal_optuna.evaluation.yamls import upstream_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -172,17 +172,16 @@ def _content(path: Path) -> dict[str, Any]:
     names = [included] if isinstance(included, str) else included or ()
     for other in names:
         place = path.parent / str(other)
+        place = place if place.is_file() else upstream_folder() / str(other)
         content = {**(_content(place) if place.is_file() else {}), **content}
     return content
 
 
 def _split(name: str) -> str | None:
-    """The scored split of a task of lmms-eval; None if it is not installed or has no such task."""
-    spec = importlib.util.find_spec("lmms_eval")
-    places = spec.submodule_search_locations if spec else None
-    if not places or name not in KNOWN:
+    """The scored split of a task of lmms-eval; None if it has no such task."""
+    if name not in KNOWN:
         return None
-    content = next(_contents([Path(places[0]) / "tasks" / _FOLDERS.get(name, name)], name), {})
+    content = next(_contents([upstream_folder() / _FOLDERS.get(name, name)], name), {})
     split = content.get("test_split") or content.get("validation_split")
     return str(split) if split else None
 

@@ -10,26 +10,31 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mordal_optuna.errors import GridError
+from mordal_optuna.errors import GridError, NoGridError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Matrix = tuple[tuple[float, ...], ...]
+Similarity = Annotated[float, Field(allow_inf_nan=False)]
+Matrix = tuple[tuple[Similarity, ...], ...]
 # Characters of a path that an error shows.
 _SHOWN = 200
 _MEASURED = ("score", "train_seconds", "eval_seconds", "stderr")
 _LIKELIHOODS = ("nll", "nll_stderr", "p_correct", "p_correct_stderr")
+_NOTES = ("documents", "estimated")
+# What to do about a file that `mordal grid-file` wrote of a search.
+_FILL = "`mordal grid-file --fill` writes estimates in the place of what a study did not measure"
 
 
 class _Part(BaseModel):
@@ -52,11 +57,15 @@ class GridCurve(_Part):
         eval_seconds: device-seconds of the evaluation at each rung.
         stderr: standard error of each score. If it is missing, that of a share of
             `test_documents` is used.
-        nll: mean of -ln p of the reference answers at each rung, in nats; None if not measured.
+        nll: mean of -ln p of the reference answers at each rung, in nats; None, for a rung or for
+            all, if not measured.
         nll_stderr: standard error of each `nll`; None if not measured.
         p_correct: mean over documents of the reference answer's likelihood p at each rung, 0..1;
             None if not measured.
         p_correct_stderr: standard error of each `p_correct`; None if not measured.
+        documents: number of documents behind each score; None for the file's `test_documents`.
+        estimated: whether each score is an estimate of a study that did not measure it; None if
+            all scores were measured.
     """
 
     encoder: str
@@ -66,10 +75,12 @@ class GridCurve(_Part):
     train_seconds: tuple[Seconds, ...]
     eval_seconds: tuple[Seconds, ...]
     stderr: tuple[Seconds, ...] | None = None
-    nll: tuple[Seconds, ...] | None = None
-    nll_stderr: tuple[Seconds, ...] | None = None
-    p_correct: tuple[Score, ...] | None = None
-    p_correct_stderr: tuple[Seconds, ...] | None = None
+    nll: tuple[Seconds | None, ...] | None = None
+    nll_stderr: tuple[Seconds | None, ...] | None = None
+    p_correct: tuple[Score | None, ...] | None = None
+    p_correct_stderr: tuple[Seconds | None, ...] | None = None
+    documents: tuple[Count, ...] | None = None
+    estimated: tuple[bool, ...] | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -80,13 +91,15 @@ class GridCurve(_Part):
         """The columns as one measurement for each rung.
 
         Args:
-            documents: number of documents behind each score.
+            documents: number of documents behind each score, where the curve does not say it.
         """
+        counts = self.documents or (documents,) * len(self.samples)
         likelihoods = [getattr(self, key) or (None,) * len(self.samples) for key in _LIKELIHOODS]
         rows = zip(
             self.samples,
             self.score,
-            self.stderr or (_share_stderr(score, documents) for score in self.score),
+            self.stderr or map(_share_stderr, self.score, counts),
+            counts,
             self.train_seconds,
             self.eval_seconds,
             *likelihoods,
@@ -97,12 +110,12 @@ class GridCurve(_Part):
                 samples,
                 score,
                 stderr,
-                documents,
+                count,
                 train,
                 evaluation,
                 **dict(zip(_LIKELIHOODS, row, strict=True)),
             )
-            for samples, score, stderr, train, evaluation, *row in rows
+            for samples, score, stderr, count, train, evaluation, *row in rows
         )
 
 
@@ -120,7 +133,7 @@ class Grid(_Part):
         test_documents: number of documents behind each score.
         encoders: names of the vision encoders.
         llms: names of the LLMs.
-        vision_similarity: CKA of the vision encoders, M x M.
+        vision_similarity: CKA of the vision encoders, M x M; None if they were not compared.
         llm_similarity: CKA of the LLMs, L x L, by the encoder whose embeddings the LLMs were fed.
         warmup_seconds: device-seconds of a projector's warm-up and of the LLM's features, by
             "encoder|llm".
@@ -133,9 +146,9 @@ class Grid(_Part):
     test_documents: Count
     encoders: Annotated[tuple[str, ...], Field(min_length=1)]
     llms: Annotated[tuple[str, ...], Field(min_length=1)]
-    vision_similarity: Matrix
-    llm_similarity: dict[str, Matrix]
-    warmup_seconds: dict[str, Seconds]
+    vision_similarity: Matrix | None = None
+    llm_similarity: dict[str, Matrix] = Field(default_factory=dict)
+    warmup_seconds: dict[str, Seconds] = Field(default_factory=dict)
     curves: tuple[GridCurve, ...]
     feature_seconds: Seconds = 0.0
 
@@ -200,6 +213,31 @@ class Grid(_Part):
         """Mean cost of one pair of the grid; 0 if the file lists no costs."""
         return self.grid_seconds / len(self.curves)
 
+    @property
+    def estimated(self) -> int:
+        """Number of scores that are estimates and not measurements."""
+        return sum(sum(curve.estimated or ()) for curve in self.curves)
+
+    @property
+    def scores(self) -> int:
+        """Number of scores, those that are estimates included."""
+        return sum(len(curve.samples) for curve in self.curves)
+
+    def similarity_of_encoders(self) -> Matrix:
+        """CKA of the vision encoders, M x M.
+
+        Raises:
+            GridError: if the file does not have this matrix.
+        """
+        if self.vision_similarity is None:
+            raise GridError(
+                "the similarity of the encoders was asked for; the file has none "
+                "(`vision_similarity`), so methods that compare models cannot be replayed on it; "
+                "`mordal grid-file --compared-in NAME` takes it from a study that has compared "
+                "the same models"
+            )
+        return self.vision_similarity
+
     def similarity_of_llms(self, encoder: str) -> Matrix:
         """CKA of the LLMs, L x L.
 
@@ -235,12 +273,17 @@ def read_grid(path: Path) -> Grid:
         path: JSON file in the format of `Grid`.
 
     Raises:
-        GridError: if the file is missing, is not valid JSON, or breaks the format.
+        NoGridError: if the file is not valid JSON, or none with curves.
+        GridError: if the file is missing, or breaks the format.
     """
     shown = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
     named = f"grid file {shown!r}"
+    content: Any = None
     try:
-        return Grid.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or "curves" not in content:
+            raise NoGridError(f"{shown!r} is no grid file: it has no `curves`")
+        return Grid.model_validate(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise GridError(f"{named} does not exist") from error
     except IsADirectoryError as error:
@@ -248,18 +291,48 @@ def read_grid(path: Path) -> Grid:
     except OSError as error:
         raise GridError(f"{named} cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        raise GridError(f"{named}: {_sentence(error)}") from error
+        raise GridError(f"{named}: {_sentence(error, content)}") from error
     except ValueError as error:
-        raise GridError(f"{named} is not valid JSON: {error}") from error
+        raise NoGridError(f"{named} is not valid JSON: {error}") from error
     except RecursionError as error:
         raise GridError(f"{named} is nested too deeply") from error
 
 
-def _sentence(error: ValidationError) -> str:
+def read_grids(paths: Sequence[Path]) -> tuple[list[Grid], list[str]]:
+    """Read the grid files among some files.
+
+    Args:
+        paths: files, at least one.
+
+    Returns:
+        The grids, and for each file that holds something else, a sentence that names it.
+
+    Raises:
+        GridError: if a file is missing or breaks the format, or no file holds a grid.
+    """
+    grids, others = [], []
+    for path in paths:
+        try:
+            grids.append(read_grid(path))
+        except NoGridError as error:
+            if len(paths) == 1:
+                raise
+            others.append(str(error))
+    if not grids:
+        raise GridError(f"none of the {len(paths)} files is a grid file; first: {others[0]}")
+    return grids, others
+
+
+def _sentence(error: ValidationError, content: Any) -> str:
+    """The first problem of a file, with the pair whose curve has it."""
     problem = error.errors()[0]
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    key = ".".join(str(part) for part in problem["loc"]) or "the file"
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location) or "the file"
+    if len(location) > 2 and location[0] == "curves":
+        curve = content["curves"][location[1]]
+        key += f" ({curve.get('encoder')} + {curve.get('llm')})"
     if problem["type"] == "missing":
         return f"{key} is missing; this key is required"
     message = problem["msg"]
@@ -293,7 +366,9 @@ def _unknown(name: str, kind: str, names: tuple[str, ...], where: str) -> list[s
 
 
 def _matrix_problems(grid: Grid) -> list[str]:
-    named = {"vision_similarity": (grid.vision_similarity, len(grid.encoders))}
+    named: dict[str, tuple[Matrix, int]] = {}
+    if grid.vision_similarity is not None:
+        named["vision_similarity"] = (grid.vision_similarity, len(grid.encoders))
     for encoder, matrix in grid.llm_similarity.items():
         named[f"llm_similarity of {encoder!r}"] = (matrix, len(grid.llms))
     return [
@@ -306,7 +381,7 @@ def _matrix_problems(grid: Grid) -> list[str]:
 
 def _curve_problems(curve: GridCurve, grid: Grid) -> list[str]:
     name, count = f"the curve of {curve.candidate}", len(curve.samples)
-    for key in (*_MEASURED, *_LIKELIHOODS):
+    for key in (*_MEASURED, *_LIKELIHOODS, *_NOTES):
         values = getattr(curve, key)
         if values is not None and len(values) != count:
             return [f"{name} has {count} samples and {len(values)} {key}; they must be as many"]
@@ -315,7 +390,7 @@ def _curve_problems(curve: GridCurve, grid: Grid) -> list[str]:
     if curve.samples[-1] != grid.full_samples:
         return [
             f"{name} ends at {curve.samples[-1]} samples; it must end at full_samples, "
-            f"{grid.full_samples}"
+            f"{grid.full_samples}; {_FILL}"
         ]
     if any(later < earlier for earlier, later in pairwise(curve.train_seconds)):
         return [f"{name} has train_seconds that fall; they accumulate from the start"]
@@ -325,8 +400,11 @@ def _curve_problems(curve: GridCurve, grid: Grid) -> list[str]:
 def _coverage_problems(grid: Grid) -> list[str]:
     seen = [curve.candidate for curve in grid.curves]
     problems = [f"{c} has two curves; one is allowed" for c in set(seen) if seen.count(c) > 1]
+    without = [c for c in grid.candidates if c not in seen]
     problems += [
-        f"{c} has no curve; every pair needs one" for c in grid.candidates if c not in seen
+        f"{c} has no curve, like {len(without) - 1} others of the {len(grid.candidates)} pairs; "
+        f"every pair needs one; {_FILL}"
+        for c in without
     ]
     every = sorted({samples for curve in grid.curves for samples in curve.samples})
     for curve in grid.curves:
@@ -334,6 +412,6 @@ def _coverage_problems(grid: Grid) -> list[str]:
         if missing:
             problems.append(
                 f"the curve of {curve.candidate} has no score at {missing[0]} samples, where "
-                "other curves have one; all must have the same rungs"
+                f"other curves have one; all must have the same rungs; {_FILL}"
             )
     return problems

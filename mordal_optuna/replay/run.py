@@ -11,7 +11,7 @@ from mordal_optuna.config import FAITHFUL, SearchSettings
 from mordal_optuna.errors import ConfigError, GridError
 from mordal_optuna.replay.costs import comparison_costs
 from mordal_optuna.replay.judging import judge
-from mordal_optuna.replay.simulate import PlanSteering, SetUp, Simulation
+from mordal_optuna.replay.simulate import Limit, PlanSteering, SetUp, Simulation
 from mordal_optuna.replay.stock import (
     STOCK,
     StockPlan,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.replay.grid import Grid
     from mordal_optuna.replay.judging import Replay
+    from mordal_optuna.search.jobs import Job
 
 Preset = Literal["default", "faithful"]
 # Names of all methods that can be replayed: those of a study file, and stock Optuna.
@@ -65,7 +66,7 @@ def replay(
         seed: random seed of the method and of the orders of tied pairs.
         workers: number of workers on the simulated clock, at least 1.
         budget: cost in full runs, above 0, at which the search stops. By default none, or for
-            `BUDGETED` methods what `mordal` spends on the same file with the same workers.
+            `BUDGETED` methods what `mordal` spends on the same file with one worker.
         truths: true score of each pair by which the answer is judged, as in `judge`.
 
     Raises:
@@ -82,10 +83,15 @@ def replay(
             f"budget can be kept; it was given or is needed by {method!r}"
         )
     if budget is None and method in BUDGETED:
-        budget = replay(grid, "mordal", seed=seed, workers=workers).full_runs
+        budget = replay(grid, "mordal", seed=seed).full_runs
     setup = set_up(grid, method, settings or method_settings(method), seed, budget)
     study = optuna.create_study(
-        direction="maximize", sampler=setup.sampler, pruner=setup.pruner, study_name=method
+        direction="maximize",
+        sampler=setup.sampler,
+        pruner=setup.pruner,
+        # Hyperband draws the bracket of a trial from the study's name and the trial's number, so
+        # equal names would give all seeds the same brackets.
+        study_name=f"{method}-{seed}",
     )
     simulated = Simulation(
         study,
@@ -93,9 +99,24 @@ def replay(
         grid.measurement,
         setup.steering,
         workers=workers,
+        limit=_limit(grid, method, setup, budget),
     ).run()
     history = study_history(study)
     return judge(grid, method, seed, workers, setup, history, simulated, truths=truths)
+
+
+def _limit(grid: Grid, method: str, setup: SetUp, budget: float | None) -> Limit | None:
+    """The budget of the trials; stock Optuna's climb until the pruner stops them."""
+    if budget is None:
+        return None
+
+    def climb(job: Job) -> float:
+        above = [m for m in grid.measurements(job.candidate) if m.samples >= job.samples]
+        training = above[-1].train_seconds - above[0].train_seconds
+        return training + sum(m.eval_seconds for m in above[1:] if m.samples in setup.plan.rungs)
+
+    seconds = budget * grid.full_run_seconds - setup.before.total
+    return Limit(seconds, climb if method in STOCK else lambda _: 0.0)
 
 
 def check_method(method: str) -> None:
@@ -201,7 +222,7 @@ def pool_tree(grid: Grid, settings: SearchSettings) -> ClusterTree:
     return cluster_pool(
         grid.encoders,
         grid.llms,
-        grid.vision_similarity,
+        grid.similarity_of_encoders(),
         grid.similarity_of_llms if compared.llms else None,
         vision_threshold=settings.vision_threshold,
         llm_threshold=settings.llm_threshold,

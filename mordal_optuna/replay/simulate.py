@@ -1,4 +1,9 @@
-"""Simulate several workers of a study on a clock that advances by the cost of each job."""
+"""Simulate several workers of a study on a clock that advances by the cost of each job.
+
+A budget is kept by what the running jobs will really cost, which a grid file knows in advance. So
+a search spends as much with several workers as with one: another trial begins only while the jobs
+that have ended, and those that run, cost less than the budget together.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from optuna import TrialPruned
 from optuna.trial import TrialState
 
 from mordal_optuna.errors import SearchError
+from mordal_optuna.search.attributes import STOOD_BACK
 from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Finished, Wait
 from mordal_optuna.search.plan import next_job
@@ -17,7 +23,7 @@ from mordal_optuna.search.sampler import study_history
 from mordal_optuna.study.objective import measured
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from optuna import Study, Trial
     from optuna.pruners import BasePruner
@@ -74,6 +80,19 @@ class SetUp:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A budget that no other trial begins beyond.
+
+    Attributes:
+        seconds: device-seconds that the trials may spend.
+        further: device-seconds that a trial may cost beyond the job that it runs.
+    """
+
+    seconds: float
+    further: Callable[[Job], float]
+
+
+@dataclass(frozen=True)
 class Simulated:
     """The outcome of a simulated search.
 
@@ -107,6 +126,7 @@ class Simulation:
         steering: Steering,
         *,
         workers: int = 1,
+        limit: Limit | None = None,
     ) -> None:
         """Set up a simulation.
 
@@ -116,6 +136,7 @@ class Simulation:
             measure: function that looks up scores and their costs.
             steering: function that decides whether another trial should start.
             workers: number of workers, at least 1.
+            limit: budget of the trials; None for none but the plan's own.
 
         Raises:
             SearchError: if there is no worker.
@@ -126,11 +147,13 @@ class Simulation:
         self._objective = objective
         self._measure = measure
         self._steering = steering
+        self._limit = limit
         self._free = workers
         self._now = 0.0
         self._started = 0
         self._events: list[tuple[float, int, _Running]] = []
         self._spent: dict[Candidate, float] = {}
+        self._evaluated = 0.0
         self._jobs: list[tuple[Candidate, int]] = []
 
     def run(self) -> Simulated:
@@ -154,13 +177,23 @@ class Simulation:
     def _start_trials(self) -> Job | Wait | Finished | None:
         """Start a trial on each free worker while there is something to do."""
         action: Job | Wait | Finished | None = None
-        while self._free:
+        while self._free and not self._is_spent():
             action = self._steering(self._study)
             if isinstance(action, Wait | Finished):
                 break
             trial = self._study.ask()
             self._advance(trial, self._objective.steps(trial), None)
+            if STOOD_BACK in trial.user_attrs:
+                break  # a worker tries again once another job has ended
         return action
+
+    def _is_spent(self) -> bool:
+        """Whether the running trials will spend what is left of the budget."""
+        if self._limit is None or not self._events:
+            return False
+        further = sum(self._limit.further(running.job) for _, _, running in self._events)
+        # Both counts include the jobs that run.
+        return sum(self._spent.values()) + self._evaluated + further >= self._limit.seconds
 
     def _advance(
         self,
@@ -179,6 +212,7 @@ class Simulation:
             result = measured(self._measure, job)
             before = self._spent.get(job.candidate, 0.0)
             self._spent[job.candidate] = result.train_seconds
+            self._evaluated += result.eval_seconds
             self._free -= 1
             self._started += 1  # of jobs that end together, the one started first ends first
             ends = self._now + result.train_seconds - before + result.eval_seconds

@@ -17,6 +17,7 @@ from optuna.pruners import (
 )
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 
+from mordal_optuna.search.attributes import STOOD_BACK
 from mordal_optuna.search.history import HistoryReader
 from mordal_optuna.search.jobs import Finished, Job, Wait
 from mordal_optuna.search.plan import PooledPlan
@@ -100,7 +101,9 @@ class StockSteering:
         if not self._plan.has_room(history):
             return Wait()
         candidates = self._plan.candidates
-        if len(study.get_trials(deepcopy=False)) >= _TRIALS_PER_CANDIDATE * len(candidates):
+        # A trial that stood back for another worker has proposed nothing that could run.
+        trials = (t for t in study.get_trials(deepcopy=False) if STOOD_BACK not in t.user_attrs)
+        if sum(1 for _ in trials) >= _TRIALS_PER_CANDIDATE * len(candidates):
             return Finished(f"{_TRIALS_PER_CANDIDATE} trials for each candidate were run")
         return Job(candidates[0], self._plan.rungs[0], "stock")
 

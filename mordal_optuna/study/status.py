@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from mordal_optuna.search.attributes import (
@@ -27,15 +25,13 @@ from mordal_optuna.search.jobs import Finished, usable
 from mordal_optuna.search.methods.comparing import compares_models
 from mordal_optuna.search.plan import PooledPlan
 from mordal_optuna.study.costs import Costs
-from mordal_optuna.study.database import engine_options, store_errors
 from mordal_optuna.study.failures import common_failure
 from mordal_optuna.study.forecast import seconds_left
-from mordal_optuna.study.opening import check_address
 from mordal_optuna.study.planning import study_plan
 from mordal_optuna.study.presence import LiveWorker, read_alive
 from mordal_optuna.study.result import costs_so_far, stored_representation
 from mordal_optuna.study.resuming import resumed_settings
-from mordal_optuna.study.stored import StoredStudy, read_study
+from mordal_optuna.study.stored import StoredStudy, connected, read_study
 from mordal_optuna.study.task_results import mean_of
 from mordal_optuna.study.warnings import (
     result_warnings,
@@ -198,25 +194,12 @@ def read_status(settings: StudySettings) -> Status:
         StudyMismatchError: if the study began with another configuration.
         StoreError: if the database cannot be used; hides the password.
     """
-    address = settings.storage_url()
-    check_address(address, key=settings.storage_key)
-    url = sa.make_url(address)
-    if url.get_backend_name() == "sqlite" and not _exists(url):
-        return _unbegun(settings, ())  # connecting would create the file
-    engine = sa.create_engine(address, **engine_options(address))
-    try:
-        with store_errors(engine), engine.connect() as connection:
-            workers = read_alive(connection, settings.study)
-            study = read_study(connection, settings.study)
-    finally:
-        engine.dispose()
+    with connected(settings.storage_url(), key=settings.storage_key) as connection:
+        workers = read_alive(connection, settings.study) if connection else ()
+        study = read_study(connection, settings.study) if connection else None
     if study is None or CONFIG not in study.user_attrs or FULL_SAMPLES not in study.user_attrs:
         return _unbegun(settings, workers)
     return _of(study, settings, workers)
-
-
-def _exists(url: sa.URL) -> bool:
-    return not url.database or url.database == ":memory:" or Path(url.database).is_file()
 
 
 def _task(settings: StudySettings) -> str:

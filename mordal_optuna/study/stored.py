@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -30,9 +32,11 @@ from mordal_optuna.search.attributes import (
     RUNGS,
     STOOD_BACK,
 )
+from mordal_optuna.study.database import engine_options, store_errors
+from mordal_optuna.study.opening import check_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
 
@@ -93,6 +97,38 @@ class StoredStudy:
     def get_trials(self, *, deepcopy: bool = False) -> Sequence[FrozenTrial]:  # noqa: ARG002
         """The trials, as of an Optuna study."""
         return self.trials
+
+
+@contextmanager
+def connected(address: str, *, key: str) -> Iterator[sa.Connection | None]:
+    """A connection to a study's database, for a command that only looks at it.
+
+    Args:
+        address: SQLAlchemy address of the database.
+        key: where the address was given, for messages.
+
+    Yields:
+        The connection; None for a file of SQLite that does not exist, which connecting would make.
+
+    Raises:
+        ConfigError: if the address is none.
+        StoreError: if the database cannot be used; hides the password.
+    """
+    check_address(address, key=key)
+    url = sa.make_url(address)
+    if url.get_backend_name() == "sqlite" and not _exists(url):
+        yield None
+        return
+    engine = sa.create_engine(address, **engine_options(address))
+    try:
+        with store_errors(engine), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _exists(url: sa.URL) -> bool:
+    return not url.database or url.database == ":memory:" or Path(url.database).is_file()
 
 
 def read_study(connection: sa.Connection, name: str) -> StoredStudy | None:

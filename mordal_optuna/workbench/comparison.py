@@ -25,6 +25,7 @@ from mordal_optuna.search.methods.catalogue import METHODS
 from mordal_optuna.search.methods.comparing import compared_models
 from mordal_optuna.study.growing import Compared
 from mordal_optuna.study.result import Representation
+from mordal_optuna.workbench.images import LEAST_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -41,10 +42,6 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
     from mordal_optuna.representation.similarity import SimilarityMeasure
     from mordal_optuna.study.turns import Turns
-
-
-# Debiased CKA divides by n - 3.
-_LEAST_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ class Comparison:
         Args:
             settings: the study.
             data: alignment set, on which the projectors are warmed up.
-            images: images of the target tasks, at least 4.
+            images: images of the target tasks, or of the alignment set, at least 4.
             machine: device, ranks and caches.
             folder: folder or fsspec address of stored features and warmed-up projectors.
             progress: receives progress updates.
@@ -103,11 +100,11 @@ class Comparison:
         Raises:
             ConfigError: if there are fewer than 4 images.
         """
-        if len(images) < _LEAST_IMAGES:
+        if len(images) < LEAST_IMAGES:
             raise ConfigError(
                 [
                     f"representation.images: got {len(images)} images of the target task; at "
-                    f"least {_LEAST_IMAGES} are needed"
+                    f"least {LEAST_IMAGES} are needed"
                 ]
             )
         self._settings = settings

@@ -17,7 +17,7 @@ from mordal_optuna.errors import ConfigError
 from mordal_optuna.evaluation.engines import check_engine
 from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import plugin_problem
-from mordal_optuna.evaluation.tasks import build_task, images_of_all
+from mordal_optuna.evaluation.tasks import build_task
 from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
 from mordal_optuna.models.hub import check_weights
@@ -37,6 +37,7 @@ from mordal_optuna.workbench.commands import (
 )
 from mordal_optuna.workbench.comparison import Comparison
 from mordal_optuna.workbench.devices import join_launch
+from mordal_optuna.workbench.images import comparison_images
 from mordal_optuna.workbench.measurements import measurement_of
 from mordal_optuna.workbench.score_store import ScoreStore
 from mordal_optuna.workbench.unusable import unusable_llms
@@ -183,7 +184,7 @@ class Workbench:
     def compare(
         self, before: Compared | None = None, turns: Turns | None = None
     ) -> Representation:
-        """Rank 0: compare the models of the pool on the target tasks' images.
+        """Rank 0: compare the models of the pool on images, see `comparison_images`.
 
         Args:
             before: what the study that this one extends has paid for; None if it extends none.
@@ -304,7 +305,7 @@ class Workbench:
         self, before: Compared | None = None, turns: Turns | None = None
     ) -> Representation:
         targets = self._tasks[: len(self.settings.targets)]
-        images = images_of_all(targets, self.settings.representation.images)
+        images = comparison_images(targets, self._data, self.settings, self._progress)
         return Comparison(
             self.settings,
             data=self._data,

@@ -13,6 +13,7 @@ from mordal_optuna.alignment.data import AlignmentSet
 from mordal_optuna.config import AlignmentSettings
 from mordal_optuna.errors import DataError
 from mordal_optuna.progress import Silent
+from tests.processes.test_patience import Notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,19 @@ def test_less_data_is_a_prefix_of_more(tmp_path: Path) -> None:
 
 def test_without_a_size_all_whole_batches_are_taken(tmp_path: Path) -> None:
     assert len(read(tmp_path, MANY, batch_size=4)) == 20
+
+
+def test_samples_beyond_the_last_whole_batch_are_said_to_be_left_out(tmp_path: Path) -> None:
+    """600 samples in batches of 16 are 592; no line where all are used."""
+    path, images = write(tmp_path, [record(n, f"<image>\nWhat {n}?", "red") for n in range(600)])
+    progress = Notes()
+    for batch_size in (16, 8):
+        settings = AlignmentSettings(conversations=path, images=images, batch_size=batch_size)
+        data = AlignmentSet.read(settings, seed=0, progress=progress)
+        assert len(data) == 600 // batch_size * batch_size
+    assert progress.notes == [
+        "592 of 600 samples are used: a full alignment is a whole number of batches, here of 16"
+    ]
 
 
 def test_batches_are_chosen_by_the_samples_there_are(tmp_path: Path) -> None:

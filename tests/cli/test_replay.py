@@ -54,7 +54,9 @@ def test_replay_compares_methods_in_two_tables(grid_file: Path) -> None:
     assert "2 seed(s)" in shown
     found, said = shown.split("reliability of the answer")
     assert [line.split()[0] for line in found.splitlines()[2:]] == ["mordal", "grid"]
+    said, explained = said.split("columns")
     assert [line.split()[0] for line in said.splitlines()[2:]] == ["mordal", "grid"]
+    assert "in percentage points" in explained
     asked = CliRunner().invoke(cli.app, [*arguments, "--json"]).stdout
     assert set(json.loads(asked)) == {"mordal", "grid"}
 
@@ -66,7 +68,8 @@ def test_replay_compares_methods_in_two_tables(grid_file: Path) -> None:
         (["--preset", "slow"], "--preset: got 'slow'; allowed are default, faithful"),
         (["--compare", "mordal,best"], "--method: got 'best'"),
         (["--budget", "0"], "--budget: got 0"),
-        (["nowhere.json"], "2 grid files were given; --method takes one"),
+        (["--budget", "nan"], "--budget: got nan"),
+        (["nowhere.json"], "nowhere.json' does not exist"),
     ],
 )
 def test_replay_refuses_in_one_sentence(
@@ -79,6 +82,36 @@ def test_replay_refuses_in_one_sentence(
     assert status == 2
     assert sentence in shown
     assert shown.count("\n") == 1
+
+
+def test_one_method_takes_one_grid(grid_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence says how several are compared."""
+    status, shown = call("replay", str(grid_file), str(grid_file), capsys=capsys)
+    assert status == 2
+    assert "2 grid files were given; --method takes one, `--compare mordal` several" in shown
+
+
+def test_other_files_are_skipped_by_name(grid_file: Path) -> None:
+    other = grid_file.with_name("seeds.json")
+    other.write_text("{}", encoding="utf-8")
+    arguments = ["replay", str(other), str(grid_file), "--compare", "grid", "--seeds", "1"]
+    shown = CliRunner().invoke(cli.app, arguments)
+    assert shown.exit_code == 0
+    assert shown.stderr.startswith("skipped: ")
+    assert "seeds.json' is no grid file" in shown.stderr
+    assert "1 grid file(s)" in shown.stdout
+
+
+def test_several_workers_have_an_elapsed_time(grid_file: Path) -> None:
+    """Beside the cost, of one search and of a comparison."""
+    one, both = (
+        CliRunner().invoke(cli.app, ["replay", str(grid_file), "--workers", number]).stdout
+        for number in ("1", "2")
+    )
+    assert "elapsed" not in one
+    assert "s of simulated time with 2 workers" in both
+    arguments = ["replay", str(grid_file), "--workers", "2", "--compare", "mordal", "--seeds", "1"]
+    assert "elapsed, s" in CliRunner().invoke(cli.app, arguments).stdout
 
 
 def test_a_broken_grid_file_exits_with_2(

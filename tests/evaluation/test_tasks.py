@@ -155,12 +155,11 @@ def test_images_are_those_of_random_documents(scenes: Task) -> None:
 
 
 def test_images_that_are_asked_about_often_are_compared_once(tmp_path: Path) -> None:
-    """GQA's eight questions on four pictures; four documents that show one picture are refused."""
+    """GQA's eight questions on four pictures; four documents that show one picture give one."""
     assert len({image.tobytes() for image in task_images(built("gqa", tmp_path), 8)}) == 4
     write_documents(tmp_path / "same", 4)
     settings = TaskSettings(name="mordal_scenes", data=tmp_path / "same")
-    with pytest.raises(TaskError, match="shows 1 different images; .* at least 4"):
-        task_images(build_task(settings, [shipped("tasks")], seed=0), 4)
+    assert len(task_images(build_task(settings, [shipped("tasks")], seed=0), 4)) == 1
 
 
 def test_several_tasks_give_images_in_equal_shares_and_no_image_twice(
@@ -174,8 +173,7 @@ def test_several_tasks_give_images_in_equal_shares_and_no_image_twice(
     assert len(images_of_all([scenes, scenes], 12)) == 6
     few = [scenes.subset(2), other.subset(2)]  # enough together
     assert len(images_of_all(few, 8)) == 4
-    with pytest.raises(TaskError, match="'mordal_scenes and scienceqa_img': shows 3 different"):
-        images_of_all([few[0], other.subset(1)], 8)
+    assert len(images_of_all([few[0], other.subset(1)], 8)) == 3
 
 
 def test_the_kinds_of_scene_questions_are_parts_of_the_scenes(scenes: Task, zoo: Path) -> None:

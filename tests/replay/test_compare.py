@@ -13,6 +13,7 @@ from mordal_optuna.errors import SearchError
 from mordal_optuna.replay.compare import (
     ANSWER_COLUMNS,
     COLUMNS,
+    ELAPSED,
     compare,
     print_comparison,
     summary,
@@ -59,6 +60,20 @@ def test_the_table_has_a_row_a_method_and_every_column() -> None:
     assert "one table" in text
     for word in ("mordal", "grid", *(column.title for column in (*COLUMNS, *ANSWER_COLUMNS))):
         assert word in text
+
+
+def test_columns_are_explained_and_several_workers_have_an_elapsed_time() -> None:
+    """One worker's elapsed time is the cost, so it is not shown."""
+    (row,) = compare([synthetic_grid(0, encoders=3, llms=3)], ["mordal"], seeds=1, workers=2)
+    alone, both = io.StringIO(), io.StringIO()
+    for out, workers in ((alone, 1), (both, 2)):
+        print_comparison([row], Console(file=out, width=130), title="one", workers=workers)
+    for column in (*COLUMNS, *ANSWER_COLUMNS):
+        assert column.meaning in " ".join(both.getvalue().split())
+    assert "elapsed" not in alone.getvalue()
+    seconds, _ = row.figures["elapsed"]
+    assert f"{seconds:.0f}" in both.getvalue().splitlines()[2]
+    assert ELAPSED.meaning in " ".join(both.getvalue().split())
 
 
 def test_a_comparison_without_a_seed_is_refused() -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mordal_optuna.errors import GridError
+from mordal_optuna.errors import GridError, NoGridError
 from mordal_optuna.pool import Candidate
-from mordal_optuna.replay.grid import Grid, read_grid
+from mordal_optuna.replay.grid import Grid, read_grid, read_grids
 from mordal_optuna.search.curves import Measurement
 
 if TYPE_CHECKING:
@@ -118,7 +118,16 @@ def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         (drop_rung, r"the curve of a \+ y has no score at 100 samples"),
         (change("curves.0.score", [0.3]), r"a \+ x has 2 samples and 1 score"),
         (change("curves.0.eval_seconds", [1.0]), "2 samples and 1 eval_seconds"),
-        (change("curves.0.score", [0.3, 1.5]), r"curves.0.score.1: got 1.5; .* less than"),
+        (
+            change("curves.0.score", [0.3, 1.5]),
+            r"curves.0.score.1 \(a \+ x\): got 1.5; .* less than",
+        ),
+        (change("curves.1.score", [0.3, float("nan")]), r"score.1 \(a \+ y\): got nan; .*finite"),
+        (change("curves.2.score", [0.3, float("inf")]), r"score.1 \(b \+ x\): got inf; .*finite"),
+        (change("curves.3.stderr", [0.1, float("nan")]), r"stderr.1 \(b \+ y\): got nan"),
+        (change("vision_similarity", [[1.0, float("nan")]] * 2), "similarity.0.1: got nan"),
+        (change("curves.0.estimated", [True]), "2 samples and 1 estimated"),
+        (change("curves.0.documents", [0, 1]), r"documents.0 \(a \+ x\): got 0"),
         (change("curves.0.score", [0.3, -0.1]), r"got -0.1; .*greater than"),
         (change("curves.0.encoder", "clip"), "a curve names the encoder 'clip'; .* a, b"),
         (change("curves.0.llm", "gpt"), "names the llm 'gpt'; the file lists x, y"),
@@ -130,7 +139,10 @@ def change(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         (change("curves.0.samples", [100, 300]), "must end at full_samples, 200"),
         (change("curves.0.train_seconds", [20.0, 10.0]), "train_seconds that fall"),
         (change("encoders", ["a", "a"]), "encoders lists 'a' twice"),
-        (lambda grid: grid["curves"].pop(), r"b \+ y has no curve"),
+        (
+            lambda grid: grid["curves"].pop(),
+            r"b \+ y has no curve, like 0 others of the 4 pairs; .*--fill",
+        ),
         (lambda grid: grid["curves"].append(grid["curves"][0]), r"a \+ x has two curves"),
         (lambda grid: grid.pop("task"), "task is missing"),
     ],
@@ -153,6 +165,50 @@ def test_a_missing_file_and_invalid_json_are_reported(tmp_path: Path) -> None:
     path.write_text("{", encoding="utf-8")
     with pytest.raises(GridError, match="not valid JSON"):
         read_grid(path)
+
+
+def test_files_that_hold_no_grid_are_skipped_by_name(tmp_path: Path) -> None:
+    """A broken grid is no reason to go on with the others, nor is a missing file."""
+    grid = written(tmp_path, content())
+    others = {
+        "rows.json": "[1, 2]",
+        "seeds.json": "{}",
+        "ai2d.npz": "PK\x03",
+        "b.npz": b"\xff\x80",
+    }
+    for name, text in others.items():
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    paths = [tmp_path / name for name in others]
+    grids, reasons = read_grids([*paths, grid])
+    assert [g.task for g in grids] == ["t"]
+    assert all(name in said for name, said in zip(others, reasons, strict=True))
+    with pytest.raises(GridError, match="none of the 4 files is a grid file; first: .*rows.json"):
+        read_grids(paths)
+    with pytest.raises(NoGridError, match="rows.json.* is no grid file: it has no `curves`"):
+        read_grids(paths[:1])
+    broken = content()
+    broken["curves"].pop()
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    for bad in ("broken.json", "none.json"):
+        with pytest.raises(GridError, match=bad):
+            read_grids([grid, tmp_path / bad])
+
+
+def test_a_file_may_lack_similarities_and_say_what_was_estimated() -> None:
+    """Such files are read as before; what needs a similarity says which is missing."""
+    changed = content()
+    for key in ("vision_similarity", "llm_similarity", "warmup_seconds"):
+        del changed[key]
+    changed["curves"][0] |= {"estimated": [False, True], "documents": [10, 100]}
+    changed["curves"][0] |= {"nll": [0.5, None], "nll_stderr": [0.1, None]}
+    grid = Grid.model_validate(changed)
+    assert (grid.scores, grid.estimated) == (8, 1)
+    first, last = grid.measurements(Candidate("a", "x"))
+    assert (first.documents, last.documents) == (10, 100)
+    assert (first.nll, last.nll) == (0.5, None)
+    assert first.stderr == pytest.approx((0.3 * 0.7 / 10) ** 0.5)
+    with pytest.raises(GridError, match=r"the similarity of the encoders .* the file has none"):
+        grid.similarity_of_encoders()
 
 
 def test_a_missing_score_similarity_or_cost_is_an_error() -> None:

@@ -11,12 +11,17 @@ from scipy import stats
 from mordal_optuna.config import SearchSettings
 from mordal_optuna.errors import ConfigError, GridError
 from mordal_optuna.pool import Candidate
+from mordal_optuna.replay import run
 from mordal_optuna.replay.run import METHODS, method_settings, replay
+from mordal_optuna.replay.stock import stock_sampler
 from mordal_optuna.replay.synthetic import synthetic_grid
 from tests.replay.grids import without_costs
 
 if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
     from mordal_optuna.replay.grid import Grid
+    from mordal_optuna.replay.stock import StockPlan
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +112,43 @@ def test_a_budget_counts_what_runs(grid: Grid, method: str) -> None:
     eight = replay(grid, method, budget=2.0, workers=8)
     assert eight.stopped_because.startswith("budget spent")
     assert 2.0 <= eight.full_runs < 4.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_budget_is_the_same_at_any_number_of_workers(grid: Grid, method: str) -> None:
+    """Stock Optuna's trials climb on once they have begun, so all of that is counted first."""
+    alone, eight = (replay(grid, method, budget=3.0, workers=workers) for workers in (1, 8))
+    whole = [grid.measurements(candidate) for candidate in grid.candidates]
+    most = max(rungs[-1].train_seconds + sum(m.eval_seconds for m in rungs) for rungs in whole)
+    dearest = most / grid.full_run_seconds
+    for found in (alone, eight):
+        if found.stopped_because.startswith("budget spent") and method != "joint":
+            assert 3.0 <= found.full_runs < 3.0 + dearest
+        else:  # the search ended by itself, or plans its last round to fit
+            assert found.full_runs < 3.0
+    assert eight.elapsed_seconds <= alone.elapsed_seconds
+
+
+def test_the_budget_that_mordal_sets_is_that_of_one_worker(grid: Grid) -> None:
+    ours = replay(grid, "mordal").full_runs
+    for workers in (1, 8):
+        given = replay(grid, "random", budget=ours, workers=workers)
+        assert replay(grid, "random", workers=workers).full_runs == given.full_runs
+
+
+def test_hyperband_gives_each_seed_its_own_brackets(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It draws them from the study's name; here the seed changes nothing else."""
+
+    def of_one_seed(name: str, plan: StockPlan, *, seed: int) -> BaseSampler:  # noqa: ARG001
+        return stock_sampler(name, plan, seed=0)
+
+    monkeypatch.setattr(run, "stock_sampler", of_one_seed)
+    found = [replay(grid, "optuna-random-hyperband", seed=seed, budget=4.0) for seed in range(3)]
+    assert len({one.rungs_run for one in found}) > 1
+    plain = [replay(grid, "optuna-random-none", seed=seed, budget=4.0) for seed in range(3)]
+    assert len({one.rungs_run for one in plain}) == 1
 
 
 def test_a_budget_cannot_be_kept_where_the_file_knows_no_costs(grid: Grid) -> None:
