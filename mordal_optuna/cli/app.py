@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mordal_optuna.cli import checkpoints, dashboard, export, init, plan, replay, study
+from mordal_optuna.cli import checkpoints, dashboard, doctor, export, init, plan, replay, study
 from mordal_optuna.cli import launch as launch_command
 from mordal_optuna.cli import status as status_command
 from mordal_optuna.cli import worker as workers
@@ -24,6 +24,7 @@ app.command()(study.quickstart)
 app.command()(init.init)
 app.command()(init.studies)
 app.command()(plan.plan)
+app.command()(doctor.doctor)
 app.command()(study.run)
 app.command()(workers.worker)
 app.command()(launch_command.launch)
