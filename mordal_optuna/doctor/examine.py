@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import ModelSource
     from mordal_optuna.progress import Progress
 
+    # Data with the first samples, and different images of them.
+    _Begun = tuple[AlignmentSet, tuple[Sample, ...], tuple[Image, ...]]
+
 # Samples whose lengths are counted, different images that encoders see, documents whose reference
 # answers are scored.
 _SAMPLES, _IMAGES, _REFERENCES = 256, 4, 8
@@ -98,16 +101,16 @@ def examine(settings: StudySettings, progress: Progress, only: Sequence[str] = (
     notes = Notebook()
     progress.stage("data and tasks")
     inputs = _inputs(settings, progress, notes)
-    promised = {model.name: model.encoder for model in read_models(settings, Hub())}
-    encoders, most = [], 1
+    facts = read_models(settings, Hub())
+    promised = {one.name: one.encoder for one in facts if one.kind == "vision_encoder"}
+    encoders = []
     for source in (one for one in pool.vision_encoders if one.name in chosen):
         progress.stage(f"encoder {source.name}")
         with _freed():
-            tokens = _encoder(source, inputs, promised[source.name], device, notes)
-        if tokens:
+            loads = _encoder(source, inputs, promised[source.name], device, notes)
+        if loads:
             encoders.append(source.name)
-            most = max(most, tokens)
-    llms = []
+    llms, most = [], max((one.image_tokens for one in promised.values() if one), default=1)
     for source in (one for one in pool.llms if one.name in chosen):
         progress.stage(f"LLM {source.name}")
         with _freed():
@@ -168,15 +171,10 @@ def _chosen(settings: StudySettings, only: Sequence[str]) -> set[str]:
 
 def _inputs(settings: StudySettings, progress: Progress, notes: Notebook) -> _Inputs:
     """Open data and tasks, and check them."""
-    data = notes.opened("study", "data", lambda: _data(settings, progress))
-    samples: tuple[Sample, ...] = ()
-    images: tuple[Image, ...] = ()
+    begun = notes.opened("study", "data", lambda: _data(settings, progress))
+    data, samples, images = begun or (None, (), ())
     if data is not None:
         settings, _ = adapted(settings, len(data))
-        if data.random_access:
-            count = min(_SAMPLES, len(data), STEPS * settings.alignment.batch_size)
-            samples = tuple(data.sample(number) for number in range(count))
-            images = _different_images(data, count)
         _warnings(settings, data, notes)
     tasks = []
     for wanted in settings.scored_tasks:
@@ -187,7 +185,7 @@ def _inputs(settings: StudySettings, progress: Progress, notes: Notebook) -> _In
     return _Inputs(settings, data, tuple(tasks), samples, images)
 
 
-def _data(settings: StudySettings, progress: Progress) -> tuple[AlignmentSet, Verdict]:
+def _data(settings: StudySettings, progress: Progress) -> tuple[_Begun, Verdict]:
     recipe = settings.alignment
     data = AlignmentSet.beginning(
         recipe,
@@ -197,12 +195,15 @@ def _data(settings: StudySettings, progress: Progress) -> tuple[AlignmentSet, Ve
         threads=settings.runtime.data_threads,
     )
     size = recipe.batch_size_for(len(data))
-    text = f"{len(data):,} samples in batches of {size}; the first {STEPS * size:,} can be read"
+    count = min(len(data), STEPS * size)
+    samples = tuple(data.sample(number) for number in range(min(_SAMPLES, count)))
+    begun = (data, samples, _different_images(data, len(samples)))
+    text = f"{len(data):,} samples in batches of {size}; the first {count:,} can be read"
     if not data.random_access:
-        return data, ok(f"{len(data):,} samples of a stream, of which none was read")
+        text = f"{len(data):,} samples of a stream, of which {len(samples)} were read"
     if data.left_out:
-        return data, warning(f"{text}, but for {100 * data.left_out:.1f} %")
-    return data, ok(text)
+        return begun, warning(f"{text}, but for {100 * data.left_out:.1f} %")
+    return begun, ok(text)
 
 
 def _different_images(data: AlignmentSet, count: int) -> tuple[Image, ...]:
@@ -260,12 +261,8 @@ def _encoder(
     promised: EncoderShape | None,
     device: torch.device,
     notes: Notebook,
-) -> int | None:
-    """Check an encoder.
-
-    Returns:
-        Its number of tokens of an image; None if it cannot be loaded.
-    """
+) -> bool:
+    """Check an encoder; whether it can be loaded."""
     name, precision = source.name, inputs.settings.alignment.precision
     opened = notes.opened(
         name,
@@ -275,12 +272,12 @@ def _encoder(
     )
     if opened is None:
         notes.skipped(name, ENCODER_CHECKS, "it does not load", [name])
-        return None
+        return False
     if inputs.images:
         notes.checked(name, ENCODER_CHECKS, opened, [name])
     else:
         notes.skipped(name, ENCODER_CHECKS, "no image of the data could be read", [name])
-    return promised.image_tokens if promised else 1
+    return True
 
 
 def _llm(

@@ -13,7 +13,7 @@ from mordal_optuna.errors import (
     TaskError,
     TrainingError,
 )
-from mordal_optuna.processes.outages import is_outage, raised_as
+from mordal_optuna.processes.outages import is_outage, outage, raised_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -200,5 +200,5 @@ def _verdict(subject: str, check: Check[T], thing: T) -> Verdict:
             return check.look(thing)
     except _MEND as error:
         if is_outage(error):
-            raise
+            raise outage(error) from error
         return failed(str(error).removeprefix(f"model {subject!r}: "))

@@ -43,7 +43,7 @@ def sample_lengths(opened: OpenChat) -> Verdict:
     cut = int((wholes > recipe.max_length).sum())
     text = (
         f"the longest of {of} samples takes {int(wholes.max()):,} tokens of max_length "
-        f"{recipe.max_length:,}; {cut} are longer"
+        f"{recipe.max_length:,}, with images of {opened.image_tokens}; {cut} are longer"
     )
     if cut and recipe.too_long == "refuse":
         return failed(f"{text}, which `too_long: refuse` refuses")

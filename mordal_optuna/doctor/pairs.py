@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from statistics import fmean, stdev, variance
 from typing import TYPE_CHECKING
 
@@ -101,7 +102,7 @@ class OpenPair:
     def pictured(self) -> list[int]:
         """Positions of the first samples with an image."""
         seen = range(min(len(self.data), STEPS * self.recipe.batch_size))
-        return [n for n in seen if self.data.sample(n).images][:_COUNTED]
+        return list(islice((n for n in seen if self.data.sample(n).images), _COUNTED))
 
     def pixels(self, position: int) -> torch.Tensor:
         """Pixel values of a sample's images.

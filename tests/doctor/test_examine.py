@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
+from PIL import Image
 
 from mordal_optuna.alignment.conversation import IGNORED, Conversations
 from mordal_optuna.doctor.examine import examine, pairs_of
@@ -152,6 +154,29 @@ def test_data_and_tasks_that_cannot_be_read_are_reported(tmp_path: Path) -> None
     assert verdict(report, f"clip + {TWO[0]}", "loss").outcome == "skipped"
 
 
+def test_a_stream_is_read_as_far_as_it_is_needed(tmp_path: Path) -> None:
+    content = chat_study(tmp_path, TWO[:1])
+    picture = Image.open(tmp_path / "images" / "red.png")
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "What?"},
+                {"role": "assistant", "content": "red"},
+            ],
+            "images": [picture],
+        }
+    ] * 64
+    Dataset.from_list(rows).to_parquet(tmp_path / "rows" / "train.parquet")
+    kept = {k: v for k, v in content["alignment"].items() if k not in ("conversations", "images")}
+    stream = {"path": str(tmp_path / "rows"), "streaming": True}
+    report = report_of({**content, "alignment": {**kept, "dataset": stream, "samples": 64}})
+    assert failures(report) == {}
+    text = verdict(report, "study", "data").text
+    assert text == "64 samples of a stream, of which 64 were read"
+    assert verdict(report, "clip", "layer").outcome == "ok"
+    assert "in 16 steps of 4" in verdict(report, f"clip + {TWO[0]}", "loss").text
+
+
 @pytest.mark.parametrize(("value", "outcome"), [(0.0, "failed"), (0.25, "warning"), (0.6, "ok")])
 def test_a_task_that_cannot_read_its_own_answers_is_found(
     tmp_path: Path, value: float, outcome: str
@@ -173,6 +198,7 @@ def test_one_model_alone_can_be_checked(tmp_path: Path) -> None:
     report = report_of(content, [TWO[1]])
     models = [f.subject for f in report.findings if f.models]
     assert set(models) == {TWO[1], f"clip + {TWO[1]}"}
+    assert "with images of 16" in verdict(report, TWO[1], "length").text
     with pytest.raises(ConfigError, match=f"--only: got 'x'; the pool has clip, {TWO[0]}"):
         report_of(content, ["x"])
 

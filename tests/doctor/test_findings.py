@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from mordal_optuna.doctor.findings import Check, Notebook, Report, ok, shown
-from mordal_optuna.errors import ModelError, StoreError
+from mordal_optuna.errors import InfrastructureError, ModelError, TaskError
 
 
 def raising(error: Exception) -> Check[object]:
@@ -36,11 +36,17 @@ def test_an_error_is_a_finding_and_the_next_check_is_made() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [StoreError("sqlite://", "gone"), OSError(errno.EIO, "io"), RuntimeError("NCCL error 1")],
+    [
+        TaskError("t", "its data are away"),
+        OSError(errno.EIO, "input/output error"),
+        RuntimeError("NCCL error 1"),
+    ],
 )
 def test_an_outage_ends_the_checks(error: Exception) -> None:
     """It says nothing about the model; the same command may find something else later."""
-    with pytest.raises((StoreError, OSError, ModelError)):
+    if isinstance(error, TaskError):
+        error.__cause__ = ConnectionError("reset")
+    with pytest.raises((InfrastructureError, OSError), match="away|input|NCCL"):
         Notebook().checked("clip", [raising(error)], None)
 
 
