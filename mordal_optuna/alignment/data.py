@@ -17,6 +17,7 @@ from mordal_optuna.files.digests import file_states, joined
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mordal_optuna.alignment.opening import Found
     from mordal_optuna.alignment.samples import Sample
     from mordal_optuna.alignment.sources import Source
     from mordal_optuna.config import AlignmentSettings
@@ -117,11 +118,7 @@ class AlignmentSet:
             progress=progress,
         )
         seen, good = found.seen, found.good
-        for problems, kind in (
-            (found.unusable, ("are no conversations", "skip_unusable", settings.skip_unusable)),
-            (found.broken, (_BROKEN, "skip_broken_images", settings.skip_broken_images)),
-        ):
-            _report_left_out(source, problems, kind, seen, progress)
+        _report_all_left_out(source, found, settings, progress)
         if settings.samples is None:
             size = settings.batch_size_for(len(good))
             wanted = len(good) // size * size
@@ -141,6 +138,58 @@ class AlignmentSet:
             images=found.images.without(over),
             left_out=(seen - len(good)) / seen,
         )
+
+    @classmethod
+    def beginning(
+        cls,
+        settings: AlignmentSettings,
+        *,
+        seed: int,
+        progress: Progress,
+        steps: int,
+        threads: int = 2,
+    ) -> AlignmentSet:
+        """The whole alignment set, of which the samples of the first steps alone are checked.
+
+        Those are the samples that training begins with. Nothing is kept on the disk, and the
+        digest is of no use, since most images are not read.
+
+        Args:
+            settings: alignment recipe, which names the data and the number of samples.
+            seed: random seed of the order.
+            progress: receives progress updates, and a note about samples that are left out.
+            steps: number of optimiser steps, at least 1.
+            threads: number of threads that decode images.
+
+        Raises:
+            DataError: as `read`, for these samples.
+        """
+        source = open_source(settings)
+        if not source.random_access:
+            return cls._streamed(source)
+        size = settings.batch_size_for(len(source))
+        wanted = settings.samples or len(source) // size * size
+        if wanted > len(source) or not wanted:
+            raise _too_small(source, len(source), max(wanted, size))
+        order = array("q", np.random.default_rng(seed).permutation(len(source)).tolist())
+        found = look(
+            source,
+            order,
+            min(wanted, steps * size),
+            held=0,
+            checked=CheckedImages(None),
+            threads=threads,
+            progress=progress,
+        )
+        _report_all_left_out(source, found, settings, progress)
+        # No sample that is left out later is known yet, so the last ones may move up.
+        usable = (found.good + order[found.seen :])[:wanted]
+        usable = usable[: len(usable) // size * size]
+        if not usable:
+            raise _too_small(source, len(found.good), size)
+        states = found.states + array("q", bytes(8 * (len(usable) - len(found.states))))
+        left_out = (found.seen - len(found.good)) / found.seen
+        return cls(source, usable, states, conversations="", images="", left_out=left_out)
 
     @classmethod
     def _streamed(cls, source: Source) -> AlignmentSet:
@@ -195,6 +244,17 @@ class AlignmentSet:
             for n, state in enumerate(self._pictures[:samples])
             if state
         )
+
+
+def _report_all_left_out(
+    source: Source, found: Found, settings: AlignmentSettings, progress: Progress
+) -> None:
+    """Refuse or report the samples that the first look left out."""
+    for problems, kind in (
+        (found.unusable, ("are no conversations", "skip_unusable", settings.skip_unusable)),
+        (found.broken, (_BROKEN, "skip_broken_images", settings.skip_broken_images)),
+    ):
+        _report_left_out(source, problems, kind, found.seen, progress)
 
 
 def _report_left_out(

@@ -9,6 +9,7 @@ import typer
 from mordal_optuna.cli import (
     checkpoints,
     dashboard,
+    doctor,
     export,
     grid_file,
     init,
@@ -33,6 +34,7 @@ app.command()(study.quickstart)
 app.command()(init.init)
 app.command()(init.studies)
 app.command()(plan.plan)
+app.command()(doctor.doctor)
 app.command()(study.run)
 app.command()(workers.worker)
 app.command()(launch_command.launch)

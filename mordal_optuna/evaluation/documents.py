@@ -21,7 +21,8 @@ from unittest.mock import patch
 import numpy as np
 
 from mordal_optuna.errors import EvaluationError
-from mordal_optuna.evaluation.guards import quiet
+from mordal_optuna.evaluation.faults import task_faults
+from mordal_optuna.evaluation.guards import quiet, random_states_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,25 @@ def document_values(samples: Sequence[Mapping[str, Any]], task: Task) -> tuple[f
         EvaluationError: if the value of a document is no number.
     """
     return tuple(_value(sample, task) for sample in samples)
+
+
+def reference_values(task: Task, references: Sequence[str]) -> tuple[float, ...]:
+    """What a task gives its own reference answers, 0..1; 1 where it can read them.
+
+    Args:
+        task: the task.
+        references: reference answers of the first documents, in their order.
+
+    Raises:
+        TaskError: if the task's code fails.
+        EvaluationError: if the value of a document is no number.
+    """
+    samples = []
+    for number, reference in enumerate(references):
+        with task_faults(task.name, "`process_results` fails"), random_states_kept(), quiet():
+            values = task.live.process_results(task.rows[number], [reference])
+        samples.append({**values, "doc_id": number})
+    return document_values(samples, task)
 
 
 def column_clusters(name: str, documents: Any, key: str | None) -> tuple[int, ...] | None:

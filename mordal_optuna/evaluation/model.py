@@ -21,6 +21,7 @@ from mordal_optuna.evaluation.documents import picture_keys
 from mordal_optuna.evaluation.prefetch import prepared_ahead, threads
 from mordal_optuna.evaluation.questions import Ask, Question, Reply, by_settings, longest_first
 from mordal_optuna.evaluation.sizes import BatchSize
+from mordal_optuna.evaluation.task import ANSWER_TOKENS
 from mordal_optuna.models.prompts import leaves_tokens_to_tokenizer
 from mordal_optuna.models.turns import stop_tokens
 from mordal_optuna.processes.channel import Channel
@@ -62,7 +63,7 @@ class MordalVLM(lmms):
         device: str | None = None,
         dtype: str = "auto",
         revision: str | None = None,
-        max_new_tokens: int = 64,
+        max_new_tokens: int = ANSWER_TOKENS,
         max_batch_size: int | str | None = None,  # noqa: ARG002 - lmms-eval's CLI always gives it
         *,
         trust_remote_code: bool = False,
@@ -104,7 +105,7 @@ class MordalVLM(lmms):
         processor: ProcessorMixin,
         *,
         tasks: Sequence[Task],
-        max_new_tokens: int = 64,
+        max_new_tokens: int = ANSWER_TOKENS,
         processes: Processes | None = None,
         clock: Clock | None = None,
     ) -> MordalVLM:

@@ -48,6 +48,8 @@ PLUGIN, PLUGIN_GROUP = "mordal_vlm", "lmms_eval.models"
 # lmms-eval's default seeds of Python, numpy and torch, and of few-shot examples.
 _SEEDS = (0, 1234, 1234)
 _FEWSHOT_SEED = 1234
+# Names under which tasks of lmms-eval report what they read in an answer.
+_PARSED = ("parsed_pred", "pred_answer", "prediction", "pred")
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,30 @@ class Score:
         return tuple(np.exp(-np.array(self.likelihoods)).tolist())
 
 
+@dataclass(frozen=True)
+class ShownAnswer:
+    """An answer to one document, as the model gave it and as the task read it.
+
+    Attributes:
+        task: name of the task.
+        document: original index of the document.
+        answer: text of the model.
+        parsed: what the task made of it: its own word for it where it reports one, or else the
+            text after the task's filters.
+        value: value of the answer, 0..1.
+        cut: whether it ended at the token limit.
+        guessed: whether the task could not read it and drew an answer at random.
+    """
+
+    task: str
+    document: int
+    answer: str
+    parsed: str
+    value: float
+    cut: bool
+    guessed: bool
+
+
 def score(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -157,6 +183,39 @@ def score(
         wrapped.follow()
         return None
     return _scored(wrapped, tasks, start, clock or Clock(wrapped.device))
+
+
+def show_answer(model: PreTrainedModel, processor: ProcessorMixin, task: Task) -> ShownAnswer:
+    """Let a live model answer the first document of a task, and score it as `score` does.
+
+    Model and random generators stay unchanged.
+
+    Args:
+        model: a model with `generate`.
+        processor: tokenizer, image processor and chat template of the model.
+        task: the task.
+
+    Raises:
+        EvaluationError: if the document cannot be answered or scored.
+    """
+    import_lmms_eval()
+    from mordal_optuna.evaluation.model import MordalVLM
+
+    first = task.subset(1)
+    wrapped = MordalVLM.from_live(model, processor, tasks=[first])
+    with raised_as(lambda reason: EvaluationError(task.name, f"lmms-eval failed ({reason})")):
+        (sample,) = _evaluate(wrapped, [first])["samples"][task.name]
+        (value,) = document_values([sample], first)
+        guessed = guessed_share([sample], first)
+    return ShownAnswer(
+        task=task.name,
+        document=first.documents[0],
+        answer=str(sample["resps"][0][0]),
+        parsed=_parsed(sample, first),
+        value=value,
+        cut=wrapped.cut[task.name, 0],
+        guessed=bool(guessed),
+    )
 
 
 def score_by_engine(
@@ -360,6 +419,18 @@ def _main_metric(results: dict[str, Any], task: Task) -> float:
             f"{task.spec.scale} it must be between 0 and {task.spec.scale}",
         )
     return value
+
+
+def _parsed(sample: Mapping[str, Any], task: Task) -> str:
+    """What a task made of an answer."""
+    judged = sample[task.spec.document_key]
+    reported = (
+        [judged[key] for key in _PARSED if key in judged] if isinstance(judged, dict) else []
+    )
+    read = reported or sample["filtered_resps"]
+    while isinstance(read, list):  # of texts, or of lists of them
+        read = read[0] if read else ""
+    return str(read)
 
 
 def _samples(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:

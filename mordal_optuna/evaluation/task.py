@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mordal_optuna.evaluation.metric import MetricSpec
     from mordal_optuna.evaluation.source import TaskSource
 
+# Token limit of answers to tasks that set none.
+ANSWER_TOKENS = 64
+
 
 @dataclass(frozen=True)
 class Task:
@@ -72,6 +75,12 @@ class Task:
         """The documents without images, in memory."""
         return Rows(self.live.dataset_no_image[self.split])
 
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of an answer."""
+        options = self.live.config.generation_kwargs or {}
+        return int(options.get("max_new_tokens", ANSWER_TOKENS))
+
     @cached_property
     def chance(self) -> float:
         """Score of random guessing, 0..1; the mean of 1/n where documents list n options.
@@ -115,6 +124,25 @@ class Task:
                 "without the likelihood of answers",
             )
         return max(answers, key=answers.count)
+
+    def references(self, count: int) -> tuple[str, ...]:
+        """The reference answers of the first documents.
+
+        Args:
+            count: largest number of documents.
+
+        Returns:
+            The answers; none if the study does without them and a document has none.
+
+        Raises:
+            TaskError: if a document has no reference answer, which the likelihood needs.
+        """
+        try:
+            return tuple(self.reference(n) for n in range(min(count, len(self.documents))))
+        except TaskError:
+            if self.likelihood:
+                raise
+            return ()
 
     def subset(self, count: int) -> Task:
         """The same task on the first `count` documents of its nested order.

@@ -57,6 +57,32 @@ def test_less_data_is_a_prefix_of_more(tmp_path: Path) -> None:
     assert other.digest != large.digest
 
 
+def test_a_beginning_has_the_samples_that_training_begins_with(tmp_path: Path) -> None:
+    """In the same order, without a look at the others: a broken image among those is no matter."""
+    whole = read(tmp_path, MANY, samples=20)
+    last = int(whole.sample(19).id)
+    records = [{**r, "image": "gone.png"} if r["id"] == str(last) else r for r in MANY]
+    path, images = write(tmp_path, records)
+    options = {"conversations": path, "images": images, "batch_size": 2}
+
+    def beginning(steps: int, **more: Any) -> AlignmentSet:
+        settings = AlignmentSettings(**{**options, **more})
+        return AlignmentSet.beginning(settings, seed=0, progress=Silent(), steps=steps)
+
+    begun = beginning(3, samples=20)
+    assert len(begun) == 20
+    assert [begun.sample(n).id for n in range(20)] == [whole.sample(n).id for n in range(20)]
+    assert begun.left_out == 0
+    with pytest.raises(DataError, match=r"1 of 2. samples .*gone.png"):
+        beginning(10, samples=20)
+    assert len(beginning(3)) == 20
+    left = beginning(10, skip_broken_images=0.1)
+    assert len(left) == 20
+    assert str(last) not in [left.sample(n).id for n in range(20)]
+    with pytest.raises(DataError, match="holds 21 samples; a full alignment needs 22"):
+        beginning(1, samples=22)
+
+
 def test_without_a_size_all_whole_batches_are_taken(tmp_path: Path) -> None:
     assert len(read(tmp_path, MANY, batch_size=4)) == 20
 

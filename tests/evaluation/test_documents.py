@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import math
+import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from mordal_optuna.errors import EvaluationError
-from mordal_optuna.evaluation.documents import paired_difference, standard_error
+from mordal_optuna.evaluation.documents import (
+    paired_difference,
+    reference_values,
+    standard_error,
+)
+from tests.evaluation.seven import SEVEN, built
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("name", SEVEN)
+def test_tasks_can_read_their_own_reference_answers(tmp_path: Path, name: str) -> None:
+    """By lmms-eval's own code; random generators, which some of it draws from, stay unchanged."""
+    task = built(name, tmp_path)
+    state = random.getstate()
+    values = reference_values(task, task.references(4))
+    if name == "vizwiz_vqa_val":  # people answered differently
+        assert all(0.3 <= value <= 1 for value in values)
+    else:
+        assert values == (1.0,) * min(4, len(task.documents))
+    assert random.getstate() == state
+    assert sum(reference_values(task, ["no such answer"] * 2)) < 2
 
 
 def test_without_clusters_it_is_the_sample_standard_error() -> None:

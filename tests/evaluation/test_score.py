@@ -22,8 +22,8 @@ from PIL import ImageFile
 from mordal_optuna.errors import EvaluationError, TaskError
 from mordal_optuna.evaluation.guards import import_lmms_eval
 from mordal_optuna.evaluation.metric import MetricSpec
-from mordal_optuna.evaluation.score import plugin_problem, score
-from tests.evaluation.seven import built, score_answers
+from mordal_optuna.evaluation.score import _parsed, plugin_problem, score, show_answer
+from tests.evaluation.seven import SEVEN, built, score_answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +51,36 @@ def test_a_live_model_is_scored_with_its_standard_error(vlm: Vlm, scenes: Task) 
     expected = np.std(found.per_document, ddof=1) / math.sqrt(16)
     assert found.stderr == pytest.approx(expected)
     assert found.seconds > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEVEN)
+def test_one_answer_is_shown_as_the_task_read_it(vlm: Vlm, tmp_path: Path, name: str) -> None:
+    """With the value that a whole evaluation gives it; the task keeps all of its documents."""
+    task = built(name, tmp_path)
+    shown = show_answer(vlm.model, vlm.processor, task)
+    (whole,) = score(vlm.model, vlm.processor, [task]) or ()
+    place = task.documents.index(shown.document)
+    assert shown.document == task.order[0]
+    assert shown.value == whole.per_document[place]
+    assert shown.cut == (whole.cut == 1.0) or 0 < (whole.cut or 0) < 1
+    assert whole.documents == len(task.documents) > 1
+    if not task.spec.guesses:
+        assert not shown.guessed
+
+
+def test_what_a_task_reports_of_an_answer_goes_before_its_filters(scenes: Task) -> None:
+    """MMMU reports what it read, in a list; filters give a text or a list of texts."""
+    key = scenes.spec.document_key
+    for value, filtered, read in (
+        (1.0, ["red"], "red"),
+        (1.0, [["red"]], "red"),
+        (0.0, [], ""),
+        ({"parsed_pred": ["B"]}, ["the answer is B"], "B"),
+        ({"parsed_pred": [["4", 4.0]]}, ["four: 4"], "4"),
+        ({"id": 1}, ["red"], "red"),
+    ):
+        assert _parsed({key: value, "filtered_resps": filtered}, scenes) == read
 
 
 def test_answers_that_say_nothing_are_counted(vlm: Vlm, scenes: Task) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mordal_optuna.errors import TaskError
+from mordal_optuna.evaluation.task import ANSWER_TOKENS
 from tests.evaluation.local_task import scenes_with_options
 from tests.evaluation.seven import SEVEN, built, score_answers
 
@@ -36,6 +38,22 @@ def test_a_subset_is_the_task_built_with_so_few(tmp_path: Path, name: str) -> No
     assert [part.reference(n) for n in range(3)] == [outright.reference(n) for n in range(3)]
     with pytest.raises(TaskError, match="4 documents asked for; it is scored on 3"):
         part.subset(4)
+
+
+def test_reference_answers_may_be_missing_where_nothing_needs_them(tmp_path: Path) -> None:
+    task = scenes_with_options(tmp_path, [["red"]] * 4)
+    assert task.references(3) == ("red",) * 3
+    assert task.references(9) == ("red",) * 4
+    without = replace(task, spec=task.spec.model_copy(update={"gold": "solution"}))
+    with pytest.raises(TaskError, match="declares gold: 'solution'"):
+        without.references(1)
+    assert replace(without, likelihood=False).references(1) == ()
+
+
+def test_answers_have_the_limit_of_the_task_or_a_default(scenes: Task, tmp_path: Path) -> None:
+    assert scenes.answer_tokens == 4
+    task = scenes_with_options(tmp_path, [["red"]] * 4)
+    assert task.answer_tokens == ANSWER_TOKENS == 64
 
 
 @pytest.mark.parametrize("count", [0, -1, 17])

@@ -47,6 +47,13 @@ def answers(processor: LlavaProcessor, messages: Any = MESSAGES) -> list[str]:  
 
 
 @pytest.mark.parametrize("name", CHATS)
+def test_a_prompt_is_what_the_answer_is_trained_after(tmp_path: Path, name: str) -> None:
+    processor = processor_of(CHATS[name], tmp_path)
+    turns, rendered = Turns(processor), Turns(processor).render(MESSAGES)
+    assert turns.prompt(MESSAGES[:-1]) == rendered.text[: rendered.answers[-1][0]]
+
+
+@pytest.mark.parametrize("name", CHATS)
 def test_every_family_is_rendered_trained_and_stopped_as_the_real_one(
     tmp_path: Path, name: str
 ) -> None:

@@ -1,0 +1,1 @@
+"""Checks of a study's models, data and tasks, by what a search would do with them."""
