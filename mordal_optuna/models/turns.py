@@ -91,6 +91,18 @@ class Turns:
         places = _places(text, pieces, said)
         return Rendered(text, tuple(self._with_ends(places, pieces)))
 
+    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The rendering of a question, as an answer is generated after it.
+
+        Args:
+            messages: turns, whose content is a list of parts.
+
+        Raises:
+            TemplateError: if the template refuses the conversation.
+            ValueError: if there is no template.
+        """
+        return self._text(messages, prompt=True)
+
     @cached_property
     def end_of_turn(self) -> int | None:
         """Id of the token that the template puts after an answer; None if it is plain text."""

@@ -17,7 +17,7 @@ import pytest
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.publishing import Publisher, publish_in_turn
-from mordal_optuna.reporting.report import write_report
+from mordal_optuna.reporting.report import write_reports
 from mordal_optuna.reporting.serving import dashboard_server
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
@@ -115,9 +115,7 @@ def searched(folder: Path) -> Searched:
 def served(found: Searched, folder: Path) -> Iterator[str]:
     """Publish a result with its report, and serve it; yields the server's address."""
     folder.mkdir()
-    report = write_report(
-        found.result, folder / "synthetic.html", dashboard_command="open", versions={"optuna": "5"}
-    )
+    report = write_reports(found.result, folder, dashboard_command="open")[0]
     store = folder / "artifacts"
     assert publish_in_turn(found.address, found.study, found.result, report=report, folder=store)
     storage = study_storage(found.address)
