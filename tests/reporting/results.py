@@ -111,6 +111,6 @@ def result_with_long_names() -> StudyResult:
     times = {"features": 1.0, "similarity": 0.5, "warmup": 2.0}
     compared = Representation(SIMILARITY, {encoders[0]: SIMILARITY}, long, times)
     digests = {f"llm:{llm}": {"weights": "0123456789abcdef"} for llm in llms}
-    prompts = {llm: "<|im_start|>user\n<image>\n" + "What is it? " * 20 for llm in llms}
+    prompts = dict.fromkeys(llms, "<|im_start|>user\n<image>\n" + "What is it? " * 20)
     origin = Origin(({"torch": "2.9.0"},), prompts, "docvqa_val", {}, digests)
     return replace(bare, representation=compared, origin=origin, warnings=("no score is high",))

@@ -197,32 +197,36 @@ def test_a_screen_reader_finds_its_way(result: StudyResult, several: StudyResult
 
 # Measures a page once it is drawn, with all details open, and tells the page around it.
 _MEASURE = """<script>
+const name = (e) => `${e.tagName}.${e.getAttribute("class") || ""} ${e.textContent.trim()}`;
+const style = (e) => getComputedStyle(e);
+const meets = (a, b) => a.width && a.left < b.right && a.right > b.left
+  && a.top < b.bottom && a.bottom > b.top;
+const isSeen = (e) => {
+  if (e.id === "js-plotly-tester") return false;  // far outside, never seen
+  if (e.closest("svg") && e.tagName !== "text" && e.tagName !== "svg") return false;
+  const head = e.closest("thead"), box = e.getBoundingClientRect();
+  return box.width && box.height && !(head && style(head).position === "absolute");
+};
+function measure() {
+  const width = document.documentElement.clientWidth, faults = [];
+  for (const e of [...document.body.querySelectorAll("*")].filter(isSeen)) {
+    const box = e.getBoundingClientRect();
+    if (box.right > width + 1 || box.left < -1) faults.push(`outside: ${name(e)}`);
+    const hides = !["visible", "clip"].includes(style(e).overflowX) && !e.closest("svg");
+    if (hides && e.scrollWidth > e.clientWidth + 1) faults.push(`cut: ${name(e)}`);
+  }
+  for (const plot of document.querySelectorAll(".plot")) {
+    const bar = plot.querySelector(".modebar").getBoundingClientRect();
+    for (const text of plot.querySelectorAll("text"))
+      if (meets(text.getBoundingClientRect(), bar)) faults.push(`below buttons: ${name(text)}`);
+  }
+  const plots = document.querySelectorAll(".plot .main-svg").length;
+  const ink = style(document.querySelector(".plot text")).fill;
+  parent.postMessage({width: innerWidth, plots, ink, faults}, "*");
+}
 addEventListener("load", () => setTimeout(() => {
   for (const folded of document.querySelectorAll("details")) folded.open = true;
-  setTimeout(() => {
-    const width = document.documentElement.clientWidth, faults = [];
-    const name = (e) => `${e.tagName}.${e.getAttribute("class") || ""} ${e.textContent.trim().slice(0, 40)}`;
-    for (const e of document.body.querySelectorAll("*")) {
-      if (e.closest("svg") && e.tagName !== "text" && e.tagName !== "svg") continue;
-      if (e.id === "js-plotly-tester") continue;  // far outside, never seen
-      if (e.closest("thead") && getComputedStyle(e.closest("thead")).position === "absolute") continue;
-      const box = e.getBoundingClientRect();
-      if (!box.width || !box.height) continue;
-      if (box.right > width + 1 || box.left < -1) faults.push(`outside: ${name(e)}`);
-      const hidden = !["visible", "clip"].includes(getComputedStyle(e).overflowX);
-      if (hidden && !e.closest("svg") && e.scrollWidth > e.clientWidth + 1) faults.push(`cut: ${name(e)}`);
-    }
-    const plots = document.querySelectorAll(".plot .main-svg").length;
-    for (const plot of document.querySelectorAll(".plot")) {
-      const bar = plot.querySelector(".modebar").getBoundingClientRect();
-      for (const text of plot.querySelectorAll("text")) {
-        const box = text.getBoundingClientRect();
-        if (box.width && box.left < bar.right && box.right > bar.left && box.top < bar.bottom && box.bottom > bar.top)
-          faults.push(`below the buttons: ${name(text)}`);
-      }
-    }
-    parent.postMessage({width: innerWidth, plots, faults}, "*");
-  }, 1500);
+  setTimeout(measure, 1500);
 }, 500));
 </script>"""
 _AROUND = """<body><pre id="found"></pre><script>
