@@ -38,8 +38,8 @@ VIEW = View(
 def test_a_view_names_rank_group_and_regret_with_its_noise() -> None:
     assert view_sentence(VIEW) == (
         "quick picked clip + llama: by grid rank 3 of 9, worse than the winner; regret +2.1 "
-        "points (-0.4 to +5.0), better than its own winner with probability 0.07; measured at 8,192 "
-        "samples +1.9 ± 3.0."
+        "points (-0.4 to +5.0), better than its own winner with probability 0.07; measured at "
+        "8,192 samples +1.9 ± 3.0."
     )
     same = View("grid", "quick", PICK, 1, 9, "tied", VIEW.estimate, 0.0, 0.0, 0.0)
     assert view_sentence(same).endswith("by grid the winner as well: regret 0.0 points.")
