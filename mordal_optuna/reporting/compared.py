@@ -101,8 +101,8 @@ def _studies(compared: StudiesCompared) -> Table:
     table.add_column("cost, s", justify="right", no_wrap=True)
     table.add_column("full runs", justify="right", no_wrap=True)
     table.add_column("picked pair", overflow="fold")
-    table.add_column("measured, %", justify="right")
-    table.add_column("estimate, %", justify="right")
+    table.add_column("measured, %", justify="right", no_wrap=True)
+    table.add_column("estimate, %", justify="right", no_wrap=True)
     for side in compared.sides:
         result = side.result
         table.add_row(
