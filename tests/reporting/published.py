@@ -127,11 +127,14 @@ def served(found: Searched, folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def shown_in_chromium(address: str) -> str:
-    """What a page's document holds after its scripts have run, without entities."""
+def shown_in_chromium(address: str, *flags: str) -> str:
+    """What a page's document holds after its scripts have run, without entities.
+
+    Further flags of Chromium may follow the address.
+    """
     if _CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="mordal-", ignore_cleanup_errors=True) as profile:
-        command = [_CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", address]
+        command = [_CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={profile}", address]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
     return unescape(done.stdout)

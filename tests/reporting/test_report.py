@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -244,6 +244,31 @@ for (const [page, width] of FRAMES) {
 </script>"""
 
 
+def measured(folder: Path, frames: list[tuple[str, int]], *flags: str) -> list[dict[str, Any]]:
+    """What pages of a folder have told, each in a frame of its width in pixels."""
+    around = folder / "around.html"
+    around.write_text(_AROUND.replace("FRAMES", json.dumps(frames)), encoding="utf-8")
+    shown = shown_in_chromium(f"file://{around}", *flags)
+    found: list[dict[str, Any]] = json.loads(shown.split('<pre id="found">')[1].split("</pre>")[0])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("scheme", "ink"), [("1", "#1c1f23"), ("0", "#e6e9ec")])
+def test_figures_are_drawn_in_the_colours_that_the_reader_prefers(
+    result: StudyResult, tmp_path: Path, scheme: str, ink: str
+) -> None:
+    """Chromium's setting 1 is light, 0 dark."""
+    page = written(result).replace("</body>", f"{_MEASURE}</body>")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    flag = f"--blink-settings=preferredColorScheme={scheme}"
+    (found,) = measured(tmp_path, [("page.html", 800)], flag)
+    parts = (int(ink[n : n + 2], 16) for n in (1, 3, 5))
+    assert found["ink"] == f"rgb({', '.join(map(str, parts))})"
+    assert found["faults"] == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_is_cut_or_outside_at_any_width(several: StudyResult, tmp_path: Path) -> None:
@@ -254,11 +279,8 @@ def test_nothing_is_cut_or_outside_at_any_width(several: StudyResult, tmp_path: 
     for name, shown in results.items():
         page = written(shown, notice).replace("</body>", f"{_MEASURE}</body>")
         (tmp_path / f"{name}.html").write_text(page, encoding="utf-8")
-    frames = json.dumps([[f"{name}.html", width] for name in results for width in widths])
-    around = tmp_path / "around.html"
-    around.write_text(_AROUND.replace("FRAMES", frames), encoding="utf-8")
-    around_shown = shown_in_chromium(f"file://{around}")
-    found = json.loads(around_shown.split('<pre id="found">')[1].split("</pre>")[0])
+    frames = [(f"{name}.html", width) for name in results for width in widths]
+    found = measured(tmp_path, frames)
     assert sorted(one["width"] for one in found) == sorted([*widths, *widths])
     for one in found:
         assert one["plots"] > 0
