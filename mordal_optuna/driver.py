@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from mordal_optuna.alignment.tracking import check_trackers
-from mordal_optuna.errors import ConfigError, InputsChangedError, SearchError
+from mordal_optuna.errors import ConfigError, InputsChangedError
 from mordal_optuna.files.folders import make_folder
 from mordal_optuna.files.locking import alone_in
 from mordal_optuna.models.hub import check_local
@@ -31,9 +31,11 @@ from mordal_optuna.search.sampler import CkaClusterSampler
 from mordal_optuna.study.claims import ClaimStore, study_storage
 from mordal_optuna.study.failures import clear_failures
 from mordal_optuna.study.growing import check_growth, compared_before, extend
+from mordal_optuna.study.loading import displayed, load_begun
 from mordal_optuna.study.membership import Alone
 from mordal_optuna.study.objective import Objective
 from mordal_optuna.study.opening import opening
+from mordal_optuna.study.origin import present_versions, store_origin
 from mordal_optuna.study.ownership import LEASE_SECONDS, alone_on
 from mordal_optuna.study.planning import study_plan
 from mordal_optuna.study.presence import Presence
@@ -51,8 +53,8 @@ from mordal_optuna.study.resuming import (
     with_advice,
     with_template_date,
 )
-from mordal_optuna.study.task_results import mean_of
 from mordal_optuna.study.task_studies import TaskStudies
+from mordal_optuna.study.tracked import tracked_standing
 from mordal_optuna.study.warnings import store_facts, warnings_before_training
 from mordal_optuna.study.worker import Worker
 from mordal_optuna.workbench.commits import pinned
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from mordal_optuna.processes.stopping import StopRequest
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.history import History
     from mordal_optuna.search.tasks import PartialMeasurement
     from mordal_optuna.workbench.workbench import Workbench
 
@@ -218,13 +221,7 @@ def stored_result(study: Study, settings: StudySettings) -> StudyResult:
     """
     settings = resumed_settings(study, settings)
     plan = study_plan(settings, study.user_attrs[FULL_SAMPLES], stored_representation(study))
-    return read_result(study, plan, **_displayed(settings))
-
-
-def _displayed(settings: StudySettings) -> dict[str, Any]:
-    weights = settings.task_weights
-    task = mean_of(weights) if weights else settings.targets[0].name
-    return {"method": settings.search.method, "task": task, "tasks": weights}
+    return read_result(study, plan, **displayed(settings))
 
 
 def load_study(settings: StudySettings) -> StudyResult:
@@ -240,14 +237,7 @@ def load_study(settings: StudySettings) -> StudyResult:
         ConfigError: if the database cannot be used; the message hides the password.
         SearchError: if the study does not exist, or has no score yet.
     """
-    with opening(settings.storage_url(), key=settings.storage_key):
-        storage = study_storage(settings.storage_url())
-        names = optuna.get_all_study_names(storage)
-        name = settings.study if settings.study in names else None
-        study = optuna.load_study(study_name=name, storage=storage) if name else None
-    if study is None or FULL_SAMPLES not in study.user_attrs:
-        raise SearchError(f"study {settings.study!r} has no score yet; run it first")
-    return stored_result(study, settings)
+    return stored_result(load_begun(settings), settings)
 
 
 def work(
@@ -343,6 +333,7 @@ def _stages(
         extend(study, settings, bench.inputs, progress)
         study.set_user_attr(FULL_SAMPLES, bench.full_samples)
         store_facts(study, bench.facts)
+        store_origin(study, bench.prompts, settings.targets[0].name, present_versions())
     for warning in warnings_before_training(bench.facts, bench.full_samples):
         progress.warn(warning)
     if compares_models(settings.search) and REPRESENTATION not in study.user_attrs:
@@ -390,11 +381,16 @@ def _search(
             return bench.measure_tasks(candidate, samples, tasks)
         return bench.measure(candidate, samples)
 
-    objective = Objective(plan, measure, claims=claims, progress=progress)
+    def tracked(candidate: Candidate, history: History) -> None:
+        values = tracked_standing(plan, history, candidate)
+        bench.track(candidate, values, history.of(candidate).top)
+
+    told = tracked if settings.runtime.trackers else None
+    objective = Objective(plan, measure, claims=claims, progress=progress, scored=told)
     tasks = None
     if settings.task_weights:
         tasks = TaskStudies(study, plan, settings.task_weights, storage=storage, address=url)
-    shown = Publisher(study, plan, address=url, **_displayed(settings))
+    shown = Publisher(study, plan, address=url, **displayed(settings))
     # Other workers may be at work: those that joined, or the user's own (see `alone_on`).
     Worker(
         study,

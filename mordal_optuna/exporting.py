@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.study.result import StudyResult
-    from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
+    from mordal_optuna.workbench.measurements import ScoredCheckpoint
     from mordal_optuna.workbench.workbench import Workbench
 
 

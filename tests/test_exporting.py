@@ -33,7 +33,7 @@ from mordal_optuna.search.attributes import PAIR as PAIR_KEY
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.ranking import Estimate
 from mordal_optuna.study.ownership import alone_on
-from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
+from mordal_optuna.workbench.measurements import ScoredCheckpoint
 from mordal_optuna.workbench.workbench import open_workbench
 
 import_lmms_eval()

@@ -13,7 +13,7 @@ from mordal_optuna.alignment.checkpoint import Checkpoint
 from mordal_optuna.alignment.parallel import assemble_on, open_accelerator
 from mordal_optuna.alignment.runs import open_run
 from mordal_optuna.alignment.schedule import branch_to
-from mordal_optuna.alignment.tracking import names_in
+from mordal_optuna.alignment.tracking import TrackedRun
 from mordal_optuna.alignment.train import Trainer
 from mordal_optuna.errors import CheckpointError, LeaseLostError, ModelError, TrainingError
 from mordal_optuna.models.assemble import assemble
@@ -46,6 +46,9 @@ class AlignmentSession:
     Nothing is loaded before the first `advance` or `restore`. Between calls the live candidate
     holds the weights that are scored: those of the trunk, their running average, or those at the
     end of a cool-down.
+
+    Attributes:
+        tracked: the candidate's run in the trackers.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class AlignmentSession:
         self._machine = machine
         self._check = check
         self._accelerator = open_accelerator(machine.device, machine.trackers, machine.logs)
+        pair = f"{vision_encoder.name} + {llm.name}"
+        self.tracked = TrackedRun(self._accelerator, machine, pair, lambda: self._run.address)
         self._vlm: Vlm | None = None
         self._trainer: Trainer | None = None
         # State that training continues from; None if it is that of the live weights.
@@ -153,9 +158,8 @@ class AlignmentSession:
             Preempted: if this process, or another one of the launch, was asked to end.
         """
         start = perf_counter()
-        run = self._run.address
         with self._machine.clock.span("loading"):
-            trainer = self._trainer or self._open(run)
+            trainer = self._trainer or self._open()
             if self._samples < samples:
                 self._catch_up(trainer, samples, progress)
         if self._samples == samples:
@@ -253,7 +257,6 @@ class AlignmentSession:
             ModelError: if the candidate cannot be assembled.
             CheckpointError: if there is no readable checkpoint.
         """
-        run = self._run.address
         processes = self._machine.processes
         latest = processes.run_on_main(
             lambda: self._run.latest(self._samples, len(self._data), progress)
@@ -261,8 +264,8 @@ class AlignmentSession:
         if latest is None:
             name = f"{self._encoder.name} + {self._llm.name}"
             reason = f"no whole checkpoint of {name} is there; train it first"
-            raise CheckpointError(run, f"{reason}, as `mordal export --train` does")
-        trainer = self._trainer or self._open(run)
+            raise CheckpointError(self._run.address, f"{reason}, as `mordal export --train` does")
+        trainer = self._trainer or self._open()
         processes.run_on_all(lambda: self._restore(trainer, latest))
 
     def merge(self) -> None:
@@ -292,8 +295,7 @@ class AlignmentSession:
 
     def close(self) -> None:
         """End the candidate's run in the trackers."""
-        if self._machine.trackers:
-            self._accelerator.end_training()
+        self.tracked.close()
 
     def _settle(
         self, trainer: Trainer, trunk: TrunkState, samples: int
@@ -359,7 +361,7 @@ class AlignmentSession:
             skipped=findings.skipped,
         )
 
-    def _open(self, run: str) -> Trainer:
+    def _open(self) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
         name = f"{self._encoder.name} + {self._llm.name}"
         vlm = assemble_on(
@@ -377,17 +379,14 @@ class AlignmentSession:
                 attention=self._settings.attention,
             ),
         )
-        trainer = machine.processes.run_on_all(lambda: self._new_trainer(vlm, run, name))
+        trainer = machine.processes.run_on_all(lambda: self._new_trainer(vlm, name))
         self._vlm, self._trainer = vlm, trainer
         return trainer
 
-    def _new_trainer(self, vlm: Vlm, run: str, name: str) -> Trainer:
+    def _new_trainer(self, vlm: Vlm, name: str) -> Trainer:
         machine, accelerator = self._machine, self._accelerator
         with raised_as(lambda reason: ModelError(name, f"cannot be made ready ({reason})")):
-            if machine.trackers:
-                pair = f"{self._encoder.name} + {self._llm.name}"
-                project, options = names_in(machine.trackers, machine.project, pair)
-                accelerator.init_trackers(project, config={"run": run}, init_kwargs=options)
+            self.tracked.open()
             return Trainer(
                 vlm,
                 settings=self._settings,

@@ -1,4 +1,7 @@
-"""Names of a candidate's runs in Accelerate's trackers.
+"""A candidate's run in Accelerate's trackers, its name, and what it is told.
+
+The loss is passed on at every step that Accelerate's trackers are told of (see `train`); scores,
+costs, ranks and estimates at every rung, at the rung's number of samples.
 
 Accelerate has one name for all trackers. Some take it for a project that holds runs (W&B), others
 for the run itself (TensorBoard, where it is a folder).
@@ -13,7 +16,11 @@ from typing import TYPE_CHECKING, Any
 from mordal_optuna.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from accelerate import Accelerator
+
+    from mordal_optuna.alignment.machine import Machine
 
 # Options by which a tracker's run gets a name of its own inside the project of that name.
 _RUN_NAMES = {
@@ -26,6 +33,57 @@ _RUN_NAMES = {
 _WITHOUT_KEY = ("offline", "disabled", "dryrun")
 # Those that group runs by study.
 _GROUPS = {"wandb": "group"}
+
+
+class TrackedRun:
+    """A candidate's run in the trackers; opened at its first use, and nothing without trackers."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        machine: Machine,
+        pair: str,
+        run: Callable[[], str],
+    ) -> None:
+        """Set up a run.
+
+        Args:
+            accelerator: Accelerate, opened with the machine's trackers.
+            machine: trackers and name of the study.
+            pair: name of the candidate, as it is shown.
+            run: returns the address of the candidate's checkpoints, which the trackers store.
+        """
+        self._accelerator = accelerator
+        self._trackers = machine.trackers
+        self._study = machine.project
+        self._pair = pair
+        self._run = run
+        self._is_open = False
+
+    def open(self) -> None:
+        """Open the run, unless it is open."""
+        if not self._trackers or self._is_open:
+            return
+        project, options = names_in(self._trackers, self._study, self._pair)
+        self._accelerator.init_trackers(project, config={"run": self._run()}, init_kwargs=options)
+        self._is_open = True
+
+    def log(self, values: Mapping[str, float], samples: int) -> None:
+        """Pass numbers on, on rank 0.
+
+        Args:
+            values: numbers by name.
+            samples: number of alignment samples that they belong to, not below earlier ones.
+        """
+        if self._trackers and values:
+            self.open()
+            self._accelerator.log(dict(values), step=samples)
+
+    def close(self) -> None:
+        """End the run."""
+        if self._is_open:
+            self._accelerator.end_training()
+            self._is_open = False
 
 
 def check_trackers(trackers: Sequence[str]) -> None:

@@ -17,7 +17,9 @@ from mordal_optuna.cli import (
     replay,
     study,
 )
+from mordal_optuna.cli import compare as compare_command
 from mordal_optuna.cli import launch as launch_command
+from mordal_optuna.cli import report as report_command
 from mordal_optuna.cli import status as status_command
 from mordal_optuna.cli import worker as workers
 from mordal_optuna.cli.ending import Call, ended_by
@@ -39,6 +41,8 @@ app.command()(study.run)
 app.command()(workers.worker)
 app.command()(launch_command.launch)
 app.command()(status_command.status)
+app.command()(report_command.report)
+app.command()(compare_command.compare)
 app.command()(dashboard.dashboard)
 app.command()(export.export)
 app.command()(study.retry)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import sys
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mordal_optuna.cli.finishing import run_on_finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,18 +26,6 @@ if TYPE_CHECKING:
 
 # Columns of the tables if standard output is not a terminal.
 LOG_WIDTH = 100
-# Libraries whose versions the report lists.
-_REPORTED = (
-    "optuna",
-    "lmms-eval",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "numpy",
-    "scipy",
-    "sqlalchemy",
-)
 
 StudyFile = Annotated[Path, typer.Argument(help="A study file (YAML).")]
 Method = Annotated[
@@ -132,7 +122,7 @@ def dashboard_command(study_file: Path, method: str | None, name: str | None) ->
 def write_and_publish(
     settings: StudySettings, study: Study, result: StudyResult, command: str
 ) -> Path:
-    """Write the HTML report, and publish the result in the dashboard.
+    """Write the report as HTML, Markdown and JSON; publish the result in the dashboard.
 
     Args:
         settings: settings of the study.
@@ -141,26 +131,51 @@ def write_and_publish(
         command: shell command that opens the dashboard, which the report shows.
 
     Returns:
-        The report.
+        The HTML report; the others are beside it.
     """
     from mordal_optuna.reporting.dashboard import artifact_folder
     from mordal_optuna.reporting.publishing import publish_in_turn
-    from mordal_optuna.reporting.report import write_report
+    from mordal_optuna.reporting.report import write_reports
 
-    report = write_report(
+    notice, unfinished = report_so_far(settings, result)
+    report = write_reports(
         result,
-        settings.workdir / f"{settings.study}.html",
+        settings.workdir,
         dashboard_command=command,
-        versions={library: version(library) for library in _REPORTED},
-    )
+        notice=notice,
+        unfinished=unfinished,
+    )[0]
     folder = artifact_folder(settings.workdir)
     url = settings.storage_url()
     publish_in_turn(url, study, result, report=report, folder=folder)
     return report
 
 
+def report_so_far(
+    settings: StudySettings, result: StudyResult
+) -> tuple[str | None, dict[str, Any] | None]:
+    """What the report of a study that is not finished says first, as a sentence and as JSON.
+
+    Args:
+        settings: settings of the study.
+        result: its result so far.
+
+    Returns:
+        Both; None and None for a study that is finished.
+    """
+    from datetime import datetime
+
+    if result.stopped_because is not None and (result.further_scores or not settings.also_score):
+        return None, None
+    from mordal_optuna.reporting.status import notice, unfinished_json
+    from mordal_optuna.study.status import read_status
+
+    found, now = read_status(settings), datetime.now().astimezone()
+    return notice(found, now), unfinished_json(found, now)
+
+
 def present(settings: StudySettings, result: StudyResult, command: str, *, as_json: bool) -> None:
-    """Print the result, write the report and publish both in the dashboard.
+    """Print the result, write the report, publish both in the dashboard, and run `on_finish`.
 
     Args:
         settings: the study file's settings.
@@ -177,8 +192,12 @@ def present(settings: StudySettings, result: StudyResult, command: str, *, as_js
     report = write_and_publish(settings, open_study(settings), result, command)
     if as_json:
         typer.echo(json.dumps(to_json(result)))
-        return
-    console = open_console()
-    print_result(result, console)
-    console.print(f"report     {report}", soft_wrap=True, highlight=False)
-    console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)
+    else:
+        console = open_console()
+        print_result(result, console)
+        console.print(f"report     {report}", soft_wrap=True, highlight=False)
+        console.print(f"dashboard  {command}", soft_wrap=True, highlight=False)
+    sys.stdout.flush()  # before what the command prints
+    reason = result.stopped_because
+    if reason is not None:
+        run_on_finish(settings, "ended", reason, result=result, report=report)

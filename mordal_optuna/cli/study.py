@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mordal_optuna.cli.finishing import telling_failure
 from mordal_optuna.cli.shared import (
     As,
     Method,
@@ -152,7 +153,10 @@ def run_to_end(
     if launched_rank() > 0:
         follow_study(settings, stop)
         return None
-    with ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress:
+    with (
+        telling_failure(settings),
+        ConsoleProgress(Console(stderr=as_json, highlight=False)) as progress,
+    ):
         result = run_study(settings, progress, stop)
     command = dashboard_command(study_file, method, name)
     present(settings, result, command, as_json=as_json)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mordal_optuna.cli.ending import AGAIN, MEND
+from mordal_optuna.cli.finishing import telling_failure
 from mordal_optuna.cli.shared import (
     As,
     Method,
@@ -96,7 +97,10 @@ def _work(
     if launched_rank() > 0:
         follow_study(settings, stop)
         return
-    with ConsoleProgress(Console(highlight=False)) as progress:
+    with (
+        telling_failure(settings),
+        ConsoleProgress(Console(highlight=False)) as progress,
+    ):
         result = join_study(settings, progress, scratch=scratch, stop=stop)
         progress.note(f"the study has ended: {result.stopped_because}")
         progress.note(f"winner: {result.winner.candidate}; `mordal run` prints the result")

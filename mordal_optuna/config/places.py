@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from mordal_optuna.config.base import Name, NonNegative, Positive, Section
+
+
+def _command(value: Any) -> Any:
+    """Refuse what is no command, with one sentence in place of one for each kind."""
+    if isinstance(value, str) and value.strip():
+        return value
+    listed = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
+    if listed and value and value[0]:
+        return tuple(value)
+    raise PydanticCustomError(
+        "command",
+        "allowed are a string for the shell, or a list of a program and its arguments",
+    )
+
+
+# A command: arguments, which no shell reads, or one string, which a shell does.
+Command = Annotated[str | tuple[str, ...], BeforeValidator(_command)]
 
 
 class ZooSettings(Section):

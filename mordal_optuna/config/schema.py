@@ -19,7 +19,12 @@ from mordal_optuna.config.alignment import AlignmentSettings
 from mordal_optuna.config.base import Name, NonNegative, Positive, Ratio, Section, Seed
 from mordal_optuna.config.evaluation import EvaluationSettings
 from mordal_optuna.config.models import PoolSettings  # noqa: TC001 - as above
-from mordal_optuna.config.places import CheckpointSettings, RuntimeSettings, ZooSettings
+from mordal_optuna.config.places import (
+    CheckpointSettings,
+    Command,
+    RuntimeSettings,
+    ZooSettings,
+)
 from mordal_optuna.config.storage import database_address
 from mordal_optuna.config.tasks import TaskSettings, WeightedTask  # noqa: TC001 - as above
 from mordal_optuna.pool import ImageAspect, Pool, with_system
@@ -233,6 +238,9 @@ class StudySettings(Section):
         checkpoints: storage of checkpoints; does not affect the identity of the study.
         runtime: use of the machine; does not affect the identity of the study.
         zoo: embedded pool to build first; does not affect the identity of the study.
+        on_finish: command that is run once when the study has ended or failed, by the worker that
+            writes the report: a list of arguments, or a string for the shell; None for none. It
+            does not affect the identity of the study. `docs/report.md` lists its variables.
     """
 
     study: Name
@@ -256,6 +264,7 @@ class StudySettings(Section):
     checkpoints: CheckpointSettings = CheckpointSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     zoo: ZooSettings | None = None
+    on_finish: Command | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -388,6 +397,7 @@ class StudySettings(Section):
         exclude: dict[str, Any] = dict.fromkeys(
             ("runtime", "checkpoints", "workdir", "storage", "shared", "zoo", "extends"), True
         )
+        exclude["on_finish"] = True
         exclude["template_date"] = True  # stored by itself, see `study/resuming.py`
         # Studies of versions without the method `joint` stored no options of it.
         excluded = set() if self.search.method == "joint" else set(SearchSettings.OF_JOINT)

@@ -42,10 +42,10 @@ def dashboard_figures(result: StudyResult) -> dict[str, go.Figure]:
     found = {
         "mordal-pairs": pairs_figure(result.ranking, result.winner.candidate),
         "mordal-best": best_figure(result.ranking),
-        "mordal-curves": _few_named(figures.curves_figure(result), result),
+        "mordal-curves": figures.few_named(figures.curves_figure(result), result, _NAMED),
         "mordal-ranking": _first_rows(figures.ranking_figure(result), len(result.ranking)),
         "mordal-costs": figures.costs_figure(result),
-        "mordal-likelihood": _few_named(figures.likelihood_figure(result), result),
+        "mordal-likelihood": _likelihoods(result),
     }
     for number, figure in enumerate(dendrogram_figures(result)):
         found[f"mordal-dendrogram-{number}"] = figure
@@ -68,24 +68,15 @@ def task_figures(result: StudyResult, task: TaskResult) -> dict[str, go.Figure]:
     found = {
         "mordal-pairs": pairs,
         "mordal-best": best_figure(task.ranking),
-        "mordal-curves": _few_named(figures.curves_figure(own), own),
-        "mordal-likelihood": _few_named(figures.likelihood_figure(own), own),
+        "mordal-curves": figures.few_named(figures.curves_figure(own), own, _NAMED),
+        "mordal-likelihood": _likelihoods(own),
     }
     return {name: _fitted(figure) for name, figure in found.items() if figure is not None}
 
 
-def _few_named(figure: go.Figure | None, result: StudyResult) -> go.Figure | None:
-    """Name in the legend the curves of the first pairs of the ranking; the pointer names all."""
-    if figure is None:
-        return None
-    ranked = [str(e.candidate) for e in result.ranking if e.candidate in result.curves]
-    first = set(ranked[:_NAMED])
-    for trace in figure.data:
-        if trace.name:
-            trace.showlegend = trace.name in first
-    if len(ranked) > _NAMED:
-        figure.layout.title.text += f"; the legend names {_NAMED} of {len(ranked)} pairs"
-    return figure
+def _likelihoods(result: StudyResult) -> go.Figure | None:
+    figure = figures.likelihood_figure(result)
+    return figure and figures.few_named(figure, result, _NAMED)
 
 
 def _first_rows(figure: go.Figure, pairs: int) -> go.Figure:

@@ -85,7 +85,11 @@ def _dendrogram(
                 x=[1.0 - d for d in distances],
                 y=list(positions),
                 mode="lines",
-                line={"color": color, "width": 2},
+                line={
+                    "color": color,
+                    "width": 2,
+                    "dash": "dot" if color == _APART else "solid",
+                },
                 hovertemplate=f"merged at {merged:.2f}<extra></extra>",
                 showlegend=False,
             )

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+# Dotted lines are extrapolations.
+_DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
+_PATTERNS = ("", "/", "x", ".", "-", "\\", "|", "+")
 # Light enough for dark text on every cell.
 SCALE = [[0.0, "#f7fbff"], [0.5, "#c6dbef"], [1.0, "#6baed6"]]
 INK = "#1c1f23"
@@ -28,6 +30,13 @@ _GROUP_COLORS = {
     "untested": "#999999",
     "worse": "#D55E00",
     "failed": "#000000",
+}
+_GROUP_SYMBOLS = {
+    "tied": "circle",
+    "open": "diamond",
+    "untested": "circle-open",
+    "worse": "square-open",
+    "failed": "x",
 }
 _GROUP_NAMES = {
     "tied": "within noise",
@@ -108,8 +117,20 @@ def _label_samples(figure: go.Figure, result: StudyResult) -> None:
 
 
 def ranking_figure(result: StudyResult) -> go.Figure:
-    """Estimates with intervals, coloured by group, and measured scores."""
-    figure = go.Figure()
+    """Estimates with intervals, by group in colour and shape, and measured scores.
+
+    A band is shaded where the winner's estimate is expected.
+    """
+    figure, winner = go.Figure(), result.winner
+    if winner.provenance != "none":
+        figure.add_vrect(
+            x0=100 * winner.low,
+            x1=100 * winner.high,
+            fillcolor=_GROUP_COLORS["tied"],
+            opacity=0.12,
+            line_width=0,
+            layer="below",
+        )
     for group in GROUPS:
         estimates = [e for e in result.group(group) if e.provenance != "none"]
         if not estimates:
@@ -127,7 +148,11 @@ def ranking_figure(result: StudyResult) -> go.Figure:
                 text=[words.provenance(e) for e in estimates],
                 name=_GROUP_NAMES[group],
                 mode="markers",
-                marker={"color": _GROUP_COLORS[group], "size": 10},
+                marker={
+                    "color": _GROUP_COLORS[group],
+                    "symbol": _GROUP_SYMBOLS[group],
+                    "size": 10,
+                },
             )
         )
     figure.add_trace(_measured_scores(result))
@@ -180,14 +205,20 @@ def costs_figure(result: StudyResult) -> go.Figure | None:
     if result.full_runs is None:
         return None
     figure = go.Figure()
-    for (label, seconds), color in zip(words.cost_parts(result.costs), _COLORS, strict=False):
+    looks = zip(_COLORS, _PATTERNS, strict=True)
+    for (label, seconds), (color, pattern) in zip(
+        words.cost_parts(result.costs), looks, strict=False
+    ):
         figure.add_trace(
             go.Bar(
                 x=[result.in_full_runs(seconds)],
                 y=[result.method],
                 name=label,
                 orientation="h",
-                marker={"color": color},
+                marker={
+                    "color": color,
+                    "pattern": {"shape": pattern, "fillmode": "replace", "solidity": 0.5},
+                },
             )
         )
     if result.method != "grid":
@@ -261,6 +292,24 @@ def _heatmap(
     )
     figure.update_yaxes(autorange="reversed")
     return finished(figure, title, 180 + 44 * len(order))
+
+
+def few_named(figure: go.Figure, result: StudyResult, most: int) -> go.Figure:
+    """Name in the legend the curves of the first pairs of the ranking; the pointer names all.
+
+    Args:
+        figure: figure with a trace for each trained pair, under its name.
+        result: the result that it shows.
+        most: number of pairs to name.
+    """
+    ranked = [str(e.candidate) for e in result.ranking if e.candidate in result.curves]
+    first = set(ranked[:most])
+    for trace in figure.data:
+        if trace.name:
+            trace.showlegend = trace.name in first
+    if len(ranked) > most:
+        figure.layout.title.text += f"; the legend names {most} of {len(ranked)} pairs"
+    return figure
 
 
 def finished(figure: go.Figure, title: str, height: int) -> go.Figure:

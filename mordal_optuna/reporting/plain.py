@@ -1,4 +1,4 @@
-"""The result of a study as plain values: the output of `mordal run --json`."""
+"""The result of a study as plain values: the output of `mordal run --json`, and `STUDY.json`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mordal_optuna.reporting import words
+from mordal_optuna.reporting.reasons import why
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.answers import Contrast
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from mordal_optuna.study.task_results import TaskResult
 
 
-def to_json(result: StudyResult) -> dict[str, Any]:
+def to_json(result: StudyResult, unfinished: Mapping[str, object] | None = None) -> dict[str, Any]:
     """All that the terminal and the report show, as JSON values.
 
     Scores, estimates, probabilities and margins are on 0..1, costs in device-seconds.
 
     Args:
         result: result of a finished or unfinished study.
+        unfinished: state of a study that is not finished; None for one that is.
     """
     content = {
         "study": result.study,
@@ -34,6 +36,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "headline": words.headline(result),
         "final": result.final,
+        "unfinished": dict(unfinished) if unfinished else None,
         "winner": _pair(result, result.winner),
         "ties": {
             "pairs": [_named(e) for e in result.group("tied")],
@@ -55,6 +58,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "given_up": {str(candidate): reason for candidate, reason in result.given_up.items()},
         "failures": {str(candidate): reason for candidate, reason in result.failures.items()},
         "config": dict(result.config),
+        "provenance": result.origin.to_json(),
     }
     if result.tasks:
         content["tasks"] = [_task(task) for task in result.tasks]
@@ -102,6 +106,7 @@ def _pair(result: StudyResult, estimate: Estimate) -> dict[str, Any]:
         "given_up": result.given_up.get(estimate.candidate),
         "against_winner": _contrast(standing.contrast, standing.margin),
         "seconds": estimate.seconds,
+        "why": why(result, estimate),
     }
 
 

@@ -15,6 +15,7 @@ from mordal_optuna.reporting import words
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mordal_optuna.search.ranking import Estimate
     from mordal_optuna.study.status import Failed, Leader, Status
 
 # What each state means to a reader.
@@ -26,8 +27,8 @@ STATES = {
     "ended": "ended",
     "failed": "failed; it needs you",
 }
-# Workers and failures that are listed.
-_WORKERS, _FAILURES = 16, 8
+# Workers, failures and pairs of the ranking that are listed.
+_WORKERS, _FAILURES, _PAIRS = 16, 8, 10
 
 
 def status_view(status: Status, now: datetime) -> RenderableType:
@@ -45,7 +46,44 @@ def status_view(status: Status, now: datetime) -> RenderableType:
         parts.append(_workers(status))
     if any(rung.scored or rung.running for rung in status.rungs):
         parts.append(_rungs(status))
+    if status.ranking:
+        parts.append(_ranking(status))
     return Group(*parts)
+
+
+def notice(status: Status, now: datetime) -> str | None:
+    """The first line of the report of a study that is not finished; None for one that is.
+
+    Args:
+        status: status of a study.
+        now: present time, with its time zone, from which the expected end is counted.
+    """
+    if status.state == "ended":
+        return None
+    state = STATES[status.state]
+    if status.reason:
+        state += f": {status.reason}"
+    parts = [f"Not finished ({state})", _done(status), f"spent {_spent(status)}"]
+    if not status.is_over:
+        parts.append(f"left {_left(status, now)}")
+        if not status.workers:
+            parts.append("no worker is alive: `mordal run` continues it")
+    return "; ".join(parts) + "."
+
+
+def unfinished_json(status: Status, now: datetime) -> dict[str, Any] | None:
+    """The same as JSON values: what `mordal status --json` says of the same keys.
+
+    Args:
+        status: status of a study.
+        now: present time, with its time zone, from which the expected end is counted.
+    """
+    text = notice(status, now)
+    if text is None:
+        return None
+    whole = status_json(status, now)
+    keys = ("state", "reason", "stage", "trained", "pairs", "spent", "budget", "left", "left_by")
+    return {"notice": text, **{key: whole[key] for key in (*keys, "expected_end")}}
 
 
 def status_json(status: Status, now: datetime) -> dict[str, Any]:
@@ -73,6 +111,7 @@ def status_json(status: Status, now: datetime) -> dict[str, Any]:
         "rounds": status.rounds,
         "rungs": [asdict(rung) for rung in status.rungs],
         "leader": _leader(status.leader) if status.leader else None,
+        "ranking": [_ranked(estimate) for estimate in status.ranking],
         "spent": {**asdict(status.costs), "total": status.costs.total},
         "budget": status.budget,
         "left": status.left,
@@ -83,6 +122,17 @@ def status_json(status: Status, now: datetime) -> dict[str, Any]:
             {"pair": str(pair), "reason": reason} for pair, reason in status.interruptions
         ],
         "warnings": list(status.warnings),
+    }
+
+
+def _ranked(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "vision_encoder": estimate.candidate.vision_encoder,
+        "llm": estimate.candidate.llm,
+        "samples": estimate.samples,
+        "estimate": {"value": estimate.value, "low": estimate.low, "high": estimate.high},
+        "known": estimate.provenance,
+        "seconds": estimate.seconds,
     }
 
 
@@ -224,3 +274,31 @@ def _rungs(status: Status) -> Table:
 def _hours(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"  # noqa: PLR2004 - three digits
+
+
+def _ranking(status: Status) -> Table:
+    """The first pairs by their estimates; those of `mordal run` as long as all are estimated."""
+    count = len(status.ranking)
+    title = f"first {_PAIRS} of {count:,} pairs by estimate, %" if count > _PAIRS else None
+    table = Table(
+        box=None,
+        padding=(0, 1),
+        header_style="dim",
+        pad_edge=False,
+        caption=title,
+        caption_justify="left",
+    )
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("pair", overflow="fold")
+    table.add_column("samples", justify="right", no_wrap=True)
+    table.add_column("estimate, %", justify="right", no_wrap=True)
+    leader = status.leader.candidate if status.leader else None
+    for rank, estimate in enumerate(status.ranking[:_PAIRS], start=1):
+        table.add_row(
+            str(rank),
+            Text(str(estimate.candidate)),
+            f"{estimate.samples:,}" if estimate.samples else "-",
+            words.estimated(estimate),
+            style="bold" if estimate.candidate == leader else None,
+        )
+    return table

@@ -249,6 +249,8 @@ def cost_sentence(result: StudyResult) -> str:
         if result.costs.reused
         else ""
     )
+    if runs == 0:
+        return f"{spent}: nothing was trained or scored again.{reused}"
     if result.method == "grid":
         return f"{spent}: {pairs} pairs of the grid, every rung scored.{reused}"
     grid = f"training all {pairs} pairs on all samples and scoring each once takes {pairs}"

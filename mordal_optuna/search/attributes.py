@@ -30,6 +30,10 @@ FURTHER_SCORES = "mordal:further_scores"
 STOPPED_BECAUSE = "mordal:stopped_because"
 # End of the study that a worker has reported: its reason, and the number of trials.
 REPORTED = "mordal:reported"
+# End of the study, in the same form, for which the command of `on_finish` was started.
+FINISHED = "mordal:finished"
+# What the study was made with, beside commits and digests: versions of packages, prompts.
+ORIGIN = "mordal:origin"
 # Number below which all trials have their note in the dashboard.
 NOTED = "mordal:noted"
 # Digests of what the dashboard shows of the study, by figure and note; what has not changed is not

@@ -129,6 +129,7 @@ class Objective:
         *,
         claims: Claims | None = None,
         progress: Progress | None = None,
+        scored: Callable[[Candidate, History], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -140,6 +141,8 @@ class Objective:
                 for single tasks.
             claims: claims on candidates; `LocalClaims`, for one process, by default.
             progress: receives a note when a score waits for a storage that is out.
+            scored: called after each new score is stored, with the candidate and the history that
+                has the score, such as to tell trackers of estimates; None for nobody.
             sleep: function that waits for a number of seconds, used if another worker holds the
                 proposed pair, and in an outage of the storage.
             clock: function that gives the time in seconds, used for the duration of a failed
@@ -149,6 +152,7 @@ class Objective:
         self._measure = measure
         self._claims = claims or LocalClaims()
         self._progress = progress or Silent()
+        self._scored = scored
         self._sleep = sleep
         self._clock = clock
         self._reader = HistoryReader(plan)
@@ -247,6 +251,8 @@ class Objective:
                 self._waiting(partial(self._keep, trial, whole, claim))
                 top = samples
                 history = self._waiting(partial(self._history, trial))
+                if self._scored:
+                    self._scored(candidate, history)
         return self._end(trial, candidate, history)
 
     def _waiting(self, work: Callable[[], T]) -> T:

@@ -23,6 +23,7 @@ from mordal_optuna.search.jobs import usable
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.search.standings import in_order, standings
 from mordal_optuna.study.costs import Costs
+from mordal_optuna.study.origin import Origin, stored_origin
 from mordal_optuna.study.task_results import task_results, unbeaten
 from mordal_optuna.study.times import Times, times
 from mordal_optuna.study.warnings import result_warnings, stored_facts
@@ -193,6 +194,7 @@ class StudyResult:
         unbeaten: pairs that no other pair beats on all tasks, by their estimates; empty if there
             is one task.
         times: device-seconds by what the device did, and the speed of the training.
+        origin: versions, commits, digests and prompts that the study was made with.
     """
 
     study: str
@@ -219,6 +221,7 @@ class StudyResult:
     tasks: tuple[TaskResult, ...] = ()
     unbeaten: tuple[Candidate, ...] = ()
     times: Times = field(default_factory=Times)
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def measured(self) -> Measurement:
@@ -319,6 +322,7 @@ def read_result(
         tasks=by_task,
         unbeaten=unbeaten(by_task) if by_task else (),
         times=_times(history, representation),
+        origin=stored_origin(study.user_attrs),
     )
 
 

@@ -135,6 +135,8 @@ class Status:
             searches of many scores.
         rungs: the plan's rungs, by ascending samples.
         leader: the pair that leads; None before the first score.
+        ranking: estimates of all pairs of the pool, best first; of the best measured pairs alone
+            in searches of many scores, see `Leader.basis`. Empty before the first score.
         costs: device-seconds spent.
         budget: device-seconds that the study may spend; None without a limit.
         left: device-seconds that it is expected to spend from now on; None if that is not known.
@@ -158,6 +160,7 @@ class Status:
     rounds: int | None = None
     rungs: tuple[Rung, ...] = ()
     leader: Leader | None = None
+    ranking: tuple[Estimate, ...] = ()
     costs: Costs = field(default_factory=Costs)
     budget: float | None = None
     left: float | None = None
@@ -232,7 +235,7 @@ def _of(study: StoredStudy, settings: StudySettings, workers: tuple[LiveWorker, 
     walk = _Walk.of(plan, history, joint, over=state in ("ended", "scoring"))
     if state == "searching" and walk.failed:
         state, reason = "failed", walk.failed
-    leader = _leader(plan, history, small=walk.small)
+    leader, ranking = _leader(plan, history, small=walk.small)
     costs = costs_so_far(history, representation)
     hours = settings.search.device_hours
     budget = None if hours is None else hours * 3600
@@ -256,6 +259,7 @@ def _of(study: StoredStudy, settings: StudySettings, workers: tuple[LiveWorker, 
         rounds=walk.rounds,
         rungs=_rungs(plan, history),
         leader=leader,
+        ranking=ranking,
         costs=costs,
         budget=budget,
         left=left,
@@ -303,9 +307,12 @@ class _Walk:
         return _Walk(small, jobs[0].stage if jobs else None, rounds)
 
 
-def _leader(plan: Plan, history: History, *, small: bool) -> Leader | None:
+def _leader(
+    plan: Plan, history: History, *, small: bool
+) -> tuple[Leader | None, tuple[Estimate, ...]]:
+    """The pair that leads, and the ranking that says so."""
     if not any(record.measurements for record in history.candidates.values()):
-        return None
+        return None, ()
     if small:
         candidate = plan.winner(history)
         ranking = plan.ranking(history)
@@ -316,13 +323,14 @@ def _leader(plan: Plan, history: History, *, small: bool) -> Leader | None:
         candidate = PooledPlan.winner(plan, best)
         ranking = plan.ranker.rank_trained(best)
     assert candidate is not None
-    return Leader(
+    leader = Leader(
         candidate,
         history.of(candidate).measurements[-1],
         next(e for e in ranking if e.candidate == candidate),
         final=plan.answer(history, candidate) is not None,
         basis="pool" if small else "own scores",
     )
+    return leader, tuple(ranking)
 
 
 def _best_measured(history: History) -> History:

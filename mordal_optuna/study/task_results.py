@@ -34,7 +34,7 @@ class Gain:
     """What the best pair for a task wins there over the one model for all tasks.
 
     Attributes:
-        value: difference of the two estimates, 0 to 1.
+        value: difference of the two estimates, -1 to 1.
         low: lower end of the interval of d, -1 to 1.
         high: upper end of the interval of d, -1 to 1.
         probability: probability that d is above 0.
@@ -159,14 +159,21 @@ def _task_result(
         gain=(
             None
             if best.candidate == winner
-            else _gain(posterior, best, one_for_all, plan.ranker.confidence)
+            else gain_of(posterior, best, one_for_all, plan.ranker.confidence)
         ),
         curves={c: r.measurements for c, r in history.candidates.items() if r.measurements},
     )
 
 
-def _gain(posterior: Posterior, best: Estimate, other: Estimate, confidence: float) -> Gain:
-    """The gain, with interval and probability by Monte Carlo."""
+def gain_of(posterior: Posterior, best: Estimate, other: Estimate, confidence: float) -> Gain:
+    """What one pair wins over another, with interval and probability by Monte Carlo.
+
+    Args:
+        posterior: posterior of both.
+        best: estimate of the first pair.
+        other: estimate of the second pair.
+        confidence: confidence level of the interval, above 0 and below 1.
+    """
     pairs = (best.candidate, other.candidate)
     rows = np.array([posterior.candidates.index(pair) for pair in pairs], dtype=np.int64)
     mean, covariance = posterior.joint(rows)

@@ -17,7 +17,13 @@ from mordal_optuna.models.generation import generation_mark
 from mordal_optuna.models.merging import merged_meanwhile
 from mordal_optuna.search.tasks import PartialMeasurement, weighted_mean
 from mordal_optuna.study.warnings import at_chance
-from mordal_optuna.workbench.measurements import differing_text, score_text, task_measurements
+from mordal_optuna.workbench.measurements import (
+    ScoredCheckpoint,
+    differing_text,
+    score_text,
+    task_measurements,
+    tracked_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,23 +43,6 @@ if TYPE_CHECKING:
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.study.claims import ClaimStore
     from mordal_optuna.workbench.score_store import ScoreStore
-
-
-@dataclass(frozen=True)
-class ScoredCheckpoint:
-    """A candidate's checkpoint with its scores, as it is exported.
-
-    Attributes:
-        samples: number of alignment samples that the weights were trained on.
-        train_seconds: device-seconds of training from the start to this checkpoint.
-        scores: scores of these weights on the target tasks, then on the further tasks.
-        documents: number of documents of each of these tasks, scored or not.
-    """
-
-    samples: int
-    train_seconds: float
-    scores: tuple[Score, ...]
-    documents: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -175,6 +164,7 @@ class AlignAndScore:
             train_spent=session.spent_seconds - spent_before,
             again=bool(asked),
         )
+        session.tracked.log(tracked_values(rung.scores, rung.train_seconds), samples)
         self._warn_of_chance(candidate, measurements)
         return PartialMeasurement(samples, measurements, time)
 
@@ -242,6 +232,17 @@ class AlignAndScore:
         session = self._session(candidate)
         self._current = None  # merged weights cannot be trained any further
         return export(session.vlm, folder, session.card(scores))
+
+    def track(self, candidate: Candidate, values: Mapping[str, float], samples: int) -> None:
+        """Rank 0, without the others: pass numbers about a rung to the trackers.
+
+        Args:
+            candidate: the pair; nothing is passed on unless it was measured last.
+            values: numbers by name.
+            samples: number of alignment samples at the rung.
+        """
+        if self._current and self._current[0] == candidate:
+            self._current[1].tracked.log(values, samples)
 
     def rungs(self, candidate: Candidate) -> list[int]:
         """Rungs of a candidate that have a checkpoint made from the present inputs."""

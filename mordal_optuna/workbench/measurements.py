@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mordal_optuna.search.answers import Answers
@@ -13,6 +13,23 @@ if TYPE_CHECKING:
 
     from mordal_optuna.evaluation.score import Score
     from mordal_optuna.evaluation.task import Task
+
+
+@dataclass(frozen=True)
+class ScoredCheckpoint:
+    """A candidate's checkpoint with its scores, as it is exported.
+
+    Attributes:
+        samples: number of alignment samples that the weights were trained on.
+        train_seconds: device-seconds of training from the start to this checkpoint.
+        scores: scores of these weights on the target tasks, then on the further tasks.
+        documents: number of documents of each of these tasks, scored or not.
+    """
+
+    samples: int
+    train_seconds: float
+    scores: tuple[Score, ...]
+    documents: tuple[int, ...]
 
 
 def measurement_of(score: Score, samples: int) -> Measurement:
@@ -108,3 +125,25 @@ def score_text(score: Score) -> str:
     if score.guessed is not None:
         text += f" ({100 * score.guessed:.0f} % of the answers could not be read and were drawn)"
     return text
+
+
+def tracked_values(scores: Sequence[Score], train_seconds: float) -> dict[str, float]:
+    """What the trackers are told of a rung.
+
+    Args:
+        scores: the rung's scores, one per task.
+        train_seconds: device-seconds of training from the start to the rung.
+
+    Returns:
+        `score/TASK` (0 to 1), `stderr/TASK`, `nll/TASK` in nats where it was measured, and
+        `device_seconds/training` and `device_seconds/scoring`; the latter is 0 for scores that
+        were found in the database.
+    """
+    values = {"device_seconds/training": train_seconds}
+    values["device_seconds/scoring"] = sum(s.seconds for s in scores if not s.found)
+    for score in scores:
+        values[f"score/{score.task}"] = score.value
+        values[f"stderr/{score.task}"] = score.stderr
+        if score.nll is not None:
+            values[f"nll/{score.task}"] = score.nll
+    return values

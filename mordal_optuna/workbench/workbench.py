@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import torch
 
-from mordal_optuna.alignment.checkpoint import CheckpointStore, model_part
-from mordal_optuna.alignment.data import AlignmentSet
+from mordal_optuna.alignment.checkpoint import CheckpointStore
 from mordal_optuna.alignment.machine import Machine
 from mordal_optuna.alignment.parallel import is_sharded, open_accelerator
 from mordal_optuna.config import adapted
-from mordal_optuna.config.shipped import shipped
 from mordal_optuna.errors import ConfigError
 from mordal_optuna.evaluation.engines import check_engine
-from mordal_optuna.evaluation.identity import TaskPart
 from mordal_optuna.evaluation.score import plugin_problem
-from mordal_optuna.evaluation.tasks import build_task
-from mordal_optuna.files.inputs import DATA, Watch
 from mordal_optuna.models.export import check_folder
 from mordal_optuna.models.hub import check_weights
-from mordal_optuna.models.loading import check_model, load_config
+from mordal_optuna.models.loading import check_model
 from mordal_optuna.processes.channel import Channel
-from mordal_optuna.progress import Silent
 from mordal_optuna.study.result import FurtherScore
 from mordal_optuna.study.warnings import StudyFacts
 from mordal_optuna.workbench.align_and_score import AlignAndScore
@@ -39,6 +32,8 @@ from mordal_optuna.workbench.comparison import Comparison
 from mordal_optuna.workbench.devices import join_launch
 from mordal_optuna.workbench.images import comparison_images
 from mordal_optuna.workbench.measurements import measurement_of
+from mordal_optuna.workbench.parts import open_task, read_data, watch_inputs
+from mordal_optuna.workbench.prompts import rendered_prompts
 from mordal_optuna.workbench.score_store import ScoreStore
 from mordal_optuna.workbench.unusable import unusable_llms
 
@@ -46,10 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from mordal_optuna.config import StudySettings, TaskSettings
+    from mordal_optuna.alignment.data import AlignmentSet
+    from mordal_optuna.config import StudySettings
     from mordal_optuna.evaluation.task import Task
-    from mordal_optuna.files.inputs import Inputs, Part
-    from mordal_optuna.pool import Candidate, ModelSource
+    from mordal_optuna.files.inputs import Inputs, Watch
+    from mordal_optuna.pool import Candidate
     from mordal_optuna.progress import Progress
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.tasks import PartialMeasurement
@@ -57,8 +53,8 @@ if TYPE_CHECKING:
     from mordal_optuna.study.growing import Compared
     from mordal_optuna.study.result import Representation
     from mordal_optuna.study.turns import Turns
-    from mordal_optuna.workbench.align_and_score import ScoredCheckpoint
     from mordal_optuna.workbench.devices import Launch
+    from mordal_optuna.workbench.measurements import ScoredCheckpoint
 
 T = TypeVar("T")
 
@@ -144,6 +140,21 @@ class Workbench:
             self._data.left_out,
             chances,
         )
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompt of each LLM that can be trained, on the first document of the first task."""
+        return rendered_prompts(self.settings.models().llms, self._tasks[0], self._unusable)
+
+    def track(self, candidate: Candidate, values: Mapping[str, float], samples: int) -> None:
+        """Rank 0, without the others: pass numbers about a candidate's rung to the trackers.
+
+        Args:
+            candidate: the pair; nothing is passed on unless it was measured last.
+            values: numbers by name.
+            samples: number of alignment samples at the rung.
+        """
+        self._aligner.track(candidate, values, samples)
 
     def rungs(self, candidate: Candidate) -> list[int]:
         """Rungs of a candidate that have a checkpoint made from the present inputs."""
@@ -369,11 +380,11 @@ def _open(
         sharded, world = is_sharded(open_accelerator(launch.device)), launch.processes.world_size
         merged = wanted.merged
         check_engine(wanted.engine, pool, merged=merged, processes=world, sharded=sharded)
-    data = _read_data(settings, progress)
+    data = read_data(settings, progress)
     settings, chosen = adapted(settings, len(data))
     if chosen:
         progress.note(chosen)
-    tasks = [_task(settings, task) for task in settings.scored_tasks]
+    tasks = [open_task(settings, task) for task in settings.scored_tasks]
     hidden = plugin_problem() if is_main else None
     if hidden:
         progress.note(f"{hidden}; this study does without it")
@@ -384,7 +395,7 @@ def _open(
         tasks=tasks,
         machine=machine,
         progress=progress,
-        watch=_watch(settings, data, tasks, machine) if is_main else None,
+        watch=watch_inputs(settings, data, tasks, machine) if is_main else None,
         claims=claims,
         unusable=unusable_llms(settings, data, progress),
     )
@@ -404,47 +415,3 @@ def _machine(settings: StudySettings, launch: Launch) -> Machine:
         processes=launch.processes,
         stop=launch.stop,
     )
-
-
-def _watch(
-    settings: StudySettings, data: AlignmentSet, tasks: list[Task], machine: Machine
-) -> Watch:
-    """Data, tasks and models as they were opened, each with a function that reads it again."""
-    pool = settings.models()
-    readers: dict[str, Callable[[], Part]] = {
-        f"{kind}:{source.name}": partial(_read_model, source, machine)
-        for kind, sources in (("vision_encoder", pool.vision_encoders), ("llm", pool.llms))
-        for source in sources
-    }
-    parts = {name: read() for name, read in readers.items()}
-    readers[DATA], parts[DATA] = partial(_read_data, settings, Silent()), data
-    for task, wanted in zip(tasks, settings.scored_tasks, strict=True):
-        name = f"task:{task.name}"
-        readers[name] = partial(_read_task, settings, wanted)
-        parts[name] = TaskPart(task)
-    return Watch(settings.study, parts, readers)
-
-
-def _read_model(source: ModelSource, machine: Machine) -> Part:
-    return model_part(source, load_config(source), machine.files)
-
-
-def _read_data(settings: StudySettings, progress: Progress) -> AlignmentSet:
-    return AlignmentSet.read(
-        settings.alignment,
-        seed=settings.seed,
-        progress=progress,
-        checked=settings.workdir,
-        threads=settings.runtime.data_threads,
-    )
-
-
-def _read_task(settings: StudySettings, task: TaskSettings) -> Part:
-    return TaskPart(_task(settings, task))
-
-
-def _task(settings: StudySettings, task: TaskSettings) -> Task:
-    built = build_task(task, [*settings.task_folders, shipped("tasks")], seed=settings.seed)
-    for early in () if task.early_documents == "auto" else task.early_documents:
-        built.subset(early.documents)  # refused now if there are not so many
-    return built

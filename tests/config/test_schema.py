@@ -135,3 +135,22 @@ def test_shared_files_are_in_the_work_folder_unless_the_file_says_otherwise(
         assert worker.checkpoint_folder() == settings.checkpoint_folder()
         assert worker.shared_folder() == settings.shared_folder()
         assert worker.fingerprint() == settings.fingerprint()
+
+
+def test_the_command_at_the_end_is_a_list_or_a_string_and_no_part_of_the_study(
+    content: dict[str, Any],
+) -> None:
+    base = parse_study(content)
+    assert base.on_finish is None
+    for given, read in (
+        (["notify", "a b"], ("notify", "a b")),
+        ("notify && x", "notify && x"),
+    ):
+        settings = parse_study(content | {"on_finish": given})
+        assert settings.on_finish == read
+        assert settings.fingerprint() == base.fingerprint()
+    for wrong in ("", "  ", [], [""], [1], {"a": "b"}, True):
+        with pytest.raises(ConfigError) as caught:
+            parse_study(content | {"on_finish": wrong})
+        (problem,) = caught.value.problems
+        assert problem.startswith(f"on_finish: got {wrong!r}; allowed are a string for the shell")

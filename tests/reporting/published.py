@@ -17,7 +17,7 @@ import pytest
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.publishing import Publisher, publish_in_turn
-from mordal_optuna.reporting.report import write_report
+from mordal_optuna.reporting.report import write_reports
 from mordal_optuna.reporting.serving import dashboard_server
 from mordal_optuna.search.pruner import LogLinearHalvingPruner
 from mordal_optuna.search.sampler import CkaClusterSampler
@@ -115,9 +115,7 @@ def searched(folder: Path) -> Searched:
 def served(found: Searched, folder: Path) -> Iterator[str]:
     """Publish a result with its report, and serve it; yields the server's address."""
     folder.mkdir()
-    report = write_report(
-        found.result, folder / "synthetic.html", dashboard_command="open", versions={"optuna": "5"}
-    )
+    report = write_reports(found.result, folder, dashboard_command="open")[0]
     store = folder / "artifacts"
     assert publish_in_turn(found.address, found.study, found.result, report=report, folder=store)
     storage = study_storage(found.address)
@@ -129,11 +127,14 @@ def served(found: Searched, folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def shown_in_chromium(address: str) -> str:
-    """What a page's document holds after its scripts have run, without entities."""
+def shown_in_chromium(address: str, *flags: str) -> str:
+    """What a page's document holds after its scripts have run, without entities.
+
+    Further flags of Chromium may follow the address.
+    """
     if _CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="mordal-", ignore_cleanup_errors=True) as profile:
-        command = [_CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", address]
+        command = [_CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={profile}", address]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
     return unescape(done.stdout)

@@ -11,9 +11,13 @@ from rich.console import Console
 from mordal_optuna.errors import TrainingError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.reporting.tables import print_result
+from mordal_optuna.search.clusters import CandidateCluster, ClusterTree, Group
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.finish import Finish
 from mordal_optuna.search.methods.grid import grid_plan
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.study.objective import Objective
+from mordal_optuna.study.origin import Origin
 from mordal_optuna.study.result import FurtherScore, Representation, StudyResult, read_result
 from mordal_optuna.study.task_results import mean_of
 from tests.search.several import WEIGHTS, Several
@@ -93,3 +97,20 @@ def result_of_several() -> StudyResult:
     chosen = plan(finalists=3)
     study = search(chosen, Several())
     return read_result(study, chosen, method="mordal", task=mean_of(WEIGHTS), tasks=WEIGHTS)
+
+
+def result_with_long_names() -> StudyResult:
+    """A finished search whose models have the names that hubs give them."""
+    encoders = ("siglip2-so400m-patch16-512", "dinov2-with-registers-large", "clip-vit-l-336")
+    llms = ("qwen2.5-7b-instruct-finetuned", "smollm3-3b", "mistral-7b-instruct-v0.3")
+    clusters = tuple(CandidateCluster(Group((v,)), Group((m,))) for v in encoders for m in llms)
+    long = ClusterTree(encoders, llms, clusters)
+    chosen = MordalPlan(long, RUNGS, FULL, top_clusters=3, finish=Finish(2, ()))
+    levels = {c: 0.16 + 0.015 * n for n, c in enumerate(long.candidates)}
+    bare = read_result(search(chosen, Table(levels)), chosen, method="mordal", task="docvqa_val")
+    times = {"features": 1.0, "similarity": 0.5, "warmup": 2.0}
+    compared = Representation(SIMILARITY, {encoders[0]: SIMILARITY}, long, times)
+    digests = {f"llm:{llm}": {"weights": "0123456789abcdef"} for llm in llms}
+    prompts = dict.fromkeys(llms, "<|im_start|>user\n<image>\n" + "What is it? " * 20)
+    origin = Origin(({"torch": "2.9.0"},), prompts, "docvqa_val", {}, digests)
+    return replace(bare, representation=compared, origin=origin, warnings=("no score is high",))

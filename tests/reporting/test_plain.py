@@ -17,7 +17,7 @@ def test_the_result_has_the_agreed_keys(result: StudyResult) -> None:
     assert set(plain) == {
         *("study", "task", "method", "full_samples", "warnings", "headline", "final", "winner"),
         *("ties", "challengers", "ranking", "costs", "stopped_because", "further_scores"),
-        *("failures", "given_up", "config", "time"),
+        *("failures", "given_up", "config", "time", "unfinished", "provenance"),
     }
     assert set(plain["time"]) == {"seconds", "total", "training", "rungs", "rungs_without"}
     assert set(plain["time"]["training"]) == {
@@ -60,6 +60,17 @@ def test_the_ranking_has_every_pair_with_its_measurement_and_estimate(result: St
                 "stderr": last.stderr,
                 "documents": last.documents,
             }
+
+
+def test_every_pair_says_why_and_a_finished_study_is_not_unfinished(result: StudyResult) -> None:
+    plain = to_json(result)
+    assert plain["unfinished"] is None
+    assert plain["winner"]["why"] == "the winner"
+    assert all(row["why"] for row in plain["ranking"])
+    assert to_json(result, {"state": "searching"})["unfinished"] == {"state": "searching"}
+    assert set(plain["provenance"]) == {
+        *("versions", "prompts", "prompt_task", "commits", "digests", "template_date"),
+    }
 
 
 def test_a_difference_is_that_of_the_pair_to_the_winner(result: StudyResult) -> None:

@@ -110,3 +110,12 @@ def test_lost_time_is_listed_only_if_there_was_any() -> None:
     lost = replace(costs, lost=6.0)
     assert words.cost_parts(lost)[-1] == ("failed and lost", 6.0)
     assert sum(seconds for _, seconds in words.cost_parts(lost)) == lost.total
+
+
+def test_a_study_that_reused_everything_cost_nothing(result: StudyResult) -> None:
+    """As a second study on the first one's checkpoints and scores; no ratio is formed."""
+    free = replace(result, costs=Costs(reused=100.0))
+    assert words.cost_sentence(free) == (
+        "0.00 full-run equivalents (0 device-seconds): nothing was trained or scored again. "
+        "Results reused from other studies (100 device-seconds) are not counted."
+    )

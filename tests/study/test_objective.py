@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from mordal_optuna.search.curves import Measurement
+    from mordal_optuna.search.history import History
     from mordal_optuna.study.claims import Claims, HeldClaim
 
 
@@ -72,6 +73,17 @@ def test_a_complete_trial_has_the_score_at_the_plans_highest_rung() -> None:
     for trial in study.get_trials(states=(TrialState.PRUNED,)):
         assert max(trial.intermediate_values) < FULL
     assert candidate_of(study.best_trial) == plan().winner(study_history(study))
+
+
+def test_each_new_score_is_told_with_a_history_that_has_it() -> None:
+    """As trackers need it; scores that a promoted trial repeats are not told again."""
+    measure, told = table(), []
+
+    def scored(candidate: Candidate, history: History) -> None:
+        told.append((candidate, history.of(candidate).top))
+
+    new_study(plan()).optimize(Objective(plan(), measure, scored=scored))
+    assert told == measure.runs
 
 
 def test_per_document_values_are_stored_with_the_trial() -> None:

@@ -348,3 +348,29 @@ def test_rungs_scored_with_merged_weights_are_trained_as_without(
         (run,) = files.runs()
         digests.append([files.manifest(run, rung).digest for rung in (8, 16)])
     assert digests[0] == digests[1]
+
+
+def test_trackers_get_scores_costs_and_what_is_known_of_the_pair(content: dict[str, Any]) -> None:
+    """At the rung's samples, in the pair's run; only of the pair that was measured last."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = parse_study(content | {"runtime": {"device": "cpu", "trackers": ["tensorboard"]}})
+    settings.workdir.mkdir(parents=True)
+    bench = open_workbench(settings, Silent())
+    found = bench.measure(PAIR, 8)
+    bench.track(PAIR, {"rank": 2}, 8)
+    bench.track(Candidate("clip-t", "mistral-t"), {"rank": 1}, 8)
+    (folder,) = (settings.workdir / "logs").iterdir()
+    assert folder.name == "tiny-clip-t-llama-t"
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    values = {tag: events.Scalars(tag)[-1] for tag in events.Tags()["scalars"]}
+    assert {event.step for event in values.values()} == {8}
+    shown = {tag: event.value for tag, event in values.items()}
+    assert set(shown) >= {"loss", "score/scienceqa_img", "stderr/scienceqa_img", "rank"}
+    assert shown["score/mordal_scenes"] == pytest.approx(found.score)
+    assert shown["stderr/mordal_scenes"] == pytest.approx(found.stderr)
+    assert shown["nll/mordal_scenes"] == pytest.approx(found.nll)
+    assert shown["device_seconds/training"] == pytest.approx(found.train_seconds)
+    assert shown["device_seconds/scoring"] == pytest.approx(found.eval_seconds, rel=1e-3)
+    assert shown["rank"] == 2
