@@ -47,6 +47,7 @@ def test_a_failed_check_ends_with_2_and_a_table(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "chats: checks on cpu" in done.stdout
     assert "failed" in done.stdout
+    assert "no encoder, or no LLM, loads" in done.stdout  # and no pair of other models is tried
 
 
 def test_several_processes_are_refused(
