@@ -273,7 +273,9 @@ def _everyone(data: TaskData) -> SetUp:
 
 def _before(data: TaskData) -> SetUp:
     grid, settings = data.grid, _settings(**_BEFORE, finish="full")
-    tree = cluster_pool(grid.encoders, grid.llms, grid.similarity_of_encoders(), grid.similarity_of_llms)
+    tree = cluster_pool(
+        grid.encoders, grid.llms, grid.similarity_of_encoders(), grid.similarity_of_llms
+    )
     spent, projected = comparison_costs(grid, tree)
     points = settings.fit_points
     ranker = WindowRanker(tree, grid.full_samples, points=points, runs=False)
