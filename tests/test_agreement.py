@@ -100,7 +100,7 @@ def everywhere(file: Path, settings: StudySettings) -> Seen:
     told = json.loads(CliRunner().invoke(cli.app, ["run", str(file), "--json"]).stdout)
     report = (settings.workdir / f"{settings.study}.html").read_text(encoding="utf-8")
     study = optuna.load_study(study_name=settings.study, storage=settings.storage_url())
-    answer = report.split('<div class="answer">')[1].split("</div>")[0]
+    answer = report.split('<div class="box answer">')[1].split("</div>")[0]
     places = [seen_in(printed), seen_in_json(told), seen_in(answer), seen_in(get_note(study))]
     assert len(set(places)) == 1
     found = places[0]
@@ -121,11 +121,10 @@ def everywhere(file: Path, settings: StudySettings) -> Seen:
     order = [f"{row['vision_encoder']} + {row['llm']}" for row in told["ranking"]]
     assert order == [str(e.candidate) for e in loaded.ranking]
     assert order[0] == found.pair
-    for row in (printed, report):
-        plain = re.sub(r"<[^>]+>|\s+", " ", row)
-        names = re.compile(r"(clip-t|dinov2-t)\s+(llama-t|mistral-t)")
-        rows = [" + ".join(match.groups()) for match in names.finditer(plain)]
-        assert rows[: len(order)] == order
+    plain = re.sub(r"\s+", " ", printed)
+    names = re.finditer(r"(clip-t|dinov2-t)\s+(llama-t|mistral-t)", plain)
+    assert [" + ".join(match.groups()) for match in names][: len(order)] == order
+    assert re.findall(r'scope="row">([^<]+)</th>', report)[: len(order)] == order
     return found
 
 

@@ -93,6 +93,7 @@ def test_shipped_studies_are_listed_printed_and_copied(
     listed = CliRunner().invoke(cli.app, ["studies"]).output
     names = [path.stem for path in shipped("studies").glob("*.yaml")]
     assert {line.split()[0] for line in listed.splitlines()} == set(names)
+    assert all(line.endswith(".") for line in listed.splitlines())  # whole sentences
     printed = CliRunner().invoke(cli.app, ["studies", "medical"]).output
     assert printed == shipped_study("medical").read_text()
     assert CliRunner().invoke(cli.app, ["studies", "medical", "--copy"]).exit_code == 0

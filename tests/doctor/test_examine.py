@@ -34,8 +34,9 @@ NO_END = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
 
 def state(folder: Path) -> dict[str, int]:
-    """Files below a folder and the times of their last change."""
-    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    """Files below a folder and the times of their last change, without Python's own caches."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__")
+    return {str(p): p.stat().st_mtime_ns for p in files}
 
 
 def test_a_clean_study_passes_and_nothing_is_written(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ GRIDS = [
     Bad("no JSON", of_grid("{"), ["not valid JSON"]),
     Bad("a list", of_grid("[]"), ["grid.json"]),
     Bad("a study file", lambda w: ["replay", w.study()], ["study.yaml", "not valid JSON"]),
-    Bad("another JSON object", of_grid('{"study": "s"}'), ["task is missing"]),
+    Bad("another JSON object", of_grid('{"study": "s"}'), ["is no grid file", "no `curves`"]),
     Bad("binary", of_grid(b"\xff\xfe\x00"), ["not valid JSON"]),
     Bad("deep nesting", of_grid("[" * 100000), ["nested too deeply"]),
     Bad("an unknown method", good_grid("--method", "best"), ["got 'best'", "allowed are"]),
