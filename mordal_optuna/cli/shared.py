@@ -106,6 +106,9 @@ def preemptible() -> Iterator[StopRequest]:
 def dashboard_command(study_file: Path, method: str | None, name: str | None) -> str:
     """The shell command that opens the dashboard on the study of a command.
 
+    In a checkout `uv run` installs what it needs; where the package is installed, `mordal` does not,
+    and names what is missing.
+
     Args:
         study_file: study file of the command.
         method: its option --method.
@@ -116,7 +119,10 @@ def dashboard_command(study_file: Path, method: str | None, name: str | None) ->
     shown = resolved.relative_to(here) if resolved.is_relative_to(here) else study_file
     options = {"--method": method, "--as": name}
     words = [str(shown), *(word for k, v in options.items() if v for word in (k, v))]
-    return f"uv run --extra dashboard mordal dashboard {shlex.join(words)}"
+    from mordal_optuna.config.shipped import in_checkout
+
+    mordal = "uv run --extra dashboard mordal" if in_checkout() else "mordal"
+    return f"{mordal} dashboard {shlex.join(words)}"
 
 
 def write_and_publish(

@@ -28,6 +28,11 @@ def shipped(kind: Literal["tasks", "studies"]) -> Path:
     )
 
 
+def in_checkout() -> bool:
+    """Whether the package runs from a checkout, where `uv run` sets up its environment."""
+    return (Path(__file__).parents[2] / "pyproject.toml").is_file()
+
+
 def shipped_study(name: str) -> Path:
     """A shipped study file.
 
