@@ -106,8 +106,8 @@ def preemptible() -> Iterator[StopRequest]:
 def dashboard_command(study_file: Path, method: str | None, name: str | None) -> str:
     """The shell command that opens the dashboard on the study of a command.
 
-    In a checkout `uv run` installs what it needs; where the package is installed, `mordal` does not,
-    and names what is missing.
+    In a checkout `uv run` installs what it needs. Where the package is installed, `mordal` does
+    not, and names what is missing.
 
     Args:
         study_file: study file of the command.
