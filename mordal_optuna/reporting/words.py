@@ -270,9 +270,14 @@ def compared(grid: float, spent: float) -> str:
 
 
 def candidate_cost(result: StudyResult, estimate: Estimate) -> str:
-    """Device-seconds spent on a candidate; `not known` if its scores came without costs."""
-    trained = bool(result.curves.get(estimate.candidate))
-    return "not known" if trained and not estimate.seconds else f"{estimate.seconds:.1f}"
+    """Device-seconds spent on a candidate; `not known` if its scores came without costs.
+
+    They are 0 if all of its scores were carried over from a study that has paid for them.
+    """
+    curve = result.curves.get(estimate.candidate, ())
+    if curve and not estimate.seconds and not any(m.train_seconds + m.eval_seconds for m in curve):
+        return "not known"
+    return f"{estimate.seconds:.1f}"
 
 
 def ending(result: StudyResult) -> str:

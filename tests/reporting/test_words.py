@@ -119,3 +119,10 @@ def test_a_study_that_reused_everything_cost_nothing(result: StudyResult) -> Non
         "0.00 full-run equivalents (0 device-seconds): nothing was trained or scored again. "
         "Results reused from other studies (100 device-seconds) are not counted."
     )
+
+
+def test_a_pair_whose_scores_were_carried_over_cost_nothing_here(result: StudyResult) -> None:
+    """The costs of its scores are known: another study has paid them."""
+    first = result.ranking[0]
+    assert words.candidate_cost(result, first) == f"{first.seconds:.1f}"
+    assert words.candidate_cost(result, replace(first, seconds=0.0)) == "0.0"
