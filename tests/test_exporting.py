@@ -321,7 +321,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
     assert kept_rungs(settings) == [8, 16, 32]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_two_processes_train_it_on_and_one_writes_it(
     settings: StudySettings, content: dict[str, Any], tmp_path: Path

@@ -106,6 +106,7 @@ def _rungs(settings: StudySettings) -> list[tuple[optuna.trial.FrozenTrial, str]
     return [(t, samples) for t in trials for samples in t.user_attrs.get(RUNGS, {})]
 
 
+@pytest.mark.long
 def test_a_killed_study_goes_on_with_the_same_rankings(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
