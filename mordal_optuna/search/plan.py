@@ -307,19 +307,20 @@ class PooledPlan(ABC):
         return self._ranker.answer(history.of(candidate), self.answer_rung)
 
     def winner(self, history: History) -> Candidate | None:
-        """The candidate with the best answer.
+        """The candidate with the best answer; of equal ones, the one with the best estimate.
 
         Before any answer: the leader of the candidates scored at R or above (in a race, of those
         at the highest rung reached); before any such score, the leader of all scored candidates.
         None before any score.
         """
         answers = {c: a for c in history.candidates if (a := self.answer(history, c)) is not None}
-        if answers:
-            ranked = [e.candidate for e in self._ranker.rank_trained(history)]
-            # Of equal answers the one with the best estimate: the order of the trials, which
-            # depends on the number of workers, decides nothing.
-            return max((c for c in ranked if c in answers), key=answers.__getitem__)
-        return self.leader(history)
+        if not answers:
+            return self.leader(history)
+        best = max(answers.values())
+        tied = [candidate for candidate, answer in answers.items() if answer == best]
+        # The order of trials, which depends on the number of workers, decides nothing.
+        order = self.ranking(history) if len(tied) > 1 else ()
+        return next((e.candidate for e in order if e.candidate in tied), tied[0])
 
     def leader(self, history: History) -> Candidate | None:
         """The winner as long as no candidate has an answer, see `winner`."""

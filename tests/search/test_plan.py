@@ -10,9 +10,12 @@ from optuna.trial import TrialState
 from mordal_optuna.errors import SearchError
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.attributes import STOPPED_BECAUSE
+from mordal_optuna.search.clusters import ClusterTree
 from mordal_optuna.search.curves import Measurement
+from mordal_optuna.search.finish import Finish
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.jobs import Finished, Job, Wait
+from mordal_optuna.search.methods.mordal import MordalPlan
 from mordal_optuna.search.plan import ATTEMPTS, may_continue, next_job, next_rung, wanted_rung
 from mordal_optuna.search.sampler import study_history
 from tests.search.synthetic import (
@@ -163,6 +166,28 @@ def test_the_order_of_trials_does_not_choose_between_equal_answers() -> None:
         for last in ({first: 8, second: 9}, {first: 9, second: 8})
     }
     assert len(winners) == 1
+
+
+def test_of_equal_answers_the_one_with_the_best_shown_estimate_wins() -> None:
+    """Its earlier scores, and those of its parts with other partners, are better."""
+    flat, finish = ClusterTree.flat(["clip", "siglip"], ["llama", "qwen"]), Finish(4)
+    chosen = MordalPlan(flat, RUNGS, FULL, finish=finish)
+    low, high = Candidate("clip", "llama"), Candidate("siglip", "qwen")
+    early = {
+        low: 0.2,
+        Candidate("clip", "qwen"): 0.4,
+        Candidate("siglip", "llama"): 0.4,
+        high: 0.5,
+    }
+    records = {}
+    for candidate, score in early.items():
+        curve = [Measurement(samples, score, 0.02, 400) for samples in RUNGS]
+        answer = Measurement(FULL, 0.6 if candidate in (low, high) else 0.5, 0.02, 400)
+        records[candidate] = CandidateHistory((*curve, answer))
+    history = History(records)
+    estimates = {e.candidate: e.value for e in chosen.ranking(history)}
+    assert estimates[high] > estimates[low]
+    assert chosen.winner(history) == high
 
 
 @pytest.mark.parametrize("race", [(1024, 2048), (4096, 2048), (2048, FULL)])
