@@ -68,10 +68,8 @@ def test_an_llm_whose_template_cannot_be_trained_with_fails_alone(tmp_path: Path
     assert rows[1] == (-1.0, 1.0, -1.0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "part", [0, *(pytest.param(part, marks=pytest.mark.long) for part in (1, 2, 3))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("part", [0, 1, 2, 3])
 def test_two_processes_score_every_family_alike(tmp_path: Path, part: int) -> None:
     """A few families at a time, so that each test ends within its limit.
 

@@ -52,7 +52,7 @@ def test_replay_grid(tmp_path: Path) -> None:
     assert float(rows["mordal"][-1]) < 10
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_own_task(tmp_path: Path) -> None:
     """Data, task and study, as the list of examples says."""
     folder = tmp_path / "own_task"

@@ -57,6 +57,7 @@ def test_a_clean_study_passes_and_nothing_is_written(tmp_path: Path) -> None:
     assert state(tmp_path) == before
 
 
+@pytest.mark.long
 def test_a_clean_study_of_the_tiny_pool_passes(study_content: dict[str, Any]) -> None:
     """Two encoders, two LLMs and two tasks: each model is in one pair."""
     report = report_of(study_content)

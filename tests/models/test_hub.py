@@ -179,8 +179,8 @@ def test_weights_that_are_not_safetensors_are_refused_at_start(
     assert "AutoModel as M, AutoImageProcessor as P" in for_encoder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["one bin", pytest.param("sharded bin", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["one bin", "sharded bin"])
 def test_the_command_that_is_named_converts_the_weights(tmp_path: Path, kind: str) -> None:
     """Run as printed; the folder that it writes is accepted and holds the same numbers."""
     encoder, llm = tiny.encoder(tmp_path, "clip"), tiny.llm(tmp_path, "llama")

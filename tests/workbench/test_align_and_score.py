@@ -254,7 +254,7 @@ def test_several_target_tasks_are_scored_in_one_pass_over_one_training(
     assert not alone.by_task
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_engine_scores_as_the_live_model_does_and_under_a_key_of_its_own(
     content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
