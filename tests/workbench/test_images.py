@@ -47,6 +47,15 @@ def test_a_task_with_too_few_images_is_compared_on_those_of_the_alignment_set(
     ]
 
 
+def test_a_picture_of_several_conversations_counts_once(
+    data: AlignmentSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = type(data).pictures
+    monkeypatch.setattr(type(data), "pictures", lambda self, index: once(self, index // 2))
+    images = comparison_images([task(tmp_path / "alike")], data, of(6), Notes())
+    assert len({image.tobytes() for image in images}) == len(images) == 6
+
+
 def test_a_task_with_enough_images_is_compared_on_its_own(zoo: Path, data: AlignmentSet) -> None:
     progress = Notes()
     settings = TaskSettings(name="mordal_scenes", data=zoo / "tasks" / "scenes")
