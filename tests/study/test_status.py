@@ -108,6 +108,11 @@ def test_a_study_that_is_searched(settings: StudySettings) -> None:
     assert found.leader.measured == result.measured
     assert found.leader.estimate.low == result.winner.low
     assert (found.leader.basis, found.leader.final) == ("pool", False)
+    values = [e.value for e in found.ranking]
+    assert values == sorted(values, reverse=True)
+    assert dict(zip([e.candidate for e in found.ranking], values, strict=True)) == {
+        e.candidate: e.value for e in result.ranking
+    }
     assert found.costs == result.costs
     assert sum(rung.scored for rung in found.rungs) == sum(map(len, result.curves.values()))
     assert (found.left_by, found.seconds_to_end) == ("plan", None)
