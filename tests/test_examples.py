@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.commands import run
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def run(command: list[str], folder: Path) -> str:
-    """What a command prints; the tests' own checkout is the one that is imported."""
-    paths = os.pathsep.join(filter(None, (str(EXAMPLES.parent), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_list_of_examples_is_complete() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +12,7 @@ from datasets import Features, Image, List
 
 from mordal_optuna.config import TaskSettings
 from mordal_optuna.evaluation.tasks import build_task
+from tests.commands import run
 from tests.evaluation.seven import COLORS, TEXT, picture, save, score_answers
 from tests.evaluation.test_values import mme
 
@@ -38,21 +36,6 @@ def write(folder: Path, *names: str) -> None:
             (folder / name).write_text(content, encoding="utf-8")
 
 
-def run(folder: Path, command: list[str]) -> str:
-    """What a command of the guide prints; the tests' own checkout is the one that is imported."""
-    paths = os.pathsep.join(filter(None, (str(GUIDE.parents[1]), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_files_of_the_guide_are_all_found() -> None:
     assert list(files()) == [
         "make_data.py",
@@ -73,7 +56,7 @@ def test_the_guide_works_in_an_empty_folder(tmp_path: Path) -> None:
         words = line.split()
         assert words[0] in ("python", "mordal")
         module = ["-m", "mordal_optuna"] if words[0] == "mordal" else []
-        printed += run(tmp_path, [*module, *words[1:]])
+        printed += run([*module, *words[1:]], tmp_path)
     assert "signs: 3 different images are too few to compare models on; 16 images" in printed
     assert "winner" in printed
     assert (tmp_path / "runs" / "signs" / "signs.html").is_file()
@@ -83,7 +66,7 @@ def test_the_guides_benchmark_is_scored(tmp_path: Path, monkeypatch: pytest.Monk
     """Its data, its YAML and its study file, as they stand there."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path)
-    run(tmp_path, ["make_data.py"])
+    run(["make_data.py"], tmp_path)
     study_file = yaml.safe_load(files()["study.yaml"])
     folders = [Path(folder) for folder in study_file["task_folders"]]
     task = build_task(TaskSettings(**study_file["task"]), folders, seed=0)
