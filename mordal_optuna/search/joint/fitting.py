@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # Scores that hyperparameters are fitted to: more change them little and cost n^3.
 _FITTED = 400
 _STEPS = 20
+# Standard deviations of the prior within which t is searched. The best values are far inside.
+# Without bounds, a step of the search may be so long that they overflow.
+_WIDEST = 8.0
 # Index of h_0, and the factor (its logarithm) by which the search for hyperparameters begins above
 # its median: from below, noise may be taken for an interaction that changes from rung to rung.
 _NOISE, _NOISIER = 8, np.log(4.0)
@@ -90,7 +93,15 @@ def most_probable(
         # Imported here, since commands that fit nothing need not load it.
         from scipy.optimize import minimize
 
-        found = minimize(density, begin, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
+        reach = _WIDEST * np.array(prior.spreads)
+        found = minimize(
+            density,
+            begin,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.column_stack([logs - reach, logs + reach]),
+            options={"maxiter": _STEPS},
+        )
         logs = found.x
     return Hyperparameters.of(logs)
 

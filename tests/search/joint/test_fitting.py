@@ -53,6 +53,29 @@ def test_without_scores_the_prior_is_the_answer() -> None:
     assert most_probable(empty, CORRELATIONS, PRIOR) == Hyperparameters.of(PRIOR.logs)
 
 
+# Encoder, LLM, x, kind, ln error, V: scores of one search at which the search for hyperparameters
+# took a step so long that they overflowed.
+FAR = (
+    *((3, 6, -4, 0, -0.276, 8.3e-4), (1, 2, -4, 1, -0.288, 3.8e-6), (4, 1, -4, 1, -0.29, 2.6e-5)),
+    *((5, 3, -4, 1, -0.283, 8.6e-7), (2, 4, -4, 1, -0.221, 2.7e-4), (0, 5, -4, 0, -0.234, 7.1e-4)),
+    *((6, 0, -4, 1, -0.285, 1.1e-6), (1, 1, -4, 0, -0.246, 8.1e-4), (4, 3, -4, 0, -0.28, 1.2e-3)),
+    *((2, 5, -4, 0, -0.239, 8.3e-4), (0, 0, -4, 1, -0.287, 2.1e-6), (6, 6, -4, 0, -0.371, 1.6e-3)),
+    *((6, 6, -4, 1, -0.283, 3e-6), (1, 3, -4, 1, -0.289, 1.4e-6), (4, 4, -4, 0, -0.363, 1.7e-3)),
+    *((4, 4, -4, 1, -0.337, 4.8e-4), (5, 5, -4, 0, -0.34, 1.6e-3), (2, 0, -4, 0, -0.243, 1.1e-3)),
+    *((4, 5, -5, 0, -0.269, 9.4e-4), (4, 5, -5, 1, -0.27, 1.4e-4), (4, 1, -3, 1, -0.288, 5.8e-5)),
+)
+
+
+def test_a_long_step_of_the_search_for_hyperparameters_does_not_overflow() -> None:
+    columns = [np.array(column) for column in zip(*FAR, strict=True)]
+    where = Places(columns[0], columns[1], columns[2].astype(float), columns[3])
+    free = Correlations.none(7, 7)
+    found = most_probable(Scores(where, columns[4], columns[5]), free, PRIOR)
+    values = (*found.spreads, *found.lengths, found.growth, found.shared, found.noise)
+    apart = np.abs(np.log(values) - PRIOR.logs[:9]) / np.array(PRIOR.spreads[:9])
+    assert (apart < 4).all()
+
+
 def test_hyperparameters_move_from_the_prior_towards_the_truth() -> None:
     logs = PRIOR.logs.copy()
     logs[:3] += 1.2  # pools whose models differ more than usual
