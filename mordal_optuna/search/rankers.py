@@ -23,7 +23,7 @@ from mordal_optuna.search.paper_curves import fit_as_in_paper
 from mordal_optuna.search.ranking import Belief, Ranker, score_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mordal_optuna.search.clusters import CandidateCluster, ClusterTree
     from mordal_optuna.search.curves import Fit
@@ -52,6 +52,7 @@ class OneByOneRanker(Ranker):
         confidence: float = 0.95,
         points: int = 3,
         joint: bool = False,
+        tasks: Mapping[str, float] | None = None,
     ) -> None:
         """Create a ranker of a pool.
 
@@ -61,16 +62,23 @@ class OneByOneRanker(Ranker):
             confidence: confidence level of the intervals, above 0 and below 1.
             points: p, at least 2.
             joint: whether the whole pool is ranked by the joint model.
+            tasks: weight of each task by its name, if there are several.
 
         Raises:
             SearchError: if an argument is out of its range.
         """
-        super().__init__(tree, full_samples, confidence=confidence, points=points)
+        super().__init__(tree, full_samples, confidence=confidence, points=points, tasks=tasks)
         self._joint = joint
 
     def posterior(self, history: History) -> Posterior:
         """The joint posterior, or that with independent errors."""
         return super().posterior(history) if self._joint else self.own_posterior(history)
+
+    def task_posteriors(self, history: History, tasks: Iterable[str]) -> dict[str, Posterior]:
+        """The joint posteriors, or those of each task's own scores with independent errors."""
+        if self._joint:
+            return super().task_posteriors(history, tasks)
+        return {name: self.own_posterior(history.of_task(name)) for name in tasks}
 
     def own_posterior(self, history: History) -> Posterior:
         """The posterior of the whole pool with independent errors."""
@@ -133,6 +141,7 @@ class PaperRanker(OneByOneRanker):
         confidence: float = 0.95,
         points: int = 3,
         joint: bool = False,
+        tasks: Mapping[str, float] | None = None,
     ) -> None:
         """Create a ranker of a pool.
 
@@ -143,12 +152,20 @@ class PaperRanker(OneByOneRanker):
             confidence: confidence level of the intervals, above 0 and below 1.
             points: p, at least 2.
             joint: whether the whole pool is ranked by the joint model.
+            tasks: weight of each task by its name, if there are several.
 
         Raises:
             SearchError: if an argument is out of its range.
         """
         require(delta > 0, "delta", delta, "above 0")
-        super().__init__(tree, full_samples, confidence=confidence, points=points, joint=joint)
+        super().__init__(
+            tree,
+            full_samples,
+            confidence=confidence,
+            points=points,
+            joint=joint,
+            tasks=tasks,
+        )
         self._delta = delta
 
     def answer(self, record: CandidateHistory, rung: int) -> float | None:
@@ -205,6 +222,7 @@ class AdditiveRanker(OneByOneRanker):
         confidence: float = 0.95,
         points: int = 3,
         joint: bool = False,
+        tasks: Mapping[str, float] | None = None,
     ) -> None:
         """Create a ranker of a pool.
 
@@ -215,11 +233,19 @@ class AdditiveRanker(OneByOneRanker):
             confidence: confidence level of the intervals, above 0 and below 1.
             points: p, at least 2.
             joint: whether the whole pool is ranked by the joint model.
+            tasks: weight of each task by its name, if there are several.
 
         Raises:
             SearchError: if an argument is out of its range.
         """
-        super().__init__(tree, full_samples, confidence=confidence, points=points, joint=joint)
+        super().__init__(
+            tree,
+            full_samples,
+            confidence=confidence,
+            points=points,
+            joint=joint,
+            tasks=tasks,
+        )
         self._centre = centre
 
     def belief_untrained(

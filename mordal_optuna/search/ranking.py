@@ -22,10 +22,11 @@ from mordal_optuna.search.bounds import require
 from mordal_optuna.search.curves import VAGUE_SLOPE, Fit, fit_pool
 from mordal_optuna.search.history import History
 from mordal_optuna.search.joint.mean import posterior_of_mean
-from mordal_optuna.search.joint.posterior import Posterior, joint_posterior
+from mordal_optuna.search.joint.multitask import sharing
+from mordal_optuna.search.joint.posterior import JointModel, Posterior, joint_posterior
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.clusters import ClusterTree
@@ -121,8 +122,8 @@ class Ranker:
             full_samples: D, at least 1.
             confidence: confidence level of the intervals, above 0 and below 1.
             points: p, scores below D that make a curve, at least 2.
-            tasks: weight of each task by its name, if rungs may be scored on some of several
-                tasks; the mean over them is then ranked by the model of each task.
+            tasks: weight of each task by its name, if there are several; the mean over them is
+                then ranked by the models of the tasks.
 
         Raises:
             SearchError: if an argument is out of its range.
@@ -189,14 +190,31 @@ class Ranker:
     def posterior(self, history: History) -> Posterior:
         """The joint posterior of the whole pool at r = 1, with probabilities of being best.
 
-        That of the mean over several tasks comes from the posteriors of the tasks once a rung is
-        scored on some of them, see `joint.mean`.
+        That of the mean over several tasks comes from the posteriors of the tasks, see
+        `joint.mean`; if a score of the mean does not tell the tasks' scores, from the means.
         """
-        if self._tasks and any(record.partial for record in history.candidates.values()):
-            own = {name: self.posterior(history.of_task(name)) for name in self._tasks}
-            return posterior_of_mean(own, self._tasks)
-        scores = [(c, m) for c, record in history.candidates.items() for m in record.measurements]
+        if self._tasks and _tells_tasks(history):
+            return posterior_of_mean(self.task_posteriors(history, self._tasks), self._tasks)
+        scores = _scores(history)
         return joint_posterior(scores, self._tree.candidates, self._full, self._tree.similarities)
+
+    def task_posteriors(self, history: History, tasks: Iterable[str]) -> dict[str, Posterior]:
+        """The joint posterior of each task of a study with several, from the scores of all tasks.
+
+        Args:
+            history: history of the study.
+            tasks: names of the tasks.
+        """
+        models = {
+            name: JointModel(
+                _scores(history.of_task(name)),
+                self._tree.candidates,
+                self._full,
+                similarities=self._tree.similarities,
+            )
+            for name in tasks
+        }
+        return {name: model.posterior for name, model in sharing(models).items()}
 
     def own_posterior(self, history: History) -> Posterior:
         """The posterior by which a search estimates pairs that it has not trained."""
@@ -348,6 +366,16 @@ class Ranker:
             seconds=record.seconds,
             rising=belief.rising,
         )
+
+
+def _scores(history: History) -> list[tuple[Candidate, Measurement]]:
+    return [(c, m) for c, record in history.candidates.items() for m in record.measurements]
+
+
+def _tells_tasks(history: History) -> bool:
+    """Whether every score of a history has the scores of the tasks that it is the mean of."""
+    scores = [m for record in history.candidates.values() for m in record.rungs]
+    return bool(scores) and all(m.by_task for m in scores)
 
 
 def score_of(log_error: float) -> float:

@@ -98,7 +98,7 @@ def task_results(
     winner: Candidate,
     given_up: Collection[Candidate] = (),
 ) -> tuple[TaskResult, ...]:
-    """The result on every task, each from its own scores alone.
+    """The result on every task, from the scores of all tasks if the joint model ranks.
 
     Args:
         plan: plan of the study.
@@ -107,8 +107,9 @@ def task_results(
         winner: the study's winner on the weighted mean.
         given_up: pairs that cannot be trained, which come last on every task.
     """
+    posteriors = plan.ranker.task_posteriors(history, weights)
     return tuple(
-        _task_result(plan, history.of_task(name), name, weight, winner, given_up)
+        _task_result(plan, history.of_task(name), posteriors[name], name, weight, winner, given_up)
         for name, weight in weights.items()
     )
 
@@ -142,12 +143,12 @@ def unbeaten(tasks: Sequence[TaskResult]) -> tuple[Candidate, ...]:
 def _task_result(
     plan: Plan,
     history: History,
+    posterior: Posterior,
     name: str,
     weight: float,
     winner: Candidate,
     given_up: Collection[Candidate],
 ) -> TaskResult:
-    posterior = plan.ranker.posterior(history)
     ranking = plan.ranker.rank_with_chances(history, posterior, given_up)
     one_for_all = next(e for e in ranking if e.candidate == winner)
     best = ranking[0]

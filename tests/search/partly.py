@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mordal_optuna.pool import Candidate
+    from mordal_optuna.search.joint.choice import Choice
 
 FULL = 16384
 RUNGS = tuple(FULL >> k for k in range(5, -1, -1))
@@ -31,7 +32,9 @@ SECONDS, DOCUMENTS = {"cheap": 1.0, "dear": 20.0}, {"cheap": 1000, "dear": 20}
 TREE = ClusterTree.flat([f"v{n}" for n in range(4)], [f"m{n}" for n in range(5)])
 
 
-def partly_plan(runs: float = 6.0, *, partly: bool = True) -> JointPlan:
+def partly_plan(
+    runs: float = 6.0, *, partly: bool = True, choice: Choice | None = None
+) -> JointPlan:
     """A plan with a budget in full runs of 164 seconds."""
     return JointPlan(
         TREE,
@@ -40,6 +43,7 @@ def partly_plan(runs: float = 6.0, *, partly: bool = True) -> JointPlan:
         Ranker(TREE, FULL, tasks=WEIGHTS),
         stop=Stop(None),
         budget=Budget(device_hours=runs * FULL / 100 / 3600),
+        choice=choice,
         tasks=WEIGHTS,
         partly=partly,
     )

@@ -7,9 +7,10 @@ import pytest
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
-from mordal_optuna.search.rankers import LikelihoodRanker, PaperRanker
+from mordal_optuna.search.rankers import LikelihoodRanker, OneByOneRanker, PaperRanker
 from mordal_optuna.search.ranking import Ranker
 from tests.search.likelihoods import CHANCE, TREE, TRUTH, chance_history
+from tests.search.several import WEIGHTS, Several
 from tests.search.synthetic import FULL, by_pair, history_up_to, tree
 
 
@@ -48,3 +49,18 @@ def test_candidates_at_chance_are_ranked_by_their_likelihood() -> None:
     ours = {e.candidate.llm: e.value for e in by_likelihood}
     assert ours["y"] == pytest.approx(truth["y"], abs=0.08)
     assert abs(ours["y"] - truth["y"]) < abs(gap["y"] - truth["y"])
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_tasks_learn_from_each_other_only_if_the_joint_model_ranks(joint: bool) -> None:
+    """And so does the mean of the tasks."""
+    pairs = [Candidate("clip", "llama"), Candidate("dino", "mistral"), Candidate("clip", "qwen")]
+    known = History({c: CandidateHistory((Several()(c, 256),)) for c in pairs})
+    kind = OneByOneRanker(tree(), FULL, joint=joint, tasks=WEIGHTS)
+    posteriors = kind.task_posteriors(known, WEIGHTS)
+    for name, found in posteriors.items():
+        own = kind.posterior(known.of_task(name))
+        assert (found.mean == pytest.approx(own.mean)) is not joint
+    mean = kind.posterior(known).mean
+    whole = Ranker(tree(), FULL, tasks=WEIGHTS).posterior(known).mean
+    assert (mean == pytest.approx(whole)) is joint

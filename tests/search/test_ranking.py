@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mordal_optuna.pool import Candidate
 from mordal_optuna.search.curves import Measurement
 from mordal_optuna.search.history import CandidateHistory, History
+from mordal_optuna.search.joint.mean import posterior_of_mean
+from mordal_optuna.search.joint.posterior import joint_posterior
 from mordal_optuna.search.ranking import Estimate, Ranker
+from mordal_optuna.search.tasks import PartialMeasurement
+from tests.search.several import WEIGHTS, Several
 from tests.search.synthetic import FULL, RUNGS, by_pair, history_up_to, table, tree
 
 
@@ -148,3 +154,57 @@ def test_a_bad_fit_drops_no_candidate() -> None:
     estimates = by_pair(ranker().rank_trained(known))
     widths = {pair: estimates[pair].high - estimates[pair].low for pair in estimates}
     assert widths["clip", "qwen"] > 2 * widths["clip", "llama"]
+
+
+def on_two_tasks(pairs: dict[tuple[str, str], int]) -> History:
+    """Pairs scored on both tasks at the rungs up to the given ones."""
+    several = Several()
+    return History(
+        {
+            Candidate(*pair): CandidateHistory(
+                tuple(several(Candidate(*pair), rung) for rung in (*RUNGS, FULL) if rung <= top)
+            )
+            for pair, top in pairs.items()
+        }
+    )
+
+
+SEEN = {("clip", "llama"): RUNGS[2], ("siglip", "qwen"): RUNGS[1], ("dino", "mistral"): RUNGS[1]}
+
+
+def test_a_task_learns_from_the_scores_of_the_others() -> None:
+    """Here a pair that is scored on the other task alone is worse than any on this one."""
+    before = on_two_tasks(SEEN)
+    bad = Several()(Candidate("dino", "llama"), RUNGS[2]).by_task["gqa"]
+    partial = (PartialMeasurement(RUNGS[2], {"gqa": replace(bad, score=0.05)}),)
+    after = History(
+        {**before.candidates, Candidate("dino", "llama"): CandidateHistory(partial=partial)}
+    )
+    own = [ranker().posterior(known.of_task("chartqa")).mean for known in (before, after)]
+    assert own[0] == pytest.approx(own[1])
+    shared = [
+        ranker().task_posteriors(known, WEIGHTS)["chartqa"].mean for known in (before, after)
+    ]
+    place = tree().candidates.index(Candidate("dino", "qwen"))
+    assert shared[1][place] > shared[0][place] + 0.001
+
+
+def test_the_mean_is_ranked_by_the_tasks_if_every_score_tells_them() -> None:
+    known = on_two_tasks(SEEN)
+    several = Ranker(tree(), FULL, tasks=WEIGHTS)
+    expected = posterior_of_mean(several.task_posteriors(known, WEIGHTS), WEIGHTS)
+    assert several.posterior(known).mean == pytest.approx(expected.mean)
+    mean_alone = replace(Several()(Candidate("clip", "qwen"), RUNGS[0]), by_task={})
+    added = {**known.candidates, Candidate("clip", "qwen"): CandidateHistory((mean_alone,))}
+    plain = several.posterior(History(added))
+    scores = [(c, m) for c, record in added.items() for m in record.measurements]
+    of_means = joint_posterior(scores, tree().candidates, FULL)
+    assert plain.mean == pytest.approx(of_means.mean)
+    assert plain.mean != pytest.approx(expected.mean)
+
+
+def test_without_scores_the_mean_has_the_prior_of_one_task() -> None:
+    several = Ranker(tree(), FULL, tasks=WEIGHTS)
+    assert several.posterior(History({})).deviation == pytest.approx(
+        ranker().posterior(History({})).deviation
+    )

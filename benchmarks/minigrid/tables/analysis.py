@@ -23,6 +23,7 @@ from benchmarks.minigrid.tables.curves import CurveFigures, compare_rules, compa
 from benchmarks.minigrid.tables.data import TaskData, read_task, read_tasks
 from benchmarks.minigrid.tables.methods import (
     FIGURES,
+    JOINT_ROWS,
     PARTS,
     MethodResult,
     as_interval,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 # Methods for which the cost of all tasks together is computed.
 SHARING = ("mordal", "mordal-faithful", "all-at-ratio", "cross")
+# Methods whose groups are looked at, with their budgets in full runs.
+TIED = {"mordal": None, "joint": JOINT_ROWS["joint"]}
 MEAN = "mean"
 # Fields of `one_store.Bill`.
 BILLED = ("store", "separate", "grid", "grids")
@@ -61,6 +64,7 @@ class Effort:
         seeds: seeds of methods with random choices, on the full data.
         ablations: bootstraps of each variant, and of the coverage of intervals.
         store: bootstraps of the shared store.
+        ties: bootstraps of the groups and winners.
     """
 
     methods: int = 200
@@ -68,6 +72,7 @@ class Effort:
     seeds: int = 3
     ablations: int = 20
     store: int = 50
+    ties: int = 50
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Analysis:
         rules: errors of predictions by task, rule and ratio.
         schedules: errors of predictions by task and schedule; empty where none were run.
         intervals: coverage by task, source and kind of estimate.
-        ties: figures of groups and winners, by task.
+        ties: figures of groups and winners, by task and method.
         shared: costs of all tasks together, by method.
         post_mortems: decisions that lost the best pair, by task.
     """
@@ -107,7 +112,7 @@ class Analysis:
     rules: Mapping[str, Mapping[str, Mapping[str, CurveFigures]]]
     schedules: Mapping[str, Mapping[str, CurveFigures]]
     intervals: Mapping[str, Mapping[str, Mapping[str, Coverage]]]
-    ties: Mapping[str, Ties]
+    ties: Mapping[str, Mapping[str, Ties]]
     shared: Mapping[str, Shared]
     post_mortems: Mapping[str, PostMortem]
 
@@ -223,7 +228,10 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
     return {
         **by_task,
         MEAN: mean,
-        "ties": {task: asdict(ties) for task, ties in analysis.ties.items()},
+        "ties": {
+            task: {method: asdict(found) for method, found in by_method.items()}
+            for task, by_method in analysis.ties.items()
+        },
         "truth": {
             task: {name: _pair_json(pair) for name, pair in truth.pairs.items()}
             for task, truth in analysis.truths.items()
@@ -275,7 +283,10 @@ def _small(folder: Path, task: str, *, effort: Effort) -> tuple[Any, ...]:
         compare_rules(data),
         compare_schedules(data),
         coverage(data, replicates=effort.ablations),
-        ties(data, replicates=effort.methods),
+        {
+            method: ties(data, replicates=effort.ties, method=method, budget=budget)
+            for method, budget in TIED.items()
+        },
         post_mortem(data, replicates=effort.methods),
     )
 

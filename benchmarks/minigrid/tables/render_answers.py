@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.minigrid.tables.analysis import BILLED
+from benchmarks.minigrid.tables.analysis import BILLED, TIED
 from benchmarks.minigrid.tables.coverage import COMPARED, KINDS
 from benchmarks.minigrid.tables.markdown import (
     NOT_APPLICABLE,
@@ -28,18 +28,22 @@ if TYPE_CHECKING:
 def ties_section(analysis: Analysis) -> str:
     """Groups of the ranking, and the winner's estimate."""
     header = (
-        "task", "best pair in the first two groups, %", "first group", "second group",
+        "method", "task", "best pair in the first two groups, %", "first group", "second group",
         "third group", "fourth group", "winner's probability of being best, %",
         "winner is best, %", "paired standard error", "unpaired standard error",
         "winner's error", "winner's error, truth", "measured less truth",
         "searches with a higher estimate, %",
     )  # fmt: skip
-    rows = [(task, *_tie_row(t)) for task, t in analysis.ties.items()]
-    mean = {
-        f.name: float(np.mean([getattr(t, f.name) for t in analysis.ties.values()]))
-        for f in fields(Ties)
-    }
-    rows.append(("mean", *_tie_row(Ties(**mean))))
+    rows = []
+    for method, limit in TIED.items():
+        found = {task: by_method[method] for task, by_method in analysis.ties.items()}
+        mean = {
+            f.name: float(np.mean([getattr(t, f.name) for t in found.values()]))
+            for f in fields(Ties)
+        }
+        name = method if limit is None else f"{method}, {limit:g} full runs"
+        rows += [(name, task, *_tie_row(t)) for task, t in found.items()]
+        rows.append((name, "mean", *_tie_row(Ties(**mean))))
     note = (
         "Searches on the bootstraps. The first group is measured and within noise of the winner; "
         "the second is estimated and may be the best. Columns: how often the first two groups "
@@ -52,7 +56,7 @@ def ties_section(analysis: Analysis) -> str:
         "bias; "
         "and in how many searches another pair is estimated above it."
     )
-    return section("Ties and the winner", prose(note), table(header, rows))
+    return section("Ties and the winner", prose(note), table(header, rows, text=2))
 
 
 def _tie_row(ties: Ties) -> list[str]:

@@ -22,6 +22,7 @@ from mordal_optuna.search.standings import GROUPS, standings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benchmarks.minigrid.tables.bootstrap import Replicate
     from benchmarks.minigrid.tables.data import TaskData
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.plan import Plan
@@ -66,17 +67,24 @@ class Ties:
     challenged: float
 
 
-def ties(data: TaskData, *, replicates: int, method: str = "mordal") -> Ties:
+def ties(
+    data: TaskData, *, replicates: int, method: str = "mordal", budget: float | None = None
+) -> Ties:
     """Search all replicates of a task.
 
     Args:
         data: the task.
         replicates: number of bootstraps.
         method: name of the method, which must be a plan.
+        budget: limit in full runs; None for none.
     """
-    plan = set_up(data.grid, method, method_settings(method), 0, None).plan
     resampler = Resampler(data)
-    rows = [_judged(data, plan, resampler, number) for number in range(replicates)]
+    settings = method_settings(method)
+    rows = []
+    for number in range(replicates):
+        seen = resampler.replicate(number)
+        plan = set_up(seen.grid, method, settings, number, budget).plan
+        rows.append(_judged(data, plan, resampler, number, seen))
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     middle = {name: float(np.median(columns.pop(name))) for name in GROUPS}
     del middle["failed"]  # no pair fails in a replay
@@ -84,8 +92,9 @@ def ties(data: TaskData, *, replicates: int, method: str = "mordal") -> Ties:
     return Ties(**middle, **means)
 
 
-def _judged(data: TaskData, plan: Plan, resampler: Resampler, number: int) -> dict[str, float]:
-    seen = resampler.replicate(number)
+def _judged(
+    data: TaskData, plan: Plan, resampler: Resampler, number: int, seen: Replicate
+) -> dict[str, float]:
     grid = seen.grid
     history = with_answers(run_light(plan, grid).history, resampler, number)
     posterior = plan.ranker.posterior(history)

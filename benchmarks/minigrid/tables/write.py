@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=Effort.seeds)
     parser.add_argument("--ablation-bootstraps", type=int, default=Effort.ablations)
     parser.add_argument("--store-bootstraps", type=int, default=Effort.store)
+    parser.add_argument("--tie-bootstraps", type=int, default=Effort.ties)
     chosen = parser.parse_args(arguments)
     effort = Effort(
         methods=chosen.bootstraps,
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds=chosen.seeds,
         ablations=chosen.ablation_bootstraps,
         store=chosen.store_bootstraps,
+        ties=chosen.tie_bootstraps,
     )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     started = time.perf_counter()

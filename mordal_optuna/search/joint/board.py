@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mordal_optuna.pool import Candidate
     from mordal_optuna.search.joint.effects import Floats
     from mordal_optuna.search.joint.job_costs import JobCosts
-    from mordal_optuna.search.joint.posterior import JointModel
+    from mordal_optuna.search.joint.posterior import PoolModel
 
 # Significant digits of values that are compared, so that rounding errors decide nothing.
 _DIGITS = 9
@@ -72,7 +72,7 @@ class Target:
         by_rung: number of documents behind a score by rung, where it is known.
     """
 
-    model: JointModel
+    model: PoolModel
     documents: int
     name: str = ""
     pending: Sequence[tuple[Candidate, int]] = ()

@@ -43,7 +43,7 @@ _NOISE, _NOISIER = 8, np.log(4.0)
 # c; so that a few pairs that are hard to predict do not widen all intervals.
 _EXPECTED = 10
 # Added to the diagonal of covariances, so that rounding does not make them indefinite.
-_JITTER = 1e-10
+JITTER = 1e-10
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class _Density:
         noise = values.shared * self._scores.documents + values.noises[places.kind] ** 2
         shape = self._line + values.walk**2 * self._walk
         try:
-            factor = cho_factor(shape + whole + np.diag(noise + _JITTER), lower=True)
+            factor = cho_factor(shape + whole + np.diag(noise + JITTER), lower=True)
         except LinAlgError:
             return 1e10, np.zeros(len(logs))  # a point of the line search that rounding rules out
         a = cho_solve(factor, self._y)
@@ -260,7 +260,7 @@ class Process:
         part = self._scores.part(rows)
         g = effects.covariance(self.values, self._correlations, part.places, part.places)
         kinds = self.values.noises[part.places.kind] ** 2
-        g[np.diag_indices(len(g))] += self.values.shared * part.documents + kinds + _JITTER
+        g[np.diag_indices(len(g))] += self.values.shared * part.documents + kinds + JITTER
         return g
 
     @cached_property

@@ -1,7 +1,8 @@
 """The weighted mean of several tasks from the posterior of each task.
 
-A rung that is scored on some of the tasks has no mean, so no model can be fitted to means. The
-posteriors of the tasks are combined instead, by the delta method around their means.
+The posteriors of the tasks are combined by the delta method around their means. They know more
+than a model that is fitted to means: the noise and the curves of each task, and scores at rungs
+that are scored on some of the tasks.
 
 Symbols:
     t        a task; w_t its weight, a_t = w_t / sum w
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from mordal_optuna.search.joint.effects import Floats, Indices
 
-# c. The tasks' models are fitted one by one and know nothing of each other, though a run that ends
-# well does so on several tasks. benchmarks/minigrid/README.md has the coverage by c.
+# c. A run that ends well does so on several tasks. benchmarks/minigrid/README.md has the coverage
+# by c.
 CORRELATION = 0.25
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy.linalg import cholesky
@@ -114,6 +114,28 @@ class Posterior:
         return float(mean[0] - mean[1]), math.sqrt(max(float(variance), 0.0))
 
 
+class PoolModel(Protocol):
+    """What a search needs of a model of the pool on one task, see `JointModel`."""
+
+    candidates: tuple[Candidate, ...]
+    values: Hyperparameters
+    scored: int
+
+    @property
+    def means(self) -> Floats:
+        """Posterior mean of ln error at r = 1, one entry per pair of the pool."""
+        ...
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior of the whole pool at r = 1."""
+        ...
+
+    def at(self, candidates: Sequence[Candidate], samples: Sequence[int]) -> tuple[Floats, Floats]:
+        """Posterior mean and covariance of ln error of pairs at numbers of samples."""
+        ...
+
+
 class JointModel:
     """The process of `effects`, fitted to the scores of a study.
 
@@ -121,6 +143,8 @@ class JointModel:
         candidates: all pairs of the pool.
         measured: number of measurements.
         scored: number of scores, likelihoods included.
+        scores: the scores as the process sees them.
+        correlations: prior correlations of the models' effects.
         values: the hyperparameters.
         process: the process given the scores.
         inflation: factor by which standard deviations of the posterior exceed the process's, at
@@ -159,15 +183,17 @@ class JointModel:
         self._encoders, self._llms = before._names if before else _names(candidates)
         given = tuple(scores)
         self.measured = len(given)
-        seen = self._scores(given)
-        self.scored = len(seen.values)
-        correlations = self._correlations(similarities)
-        self.values = values or most_probable(seen, correlations, prior)
+        self.scores = self._rows(given)
+        self.scored = len(self.scores.values)
+        self.correlations = self._correlations(similarities)
+        self.values = values or most_probable(self.scores, self.correlations, prior)
         self.inflation: float = (
-            before.inflation if before else inflation(seen, correlations, self.values)
+            before.inflation if before else inflation(self.scores, self.correlations, self.values)
         )
         earlier = before.process if before else None
-        self.process: Process = Process(self.values, correlations, seen, before=earlier)
+        self.process: Process = Process(
+            self.values, self.correlations, self.scores, before=earlier
+        )
         self._is_independent = similarities is None
 
     @property
@@ -175,7 +201,7 @@ class JointModel:
         return self._encoders, self._llms
 
     @cached_property
-    def _whole(self) -> Places:
+    def whole(self) -> Places:
         """All pairs at r = 1."""
         rows, columns = len(self._encoders), len(self._llms)
         return Places(
@@ -247,7 +273,7 @@ class JointModel:
             np.full(len(candidates), ERROR),
         )
 
-    def _scores(self, seen: Sequence[tuple[Candidate, Measurement]]) -> Scores:
+    def _rows(self, seen: Sequence[tuple[Candidate, Measurement]]) -> Scores:
         rows = []
         for c, m in seen:
             rows.append((c, m.samples, ERROR, m.log_error, m.log_noise))
@@ -291,7 +317,7 @@ class JointModel:
     def _of_pool(self) -> Posterior:
         """The posterior, in parts that fit into memory."""
         parts = [
-            self.process.moments(self._whole.part(slice(start, start + _CHUNK)))
+            self.process.moments(self.whole.part(slice(start, start + _CHUNK)))
             for start in range(0, len(self.candidates), _CHUNK)
         ]
         mean, variance = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -300,7 +326,7 @@ class JointModel:
             mean,
             self.inflation * np.sqrt(variance),
             self.values.noise,
-            lambda rows: self._inflated(*self.process.at(self._whole.part(rows))),
+            lambda rows: self._inflated(*self.process.at(self.whole.part(rows))),
         )
 
     def _of_large_pool(self) -> Posterior:

@@ -37,6 +37,7 @@ def build(inputs: PlanInputs) -> BestPartsPlan:
         confidence=options.confidence,
         points=options.fit_points,
         joint=inputs.ranks_jointly,
+        tasks=inputs.tasks,
     )
     return BestPartsPlan(tree, full, ranker, popular=popular, budget=inputs.budget)
 

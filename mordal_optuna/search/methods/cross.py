@@ -24,6 +24,7 @@ def build(inputs: PlanInputs) -> ListPlan:
         confidence=options.confidence,
         points=options.fit_points,
         joint=inputs.ranks_jointly,
+        tasks=inputs.tasks,
     )
     return ListPlan(
         tree,

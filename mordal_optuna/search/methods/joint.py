@@ -19,6 +19,7 @@ from mordal_optuna.search.joint.choice import Choice, KnowledgeGradient
 from mordal_optuna.search.joint.design import balanced_start, completed_start
 from mordal_optuna.search.joint.effects import PRIOR, Hyperprior
 from mordal_optuna.search.joint.job_costs import JobCosts
+from mordal_optuna.search.joint.multitask import sharing
 from mordal_optuna.search.joint.posterior import JointModel
 from mordal_optuna.search.joint.rules import Rounds, Start, Stop
 from mordal_optuna.search.methods.rounds import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mordal_optuna.search.clusters import ClusterTree
     from mordal_optuna.search.curves import Measurement
     from mordal_optuna.search.history import History
+    from mordal_optuna.search.joint.posterior import PoolModel
     from mordal_optuna.search.methods.options import PlanInputs
     from mordal_optuna.search.methods.rounds import Scored
 
@@ -94,7 +96,7 @@ class _Decision:
         lost: candidates of that round that could not be trained.
         moves: the moves of the round; empty at the end.
         end: reason of the end; None if there are moves.
-        models: the models that the decision was made with.
+        models: the tasks' own models that the decision was made with.
     """
 
     scores: tuple[Scored, ...]
@@ -295,11 +297,13 @@ class JointPlan(PooledPlan):
         ]
         gone = frozenset(c for moves in seen for c in lost(moves, history, names))
         end, models, moves = "no candidate could be trained", {}, list[Move]()
+        shared: Mapping[str, PoolModel] = {}
         if scores:
             models = self._models(scores, decisions[-1].models if decisions else {})
-            end = self._good_enough(models)
+            shared = sharing(models)
+            end = self._good_enough(shared)
         if scores and not end:
-            situation = self._situation(models, scores, late, gone, carried)
+            situation = self._situation(shared, scores, late, gone, carried)
             moves = self._choice(situation, self._rounds.size)
             if not moves and situation.left is not None:
                 end = f"budget spent: {self._budget.device_hours:g} device-hours"
@@ -316,7 +320,7 @@ class JointPlan(PooledPlan):
     def _models(
         self, scores: Sequence[Scored], before: Mapping[str, JointModel]
     ) -> dict[str, JointModel]:
-        """The model of each task's scores, in the order of the rounds.
+        """The model of each task's own scores, in the order of the rounds.
 
         Args:
             scores: all scores that the next round may depend on.
@@ -336,7 +340,7 @@ class JointPlan(PooledPlan):
 
     def _situation(
         self,
-        models: Mapping[str, JointModel],
+        models: Mapping[str, PoolModel],
         scores: Sequence[Scored],
         late: Sequence[tuple[Move, ...]],
         gone: frozenset[Candidate],
@@ -388,7 +392,7 @@ class JointPlan(PooledPlan):
             partly=self._partly,
         )
 
-    def _good_enough(self, models: Mapping[str, JointModel]) -> str:
+    def _good_enough(self, models: Mapping[str, PoolModel]) -> str:
         """Why the present answer is good enough; empty if it is not.
 
         With several tasks: the weighted mean of the expected regrets of each task's leader, and

@@ -203,6 +203,7 @@ class PlanInputs:
             confidence=confidence,
             points=points,
             joint=self.ranks_jointly,
+            tasks=self.tasks,
         )
 
     @property
@@ -221,6 +222,7 @@ class PlanInputs:
             confidence=self.options.confidence,
             points=self.options.fit_points,
             joint=self.ranks_jointly,
+            tasks=self.tasks,
         )
 
 

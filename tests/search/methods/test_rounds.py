@@ -14,7 +14,9 @@ from mordal_optuna.replay.light import run_light
 from mordal_optuna.search.attributes import RUNGS
 from mordal_optuna.search.history import CandidateHistory, History
 from mordal_optuna.search.jobs import Finished, Job
-from mordal_optuna.search.joint.board import Move
+from mordal_optuna.search.joint.board import Move, Situation
+from mordal_optuna.search.joint.choice import KnowledgeGradient
+from mordal_optuna.search.joint.multitask import TaskModel
 from mordal_optuna.search.methods.rounds import (
     carried_scores,
     is_complete,
@@ -162,3 +164,17 @@ def test_a_rung_that_lacks_a_task_is_no_report_and_has_its_details() -> None:
     costs = sum(r.eval_seconds for r in study_history(study).candidates.values())
     asked = [t for *_, tasks in one_worker()[1].asked for t in tasks or TASKS]
     assert costs == pytest.approx(sum(SECONDS[task] for task in asked))
+
+
+def test_rounds_of_several_tasks_are_chosen_by_the_process_of_all() -> None:
+    """Only models that share their scores are handed to the choice."""
+    seen: list[Situation] = []
+
+    class Recording(KnowledgeGradient):
+        def __call__(self, situation: Situation, size: int) -> list[Move]:
+            seen.append(situation)
+            return super().__call__(situation, size)
+
+    run_light(partly_plan(3.0, partly=False, choice=Recording()), TwoTasks())
+    assert len(seen) > 1
+    assert all(isinstance(t.model, TaskModel) for one in seen for t in one.targets)

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from benchmarks.minigrid.tables.data import TaskData
 
 
-def test_groups_share_out_the_pool_and_shares_are_shares(tasks: tuple[TaskData, ...]) -> None:
-    found = ties(tasks[0], replicates=3)
+@pytest.mark.parametrize(("method", "budget"), [("mordal", None), ("joint", 3.0)])
+def test_groups_share_out_the_pool_and_shares_are_shares(
+    tasks: tuple[TaskData, ...], method: str, budget: float | None
+) -> None:
+    found = ties(tasks[0], replicates=3, method=method, budget=budget)
     pairs = len(tasks[0].grid.candidates)
     assert 1 <= found.tied <= pairs
     assert 0 <= found.found <= found.held <= 1

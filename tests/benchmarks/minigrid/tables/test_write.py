@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.minigrid.tables.data import TaskData
 
 EFFORT = ["--bootstraps", "4", "--stock-bootstraps", "1", "--ablation-bootstraps", "1"]
-EFFORT += ["--store-bootstraps", "2", "--seeds", "1"]
+EFFORT += ["--store-bootstraps", "2", "--tie-bootstraps", "1", "--seeds", "1"]
 SECTIONS = [
     "# Results on the minigrid",
     "## The truth",
@@ -62,7 +62,9 @@ def test_results_have_every_method_and_figure(
     stored = json.loads(written[1].read_text(encoding="utf-8"))
     ties = stored.pop("ties")
     assert list(ties) == list(TASKS)
-    assert all(0 <= found["held"] <= 1 for found in ties.values())
+    for by_method in ties.values():
+        assert list(by_method) == ["mordal", "joint"]
+        assert all(0 <= found["held"] <= 1 for found in by_method.values())
     truth = stored.pop("truth")
     assert list(truth) == list(stored.pop("agreement")) == list(TASKS)
     pairs = [str(candidate) for candidate in tasks[0].grid.candidates]
