@@ -45,14 +45,14 @@ _WIDEST, _STEPS = 5.0, 15
 _FITTED = 600
 # Pools and numbers of scores up to which tasks share one process. Inference takes the cube of the
 # number of scores of all tasks; with so many, a task's own scores say nearly everything.
-MOST_PAIRS, MOST_SCORES = 4096, 3000
+MOST_PAIRS, MOST_SCORES = 4096, 2000
 
 
 def sharing(models: Mapping[str, JointModel]) -> Mapping[str, PoolModel]:
     """The models of several tasks that learn from each other's scores.
 
     A single task keeps its model. So does every task if the pool has more than 4,096 pairs, or if
-    there are more than 3,000 scores.
+    there are more than 2,000 scores.
 
     Args:
         models: model of each task by its name, all of the same pool, at least one.
