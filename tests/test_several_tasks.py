@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
@@ -24,6 +25,7 @@ from mordal_optuna.search.attributes import MAIN_TRIAL, RUNGS
 from mordal_optuna.search.history import candidate_of
 from mordal_optuna.search.joint import choice
 from mordal_optuna.search.joint.choice import _Tables
+from mordal_optuna.search.joint.job_costs import JobCosts
 from mordal_optuna.search.sampler import study_history
 from mordal_optuna.workbench.workbench import open_workbench
 
@@ -148,18 +150,25 @@ def test_a_study_that_scores_some_tasks_at_a_rung(
 ) -> None:
     """Killed and continued: no score is computed twice, and the answer is scored on all tasks.
 
-    The choice depends on seconds that were measured, so that of the tasks is made here.
+    The choice depends on seconds that were measured, so that samples count here instead, and the
+    second task is scored at the start and at the end alone.
     """
-    chosen = _Tables.useful
+    chosen, learned = _Tables.useful, JobCosts.learned
+    settings = parse_study(useful(content))
+    whole = settings.alignment.samples
 
     def some(self: _Tables, falls: Any) -> Any:
         asked = chosen(self, falls)
-        asked[1] &= asked.sum(axis=0) < 2  # the second task alone, or not at all
+        ends = [samples == whole for _, samples in self._options.scores]
+        asked[1] &= np.array(ends, dtype=bool)
         return asked
 
+    def by_samples(measured: Any, *given: Any) -> JobCosts:
+        return learned(dict.fromkeys(measured, {}), *given)
+
     monkeypatch.setattr(_Tables, "useful", some)
+    monkeypatch.setattr(JobCosts, "learned", staticmethod(by_samples))
     monkeypatch.setattr(choice, "_with_further", lambda *given: list(given[2]))
-    settings = parse_study(useful(content))
 
     class Interrupting(Silent):
         left = 6
