@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 uv run python -m benchmarks.search_overhead.idle
 
 Each row is the mean over synthetic grids that are searched up to a budget. The command writes the
-table to `idle.md` after each row; it takes some 20 minutes.
+table to `idle.md` after each row, keeps the rows that are there if they have as many grids, and
+takes some 20 minutes; remove the file to measure anew.
 
 Symbols:
     W      number of workers
@@ -94,17 +95,34 @@ def main() -> None:
     parser.add_argument("--grids", type=int, default=10)
     grids = parser.parse_args().grids
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rows = []
+    path, title = Path(__file__).parent / "idle.md", f"{WORKERS} workers, {grids} grids a row."
+    rows = kept(path, title)
+    known = {tuple(row[:4]) for row in rows}
     for (side, budget), (size, lag) in product(SEARCHES, ROUNDS):
+        key = (f"{side} x {side}", f"{budget:g}", str(size), str(lag))
+        if key in known:
+            continue
         found = [search(side, budget, size, lag, seed) for seed in range(grids)]
         digits = {"idle": 2, "least": 2, "tau": 3, "regret": 3, "full_runs": 1}
         means = {name: float(np.mean([getattr(f, name) for f in found])) for name in digits}
-        cells = [number(mean, digits[name]) for name, mean in means.items()]
-        rows.append([f"{side} x {side}", f"{budget:g}", str(size), str(lag), *cells])
+        rows.append([*key, *(number(mean, digits[name]) for name, mean in means.items())])
         print(rows[-1], flush=True)
         head = ["pool", "budget", "round_size", "round_lag", *digits]
-        text = f"{WORKERS} workers, {grids} grids a row.\n\n{table(head, rows)}\n"
-        (Path(__file__).parent / "idle.md").write_text(text, encoding="utf-8")
+        path.write_text(f"{title}\n\n{table(head, rows)}\n", encoding="utf-8")
+
+
+def kept(path: Path, title: str) -> list[list[str]]:
+    """The rows of an earlier run; none if the file is missing or has another title.
+
+    Args:
+        path: the file.
+        title: its first line, with the number of grids.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if not lines or lines[0] != title:
+        return []
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
+    return [row for row in rows if len(row) > 1]
 
 
 if __name__ == "__main__":
