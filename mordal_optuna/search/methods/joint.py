@@ -214,8 +214,11 @@ class JointPlan(PooledPlan):
     def has_room(self, history: History, besides: Candidate | None = None) -> bool:
         """Whether the budget has room for another job.
 
-        Rounds after the start are chosen to fit into the budget.
+        The start is needed in any case, so its jobs do not wait for the first known cost. Rounds
+        after it are chosen to fit into the budget.
         """
+        if not any(record.rungs for record in history.candidates.values()):
+            return self._budget.over(history) is None
         return self._walk(history).begun or super().has_room(history, besides)
 
     def is_settled(self, history: History, candidate: Candidate) -> bool:

@@ -19,6 +19,7 @@ from mordal_optuna.search.joint.design import balanced_start
 from mordal_optuna.search.joint.rules import Rounds, Stop
 from mordal_optuna.search.methods.building import build_plan
 from mordal_optuna.search.methods.joint import JointPlan
+from mordal_optuna.search.plan import next_jobs
 from tests.search.synthetic import FULL, settings, tree
 
 RUNGS = tuple(FULL >> k for k in range(5, -1, -1))
@@ -285,3 +286,30 @@ def test_what_was_carried_over_takes_nothing_of_the_budget() -> None:
         below = max((m.samples for m in record.measurements if m.samples < samples), default=0)
         spent += (samples - below) / 100 + 1.0
     assert 0.8 * seconds < spent <= 1.1 * seconds  # expected costs are rounded, by up to 9 %
+
+
+def start_jobs() -> list[Job]:
+    jobs = plan().jobs(History({}))
+    assert not isinstance(jobs, Finished)
+    return list(jobs)
+
+
+def test_all_workers_begin_with_the_start_before_any_cost_is_known() -> None:
+    """Its jobs are certain in any case, unless comparing models has spent the budget."""
+    first, second = (job.candidate for job in start_jobs()[:2])
+    begun = History({first: CandidateHistory(running=True)})
+    limited = plan(budget=Budget(device_hours=1.0))
+    assert limited.has_room(begun)
+    assert second in [job.candidate for job in next_jobs(limited, begun, 7)]
+    assert not plan(budget=Budget(device_hours=1.0, spent_seconds=3600.0)).has_room(begun)
+
+
+def test_jobs_of_the_start_wait_for_room_once_a_cost_is_known() -> None:
+    """The first score took half of the budget, and another such job runs."""
+    first, second = start_jobs()[:2]
+    measured = score(first.candidate, first.samples)
+    running = CandidateHistory(running=True, granted=second.samples)
+    known = History({first.candidate: CandidateHistory((measured,)), second.candidate: running})
+    hours = 2 * (measured.train_seconds + measured.eval_seconds) / 3600
+    assert not plan(budget=Budget(device_hours=0.99 * hours)).has_room(known)
+    assert plan(budget=Budget(device_hours=1.01 * hours)).has_room(known)
